@@ -68,7 +68,7 @@ def cells(block: Block) -> list[tuple[str, np.ndarray]]:
     """Return two (words, image) of a block: its ends, or samples; of a mixing, those that show both classes."""
     words = block.captions[0] if block.captions else block.columns
     shown = list(zip(words, block.images[0], strict=True))[1:]
-    return [one for one in shown if not block.captions or "," in one[0]][:2]
+    return [row for row in shown if not block.captions or "," in row[0]][:2]
 
 
 def show(axis: Any, image: np.ndarray) -> None:
@@ -90,14 +90,14 @@ def draw_gallery(blocks: list[Block], original: np.ndarray, out: Path) -> None:
     """Write the gallery: the original first, then two images an operation."""
     from matplotlib import pyplot as plt
 
-    shown = [("original", [("", original)])] + [(one.title, cells(one)) for one in blocks]
+    shown = [("original", [("", original)])] + [(block.title, cells(block)) for block in blocks]
     rows = -(-len(shown) // ACROSS)
     wide, high = SIDE_PX + 5, SIDE_PX + 58
     width, height = ACROSS * (2 * wide + 16) + 8, rows * high + 24
     figure = plt.figure(figsize=(width / DPI, height / DPI), facecolor="white")
-    for place, (title, images) in enumerate(shown):
-        left = 8 + place % ACROSS * (2 * wide + 16)
-        top = place // ACROSS * high
+    for index, (title, images) in enumerate(shown):
+        left = 8 + index % ACROSS * (2 * wide + 16)
+        top = index // ACROSS * high
         figure.text(left / width, 1 - (top + 11) / height, title, fontsize=8, weight="bold", va="center")
         for number, (words, image) in enumerate(images):
             x = left + number * wide

@@ -29,11 +29,11 @@ def meanings(schema: type[StrictModel]) -> dict[str, str]:
 
 def _parts(annotation: Any) -> list[tuple[str, type[StrictModel]]]:
     """Return the models inside an annotation, each with what the path gains: `[]` in a list."""
-    found = []
+    models = []
     for part in members(unwrap(annotation)[0]):
-        found += [("[]", item) for item in getattr(part, "__args__", ()) if is_model(item)]
-        found += [("", part)] if is_model(part) else []
-    return found
+        models += [("[]", item) for item in getattr(part, "__args__", ()) if is_model(item)]
+        models += [("", part)] if is_model(part) else []
+    return models
 
 
 def _default(field: FieldInfo, structured: bool) -> str:
@@ -49,7 +49,7 @@ def _default(field: FieldInfo, structured: bool) -> str:
 
 def rows(model: type[StrictModel], path: str = "") -> list[tuple[str, str, str, str]]:
     """Return `(key, allowed values, default, meaning)` for every field, depth first."""
-    found = []
+    lines = []
     for name, field in model.model_fields.items():
         if name == "options" and issubclass(model, Plugin):
             continue
@@ -57,33 +57,33 @@ def rows(model: type[StrictModel], path: str = "") -> list[tuple[str, str, str, 
         where = f"{path}.{name}" if path else name
         parts = _parts(annotation)
         meaning = meanings(model).get(name, "")
-        found.append((where, allowed(annotation), _default(field, bool(parts)), meaning))
+        lines.append((where, allowed(annotation), _default(field, bool(parts)), meaning))
         for suffix, part in parts:
-            found += rows(part, where + suffix)
-    return found
+            lines += rows(part, where + suffix)
+    return lines
 
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def table(found: list[tuple[str, str, str, str]]) -> str:
+def table(lines: list[tuple[str, str, str, str]]) -> str:
     """Return rows as a Markdown table."""
     head = "| key | value | default | meaning |\n|---|---|---|---|\n"
     return head + "".join(
         f"| `{key}` | {_cell(kinds)} | {f'`{default}`' if default not in ('', 'required') else default} "
         f"| {_cell(meaning)} |\n"
-        for key, kinds, default, meaning in found
+        for key, kinds, default, meaning in lines
     )
 
 
 def plug_ins(kind: str) -> str:
     """Return one table with the options of every plug-in of a kind."""
-    found = []
+    lines = []
     for name in registry.names(kind):
         options = registry.options_of(kind, name)
-        found += rows(options, name) if options else []
-    return table(found)
+        lines += rows(options, name) if options else []
+    return table(lines)
 
 
 def written(text: str) -> str:

@@ -18,8 +18,8 @@ class Change:
 
 def digits(label, number=140):
     """Images `[n, 24, 24, 3]` float32 in [0, 255] of one digit."""
-    found = load_digits()
-    images = found.images[found.target == label][:number]
+    dataset = load_digits()
+    images = dataset.images[dataset.target == label][:number]
     return np.repeat(np.kron(images * 255 / 16, np.ones((3, 3)))[..., None], 3, axis=-1).astype(np.float32)
 
 
@@ -60,6 +60,6 @@ def audited(first, second, what, *, seed=0, groups=None, names=("A", "B")):
     return audit(fixed_features(images), labels, units, trials, changed, widths=FIXED_WIDTHS, seed=seed)
 
 
-def states(found):
+def states(result):
     """Return the verdict of each operation."""
-    return {verdict.name: verdict.state for verdict in found.verdicts}
+    return {verdict.name: verdict.state for verdict in result.verdicts}

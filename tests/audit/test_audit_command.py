@@ -38,14 +38,14 @@ def audit_output(mirrored, tmp_path_factory):
         "phases=[{name: all, epochs: 1, learning_rate: 1e-3, trainable: all}]",
         "augment=[{name: random_flip}, {name: random_brightness, max_fraction: 0.05}, {name: random_hue, max_deg: 20}]",
     )
-    done = CliRunner().invoke(app, [*words, *(word for one in sets for word in ("--set", one))])
+    done = CliRunner().invoke(app, [*words, *(word for setting in sets for word in ("--set", setting))])
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout), out
 
 
 def test_mirroring_is_harmful_and_the_exit_code_is_0(audit_output):
     plain, _ = audit_output
-    verdicts = {one["name"]: one["verdict"] for one in plain["operations"]}
+    verdicts = {operation["name"]: operation["verdict"] for operation in plain["operations"]}
     assert verdicts == {"random_flip": "harmful", "random_brightness": "safe", "random_hue": "safe"}
 
 
@@ -56,7 +56,7 @@ def test_hue_leaves_gray_images_unchanged(audit_output):
 
 def test_only_training_and_validation_images_are_audited(audit_output, mirrored):
     plain, _ = audit_output
-    audited = sum(one["images"] for one in plain["classes"].values())
+    audited = sum(counts["images"] for counts in plain["classes"].values())
     stored = len(list(mirrored.rglob("*.png")))
     assert audited == pytest.approx(0.85 * stored, abs=2)
 
@@ -68,9 +68,9 @@ def test_the_policy_can_be_pasted_into_a_recipe(audit_output, mirrored):
     start = text.index("augment:")
     end = text.index("backbone:")
     recipe_options = text[:start] + plain["policy"] + text[end:]
-    found = recipes.RecipeText("pasted", "pasted", recipe_options)
-    good = check_recipe(found, [f"data.reader.path={mirrored}"])
-    assert [one.name for one in good.augment.operations] == ["random_brightness"]
+    recipe_text = recipes.RecipeText("pasted", "pasted", recipe_options)
+    good = check_recipe(recipe_text, [f"data.reader.path={mirrored}"])
+    assert [operation.name for operation in good.augment.operations] == ["random_brightness"]
 
 
 def test_the_page_contains_the_worst_images_and_loads_nothing(audit_output):

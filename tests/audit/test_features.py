@@ -29,10 +29,10 @@ def test_a_flat_image_has_no_edges_and_a_step_has_edges_of_one_direction():
     flat = np.full((1, 32, 32, 3), 90.0, np.float32)
     step = flat.copy()
     step[:, :, 16:] = 200.0
-    first, second = (fixed_features(one)[0, PIXEL_WIDTH:].reshape(8, 8, 8) for one in (flat, step))
+    first, second = (fixed_features(image)[0, PIXEL_WIDTH:].reshape(8, 8, 8) for image in (flat, step))
     assert sum(FIXED_WIDTHS) == fixed_features(flat).shape[1]
     assert not first.any()
-    # It grows to the right: direction 0 of 8, in the two columns of cells beside the step.
+    # It grows to the right: direction 0 of 8, in the two columns of cells next to the step.
     assert second[:, 3:5, 0].min() > 0
     assert second.sum() == pytest.approx(second[:, 3:5, 0].sum())
 

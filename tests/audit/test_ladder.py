@@ -26,7 +26,7 @@ def test_options_other_than_the_strength_are_kept():
     assert trial.options.direction == "vertical"
 
 
-def test_an_operation_whose_strength_is_its_probability_has_one_trial():
+def test_an_operation_with_probability_as_strength_has_one_trial():
     (trial,) = standard_trials("grayscale")
     assert trial.strength == 1.0
     assert trial.options.apply_probability == 1.0

@@ -23,21 +23,21 @@ def test_rotation_by_180_degrees_is_harmful_for_six_and_nine():
 
 @pytest.mark.parametrize("label", [4, 7])
 def test_a_class_that_is_the_mirror_of_another(label):
-    one, other = _halves(label)
-    result = audited(one, other[:, :, ::-1], ["mirror", "faint", "shift"])
+    first, second = _halves(label)
+    result = audited(first, second[:, :, ::-1], ["mirror", "faint", "shift"])
     assert states(result) == {"mirror": "harmful", "faint": "safe", "shift": "safe"}
 
 
 def test_a_class_that_is_brighter():
-    one, other = _halves(3)
-    result = audited(one * 0.5 + 20, other * 0.5 + 80, ["brightness", "shift"])
+    first, second = _halves(3)
+    result = audited(first * 0.5 + 20, second * 0.5 + 80, ["brightness", "shift"])
     assert states(result) == {"brightness": "harmful", "shift": "safe"}
 
 
 def test_a_class_that_has_another_hue():
     red, green = np.array([1.0, 0.3, 0.3]), np.array([0.3, 1.0, 0.3])
-    one, other = _halves(5)
-    result = audited(one * red, other * green, ["colours", "grey", "shift"])
+    first, second = _halves(5)
+    result = audited(first * red, second * green, ["colours", "grey", "shift"])
     assert states(result) == {"colours": "harmful", "grey": "harmful", "shift": "safe"}
 
 
@@ -50,8 +50,8 @@ def test_an_operation_that_removes_all_content_is_an_information_loss():
 
 @pytest.mark.parametrize("pair", [(0, 1), (3, 7)])
 def test_operations_unrelated_to_the_class_are_not_harmful(pair):
-    one, other = (digits(label) for label in pair)
-    result = audited(one, other, ["turn", "brightness", "shift", "nothing"])
+    first, second = (digits(label) for label in pair)
+    result = audited(first, second, ["turn", "brightness", "shift", "nothing"])
     assert "harmful" not in states(result).values()
     verdicts = {verdict.name: verdict for verdict in result.verdicts}
     assert verdicts["nothing"].unchanged
@@ -62,7 +62,7 @@ def test_an_operation_that_needs_training_is_not_harmful():
     (verdict,) = result.verdicts
     (measured,) = result.measured.values()
     changed, trained = (
-        np.mean([one[name][0] for one in measured.classes])
+        np.mean([class_results[name][0] for class_results in measured.classes])
         for name in ("accuracy_augmented", "accuracy_after_training")
     )
     assert changed < 0.9 < trained

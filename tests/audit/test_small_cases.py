@@ -10,8 +10,8 @@ pytestmark = pytest.mark.slow
 
 
 def test_one_group_per_class_is_undecided():
-    one, other = digits(6, 20), digits(9, 20)
-    result = audited(one, other, ["turn"], groups=["a"] * 20 + ["b"] * 20)
+    sixes, nines = digits(6, 20), digits(9, 20)
+    result = audited(sixes, nines, ["turn"], groups=["a"] * 20 + ["b"] * 20)
     assert states(result) == {"turn": "undecided"}
     text = "\n".join(format_lines(result))
     assert "A has 1 group (at least 3 are needed" in text
@@ -19,9 +19,9 @@ def test_one_group_per_class_is_undecided():
 
 
 def test_few_groups_are_undecided():
-    one, other = digits(0, 30), digits(1, 30)
+    zeros, ones = digits(0, 30), digits(1, 30)
     groups = [f"{row % 6}" for row in range(30)] + [f"{6 + row % 6}" for row in range(30)]
-    result = audited(one, other, ["faint"], groups=groups)
+    result = audited(zeros, ones, ["faint"], groups=groups)
     assert states(result) == {"faint": "undecided"}
     assert "fewer than 10 groups of A, B" in result.verdicts[0].reasons
     (measured,) = result.measured.values()
@@ -47,7 +47,7 @@ def test_everything_can_be_written_as_json_and_the_same_seed_gives_the_same():
     )
     assert once == again
     plain = json.loads(once)
-    assert [one["name"] for one in plain["operations"]] == ["turn", "shift"]
+    assert [operation["name"] for operation in plain["operations"]] == ["turn", "shift"]
     metric = plain["operations"][0]["strengths"][0]["classes"]["A"]["accuracy"]
     assert metric["low"] <= metric["value"] <= metric["high"]
 

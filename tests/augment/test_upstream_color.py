@@ -91,7 +91,7 @@ def test_the_grayscale_of_keras_cv_changes_the_number_of_channels_by_default():
     assert layers.Grayscale()(WHITE).shape[-1] == 1
 
 
-def test_the_channel_shuffle_of_keras_cv_mixes_groups_whose_order_stays():
+def test_the_channel_shuffle_of_keras_cv_mixes_groups_even_if_their_order_is_kept():
     images = tf.reshape(tf.range(6.0), [1, 1, 1, 6])
     same_order = tf.constant([[0, 1, 2]])
     shuffled = layers.ChannelShuffle(groups=3).augment_images(images, same_order)

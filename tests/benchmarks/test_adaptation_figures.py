@@ -19,8 +19,8 @@ def figures():
 
 
 def answer(chosen, outcome=None, **values):
-    told = {"values": values, "chosen": chosen}
-    return told if outcome is None else {**told, "outcome": outcome, "verdict": "adapt", "guards": []}
+    result = {"values": values, "chosen": chosen}
+    return result if outcome is None else {**result, "outcome": outcome, "verdict": "adapt", "guards": []}
 
 
 def test_the_choice_closes_the_part_of_the_gap_that_it_gains(figures):
@@ -47,16 +47,16 @@ def test_worse_is_what_the_interval_says_and_lower_what_the_figure_says(figures)
         answer("dann", "cannot_tell", source_only=0.8, dann=0.79),
         answer("source_only", "cannot_tell", source_only=0.8, dann=0.79),
     ]
-    told = figures.summary(cases)
-    assert (told["lower"], told["worse"], told["cases"]) == (2, 1, 3)
-    assert told["chosen"] == {"dann": 2, "source_only": 1}
+    row = figures.summary(cases)
+    assert (row["lower"], row["worse"], row["cases"]) == (2, 1, 3)
+    assert row["chosen"] == {"dann": 2, "source_only": 1}
 
 
 def test_a_tool_without_intervals_has_no_count_of_worse(figures):
-    told = figures.summary([answer("mcc", source_only=0.5, mcc=0.7)])
-    assert told["worse"] is None
-    assert "verdicts" not in told
-    assert told["closed"] == pytest.approx(1)
+    row = figures.summary([answer("mcc", source_only=0.5, mcc=0.7)])
+    assert row["worse"] is None
+    assert "verdicts" not in row
+    assert row["closed"] == pytest.approx(1)
 
 
 def test_medians_are_over_cases_and_gaps_over_those_that_have_one(figures):
@@ -65,10 +65,10 @@ def test_medians_are_over_cases_and_gaps_over_those_that_have_one(figures):
         answer("mcc", source_only=0.5, mcc=0.7, shot=0.7),
         answer("mcc", source_only=0.7, mcc=0.7, shot=0.7),
     ]
-    told = figures.summary(cases)
-    assert told["choice"] == pytest.approx(0.7)
-    assert told["closed"] == pytest.approx(0.75)
-    assert told["regret"] == pytest.approx(0)
+    row = figures.summary(cases)
+    assert row["choice"] == pytest.approx(0.7)
+    assert row["closed"] == pytest.approx(0.75)
+    assert row["regret"] == pytest.approx(0)
 
 
 def test_the_best_single_method_is_the_one_of_the_greatest_median_gap_closed(figures):

@@ -35,10 +35,10 @@ def checked(text):
 
 def test_the_recipe_is_right_and_asks_what_the_plan_says(runs, plan, tmp_path):
     task = runs.task_of("a to b", tmp_path, plan.sizes, seed=4)
-    found = checked(runs.recipe_of(task, 4, plan))
-    assert (found.seed, found.target.labels) == (4, "none")
-    assert [phase.epochs for phase in found.phases] == [3, 2]
-    assert (found.data.reader.options.patients, found.target.reader.options.patients) == (12, 6)
+    recipe = checked(runs.recipe_of(task, 4, plan))
+    assert (recipe.seed, recipe.target.labels) == (4, "none")
+    assert [phase.epochs for phase in recipe.phases] == [3, 2]
+    assert (recipe.data.reader.options.patients, recipe.target.reader.options.patients) == (12, 6)
 
 
 def test_without_epochs_at_the_source_methods_begin_with_random_weights(runs, plan, tmp_path):
@@ -47,10 +47,10 @@ def test_without_epochs_at_the_source_methods_begin_with_random_weights(runs, pl
     assert (only.domain, only.epochs, only.learning_rate) == ("target", 2, 1e-3)
 
 
-def write_run(folder, **told):
+def write_run(folder, **changes):
     guards = {"nothing_to_adapt": {"fired": False}, "other_prevalence": {"fired": True}}
-    begun = {"chosen": "shot", "verdict": "adapt", "guards": guards}
-    (folder / "adaptation.json").write_text(json.dumps({**begun, **told}))
+    result = {"chosen": "shot", "verdict": "adapt", "guards": guards}
+    (folder / "adaptation.json").write_text(json.dumps({**result, **changes}))
 
 
 def test_what_a_run_came_to_is_read_from_its_folder(runs, tmp_path):
@@ -64,8 +64,8 @@ def test_what_a_run_came_to_is_read_from_its_folder(runs, tmp_path):
 
 def test_a_target_without_labels_has_no_values_and_no_outcome(runs, tmp_path):
     write_run(tmp_path, oracle=None, target_test=None)
-    told = runs.our_answer(tmp_path, "balanced_accuracy")
-    assert (told["values"], told["outcome"]) == ({}, None)
+    result = runs.our_answer(tmp_path, "balanced_accuracy")
+    assert (result["values"], result["outcome"]) == ({}, None)
 
 
 def test_a_folder_with_a_run_of_another_recipe_is_refused(runs, plan, tmp_path):

@@ -48,13 +48,15 @@ def test_a_path_is_compared_with_the_plain_one_seed_by_seed(fast_paths):
     plain = [np.array(right * 8 + wrong * 2), np.array(right * 6 + wrong * 4)]
     fast = [np.array(right * 7 + wrong * 3), np.array(right * 5 + wrong * 5)]
     labels = np.zeros(10, int)
-    runs = [({fast_paths.PLAIN: one, "fast": other}, labels) for one, other in zip(plain, fast, strict=True)]
-    told = fast_paths.judged(runs)
-    assert told[fast_paths.PLAIN]["accuracy"] == pytest.approx(0.7)
-    assert told[fast_paths.PLAIN]["sd"] == pytest.approx(np.std([0.8, 0.6], ddof=1))
-    assert told["fast"]["difference"] == pytest.approx(-0.1)
-    assert told["fast"]["other_answers"] == pytest.approx(0.1)
-    assert told["fast"]["verdict"] == "within seed spread"
+    runs = [
+        ({fast_paths.PLAIN: before, "fast": after}, labels) for before, after in zip(plain, fast, strict=True)
+    ]
+    comparison = fast_paths.judged(runs)
+    assert comparison[fast_paths.PLAIN]["accuracy"] == pytest.approx(0.7)
+    assert comparison[fast_paths.PLAIN]["sd"] == pytest.approx(np.std([0.8, 0.6], ddof=1))
+    assert comparison["fast"]["difference"] == pytest.approx(-0.1)
+    assert comparison["fast"]["other_answers"] == pytest.approx(0.1)
+    assert comparison["fast"]["verdict"] == "within seed spread"
 
 
 def test_every_part_begins_with_the_plain_path(fast_paths):

@@ -46,7 +46,7 @@ def _somewhere_else(tmp_path, monkeypatch):
 
 def sets_of(folder, *sets):
     plain = (f"data.reader.path={folder}", f"data.image_size_px={SIZE_PX}", *sets)
-    return [word for one in plain for word in ("--set", one)]
+    return [word for setting in plain for word in ("--set", setting)]
 
 
 def call(capsys, folder, *words, sets=("augment=light",)):
@@ -125,8 +125,8 @@ def test_the_images_under_all_operations_are_those_of_the_first_epochs(capsys, p
     policy = build_policy(named_policy("light"), image_size_px=SIZE_PX)
     for row, path in enumerate(paths):
         index = training.index(path)
-        with Image.open(photos / path) as picture:
-            image = np.asarray(picture, np.float32)[None]
+        with Image.open(photos / path) as opened:
+            image = np.asarray(opened, np.float32)[None]
         assert (shown[row, 0] == image[0]).all()
         for epoch in range(2):
             seen = policy(image, seeds_for(recipe.seed, epoch, np.array([index], np.int64)))
@@ -229,7 +229,7 @@ def test_one_image_has_a_partner_to_be_mixed_with(capsys, photos):
     page = Page(Path("preview-folder-classifier/preview.html").read_text())
     ((original, *mixed),) = page.blocks.values()
     assert len(mixed) == 2
-    assert any((one != original).any() for one in mixed)
+    assert any((image != original).any() for image in mixed)
     assert any("% cat" in text for text in page.text)
 
 
@@ -241,7 +241,7 @@ class LabeledImage:
 def test_images_are_spread_over_the_classes():
     records = [LabeledImage(label) for label in ["a"] * 20 + ["b"] * 2 + ["c"] * 20]
     for seed in range(5):
-        places = select_images(records, ["c", "b", "a"], 9, seed=seed)
-        labels = [records[place].label for place in places]
+        indices = select_images(records, ["c", "b", "a"], 9, seed=seed)
+        labels = [records[index].label for index in indices]
         assert labels in (["c"] * 4 + ["b"] * 2 + ["a"] * 3, ["c"] * 3 + ["b"] * 2 + ["a"] * 4)
     assert len(select_images(records, ["c", "b", "a"], 99, seed=0)) == len(records)

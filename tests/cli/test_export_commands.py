@@ -44,8 +44,8 @@ def test_an_export_with_samples_is_verified_anywhere_and_predicts_as_the_run(
     result = kerastl("verify", away, "--json")
     assert result.exit_code == 0, result.output
     findings = json.loads(result.stdout)
-    assert {"equal to kerastl predict", "images differ"} <= {one["check"] for one in findings}
-    assert all(one["passed"] for one in findings)
+    assert {"equal to kerastl predict", "images differ"} <= {finding["check"] for finding in findings}
+    assert all(finding["passed"] for finding in findings)
     sample = next((away / "1" / "samples").glob("sample_1.*"))
     sample.write_bytes((away / "1" / "samples" / "sample_5.png").read_bytes())
     assert kerastl("verify", away).exit_code == 1

@@ -33,17 +33,17 @@ def test_lr_prints_three_rules_and_writes_the_curves(lr, tmp_path):
     assert code == 0, err
     assert "valley" in out
     assert "--set phases[0].learning_rate=" in out
-    (picture,) = tmp_path.iterdir()
-    assert picture.name == "lr-quickstart-all.png"
-    with Image.open(picture) as image:
+    (plot,) = tmp_path.iterdir()
+    assert plot.name == "lr-quickstart-all.png"
+    with Image.open(plot) as image:
         assert image.size == (960, 540)
-    first = picture.read_bytes()
+    first = plot.read_bytes()
     code, out, err = lr(*SMALL, "--json")
     assert code == 0, err
     output = json.loads(out)
     assert len(output["tests"]) == 2
     assert output["image"] == "lr-quickstart-all-2.png"
-    assert picture.read_bytes() == first == (tmp_path / output["image"]).read_bytes()
+    assert plot.read_bytes() == first == (tmp_path / output["image"]).read_bytes()
 
 
 CACHED = [

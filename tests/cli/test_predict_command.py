@@ -133,18 +133,18 @@ def test_a_full_disk_is_reported_and_the_table_can_be_resumed(
     """Files are limited to 20 kB: the list of names fits, the table does not."""
     names, out = tmp_path / "names.txt", tmp_path / f"full.{suffix}"
     names.write_text("".join(f"{path.name}\n" for path in images * 60))
-    asked = [run_folder, "--list", names, "--out", out, *BATCH]
-    words = [sys.executable, "-c", FULL, "20000", "predict", *map(str, asked)]
-    place = images[0].parent
-    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=place)
+    arguments = [run_folder, "--list", names, "--out", out, *BATCH]
+    words = [sys.executable, "-c", FULL, "20000", "predict", *map(str, arguments)]
+    folder = images[0].parent
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=folder)
     assert done.returncode == 3, done.stderr
     assert "Traceback" not in done.stderr
     assert f"full.{suffix}.part cannot be written: File too large" in done.stderr
     assert "--resume" in done.stderr
     assert not out.exists()
-    predict(*asked, "--resume", cwd=place)
-    again = [*asked[:4], tmp_path / f"whole.{suffix}", *BATCH]
-    predict(*again, cwd=place)
+    predict(*arguments, "--resume", cwd=folder)
+    again = [*arguments[:4], tmp_path / f"whole.{suffix}", *BATCH]
+    predict(*again, cwd=folder)
     assert out.read_bytes() == again[4].read_bytes()
 
 

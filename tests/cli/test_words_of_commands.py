@@ -56,9 +56,9 @@ def _parse(words: list[str]) -> None:
     context = click.Context(app)
     while isinstance(command, click.Group):
         name, *words = words
-        found = command.get_command(context, name)
-        assert found, name
-        command = found
+        subcommand = command.get_command(context, name)
+        assert subcommand, name
+        command = subcommand
     command.make_context(command.name, words)
 
 

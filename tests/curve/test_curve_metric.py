@@ -12,8 +12,8 @@ from kerastl.workflows.label_budget import metric_of
 def seen(rows, class_names=("a", "b")):
     """Images of which only the test matters, from (label, group)."""
     test = [
-        Record(f"{place}.png", Path("/x"), label, "target_test", group, "site")
-        for place, (label, group) in enumerate(rows)
+        Record(f"{row}.png", Path("/x"), label, "target_test", group, "site")
+        for row, (label, group) in enumerate(rows)
     ]
     return SimpleNamespace(class_names=class_names, of=lambda split: test)
 

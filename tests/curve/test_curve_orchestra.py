@@ -21,14 +21,14 @@ def score_of(recipe):
 
 @dataclass
 class Played:
-    """Stands for `runner.run`: writes what a run writes, and remembers who was asked."""
+    """Replaces `run`: writes what a run writes, and records the calls."""
 
-    asked: list = field(default_factory=list)
+    calls: list = field(default_factory=list)
     diverges: str = ""
     stops: str = ""
 
     def __call__(self, recipe, *, name, out, resume=False, oracle=False):
-        self.asked.append((name, resume))
+        self.calls.append((name, resume))
         run = Run(out)
         assert resume == run.path.exists()
         run.path.mkdir(exist_ok=True)
@@ -67,7 +67,7 @@ ASKED = {"name": "two", "labels": (0, 1, 2), "seeds": 2}
 
 def test_every_run_is_trained_once_and_its_score_is_a_point(played, tmp_path, capsys):
     outcome = adapt_curve(RECIPE, **ASKED, out=tmp_path / "curve")
-    assert len(played.asked) == len(dict(played.asked)) == 16
+    assert len(played.calls) == len(dict(played.calls)) == 16
     content = json.loads((tmp_path / "curve" / "curve.json").read_text())
     for point in content["points"]:
         # In this simulation, the adapted model of a seed has the score of A's model.
@@ -88,17 +88,17 @@ def test_a_resumed_curve_trains_only_the_missing_runs(played, tmp_path, capsys):
     with pytest.raises(KeyboardInterrupt):
         adapt_curve(RECIPE, **ASKED, out=tmp_path / "curve")
     assert f"--out {tmp_path / 'curve'} --resume" in capsys.readouterr().err
-    first = [name for name, _ in played.asked]
+    first = [name for name, _ in played.calls]
     assert len(first) == 7
-    played.stops, played.asked = "", []
+    played.stops, played.calls = "", []
     adapt_curve(RECIPE, **ASKED, out=tmp_path / "curve", resume=True)
-    assert played.asked[0] == ("seed_7_scratch_1", True)
-    assert len(played.asked) == 10
-    assert not set(first[:-1]) & {name for name, _ in played.asked}
+    assert played.calls[0] == ("seed_7_scratch_1", True)
+    assert len(played.calls) == 10
+    assert not set(first[:-1]) & {name for name, _ in played.calls}
     adapt_curve(RECIPE, **ASKED, out=tmp_path / "whole")
     for file in ("curve.json", "curve.csv", "curve.png", "report.html", "summary.json"):
-        one, two = (tmp_path / name / file for name in ("curve", "whole"))
-        assert one.read_bytes() == two.read_bytes()
+        resumed, uninterrupted = (tmp_path / name / file for name in ("curve", "whole"))
+        assert resumed.read_bytes() == uninterrupted.read_bytes()
 
 
 def test_a_failed_run_is_a_point_without_a_value_and_the_others_continue(played, tmp_path):
@@ -109,14 +109,14 @@ def test_a_failed_run_is_a_point_without_a_value_and_the_others_continue(played,
     assert failed.reason == "loss became nan in phase adapt."
     assert outcome.curve.scores("fine_tune", 2).values == pytest.approx((0.77,))
     assert any("seed_8_fine_tune_2 failed" in note for note in outcome.curve.notes)
-    assert len(played.asked) == 16
+    assert len(played.calls) == 16
 
 
 def test_a_failed_source_model_stops_the_curve(played, tmp_path):
     played.diverges = "seed_7_source"
     with pytest.raises(PermanentFailure):
         adapt_curve(RECIPE, **ASKED, out=tmp_path / "curve")
-    assert len(played.asked) == 1
+    assert len(played.calls) == 1
 
 
 MANY = [
@@ -145,9 +145,9 @@ def test_a_curve_is_resumed_only_with_the_same_request(played, tmp_path, changed
     with pytest.raises(KeyboardInterrupt):
         adapt_curve(RECIPE, **ASKED, out=out)
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    asked = {"recipe": RECIPE, **ASKED, **changed}
+    arguments = {"recipe": RECIPE, **ASKED, **changed}
     with pytest.raises(RequestError, match=f"(?s){message}"):
-        adapt_curve(asked.pop("recipe"), **asked, out=out, resume=True)
+        adapt_curve(arguments.pop("recipe"), **arguments, out=out, resume=True)
     assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 

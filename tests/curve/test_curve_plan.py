@@ -1,4 +1,4 @@
-"""The runs of a curve: which there are, what each begins with and learns from, and that each can be run by itself."""
+"""The runs of a curve: their recipes, initial weights and training data, and that each can be run alone."""
 
 from pathlib import Path
 
@@ -20,11 +20,11 @@ def test_every_run_is_there_once_and_behind_those_that_it_begins_with():
     plan = plan_of(hospitals())
     jobs = plan.jobs()
     assert len({job.name for job in jobs}) == len(jobs) == 2 * (2 + 3 * 2)
-    begun: set[Path] = set()
+    finished: set[Path] = set()
     for job in jobs:
         weights = plan.recipe_of(job, RUNS).backbone.weights
-        assert weights == "none" or weights in begun or weights.parents[1] in begun
-        begun.add(RUNS / job.name)
+        assert weights == "none" or weights in finished or weights.parents[1] in finished
+        finished.add(RUNS / job.name)
     assert sum(job.strategy == "source" for job in jobs) == 2
 
 
@@ -47,15 +47,22 @@ def test_the_recipe_of_every_run_is_one_that_check_takes(name):
 
 def test_only_the_labels_differ_between_two_numbers_and_the_start_between_two_ways():
     plan = plan_of(hospitals("hospital-unlabelled"))
-    one, three = (plan.recipe_of(Job("fine_tune", 7, n), RUNS) for n in (1, 3))
-    assert one.target.labels == "few"
-    assert one.model_copy(update={"target": None}) == three.model_copy(update={"target": None})
-    assert (one.target.few.groups_per_class, three.target.few.groups_per_class) == (1, 3)
+    with_one_label, with_three_labels = (plan.recipe_of(Job("fine_tune", 7, n), RUNS) for n in (1, 3))
+    assert with_one_label.target.labels == "few"
+    assert with_one_label.model_copy(update={"target": None}) == with_three_labels.model_copy(
+        update={"target": None}
+    )
+    assert (with_one_label.target.few.groups_per_class, with_three_labels.target.few.groups_per_class) == (
+        1,
+        3,
+    )
     first = plan.recipe_of(Job("adapt_then_fine_tune", 7, 3), RUNS)
-    assert first.model_copy(update={"backbone": None}) == three.model_copy(update={"backbone": None})
-    assert three.backbone.weights == RUNS / "seed_7_source"
+    assert first.model_copy(update={"backbone": None}) == with_three_labels.model_copy(
+        update={"backbone": None}
+    )
+    assert with_three_labels.backbone.weights == RUNS / "seed_7_source"
     assert first.backbone.weights == RUNS / "seed_7_adapted"
-    (phase,) = three.phases
+    (phase,) = with_three_labels.phases
     # B has no labelled patient left to steer by, and no optimizer to go on with.
     assert (phase.keep, phase.early_stopping, phase.optimizer_state) == ("last", None, "reset")
 
@@ -64,8 +71,8 @@ def test_without_ways_to_adapt_in_the_recipe_adabn_is_taken_and_its_statistics_m
     frozen = "phases[1].batch_norm=frozen"
     plan = plan_of(hospitals("hospital-adaptation", frozen, "adaptation=null"))
     adapted = plan.recipe_of(Job("adapted", 7), RUNS)
-    assert [one.name for one in adapted.adaptation.methods] == ["adabn"]
-    assert [one.batch_norm for one in adapted.phases] == ["statistics"]
+    assert [method.name for method in adapted.adaptation.methods] == ["adabn"]
+    assert [phase.batch_norm for phase in adapted.phases] == ["statistics"]
     assert adapted.target.labels == "none"
     assert plan.recipe_of(Job("fine_tune", 7, 1), RUNS).phases[0].batch_norm == "frozen"
     first = plan.recipe_of(Job("adapt_then_fine_tune", 7, 1), RUNS)

@@ -26,7 +26,7 @@ def test_all_options_are_checked_together_with_the_recipe(tmp_path, recipe, kind
     (tmp_path / "mine.txt").write_text("")
     error = CliRunner().invoke(command, [recipe, *WRONG, str(tmp_path)]).exception
     assert isinstance(error, kind)
-    lines = [str(one) for one in error.problems]
+    lines = [str(problem) for problem in error.problems]
     assert [line.partition(":")[0] for line in lines[: len(KEYS)]] == KEYS
     assert last in lines[-1]
 
@@ -39,8 +39,8 @@ def test_all_options_are_checked_together_with_the_recipe(tmp_path, recipe, kind
     ],
 )  # fmt: skip
 def test_labels_are_increasing_whole_numbers(text, numbers, count):
-    found, problems = read_labels(text)
-    assert found == numbers
+    labels, problems = read_labels(text)
+    assert labels == numbers
     assert len(problems) == count
     assert all(str(problem).startswith("--labels: ") for problem in problems)
 

@@ -31,7 +31,7 @@ SETS = (
 
 
 def words_of(*sets, recipe="hospital-adaptation"):
-    return [recipe, *(word for one in (*SETS, *sets) for word in ("--set", one))]
+    return [recipe, *(word for setting in (*SETS, *sets) for word in ("--set", setting))]
 
 
 @pytest.fixture
@@ -50,10 +50,10 @@ def call(capsys, tmp_path, monkeypatch):
 
 def problems(err):
     """Return the lines of a list of problems."""
-    found = re.search(r"(\d+) problems?\.\n((?:  .+\n)+)", err)
-    assert found, err
-    lines = found[2].splitlines()
-    assert len(lines) == int(found[1])
+    match = re.search(r"(\d+) problems?\.\n((?:  .+\n)+)", err)
+    assert match, err
+    lines = match[2].splitlines()
+    assert len(lines) == int(match[1])
     return lines
 
 
@@ -163,25 +163,25 @@ def _check_promises(folder: Path) -> None:
             members[row["split"]].setdefault(run.name, set()).add(row["group"])
     tests = list(members["target_test"].values())
     assert len(tests) == 8
-    assert all(one == tests[0] for one in tests)
+    assert all(split == tests[0] for split in tests)
     labeled = members["target_train"]
     for strategy in ("fine_tune", "adapt_then_fine_tune", "scratch"):
-        one, two = (labeled[f"seed_7_{strategy}_{number}"] for number in (1, 2))
-        assert one < two
-        assert (len(one), len(two)) == (2, 4)
-        assert two == labeled["seed_7_fine_tune_2"]
+        with_one, with_two = (labeled[f"seed_7_{strategy}_{number}"] for number in (1, 2))
+        assert with_one < with_two
+        assert (len(with_one), len(with_two)) == (2, 4)
+        assert with_two == labeled["seed_7_fine_tune_2"]
     points = json.loads((folder / "curve.json").read_text())["points"]
     assert len(points) == 8
     for point in points:
         scores = json.loads((folder / point["run"] / "scores.json").read_text())
         assert point["value"] == scores["target_test"]["overall"]["group_auc"]["value"]
-    free = [one["run"] for one in points if one["groups_per_class"] == 0]
+    free = [point["run"] for point in points if point["groups_per_class"] == 0]
     assert free == ["runs/seed_7_source", "runs/seed_7_adapted/runs/adabn"]
     # The candidate without adaptation is A's model, whatever the phases at B say.
     source, adapted = (folder / "runs" / f"seed_7_{name}" for name in ("source", "adapted"))
     before, kept = (
-        load_trained(one).model.get_weights() for one in (source, adapted / "runs" / "source_only")
+        load_trained(folder).model.get_weights() for folder in (source, adapted / "runs" / "source_only")
     )
-    assert all(np.array_equal(one, other) for one, other in zip(before, kept, strict=True))
+    assert all(np.array_equal(weight, kept_weight) for weight, kept_weight in zip(before, kept, strict=True))
     assert "slices" not in (folder / "report.html").read_text()
     assert str(os.environ["KERASTL_CACHE"]) not in (folder / "report.html").read_text()

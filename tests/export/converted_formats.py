@@ -15,7 +15,7 @@ from kerastl.export import check_formats
 from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing
 
 FORMATS = ("litert", "onnx", "openvino")
-FORMATS_ONE_FAST = ["onnx", *(pytest.param(one, marks=pytest.mark.slow) for one in ("litert", "openvino"))]
+FORMATS_ONE_FAST = ["onnx", *(pytest.param(name, marks=pytest.mark.slow) for name in ("litert", "openvino"))]
 
 
 def need(*names: str) -> None:
@@ -40,8 +40,8 @@ def read_class_names(folder: Path, name: str) -> list[str]:
         import onnx
 
         proto = onnx.load(folder / "model.onnx")
-        assert [one.name for one in proto.graph.input] == ["images"]
-        return json.loads({one.key: one.value for one in proto.metadata_props}["class_names"])
+        assert [tensor.name for tensor in proto.graph.input] == ["images"]
+        return json.loads({entry.key: entry.value for entry in proto.metadata_props}["class_names"])
     if name == "litert":
         with zipfile.ZipFile(folder / "model.tflite") as archive:
             return archive.read("labels.txt").decode().splitlines()

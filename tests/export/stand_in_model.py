@@ -24,8 +24,8 @@ class Model:
     """One version of one model, asked with the messages of the API."""
 
     def __init__(self, export: Path, name: str = "kerastl") -> None:
-        numbered = [one for one in export.iterdir() if one.name.isdecimal()] or [export]
-        folder = max(numbered, key=lambda one: int(one.name) if one.name.isdecimal() else 0)
+        numbered = [path for path in export.iterdir() if path.name.isdecimal()] or [export]
+        folder = max(numbered, key=lambda path: int(path.name) if path.name.isdecimal() else 0)
         self.name = name
         self.version = int(folder.name)
         self.loaded = tf.saved_model.load(str(folder))
@@ -39,8 +39,8 @@ class Model:
         if which == "version_label":
             raise wrong(f"Unrecognized servable version label: {spec.version_label}")
         if spec.name != self.name or (which and spec.version.value != self.version):
-            asked = f"Specific({spec.name}, {spec.version.value})" if which else f"Latest({spec.name})"
-            raise Refused("NOT_FOUND", f"Servable not found for request: {asked}")
+            requested = f"Specific({spec.name}, {spec.version.value})" if which else f"Latest({spec.name})"
+            raise Refused("NOT_FOUND", f"Servable not found for request: {requested}")
         full = model_pb2.ModelSpec(name=self.name, signature_name=spec.signature_name or DEFAULT)
         full.version.value = self.version
         return full
@@ -98,9 +98,9 @@ class Model:
         if spec.name != self.name or spec.version.value not in (0, self.version):
             raise Refused("NOT_FOUND", f"Could not find any versions of model {spec.name}")
         response = get_model_status_pb2.GetModelStatusResponse()
-        one = response.model_version_status.add(version=self.version)
-        one.state = get_model_status_pb2.ModelVersionStatus.State.Value("AVAILABLE")
-        one.status.error_code = 0
+        status = response.model_version_status.add(version=self.version)
+        status.state = get_model_status_pb2.ModelVersionStatus.State.Value("AVAILABLE")
+        status.status.error_code = 0
         return response
 
     def metadata(self, spec: model_pb2.ModelSpec) -> Any:

@@ -76,7 +76,7 @@ def _columns_of_rows(rows: Any, inputs: Any) -> dict[str, Column]:
     if not isinstance(rows[0], dict) and len(inputs) > 1:
         raise wrong("instances is a plain list, but expecting list of objects")
     named = isinstance(rows[0], dict) and not _is_base64(rows[0])
-    found: dict[str, Column] = {}
+    columns: dict[str, Column] = {}
     for number, row in enumerate(rows):
         if named != (isinstance(row, dict) and not _is_base64(row)):
             raise wrong(f"Expecting {'object' if named else 'value/list'} at item {number}")
@@ -85,12 +85,12 @@ def _columns_of_rows(rows: Any, inputs: Any) -> dict[str, Column]:
             raise wrong(f"Failed to process element: {number}. keys must be equal to: {[*inputs]}")
         for name, value in values.items():
             shape, leaves = _tensor(value, inputs[name].dtype)
-            if name not in found:
-                found[name] = shape, []
-            if shape != found[name][0]:
-                raise wrong(f"Expecting shape {found[name][0]} but got: {shape}")
-            found[name][1].extend(leaves)
-    return {name: ([len(rows), *shape], leaves) for name, (shape, leaves) in found.items()}
+            if name not in columns:
+                columns[name] = shape, []
+            if shape != columns[name][0]:
+                raise wrong(f"Expecting shape {columns[name][0]} but got: {shape}")
+            columns[name][1].extend(leaves)
+    return {name: ([len(rows), *shape], leaves) for name, (shape, leaves) in columns.items()}
 
 
 def _columns(value: Any, inputs: Any) -> dict[str, Column]:
@@ -125,8 +125,8 @@ def _fill(value: Any, level: int, shape: list[int], dtype: tf.DType, leaves: lis
         return
     if level >= len(shape) or len(value) != shape[level]:
         raise wrong(f"Encountered list at unexpected size: {len(value)} at level: {level}")
-    for one in value:
-        _fill(one, level + 1, shape, dtype, leaves)
+    for item in value:
+        _fill(item, level + 1, shape, dtype, leaves)
 
 
 def _leaf(value: Any, dtype: tf.DType) -> Any:
@@ -164,7 +164,7 @@ def fill_classify(content: dict[str, Any], request: classification_pb2.Classific
     if "context" in content:
         where = request.input.example_list_with_context
         where.context.CopyFrom(_example(content["context"]))
-    where.examples.extend(_example(one) for one in examples)
+    where.examples.extend(_example(example) for example in examples)
 
 
 def _example(content: Any) -> tf.train.Example:
@@ -173,8 +173,8 @@ def _example(content: Any) -> tf.train.Example:
     example = tf.train.Example()
     for name, value in content.items():
         feature = example.features.feature[name]
-        for one in value if isinstance(value, list) else [value]:
-            _add(one, name, feature)
+        for item in value if isinstance(value, list) else [value]:
+            _add(item, name, feature)
     return example
 
 
@@ -214,7 +214,7 @@ def predict_json(outputs: Any, key: str) -> dict[str, Any]:
 
 def _plain(array: Any, name: str) -> Any:
     if isinstance(array, np.ndarray) and array.ndim:
-        return [_plain(one, name) for one in array]
+        return [_plain(item, name) for item in array]
     value = array.item() if isinstance(array, np.ndarray) else array
     if isinstance(value, bytes):
         if name.endswith("_bytes"):
@@ -233,7 +233,7 @@ def number(value: Any) -> Any:
 def classify_json(result: Any) -> dict[str, Any]:
     return {
         "results": [
-            [[one.label, number(np.float32(one.score))] for one in row.classes]
+            [[entry.label, number(np.float32(entry.score))] for entry in row.classes]
             for row in result.classifications
         ]
     }

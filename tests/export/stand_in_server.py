@@ -95,9 +95,9 @@ def rest_answer(model: Model, method: str, path: str, body: bytes) -> dict[str, 
     content = rest.parsed(body)
     spec.signature_name = content.get("signature_name", "")
     if verb.lower() == "classify":
-        asked = classification_pb2.ClassificationRequest(model_spec=spec)
-        rest.fill_classify(content, asked)
-        return rest.classify_json(model.classify(asked).result)
+        classification = classification_pb2.ClassificationRequest(model_spec=spec)
+        rest.fill_classify(content, classification)
+        return rest.classify_json(model.classify(classification).result)
     if verb.lower() == "regress":
         raise wrong("Expected a regression signature")
     request = predict_pb2.PredictRequest(model_spec=spec)

@@ -38,15 +38,15 @@ def _installed() -> None:
 
 
 def checked(folder: Path, encoded: list[bytes], expected: ExpectedPredictions | None) -> list[Finding]:
-    found = find_converted(folder)
-    assert found is not None
-    findings = verify_converted(found, images=encoded, expected=expected)
+    export = find_converted(folder)
+    assert export is not None
+    findings = verify_converted(export, images=encoded, expected=expected)
     assert len(findings) >= 2
     return findings
 
 
 def faults(folder: Path, encoded: list[bytes], expected: ExpectedPredictions | None) -> dict[str, str]:
-    return {one.check: one.detail for one in checked(folder, encoded, expected) if not one.ok}
+    return {finding.check: finding.detail for finding in checked(folder, encoded, expected) if not finding.ok}
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +61,9 @@ def test_an_export_has_no_fault_in_its_own_runtime(
     run_folder = exported_run(name)
     folder = run_folder / "export" / name / "1"
     findings = checked(folder, encoded, expected_predictions(trained, encoded))
-    assert [one for one in findings if one.passed is not True] == []
+    assert [finding for finding in findings if finding.passed is not True] == []
     assert {"equal to kerastl predict", "repeatable", "wrong size rejected", "files"} <= {
-        one.check for one in findings
+        finding.check for finding in findings
     }
     assert export_once(run_folder, name) == folder
     root = json.loads((run_folder / "model.json").read_text())["data_root"]
@@ -82,7 +82,7 @@ def test_class_names_are_in_the_file_and_another_export_has_the_same_bytes(
     assert second.name == "2"
     assert find_converted(second.parent).folder == second
     assert read_class_names(first, name) == list(CLASS_NAMES)
-    files = sorted(one.name for one in first.iterdir())
+    files = sorted(path.name for path in first.iterdir())
     assert len(files) >= 2
     for file in files:
         assert (first / file).read_bytes() == (second / file).read_bytes(), file
@@ -95,8 +95,8 @@ def test_temperature_and_prevalence_are_in_the_graph(
     training, served = (0.5, 0.3, 0.2), (0.1, 0.1, 0.8)
     postprocessing = Postprocessing(2.0, Prevalence(training, served), Threshold("10", 0.7))
     folder = write_format(trained, tmp_path / "out", name, postprocessing)
-    found = find_converted(folder)
-    predicted, probabilities = load_converted(found).predict(encoded)
+    export = find_converted(folder)
+    predicted, probabilities = load_converted(export).predict(encoded)
     own = trained.probabilities(encoded).astype(np.float64)
     flat = own**0.5 / (own**0.5).sum(axis=1, keepdims=True)
     shifted = flat * np.divide(served, training)
@@ -105,7 +105,7 @@ def test_temperature_and_prevalence_are_in_the_graph(
     others = probabilities.copy()
     others[:, 2] = -1
     best = np.where(own[:, 2] >= 0.7, 2, others.argmax(axis=1))
-    assert predicted == [CLASS_NAMES[place] for place in best]
+    assert predicted == [CLASS_NAMES[index] for index in best]
     assert len(set(predicted)) > 1
     assert (
         json.loads((folder / "manifest.json").read_text())["postprocessing"]["threshold"]["probability"]
@@ -128,17 +128,17 @@ def test_planted_faults_are_named(
     expected = expected_predictions(trained, encoded)
     honest = run_with_export(name) / "export" / name / "1"
     swapped = dataclasses.replace(trained, class_names=CLASS_NAMES[::-1])
-    found = faults(write_format(swapped, tmp_path / "swapped", name), encoded, expected)
-    assert set(found) == {"settings", "class names"}
-    assert str(list(CLASS_NAMES[::-1])) in found["class names"]
+    messages = faults(write_format(swapped, tmp_path / "swapped", name), encoded, expected)
+    assert set(messages) == {"settings", "class names"}
+    assert str(list(CLASS_NAMES[::-1])) in messages["class names"]
 
     other = write_format(other_weights(trained), tmp_path / "other", name)
-    found = faults(other, encoded, expected)
-    assert {"settings", "equal to kerastl predict"} <= set(found)
+    messages = faults(other, encoded, expected)
+    assert {"settings", "equal to kerastl predict"} <= set(messages)
     # Its manifest made honest again, the probabilities alone tell.
     shutil.copy(honest / "manifest.json", other)
-    found = faults(other, encoded, expected)
-    assert set(found) == {"files", "equal to kerastl predict"}
+    messages = faults(other, encoded, expected)
+    assert set(messages) == {"files", "equal to kerastl predict"}
 
     manifest = json.loads((honest / "manifest.json").read_text())
     manifest["class_names"] = CLASS_NAMES[::-1]
@@ -155,9 +155,9 @@ def test_a_broken_file_gives_findings_instead_of_a_crash(
     folder = run_with_export(name) / "export" / name / "1"
     file = folder / registry.module("format", name).FILE
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 3])
-    found = faults(folder, encoded, None)
-    assert file.name in found["files"]
-    assert "fresh process" in found
+    messages = faults(folder, encoded, None)
+    assert file.name in messages["files"]
+    assert "fresh process" in messages
     with pytest.raises(RequestError, match=str(folder)):
         load_converted(find_converted(folder))
 
@@ -185,12 +185,12 @@ def test_predict_of_an_export_equals_predict_of_the_run(
         done = CliRunner().invoke(app, ["predict", str(model), *map(str, images), "--json"])
         assert done.exit_code == 0, done.output
         lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-        tables.append({one["path"]: one for one in lines})
+        tables.append({line["path"]: line for line in lines})
     first, second = tables
     assert len(first) == 8
-    for path, one in first.items():
-        assert second[path]["predicted"] == one["predicted"]
-        assert second[path]["probabilities"] == pytest.approx(one["probabilities"], abs=1e-4)
+    for path, row in first.items():
+        assert second[path]["predicted"] == row["predicted"]
+        assert second[path]["probabilities"] == pytest.approx(row["probabilities"], abs=1e-4)
 
 
 @pytest.mark.parametrize("name", FORMATS)

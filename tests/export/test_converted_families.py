@@ -50,7 +50,7 @@ def test_a_family_gives_the_same_predictions_in_another_runtime(
     files = sorted(photos.rglob("*.jpg"))[:8]
     assert len(files) == 8
     decoded = [tf.image.decode_jpeg(file.read_bytes(), channels=3) for file in files]
-    images = tf.stack([tf.image.resize(one, (SIZE, SIZE)) for one in decoded]).numpy()
+    images = tf.stack([tf.image.resize(image, (SIZE, SIZE)) for image in decoded]).numpy()
     model = lively(name, images)
     expected = tf.nn.softmax(model(images, training=False)).numpy()
     assert np.ptp(expected, axis=0).max() > 0.1

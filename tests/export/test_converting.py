@@ -124,7 +124,7 @@ def test_another_process_writes_the_same_bytes(trained: Trained, tmp_path: Path,
     environment = {**os.environ, "PYTHONHASHSEED": "1"}
     words = [sys.executable, "-c", AGAIN, str(finished_run), str(tmp_path / "2"), *FORMATS]
     subprocess.run(words, check=True, env=environment, capture_output=True)
-    files = sorted(one for one in (tmp_path / "1").rglob("*") if one.is_file())
+    files = sorted(path for path in (tmp_path / "1").rglob("*") if path.is_file())
     assert len(files) == 7
     for file in files:
         other = tmp_path / "2" / file.relative_to(tmp_path / "1")

@@ -29,8 +29,8 @@ def logits(loaded: Any, encoded: list[bytes]) -> np.ndarray:
 
 def example(image: bytes) -> bytes:
     feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[image]))
-    one = tf.train.Features(feature={"image/encoded": feature})
-    return tf.train.Example(features=one).SerializeToString()
+    features = tf.train.Features(feature={"image/encoded": feature})
+    return tf.train.Example(features=features).SerializeToString()
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -41,7 +41,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def test_classify_returns_all_classes_best_first(
     loaded: Any, encoded: list[bytes], logits: np.ndarray
 ) -> None:
-    outputs = loaded.signatures["classify"](tf.constant([example(one) for one in encoded]))
+    outputs = loaded.signatures["classify"](tf.constant([example(content) for content in encoded]))
     order = np.argsort(-logits, axis=1)
     assert [[name.decode() for name in row] for row in outputs["classes"].numpy()] == [
         [CLASS_NAMES[index] for index in row] for row in order
@@ -62,8 +62,8 @@ def test_explain_returns_grad_cam_of_the_predicted_class(
 
     outputs = loaded.signatures["explain"](tf.constant(encoded))
     images = np.stack([
-        load_image(tf.constant(one), image_size_px=SIZE, window=WINDOW, max_pixels=MAX_PIXELS)
-        for one in encoded
+        load_image(tf.constant(content), image_size_px=SIZE, window=WINDOW, max_pixels=MAX_PIXELS)
+        for content in encoded
     ])  # fmt: skip
     maps = keras.Model(model.input, model.get_layer("pooled").input)(images, training=False).numpy()
     predicted = [CLASS_NAMES.index(name.decode()) for name in outputs["predicted"].numpy()]
@@ -110,7 +110,7 @@ def test_the_output_threshold_of_two_classes_gives_the_same_labels() -> None:
     assert at == pytest.approx(odds / (1 + odds))
     rows = np.array([[1 - p, p] for p in np.linspace(0.01, 0.99, 99)])
     by_output = postprocessing.apply(rows)[:, 1] >= at - 1e-9
-    assert [one == "ill" for one in postprocessing.predict_labels(rows, names)] == by_output.tolist()
+    assert [label == "ill" for label in postprocessing.predict_labels(rows, names)] == by_output.tolist()
     assert Postprocessing.from_json(postprocessing.to_json(names), names) == postprocessing
     assert "ill is predicted" in postprocessing.describe(names)
 

@@ -17,18 +17,18 @@ def test_file_names_of_any_bytes_are_found_and_stored_unchanged(tmp_path: Path) 
     names = [b"a\nb.png", b"a\xff.png", b"\xc3\xbc.png", b"a'\"\\.png"]
     for name in names:
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).touch()
-    found = list(find_images([tmp_path]))
-    assert {os.fsencode(path.name) for path in found} == set(names)
-    with store_file_list(found) as files:
-        assert [path for batch in files.batches(3) for path in batch] == found
+    paths = list(find_images([tmp_path]))
+    assert {os.fsencode(path.name) for path in paths} == set(names)
+    with store_file_list(paths) as files:
+        assert [path for batch in files.batches(3) for path in batch] == paths
 
 
 def test_circular_links_end_and_pipes_are_not_opened(tmp_path: Path) -> None:
     (tmp_path / "round.png").symlink_to("round.png")
     (tmp_path / "up").symlink_to(tmp_path)
     os.mkfifo(tmp_path / "pipe.png")
-    found = [path.name for path in find_images([tmp_path, tmp_path / "pipe.png"])]
-    assert found == ["pipe.png", "round.png", "pipe.png"]
+    names = [path.name for path in find_images([tmp_path, tmp_path / "pipe.png"])]
+    assert names == ["pipe.png", "round.png", "pipe.png"]
     with pytest.raises(RequestError, match=r"round\.png"):
         list(find_images([tmp_path / "round.png"]))
 
@@ -37,10 +37,10 @@ def test_a_folder_deleted_during_the_search_is_yielded(tmp_path: Path) -> None:
     for name in ("a/1.png", "b/2.png", "c/3.png"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
-    found = find_images([tmp_path])
-    assert next(found) == tmp_path / "a" / "1.png"
+    paths = find_images([tmp_path])
+    assert next(paths) == tmp_path / "a" / "1.png"
     shutil.rmtree(tmp_path / "b")
-    assert list(found) == [tmp_path / "b", tmp_path / "c" / "3.png"]
+    assert list(paths) == [tmp_path / "b", tmp_path / "c" / "3.png"]
 
 
 def test_deeply_nested_folders_are_searched(tmp_path: Path) -> None:

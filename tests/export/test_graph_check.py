@@ -55,7 +55,7 @@ def body_of_loop(meta: Any) -> Any:
     return next(function for name, function in functions_of(meta).items() if "while_body" in name)
 
 
-PLACES: dict[str, Callable[[Any], Any]] = {
+FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "the body of a loop": body_of_loop,
     "the function that restores": lambda meta: called_by(meta, meta.saver_def.restore_op_name),
     "the function that saves": lambda meta: called_by(meta, meta.saver_def.save_tensor_name),
@@ -77,22 +77,22 @@ REFUSED = {
 
 
 def test_an_export_of_kerastl_has_no_fault(export: Path) -> None:
-    found = graph_faults(export)
-    assert set(found) == {*REFUSED, "writes"}
-    assert found == {kind: [] for kind in found}
+    faults_by_kind = graph_faults(export)
+    assert set(faults_by_kind) == {*REFUSED, "writes"}
+    assert faults_by_kind == {kind: [] for kind in faults_by_kind}
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize("kind", REFUSED)
-def test_an_operation_is_refused_in_every_function(kind: str, place: str, edited: Any) -> None:
+def test_an_operation_is_refused_in_every_function(kind: str, function: str, edited: Any) -> None:
     def plant(meta: Any) -> None:
         for number, operation in enumerate(REFUSED[kind]):
-            PLACES[place](meta).node_def.add(name=f"hidden_{number}", op=operation)
+            FUNCTIONS[function](meta).node_def.add(name=f"hidden_{number}", op=operation)
 
     copy = edited(plant)
-    found = graph_faults(copy)
-    assert {fault.split(" in ")[0] for fault in found[kind]} == set(REFUSED[kind])
-    assert len(reasons_not_to_load(found)) == len(found[kind])
+    faults_by_kind = graph_faults(copy)
+    assert {fault.split(" in ")[0] for fault in faults_by_kind[kind]} == set(REFUSED[kind])
+    assert len(reasons_not_to_load(faults_by_kind)) == len(faults_by_kind[kind])
     with pytest.raises(RequestError, match="never exports"):
         read_export(copy)
 
@@ -116,7 +116,7 @@ def on_call(meta: Any) -> None:
 
 
 def on_saving(meta: Any) -> None:
-    saving = PLACES["the function that saves"](meta)
+    saving = FUNCTIONS["the function that saves"](meta)
     next(node for node in saving.node_def if node.op == "SaveV2").attr["_XlaCompile"].b = True
 
 
@@ -143,7 +143,7 @@ def test_saving_is_refused_if_loading_leads_to_it(edited: Any) -> None:
 
 def test_reading_another_file_than_the_variables_is_refused(edited: Any) -> None:
     def plant(meta: Any) -> None:
-        restoring = PLACES["the function that restores"](meta)
+        restoring = FUNCTIONS["the function that restores"](meta)
         next(node for node in restoring.node_def if node.op == "RestoreV2").input[0] = "path:output"
 
     assert [fault.split()[0] for fault in graph_faults(edited(plant))["outside"]] == ["RestoreV2"]
@@ -210,8 +210,8 @@ def save(function: Any, folder: Path) -> Path:
     ],
 )
 def test_what_tensorflow_saves_is_refused(function: Any, kind: str, operation: str, tmp_path: Path) -> None:
-    found = graph_faults(save(function, tmp_path))[kind]
-    assert any(operation in fault for fault in found), found
+    messages = graph_faults(save(function, tmp_path))[kind]
+    assert any(operation in fault for fault in messages), messages
 
 
 def test_a_session_would_run_a_python_function_that_this_process_has_registered(tmp_path: Path) -> None:
@@ -264,6 +264,6 @@ def test_augmentation_that_was_left_in_is_named(model: Any, encoded: list[bytes]
 
     served: Any = ServedModel(AsTrained(), **SETTINGS)  # type: ignore[arg-type]
     export = planted(augmented, tmp_path / "served", bytes_endpoint(served))
-    found = faults(verify(export, encoded=encoded, expected=None))
-    assert "StatelessRandom" in found["no random operation"]
-    assert "Assign" in found["no variable is written"]
+    messages = faults(verify(export, encoded=encoded, expected=None))
+    assert "StatelessRandom" in messages["no random operation"]
+    assert "Assign" in messages["no variable is written"]

@@ -124,7 +124,7 @@ def test_any_class_name_is_displayed_literally(run):
     card = render_card(NO_FACTS, **(ABOUT | {"class_names": ODD}))
     page = as_html(card)
     assert not re.findall(r"<(script|strong|em|a|b|code)[ >]", page.split("<h2>")[0])
-    shown = [one.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&") for one in cells(card)]  # fmt: skip
+    shown = [cell.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&") for cell in cells(card)]  # fmt: skip
     # Markdown trims a cell; what no reader can see is a space.
     assert shown[1:] == [name.replace("\n", " ").replace("\u202e", "").strip() for name in ODD]
 
@@ -153,8 +153,8 @@ def test_the_card_describes_the_postprocessing(run):
 
 
 def test_identifying_site_names_are_replaced_by_numbers():
-    found = dict.fromkeys(["b", "target", "Mercy", "Charité", "12", "hospital_a"])
-    assert site_names(found) == {
+    names = dict.fromkeys(["b", "target", "Mercy", "Charité", "12", "hospital_a"])
+    assert site_names(names) == {
         "b": "b", "target": "target", "12": "site 1", "Charité": "site 2", "Mercy": "site 3",
         "hospital_a": "site 4",
     }  # fmt: skip

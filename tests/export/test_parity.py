@@ -46,12 +46,12 @@ def harden(node: Any) -> bool:
 
 
 def rename(node: Any) -> bool:
-    found = node.name == "decoded_pixels"
-    if found:
+    is_decoded = node.name == "decoded_pixels"
+    if is_decoded:
         node.name = "other"
-    for place, name in enumerate(node.input):
-        node.input[place] = name.replace("decoded_pixels", "other")
-    return found
+    for index, name in enumerate(node.input):
+        node.input[index] = name.replace("decoded_pixels", "other")
+    return is_decoded
 
 
 @pytest.mark.slow

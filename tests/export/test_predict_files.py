@@ -31,8 +31,8 @@ def test_a_run_and_its_export_give_the_same_predictions(run_folder: Path, images
     export = read_export(export_run(run_folder).parent)
     by_run = list(predict_files(load_trained(run_folder), images, batch_size=3))
     by_export = list(predict_files(export, images))
-    assert [one.predicted for one in by_run] == [one.predicted for one in by_export]
-    numbers = [np.array([one.probabilities for one in rows]) for rows in (by_run, by_export)]
+    assert [row.predicted for row in by_run] == [row.predicted for row in by_export]
+    numbers = [np.array([row.probabilities for row in rows]) for rows in (by_run, by_export)]
     assert numbers[0] == pytest.approx(numbers[1], abs=1e-5)
     assert np.ptp(numbers[0], axis=0).max() > 0.01
 
@@ -46,8 +46,8 @@ def test_an_export_applies_its_own_threshold(model: Any, images: list[Path], tmp
         max_pixels=MAX_PIXELS, postprocessing=low,
     )  # fmt: skip
     answers = list(predict_files(read_export(folder), images))
-    assert {one.predicted for one in answers} == {"benign"}
-    assert {int(np.argmax(one.probabilities)) for one in answers} != {0}
+    assert {answer.predicted for answer in answers} == {"benign"}
+    assert {int(np.argmax(answer.probabilities)) for answer in answers} != {0}
 
 
 def test_unreadable_files_have_a_problem_and_the_others_predictions(
@@ -62,7 +62,7 @@ def test_unreadable_files_have_a_problem_and_the_others_predictions(
     answers = list(predict_files(load_trained(run_folder), names))
     assert [bool(answer.problem) for answer in answers] == [False, *[True] * 4, False, True]
     assert "40000" in answers[4].problem
-    assert all(sum(one.probabilities) == pytest.approx(1) for one in (answers[0], answers[5]))
+    assert all(sum(answer.probabilities) == pytest.approx(1) for answer in (answers[0], answers[5]))
 
 
 def test_converted_file_types_are_predicted_like_the_same_pixels_in_png(
@@ -80,8 +80,8 @@ def test_converted_file_types_are_predicted_like_the_same_pixels_in_png(
     assert [answer.problem for answer in answers] == [""] * 4
     assert answers[0].probabilities == pytest.approx(answers[1].probabilities, abs=1e-6)
     assert answers[2].probabilities == pytest.approx(answers[3].probabilities, abs=1e-6)
-    found = read_probe_images(names, max_pixels=40_000)
-    assert (len(found.encoded), found.problems) == (4, ())
+    probes = read_probe_images(names, max_pixels=40_000)
+    assert (len(probes.encoded), probes.problems) == (4, ())
 
 
 def test_memory_holds_one_batch(images: list[Path]) -> None:
@@ -94,18 +94,18 @@ def test_memory_holds_one_batch(images: list[Path]) -> None:
             self.largest = max(self.largest, len(encoded))
             return ["benign"] * len(encoded), np.full((len(encoded), 3), 1 / 3)
 
-    asked = 0
+    index = 0
 
     def endless() -> Any:
-        nonlocal asked
+        nonlocal index
         while True:
-            asked += 1
-            yield images[asked % 8]
+            index += 1
+            yield images[index % 8]
 
     watched = Watched()
     answers = predict_files(watched, endless(), batch_size=4)
     assert [next(answers).predicted for _ in range(9)] == ["benign"] * 9
-    assert (watched.largest, asked) == (4, 12)
+    assert (watched.largest, index) == (4, 12)
 
 
 def test_folders_are_searched_in_natural_order_without_hidden_files(tmp_path: Path) -> None:
@@ -113,8 +113,8 @@ def test_folders_are_searched_in_natural_order_without_hidden_files(tmp_path: Pa
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "b" / "loop").symlink_to(tmp_path)
-    found = [path.relative_to(tmp_path).as_posix() for path in find_images([tmp_path])]
-    assert found == ["1.webp", "b/2.jpg", "b/10.PNG"]
+    names = [path.relative_to(tmp_path).as_posix() for path in find_images([tmp_path])]
+    assert names == ["1.webp", "b/2.jpg", "b/10.PNG"]
     assert list(find_images([tmp_path / "b" / "notes.txt"])) == [tmp_path / "b" / "notes.txt"]
     with pytest.raises(RequestError, match=r"no-such\.png"):
         list(find_images([tmp_path / "no-such.png"]))
@@ -145,10 +145,10 @@ def test_samples_have_neutral_names_and_the_expected_predictions(run_folder: Pat
     images = read_probe_images(files, max_pixels=trained.max_pixels)
     assert (len(images.encoded), images.problems) == (4, ())
     write_samples(export, images.encoded, expected_predictions(trained, images.encoded))
-    found = read_samples(export)
-    assert found is not None
-    assert found.encoded == images.encoded
-    assert found.expected.probabilities == pytest.approx(trained.probabilities(found.encoded), abs=0)
+    samples = read_samples(export)
+    assert samples is not None
+    assert samples.encoded == images.encoded
+    assert samples.expected.probabilities == pytest.approx(trained.probabilities(samples.encoded), abs=0)
     names = {path.stem for path in (export / "samples").iterdir()}
     assert names == {"expected", "sample_1", "sample_2", "sample_3", "sample_4"}
 

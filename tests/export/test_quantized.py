@@ -129,7 +129,7 @@ def test_int8_predicts_nearly_like_the_run_and_reports_its_effect(run: Path, enc
 
     expected = expected_predictions(trained, encoded)
     findings = verify_converted(find_converted(folder), images=encoded, expected=expected)
-    assert [one for one in findings if one.passed is not True] == []
+    assert [finding for finding in findings if finding.passed is not True] == []
     probabilities = load_converted(find_converted(folder)).predict(encoded)[1]
     gap = np.abs(probabilities - expected.probabilities).max()
     assert 1e-4 < gap < 0.05, "8 bits are seen, and no more"

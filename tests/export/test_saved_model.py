@@ -19,7 +19,7 @@ def test_every_output_has_the_batch_dimension_of_the_row_format_of_rest(
     loaded: Any, encoded: list[bytes]
 ) -> None:
     outputs = loaded.signatures["serving_default"](tf.constant(encoded))
-    assert {name: one.shape[0] for name, one in outputs.items()} == {
+    assert {name: output.shape[0] for name, output in outputs.items()} == {
         "probabilities": 8, "predicted": 8, "class_names": 8, "top_classes": 8, "top_scores": 8,
     }  # fmt: skip
     assert outputs["probabilities"].dtype == tf.float32

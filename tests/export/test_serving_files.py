@@ -209,8 +209,8 @@ def stand_in():
 
 
 def status(state, error="OK"):
-    one = {"version": "1", "state": state, "status": {"error_code": error, "error_message": ""}}
-    return json.dumps({"model_version_status": [one]}, indent=1).encode()
+    entry = {"version": "1", "state": state, "status": {"error_code": error, "error_message": ""}}
+    return json.dumps({"model_version_status": [entry]}, indent=1).encode()
 
 
 def healthy(out, port):

@@ -33,11 +33,11 @@ def softmax(logits: Any) -> np.ndarray:
 
 def test_images_get_the_predictions_of_the_keras_model(session: ServingSession, model: Any) -> None:
     images = np.random.default_rng(0).uniform(0, 255, (3, SIZE, SIZE, 3)).astype(np.float32)
-    found = session.run("pixels", {"images": images}, ("probabilities", "predicted"))
+    outputs = session.run("pixels", {"images": images}, ("probabilities", "predicted"))
     wanted = softmax(model(images, training=False))
-    assert set(found) == {"probabilities", "predicted"}
-    np.testing.assert_allclose(found["probabilities"], wanted, atol=1e-5)
-    assert [name.decode() for name in found["predicted"]] == [
+    assert set(outputs) == {"probabilities", "predicted"}
+    np.testing.assert_allclose(outputs["probabilities"], wanted, atol=1e-5)
+    assert [name.decode() for name in outputs["predicted"]] == [
         CLASS_NAMES[index] for index in wanted.argmax(axis=1)
     ]
     with pytest.raises(tf.errors.InvalidArgumentError, match="24 x 24 pixels"):
@@ -47,11 +47,11 @@ def test_images_get_the_predictions_of_the_keras_model(session: ServingSession, 
 def test_files_get_the_predictions_of_tensorflows_own_loader(
     session: ServingSession, export: Path, encoded: list[bytes]
 ) -> None:
-    found = session.run("serving_default", {"image_bytes": encoded})
+    outputs = session.run("serving_default", {"image_bytes": encoded})
     by_loader = tf.saved_model.load(str(export)).signatures["serving_default"](tf.constant(encoded))
-    assert set(found) == set(by_loader)
-    np.testing.assert_allclose(found["probabilities"], by_loader["probabilities"], atol=1e-6)
-    assert [name.decode() for name in found["class_names"][7]] == list(CLASS_NAMES)
+    assert set(outputs) == set(by_loader)
+    np.testing.assert_allclose(outputs["probabilities"], by_loader["probabilities"], atol=1e-6)
+    assert [name.decode() for name in outputs["class_names"][7]] == list(CLASS_NAMES)
     with pytest.raises(tf.errors.InvalidArgumentError, match="this is not an image"):
         session.run("serving_default", {"image_bytes": [encoded[0], b"no image"]})
 
@@ -59,8 +59,8 @@ def test_files_get_the_predictions_of_tensorflows_own_loader(
 def test_trailing_zero_bytes_of_a_file_reach_the_graph(tmp_path: Path) -> None:
     module = tf.Module()
     spec = tf.TensorSpec([None], tf.string, name="image_bytes")
-    module.call = tf.function(lambda one: {"n": tf.strings.length(one)}, input_signature=[spec])
+    module.call = tf.function(lambda strings: {"n": tf.strings.length(strings)}, input_signature=[spec])
     tf.saved_model.save(module, str(tmp_path), signatures={"serving_default": module.call})
     with ServingSession(tmp_path) as opened:
-        found = opened.run("serving_default", {"image_bytes": [b"ab\0\0", b"abc\0\0\0"]})
-    assert found["n"].tolist() == [4, 6]
+        outputs = opened.run("serving_default", {"image_bytes": [b"ab\0\0", b"abc\0\0\0"]})
+    assert outputs["n"].tolist() == [4, 6]

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 def files_of_photos(size: int) -> list[bytes]:
     """Crops of real photographs: JPEG, PNG, WebP, and grey PNG of 16 bits with levels within and beyond the window."""
     kinds = ("JPEG", "PNG", "WEBP", "JPEG")
-    found = []
+    encoded = []
     for number, photo in enumerate(crops(size + 13, 8)):
         file = io.BytesIO()
         if number < 4:
@@ -34,8 +34,8 @@ def files_of_photos(size: int) -> list[bytes]:
         else:
             deep = 600 + 12 * photo.mean(axis=-1) + number
             Image.fromarray(deep.astype(np.uint16)).save(file, "PNG")
-        found.append(file.getvalue())
-    return found
+        encoded.append(file.getvalue())
+    return encoded
 
 
 def standardize_logits(model: keras.Model, images: np.ndarray) -> None:

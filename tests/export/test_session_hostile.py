@@ -63,8 +63,8 @@ def hostile(content: bytes, random: np.random.Generator) -> Iterator[bytes]:
         broken = np.frombuffer(content, np.uint8).copy()
         # Half of them where the header lies.
         end = min(64, len(broken)) if number % 2 else len(broken)
-        places = random.integers(0, end, 1 + number // 2)
-        broken[places] ^= np.uint8(1) << random.integers(0, 8, len(places)).astype(np.uint8)
+        positions = random.integers(0, end, 1 + number // 2)
+        broken[positions] ^= np.uint8(1) << random.integers(0, 8, len(positions)).astype(np.uint8)
         yield broken.tobytes()
     for value in (0, 255):
         start = int(random.integers(4, min(40, len(content) - 4)))
@@ -76,25 +76,25 @@ def hostile(content: bytes, random: np.random.Generator) -> Iterator[bytes]:
 
 def lying_headers(images: dict[str, bytes]) -> list[bytes]:
     """Files whose header says 30,000 x 30,000, 0 x 0 or less than nothing, and holds almost nothing."""
-    found = []
+    files = []
     for side in (HUGE, 0, 2**31 - 1, 2**32 - 1):
         png = bytearray(images["png"])
         png[16:24] = struct.pack(">II", side, side)
         png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
         bmp = bytearray(images["bmp"])
         bmp[18:26] = struct.pack("<II", side, side)
-        found += [bytes(png), bytes(bmp)]
+        files += [bytes(png), bytes(bmp)]
         for name in ("jpeg", "progressive jpeg"):
             jpeg = bytearray(images[name])
             mark = b"\xff\xc0" if name == "jpeg" else b"\xff\xc2"
             start = jpeg.index(mark) + 5
             jpeg[start : start + 4] = struct.pack(">HH", side % 65536, side % 65536)
-            found.append(bytes(jpeg))
+            files.append(bytes(jpeg))
         gif = bytearray(images["gif"])
         gif[6:10] = struct.pack("<HH", side % 65536, side % 65536)
         webp = b"VP8X" + struct.pack("<I", 10) + bytes(4) + (side % 2**24).to_bytes(3, "little") * 2
-        found += [bytes(gif), b"RIFF" + struct.pack("<I", len(webp) + 4) + b"WEBP" + webp]
-    return found
+        files += [bytes(gif), b"RIFF" + struct.pack("<I", len(webp) + 4) + b"WEBP" + webp]
+    return files
 
 
 def animation() -> bytes:
@@ -108,14 +108,14 @@ def animation() -> bytes:
 def inputs() -> list[bytes]:
     random = np.random.default_rng(2)
     images = seeds()
-    found = [b"", b"\0", b"P", b"BM", b"GIF89a", b"\xff\xd8\xff", b"RIFF....WEBP", animation()]
-    found += [random.bytes(int(size)) for size in random.integers(1, 3000, 20)]
+    files = [b"", b"\0", b"P", b"BM", b"GIF89a", b"\xff\xd8\xff", b"RIFF....WEBP", animation()]
+    files += [random.bytes(int(size)) for size in random.integers(1, 3000, 20)]
     starts = [content[:12] for content in images.values()]
-    found += [start + random.bytes(200) for start in starts]
-    found += lying_headers(images)
+    files += [start + random.bytes(200) for start in starts]
+    files += lying_headers(images)
     for content in images.values():
-        found += hostile(content, random)
-    return found
+        files += hostile(content, random)
+    return files
 
 
 @pytest.mark.slow
@@ -128,11 +128,11 @@ def test_hostile_bytes_are_refused_or_predicted_and_do_not_affect_the_next_image
     )  # fmt: skip
     good, wicked = list(seeds().values()), inputs()
     assert len(wicked) > 350
-    asked = [[*good]]
+    batches = [[*good]]
     for start in range(0, len(wicked), BETWEEN):
-        asked += [[one] for one in wicked[start : start + BETWEEN]]
+        batches += [[content] for content in wicked[start : start + BETWEEN]]
         # One bad image among good ones, then the good ones by themselves.
-        asked += [[good[0], wicked[start], good[1]], [*good]]
+        batches += [[good[0], wicked[start], good[1]], [*good]]
     refused = 0
     with ServingSession(export) as session:
 
@@ -141,7 +141,7 @@ def test_hostile_bytes_are_refused_or_predicted_and_do_not_affect_the_next_image
 
         first = probabilities(good)
         assert np.isfinite(first).all()
-        for files in asked:
+        for files in batches:
             # Only INVALID_ARGUMENT may be raised: any other error, or a crash, fails the test.
             try:
                 rows = probabilities(files)
@@ -153,4 +153,4 @@ def test_hostile_bytes_are_refused_or_predicted_and_do_not_affect_the_next_image
             np.testing.assert_allclose(rows.sum(axis=1), 1, atol=1e-5)
             if files == good:
                 assert rows.tobytes() == first.tobytes()
-    assert 200 < refused < len(asked)
+    assert 200 < refused < len(batches)

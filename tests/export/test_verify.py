@@ -95,8 +95,8 @@ def test_a_graph_that_reaches_files_is_reported_and_never_run(
         return answers | {"predicted": tf.fill(tf.shape(answers["predicted"]), secret)}
 
     export = planted(model, tmp_path / "served", changed_endpoint(model, reaching))
-    found = faults(verify(export, encoded=encoded, expected=None))
-    assert {"writes": "WriteFile", "reads": "ReadFile"}[how] in found["no file or network access"]
+    messages = faults(verify(export, encoded=encoded, expected=None))
+    assert {"writes": "WriteFile", "reads": "ReadFile"}[how] in messages["no file or network access"]
     with pytest.raises(RequestError, match="never exports"):
         read_export(export)
     assert not (tmp_path / "written").exists()
@@ -108,9 +108,9 @@ def test_names_in_another_order_are_a_fault(
 ) -> None:
     swapped = {**SETTINGS, "class_names": CLASS_NAMES[::-1]}
     export = export_saved_model(model, tmp_path / "served", **swapped)
-    found = faults(verify(export, encoded=encoded, expected=expected))
-    assert {"class names", "settings", "equal to kerastl predict"} <= set(found)
-    assert "labels differ" in found["equal to kerastl predict"]
+    messages = faults(verify(export, encoded=encoded, expected=expected))
+    assert {"class names", "settings", "equal to kerastl predict"} <= set(messages)
+    assert "labels differ" in messages["equal to kerastl predict"]
 
 
 @pytest.mark.slow
@@ -123,12 +123,12 @@ def test_a_missing_window_is_a_fault_of_decoding(
         export = export_saved_model(model, tmp_path / "served", **without)
     else:
         export = planted(model, tmp_path / "served", bytes_endpoint(ServedModel(model, **without)))
-    found = faults(verify(export, encoded=encoded, expected=expected))
-    assert ("window" in found.get("settings", "")) == honest
-    assert "probabilities differ" in found["equal to kerastl predict"]
+    messages = faults(verify(export, encoded=encoded, expected=expected))
+    assert ("window" in messages.get("settings", "")) == honest
+    assert "probabilities differ" in messages["equal to kerastl predict"]
     if not honest:
-        assert "decoding differs" in found["equal to kerastl predict"]
-        assert "window" in found["pixels equal to files"]
+        assert "decoding differs" in messages["equal to kerastl predict"]
+        assert "window" in messages["pixels equal to files"]
 
 
 @pytest.mark.slow
@@ -147,16 +147,16 @@ def test_batch_norm_in_training_mode_is_reported(
     def training(image_bytes: tf.Tensor) -> Any:
         spec = tf.TensorSpec([SIZE, SIZE, 3], tf.float32)
         images = tf.map_fn(
-            lambda one: load_image(one, image_size_px=SIZE, window=WINDOW, max_pixels=MAX_PIXELS),
+            lambda content: load_image(content, image_size_px=SIZE, window=WINDOW, max_pixels=MAX_PIXELS),
             image_bytes,
             fn_output_signature=spec,
         )
         return outputs_from_logits(copy(images, training=True), CLASS_NAMES)
 
     export = planted(copy, tmp_path / "served", training)
-    found = faults(verify(export, encoded=encoded, expected=expected))
-    assert "BatchNorm" in found["independent of the batch"]
-    assert "Assign" in found["no variable is written"]
+    messages = faults(verify(export, encoded=encoded, expected=expected))
+    assert "BatchNorm" in messages["independent of the batch"]
+    assert "Assign" in messages["no variable is written"]
 
 
 @pytest.mark.slow
@@ -186,9 +186,9 @@ def test_a_model_that_counts_its_calls_changes_its_predictions(
         return answers | {"probabilities": answers["probabilities"] + drift}
 
     export = planted(model, tmp_path / "served", changed_endpoint(model, counting), kept=[calls])
-    found = faults(verify(export, encoded=encoded, expected=expected))
-    assert "change from call to call" in found["repeatable"]
-    assert "AssignAddVariableOp" in found["no variable is written"]
+    messages = faults(verify(export, encoded=encoded, expected=expected))
+    assert "change from call to call" in messages["repeatable"]
+    assert "AssignAddVariableOp" in messages["no variable is written"]
 
 
 def not_a_number(answers: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -236,8 +236,8 @@ def test_accepting_images_of_another_size_is_a_fault(
         return outputs_from_logits(model(fitting, training=False), CLASS_NAMES)
 
     export = planted(model, tmp_path / "served", from_pixels=resized)
-    found = faults(verify(export, encoded=encoded, expected=expected))
-    assert set(found) == {"wrong size rejected"}
+    messages = faults(verify(export, encoded=encoded, expected=expected))
+    assert set(messages) == {"wrong size rejected"}
 
 
 @pytest.mark.slow
@@ -250,9 +250,9 @@ def test_a_modified_weight_file_is_named(
     content[40] ^= 0xFF
     file.write_bytes(content)
     (export / "extra.txt").write_text("x")
-    found = faults(verify(export, encoded=encoded, expected=expected))
-    assert f"variables/{file.name} was changed" in found["files"]
-    assert "extra.txt was added" in found["files"]
+    messages = faults(verify(export, encoded=encoded, expected=expected))
+    assert f"variables/{file.name} was changed" in messages["files"]
+    assert "extra.txt was added" in messages["files"]
 
 
 @pytest.mark.slow
@@ -261,9 +261,9 @@ def test_identical_images_are_a_fault(
 ) -> None:
     export = export_saved_model(model, tmp_path / "served", **SETTINGS)
     grey = png(np.full((30, 30), 90, np.uint8))
-    found = faults(verify(export, encoded=[grey, grey], expected=None))
-    assert set(found) == {"images differ"}, found
-    assert "Verify on other images" in found["images differ"]
+    messages = faults(verify(export, encoded=[grey, grey], expected=None))
+    assert set(messages) == {"images differ"}, messages
+    assert "Verify on other images" in messages["images differ"]
 
 
 @pytest.mark.slow
@@ -274,6 +274,6 @@ def test_an_export_without_variables_gives_findings_instead_of_a_crash(
     shutil.rmtree(export / "variables")
     manifest = json.loads((export / "manifest.json").read_text())
     assert len(manifest["files"]) >= 3
-    found = faults(verify(export, encoded=encoded, expected=None))
-    assert "is missing" in found["files"]
-    assert "it failed" in found["fresh process"]
+    messages = faults(verify(export, encoded=encoded, expected=None))
+    assert "is missing" in messages["files"]
+    assert "it failed" in messages["fresh process"]

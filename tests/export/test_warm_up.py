@@ -17,7 +17,7 @@ def read(folder):
 
 def test_the_loaded_model_runs_every_request(export, loaded):
     logs = read(export)
-    asked = {}
+    batch_sizes = {}
     assert 0 < len(logs) <= 1000
     for log in logs:
         kind = log.WhichOneof("log_type")
@@ -25,20 +25,20 @@ def test_the_loaded_model_runs_every_request(export, loaded):
         name = request.model_spec.signature_name
         assert request.model_spec.name == "kerastl"
         if kind == "classify_log":
-            examples = [one.SerializeToString() for one in request.input.example_list.examples]
+            examples = [example.SerializeToString() for example in request.input.example_list.examples]
             tensors = {"inputs": tf.constant(examples)}
         else:
-            tensors = {key: tf.constant(tf.make_ndarray(one)) for key, one in request.inputs.items()}
+            tensors = {key: tf.constant(tf.make_ndarray(tensor)) for key, tensor in request.inputs.items()}
         answers = loaded.signatures[name](**tensors)
         (taken,) = tensors.values()
-        assert {one.shape[0] for one in answers.values()} == {taken.shape[0]}
-        for one in answers.values():
-            assert one.dtype == tf.string or np.isfinite(one.numpy()).all()
-        asked.setdefault(name, []).append(int(taken.shape[0]))
-    assert set(asked) == set(loaded.signatures)
-    assert asked["serving_default"] == [1, 2, 4, 8, 16, 32]
-    assert set(asked) >= {"classify", "explain", "features", "pixels"}
-    assert all(sizes == [1] for name, sizes in asked.items() if name != "serving_default")
+        assert {output.shape[0] for output in answers.values()} == {taken.shape[0]}
+        for output in answers.values():
+            assert output.dtype == tf.string or np.isfinite(output.numpy()).all()
+        batch_sizes.setdefault(name, []).append(int(taken.shape[0]))
+    assert set(batch_sizes) == set(loaded.signatures)
+    assert batch_sizes["serving_default"] == [1, 2, 4, 8, 16, 32]
+    assert set(batch_sizes) >= {"classify", "explain", "features", "pixels"}
+    assert all(sizes == [1] for name, sizes in batch_sizes.items() if name != "serving_default")
 
 
 def test_classify_is_warmed_up_with_an_example_that_contains_the_image(tmp_path):

@@ -64,8 +64,8 @@ class Drawn(Model):
     def run(self, name: str, inputs: dict[str, Any]) -> dict[str, Any]:
         given = next(iter(inputs.values())).numpy().tolist()
         if name == "classify":
-            features = [tf.train.Example.FromString(one).features.feature for one in given]
-            given = [one["image/encoded"].bytes_list.value[0] for one in features]
+            features = [tf.train.Example.FromString(serialized).features.feature for serialized in given]
+            given = [feature["image/encoded"].bytes_list.value[0] for feature in features]
         if any(image.startswith(b"these bytes are not an image") for image in given):
             raise wrong("this is not an image")
         rows = [self.change(self.row(image)) for image in given]
@@ -82,7 +82,7 @@ class Drawn(Model):
 
 
 IMAGES = [b"one", b"two", b"three", b"four", b"five", b"six", b"seven"]
-REFERENCE = ExpectedPredictions(CLASS_NAMES, np.array([formula(one) for one in IMAGES], np.float32))
+REFERENCE = ExpectedPredictions(CLASS_NAMES, np.array([formula(image) for image in IMAGES], np.float32))
 
 
 @pytest.fixture(scope="session")
@@ -119,13 +119,13 @@ def ask(
     images: Sequence[bytes] = IMAGES,
     reference: ExpectedPredictions | None = REFERENCE,
 ) -> dict[str, Finding]:
-    found = check_live(server, export, images=images, image_size_px=SIZE, reference=reference)
-    assert len({one.check for one in found}) == len(found) >= 6
-    return {one.check: one for one in found}
+    findings = check_live(server, export, images=images, image_size_px=SIZE, reference=reference)
+    assert len({finding.check for finding in findings}) == len(findings) >= 6
+    return {finding.check: finding for finding in findings}
 
 
 def faults(findings: dict[str, Finding]) -> dict[str, str]:
-    return {check: one.detail for check, one in findings.items() if not one.ok}
+    return {check: finding.detail for check, finding in findings.items() if not finding.ok}
 
 
 @contextmanager

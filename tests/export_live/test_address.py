@@ -38,7 +38,7 @@ WRONG = ["http://a:8501", "a:0", "a:65536", "a:b", "a:", ":8500", "", "a/b", "u:
 def test_malformed_addresses_of_both_options_are_reported_together(text: str) -> None:
     with pytest.raises(Problems) as caught:
         read_server(text, text, "a/b")
-    assert [one.where for one in caught.value.problems] == ["--url", "--rest-url", "--model-name"]
+    assert [problem.where for problem in caught.value.problems] == ["--url", "--rest-url", "--model-name"]
     assert "HOST:PORT" in str(caught.value)
 
 

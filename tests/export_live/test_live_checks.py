@@ -20,12 +20,14 @@ from tests.export_live.conftest import Drawn, Row, ask, faults, server_of
 
 
 def test_a_server_that_serves_this_export_has_no_fault(stand_in: StandIn, drawn_export: Path) -> None:
-    found = ask(server_of(stand_in), drawn_export)
-    assert [one.check for one in found.values() if one.passed is not True] == []
+    findings = ask(server_of(stand_in), drawn_export)
+    assert [finding.check for finding in findings.values() if finding.passed is not True] == []
     every = {"available", "version", "signatures", "invalid image refused", "predictions", "classify"}
-    assert set(found) == {f"{way}: {one}" for way in ("gRPC", "REST") for one in every} | {"REST: columns"}
-    assert "7 images" in found["REST: predictions"].detail
-    assert "not an image" in found["gRPC: invalid image refused"].detail
+    assert set(findings) == {f"{way}: {name}" for way in ("gRPC", "REST") for name in every} | {
+        "REST: columns"
+    }
+    assert "7 images" in findings["REST: predictions"].detail
+    assert "not an image" in findings["gRPC: invalid image refused"].detail
 
 
 def reversed_names(row: Row) -> Row:
@@ -74,29 +76,31 @@ def test_another_export_with_the_same_name_and_version_is_found_by_its_predictio
     change: Any, words: str, drawn_export: Path
 ) -> None:
     with StandIn(Drawn(change)) as server:
-        found = faults(ask(server_of(server), drawn_export))
-    assert {"gRPC: predictions", "REST: predictions", "REST: columns"} <= set(found)
+        messages = faults(ask(server_of(server), drawn_export))
+    assert {"gRPC: predictions", "REST: predictions", "REST: columns"} <= set(messages)
     # That interface has no place for the predicted name.
-    assert ("gRPC: classify" in found) == ("REST: classify" in found) == (change is not one_label)
-    for detail in (found["gRPC: predictions"], found["REST: predictions"]):
+    assert ("gRPC: classify" in messages) == ("REST: classify" in messages) == (change is not one_label)
+    for detail in (messages["gRPC: predictions"], messages["REST: predictions"]):
         assert re.search(words, detail), detail
         assert detail.isprintable()
 
 
 def test_another_version_is_named_by_number(drawn_export: Path) -> None:
     with StandIn(Drawn(version=2)) as server:
-        found = faults(ask(server_of(server), drawn_export))
-    assert set(found) == {f"{way}: {one}" for way in ("gRPC", "REST") for one in ("available", "version")}
-    assert "version 1 is not there (version 2 AVAILABLE)" in found["gRPC: available"]
-    assert "version 2 is served by default, but this is version 1" in found["REST: version"]
+        messages = faults(ask(server_of(server), drawn_export))
+    assert set(messages) == {
+        f"{way}: {name}" for way in ("gRPC", "REST") for name in ("available", "version")
+    }
+    assert "version 1 is not there (version 2 AVAILABLE)" in messages["gRPC: available"]
+    assert "version 2 is served by default, but this is version 1" in messages["REST: version"]
 
 
 def test_another_model_name_is_reported_with_the_option_to_use(stand_in: StandIn, drawn_export: Path) -> None:
     server = dataclasses.replace(server_of(stand_in), model_name="lungs of Ü")
-    found = faults(ask(server, drawn_export))
-    assert "NOT_FOUND" in found["gRPC: available"]
-    assert "HTTP 404" in found["REST: predictions"]
-    assert all("--model-name NAME" in found[f"{way}: available"] for way in ("gRPC", "REST"))
+    messages = faults(ask(server, drawn_export))
+    assert "NOT_FOUND" in messages["gRPC: available"]
+    assert "HTTP 404" in messages["REST: predictions"]
+    assert all("--model-name NAME" in messages[f"{way}: available"] for way in ("gRPC", "REST"))
 
 
 def test_different_signatures_are_reported_by_output(drawn_export: Path) -> None:
@@ -106,16 +110,16 @@ def test_different_signatures_are_reported_by_output(drawn_export: Path) -> None
     wider = model.signatures["serving_default"].outputs["probabilities"]
     wider.tensor_shape.dim[1].size = 5
     with StandIn(model) as server:
-        found = ask(server_of(server), drawn_export, reference=None)
+        findings = ask(server_of(server), drawn_export, reference=None)
     for way in ("gRPC", "REST"):
-        detail = found[f"{way}: signatures"].detail
+        detail = findings[f"{way}: signatures"].detail
         assert "classify is missing on the server" in detail
         assert "pixels is not in the export" in detail
         assert (
             "output probabilities is DT_FLOAT [n, 5] on the server, DT_FLOAT [n, 3] in the export" in detail
         )
-        assert found[f"{way}: predictions"].passed is None
-        assert "not compared" in found[f"{way}: predictions"].detail
+        assert findings[f"{way}: predictions"].passed is None
+        assert "not compared" in findings[f"{way}: predictions"].detail
 
 
 def test_an_export_without_classify_is_checked_otherwise(
@@ -125,10 +129,10 @@ def test_an_export_without_classify_is_checked_otherwise(
     saved.ParseFromString((drawn_export / "saved_model.pb").read_bytes())
     del saved.meta_graphs[0].signature_def["classify"]
     (tmp_path / "saved_model.pb").write_bytes(saved.SerializeToString())
-    found = ask(server_of(stand_in), tmp_path)
-    assert set(faults(found)) == {"gRPC: signatures", "REST: signatures"}
-    assert found["gRPC: classify"].passed is None
-    assert "no number to compare" in found["gRPC: version"].detail
+    findings = ask(server_of(stand_in), tmp_path)
+    assert set(faults(findings)) == {"gRPC: signatures", "REST: signatures"}
+    assert findings["gRPC: classify"].passed is None
+    assert "no number to compare" in findings["gRPC: version"].detail
 
 
 def test_accepting_an_invalid_image_or_a_server_error_is_a_fault() -> None:

@@ -36,9 +36,9 @@ def rendered(name: str, class_names: Sequence[str] = CLASS_NAMES) -> str:
 
 
 def commands(readme: str) -> list[str]:
-    found = re.findall(r"^```sh\n(.+?)\n```$", readme, re.M | re.S)
-    assert len(found) >= 6
-    return found
+    blocks = re.findall(r"^```sh\n(.+?)\n```$", readme, re.M | re.S)
+    assert len(blocks) >= 6
+    return blocks
 
 
 @pytest.fixture
@@ -74,8 +74,8 @@ def test_the_client_prints_why_a_request_failed(client_folder: Path, stand_in: S
     (client_folder / "image.jpg").unlink()
     missing = client(client_folder)
     results = (refused, unreachable, stranger, missing)
-    assert [(one.returncode, one.stdout) for one in results] == [(1, "")] * 4
-    assert not any("Traceback" in one.stderr for one in results)
+    assert [(result.returncode, result.stdout) for result in results] == [(1, "")] * 4
+    assert not any("Traceback" in result.stderr for result in results)
     assert "image.jpg" in missing.stderr
     assert "Is the server running?" in stranger.stderr
     assert "400" in refused.stderr
@@ -85,7 +85,7 @@ def test_the_client_prints_why_a_request_failed(client_folder: Path, stand_in: S
 
 
 def test_the_client_is_short() -> None:
-    lines = [one for one in rendered("client.py").splitlines() if one.strip()]
+    lines = [line for line in rendered("client.py").splitlines() if line.strip()]
     assert len(lines) < 50
 
 
@@ -93,8 +93,8 @@ def test_the_client_is_short() -> None:
 def test_the_curl_command_works_as_printed_except_for_the_port(
     client_folder: Path, stand_in: StandIn
 ) -> None:
-    lines = [one for one in commands(rendered("README.md")) if "curl" in one]
-    assert [("-d @-" in one) for one in lines] == [False, True]
+    lines = [command for command in commands(rendered("README.md")) if "curl" in command]
+    assert [("-d @-" in line) for line in lines] == [False, True]
     answers = []
     for line in lines:
         there = line.replace("localhost:8501", f"{LOOPBACK}:{stand_in.rest_port}")
@@ -112,7 +112,7 @@ def test_no_class_name_breaks_the_readme_or_the_client() -> None:
     assert page.count("\n~~~") == 2
     fenced = page.split("~~~text\n")[1].split("\n~~~\n")[0]
     assert [line[:2] for line in fenced.splitlines()] == ["- "] * len(HOSTILE)
-    assert all(one.isprintable() for one in page.replace("\n", ""))
+    assert all(character.isprintable() for character in page.replace("\n", ""))
     assert "{{ 7 * 7 }}" in page
     assert "L\u00e4sion" in page
     same = rendered("README.md").replace(fenced, "")
@@ -128,9 +128,9 @@ def test_a_thousand_classes_keep_the_readme_short() -> None:
 def test_the_readme_lists_the_files_of_the_folder(tmp_path: Path) -> None:
     write_serving_files(tmp_path, class_names=CLASS_NAMES, image_size_px=SIZE)
     page = (tmp_path / "README.md").read_text(encoding="utf-8")
-    found = {file.name for file in tmp_path.iterdir() if not file.name.startswith(".")}
-    assert len(found) >= 7
-    assert found - {"README.md"} == {one for one in found if f"`{one}`" in page}
+    names = {file.name for file in tmp_path.iterdir() if not file.name.startswith(".")}
+    assert len(names) >= 7
+    assert names - {"README.md"} == {name for name in names if f"`{name}`" in page}
     assert f"localhost:{REST_PORT}/v1/models/{MODEL_NAME}" in page
 
 
@@ -145,10 +145,10 @@ def exported(run_folder: Path, images: list[Path]) -> Path:
 def run_printed(folder: Path, before: str = "", wrap: Sequence[str] = ()) -> list[str]:
     """Run every command of the page but those that need a cluster or change versions; return their outputs."""
     printed = commands((folder / "README.md").read_text(encoding="utf-8"))
-    chosen = [one for one in printed if not one.startswith(("docker", "kubectl", "mv"))]
+    chosen = [command for command in printed if not command.startswith(("docker", "kubectl", "mv"))]
     assert len(chosen) == 5
     mark = "<<<next>>>"
-    lines = [f"echo '{mark}'; bash -euo pipefail -c {shlex.quote(one)}" for one in chosen]
+    lines = [f"echo '{mark}'; bash -euo pipefail -c {shlex.quote(command)}" for command in chosen]
     script = "\n".join(["set -eu", before, *lines])
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
@@ -235,7 +235,7 @@ def test_verify_exits_with_1_if_another_export_is_served(run_folder: Path, image
     with StandIn(Drawn()) as server:
         done = ask(server)
     assert done.returncode == 1, done.stderr
-    findings = {one["check"]: one for one in json.loads(done.stdout)}
+    findings = {finding["check"]: finding for finding in json.loads(done.stdout)}
     assert findings["equal to kerastl predict"]["passed"]
     assert findings["gRPC: version"]["passed"]
     assert "another model" in findings["gRPC: predictions"]["detail"]

@@ -40,18 +40,18 @@ def send(server: StandIn, path: str, body: Any = None) -> tuple[int, Any]:
 
 def test_row_and_column_formats_give_the_same_predictions(stand_in: StandIn) -> None:
     images = [b"one", b"\xff\x00two"]
-    encoded = [b64(one) for one in images]
+    encoded = [b64(image) for image in images]
     status, rows = send(stand_in, PREDICT, {"instances": encoded})
-    named = send(stand_in, PREDICT, {"instances": [{"image_bytes": one} for one in encoded]})
+    named = send(stand_in, PREDICT, {"instances": [{"image_bytes": content} for content in encoded]})
     columns = send(stand_in, PREDICT, {"inputs": encoded})
     named_columns = send(stand_in, PREDICT, {"inputs": {"image_bytes": encoded}})
     assert status == 200
     names = ["class_names", "predicted", "probabilities"]
-    assert [sorted(one) for one in rows["predictions"]] == [names] * 2
+    assert [sorted(prediction) for prediction in rows["predictions"]] == [names] * 2
     assert named == (200, rows)
     assert named_columns == columns
     outputs = columns[1]["outputs"]
-    wanted = np.array([formula(one) for one in images])
+    wanted = np.array([formula(image) for image in images])
     assert np.abs(np.array(outputs["probabilities"]) - wanted).max() < 1e-6
     assert outputs["class_names"] == [list(CLASS_NAMES)] * 2
     for name, values in outputs.items():
@@ -62,7 +62,7 @@ def test_text_is_accepted_as_a_string_and_numbers_have_the_digits_of_float32(sta
     as_text = send(stand_in, PREDICT, {"instances": ["one"]})
     assert as_text == send(stand_in, PREDICT, {"instances": [b64(b"one")]})
     numbers = as_text[1]["predictions"][0]["probabilities"]
-    assert all(len(str(one)) <= 12 for one in numbers)
+    assert all(len(str(number)) <= 12 for number in numbers)
     assert np.float32(numbers[0]) == np.float32(formula(b"one")[0])
 
 
@@ -132,8 +132,8 @@ def test_an_unknown_path_is_malformed(path: str, stand_in: StandIn) -> None:
 
 def test_status_and_metadata_have_the_documented_form(stand_in: StandIn) -> None:
     status, content = send(stand_in, "/v1/models/kerastl")
-    one = {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
-    assert (status, content) == (200, {"model_version_status": [one]})
+    version = {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+    assert (status, content) == (200, {"model_version_status": [version]})
     assert send(stand_in, "/v1/models/kerastl/versions/1") == (status, content)
     assert send(stand_in, "/v1/models/kerastl/versions/9")[0] == 404
     status, content = send(stand_in, "/v1/models/kerastl/metadata")
@@ -141,19 +141,18 @@ def test_status_and_metadata_have_the_documented_form(stand_in: StandIn) -> None
     assert content["model_spec"]["version"] == "1"
     signature = content["metadata"]["signature_def"]["signature_def"]["serving_default"]
     assert signature["inputs"]["image_bytes"]["dtype"] == "DT_STRING"
-    assert [one["size"] for one in signature["outputs"]["probabilities"]["tensor_shape"]["dim"]] == [
-        "-1",
-        "3",
-    ]
+    assert [
+        dimension["size"] for dimension in signature["outputs"]["probabilities"]["tensor_shape"]["dim"]
+    ] == ["-1", "3"]
 
 
 def test_outputs_are_encoded_by_their_type_and_name() -> None:
     def written(key: str, **outputs: Any) -> Any:
-        return predict_json({name: tf.make_tensor_proto(one) for name, one in outputs.items()}, key)
+        return predict_json({name: tf.make_tensor_proto(output) for name, output in outputs.items()}, key)
 
     strings, numbers = np.array([b"a", b"b"], object), np.array([1.0, np.nan], np.float32)
-    one = {"predictions": ["a", "b"]}
-    assert written("instances", label=strings) == one
+    response = {"predictions": ["a", "b"]}
+    assert written("instances", label=strings) == response
     assert written("inputs", label=strings) == {"outputs": ["a", "b"]}
     as_bytes = written("instances", label_bytes=strings)
     assert as_bytes == {"predictions": [b64(b"a"), b64(b"b")]}
@@ -189,15 +188,15 @@ def test_the_official_stubs_get_responses_and_error_codes(stub: Any) -> None:
             getattr(stub, call)(other)
         return str(caught.value.code().name)
 
-    assert code_of(lambda one: one.inputs.clear()) == "INVALID_ARGUMENT"
-    assert code_of(lambda one: one.output_filter.append("none")) == "INVALID_ARGUMENT"
+    assert code_of(lambda request: request.inputs.clear()) == "INVALID_ARGUMENT"
+    assert code_of(lambda request: request.output_filter.append("none")) == "INVALID_ARGUMENT"
     number = tf.make_tensor_proto([1.0])
-    assert code_of(lambda one: one.inputs["image_bytes"].CopyFrom(number)) == "INVALID_ARGUMENT"
-    assert code_of(lambda one: setattr(one.model_spec, "name", "half")) == "NOT_FOUND"
+    assert code_of(lambda request: request.inputs["image_bytes"].CopyFrom(number)) == "INVALID_ARGUMENT"
+    assert code_of(lambda request: setattr(request.model_spec, "name", "half")) == "NOT_FOUND"
     metadata = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=request.model_spec)
-    assert code_of(lambda one: None, "GetModelMetadata", metadata) == "INVALID_ARGUMENT"
+    assert code_of(lambda request: None, "GetModelMetadata", metadata) == "INVALID_ARGUMENT"
 
 
 def test_simulated_predictions_depend_on_the_image() -> None:
-    answers = [Drawn().row(one)[1] for one in (b"one", b"two")]
+    answers = [Drawn().row(value)[1] for value in (b"one", b"two")]
     assert np.abs(np.subtract(*answers)).max() > 0.01

@@ -24,19 +24,19 @@ def free_port() -> int:
 
 def test_an_unreachable_server_is_one_finding_per_api_with_the_next_command(drawn_export: Path) -> None:
     dead = address(free_port())
-    found = ask(Server(dead, dead), drawn_export)
-    assert set(faults(found)) == {"gRPC: available", "REST: available"}
-    assert "docker compose up" in found["gRPC: available"].detail
-    assert "--url HOST:PORT" in found["gRPC: available"].detail
-    assert "--rest-url HOST:PORT" in found["REST: available"].detail
-    assert found["REST: columns"].passed is None
+    findings = ask(Server(dead, dead), drawn_export)
+    assert set(faults(findings)) == {"gRPC: available", "REST: available"}
+    assert "docker compose up" in findings["gRPC: available"].detail
+    assert "--url HOST:PORT" in findings["gRPC: available"].detail
+    assert "--rest-url HOST:PORT" in findings["REST: available"].detail
+    assert findings["REST: columns"].passed is None
 
 
 def test_swapped_ports_are_reported(stand_in: StandIn, drawn_export: Path) -> None:
     server = Server(address(stand_in.rest_port), address(stand_in.port))
-    found = faults(ask(server, drawn_export))
-    assert set(found) == {"gRPC: available", "REST: available"}
-    assert "--url HOST:8500 --rest-url HOST:8501" in found["REST: available"]
+    messages = faults(ask(server, drawn_export))
+    assert set(messages) == {"gRPC: available", "REST: available"}
+    assert "--url HOST:8500 --rest-url HOST:8501" in messages["REST: available"]
 
 
 def endless(request: Any) -> None:
@@ -68,9 +68,9 @@ HOSTILE = {
 def test_any_unexpected_rest_response_is_a_finding(what: str, drawn_export: Path) -> None:
     send, words = HOSTILE[what]
     with canned(send) as port:
-        found = faults(ask(Server(None, address(port)), drawn_export))
-    assert words in found["REST: available"]
-    assert all(detail.isprintable() and len(detail) < 600 for detail in found.values())
+        messages = faults(ask(Server(None, address(port)), drawn_export))
+    assert words in messages["REST: available"]
+    assert all(detail.isprintable() and len(detail) < 600 for detail in messages.values())
 
 
 @pytest.mark.parametrize("how", ["nothing", "a byte now and then"])
@@ -91,11 +91,11 @@ def test_a_response_that_never_ends_times_out(how: str, drawn_export: Path) -> N
     with canned(slow) as port, socket.create_server((LOOPBACK, 0)) as silent:
         grpc_address = address(silent.getsockname()[1])
         server = Server(grpc_address, address(port), time_limit_s=0.3)
-        found = ask(server, drawn_export)
+        findings = ask(server, drawn_export)
         gone.set()
-    assert set(faults(found)) == {"gRPC: available", "REST: available"}
-    assert "no complete response" in found["REST: available"].detail
-    assert "within 0.3 seconds" in found["gRPC: available"].detail
+    assert set(faults(findings)) == {"gRPC: available", "REST: available"}
+    assert "no complete response" in findings["REST: available"].detail
+    assert "within 0.3 seconds" in findings["gRPC: available"].detail
 
 
 class Lying(Predictions):
@@ -149,6 +149,6 @@ def test_any_unexpected_grpc_response_is_a_finding(lie: Any, words: str, drawn_e
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(Models(model), server)
     port = server.add_insecure_port(f"{LOOPBACK}:0")
     server.start()
-    found = faults(ask(Server(address(port), None), drawn_export))
+    messages = faults(ask(Server(address(port), None), drawn_export))
     server.stop(0).wait()
-    assert words in found["gRPC: predictions"]
+    assert words in messages["gRPC: predictions"]

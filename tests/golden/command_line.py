@@ -43,8 +43,8 @@ def call(*words: object, folder: Path) -> Answer:
 
 def normalized(text: str, folder: Path) -> str:
     """Replace folders, versions, seconds and sizes of this machine by their names."""
-    for place, name in ((folder.resolve(), "<folder>"), (folder, "<folder>"), (ROOT, "<root>")):
-        text = text.replace(str(place), name)
+    for path, name in ((folder.resolve(), "<folder>"), (folder, "<folder>"), (ROOT, "<root>")):
+        text = text.replace(str(path), name)
     text = re.sub(r"\b\d+\.\d+ s\b", "<seconds> s", text)
     text = re.sub(r"\b\d+\.\d+\.\d+\S*", "<version>", text)
     return "\n".join(line.rstrip() for line in text.strip().splitlines()) + "\n"
@@ -60,7 +60,7 @@ def _help(words: list[str], folder: Path) -> Iterator[tuple[str, str]]:
     answer = call(*words, "--help", folder=folder)
     assert answer.code == 0, answer.err
     yield " ".join(["kerastl", *words, "--help"]), normalized(answer.out, folder)
-    _, found, commands = answer.out.partition("\nCommands:\n")
-    for line in commands.splitlines() if found else ():
+    _, separator, commands = answer.out.partition("\nCommands:\n")
+    for line in commands.splitlines() if separator else ():
         if name := re.match(r"  (\S+)", line):
             yield from _help([*words, name[1]], folder)

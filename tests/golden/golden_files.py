@@ -47,16 +47,16 @@ def read_json_keys() -> dict[str, set[str]]:
     return keys
 
 
-def write_json_keys(recipe: str, found: set[str]) -> None:
+def write_json_keys(recipe: str, keys: set[str]) -> None:
     """Write the JSON keys of one run next to those of the others.
 
     A line holds keys that have the path above them and the recipes in common.
     """
-    keys = {**read_json_keys(), recipe: found}
+    keys_by_recipe = {**read_json_keys(), recipe: keys}
     lines: dict[tuple[str, str], list[str]] = {}
-    for key in sorted(set().union(*keys.values())):
+    for key in sorted(set().union(*keys_by_recipe.values())):
         path, _, name = key.rpartition(" ")
-        recipes = ", ".join(recipe for recipe in sorted(keys) if key in keys[recipe])
+        recipes = ", ".join(recipe for recipe in sorted(keys_by_recipe) if key in keys_by_recipe[recipe])
         lines.setdefault((path, recipes), []).append(name)
     write_lines(
         JSON_KEYS, (f"{path} {{{', '.join(names)}}} # {recipes}" for (path, recipes), names in lines.items())
@@ -76,6 +76,6 @@ def write_json(file: Path, value: Any) -> None:
     file.write_text(text + "\n", encoding="utf-8")
 
 
-def _one_line(found: re.Match[str]) -> str:
-    inner = re.sub(r"\n\s+", " ", found[2])
-    return f"{found[1]}{inner}{found[3]}" if len(inner) < 100 else found[0]
+def _one_line(match: re.Match[str]) -> str:
+    inner = re.sub(r"\n\s+", " ", match[2])
+    return f"{match[1]}{inner}{match[3]}" if len(inner) < 100 else match[0]

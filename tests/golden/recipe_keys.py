@@ -86,9 +86,9 @@ def _type(hint: Any, constraints: list[Any] | tuple[Any, ...] = ()) -> str:
     if origin is typing.Annotated:
         return _type(inner[0], [*inner[1:], *constraints])
     if origin in (typing.Union, types.UnionType):
-        text = " | ".join(_type(one) for one in inner)
+        text = " | ".join(_type(argument) for argument in inner)
     elif origin is typing.Literal:
-        text = " | ".join(json.dumps(one) for one in inner)
+        text = " | ".join(json.dumps(value) for value in inner)
     elif origin is tuple and inner[-1] is not Ellipsis:
         text = f"[{', '.join(map(_type, inner))}]"
     elif origin in (tuple, list):
@@ -100,18 +100,18 @@ def _type(hint: Any, constraints: list[Any] | tuple[Any, ...] = ()) -> str:
     return ", ".join([text, *sorted(_constraints(constraints))])
 
 
-def _constraints(found: list[Any] | tuple[Any, ...]) -> Iterator[str]:
-    for one in found:
-        if hasattr(one, "metadata"):  # pydantic.Field
-            yield from _constraints(one.metadata)
+def _constraints(metadata: list[Any] | tuple[Any, ...]) -> Iterator[str]:
+    for item in metadata:
+        if hasattr(item, "metadata"):  # pydantic.Field
+            yield from _constraints(item.metadata)
         for name, sign in BOUNDS.items():
-            if getattr(one, name, None) is not None:
-                yield f"{sign} {getattr(one, name)}"
-        pattern = getattr(one, "regex", None) or getattr(one, "pattern", None)
+            if getattr(item, name, None) is not None:
+                yield f"{sign} {getattr(item, name)}"
+        pattern = getattr(item, "regex", None) or getattr(item, "pattern", None)
         if pattern is not None:
             yield f"matches {pattern}"
-        if hasattr(one, "kind"):
-            yield f"name of a {one.kind}"
+        if hasattr(item, "kind"):
+            yield f"name of a {item.kind}"
 
 
 def _plain(value: Any) -> Any:
@@ -123,5 +123,5 @@ def _plain(value: Any) -> Any:
             if getattr(value, name) != default
         }
     if isinstance(value, tuple | list):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value

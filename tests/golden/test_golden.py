@@ -59,9 +59,9 @@ def test_a_wrong_request_is_refused_as_before(name: str, refusals: dict[str, str
 )
 def test_a_tiny_run_decides_and_predicts_as_before(recipe: str, work: Path) -> None:
     run = tiny_runs.run_recipe(recipe, work)
-    found, golden = tiny_runs.results_of(run), json.loads(golden_files.run_file(recipe).read_text())
-    probabilities, expected = found.pop("probabilities"), golden.pop("probabilities")
-    assert found == golden
+    results, golden = tiny_runs.results_of(run), json.loads(golden_files.run_file(recipe).read_text())
+    probabilities, expected = results.pop("probabilities"), golden.pop("probabilities")
+    assert results == golden
     assert list(probabilities) == list(expected)
     for image, by_class in expected.items():
         assert probabilities[image] == pytest.approx(by_class, abs=TOLERANCE), image

@@ -25,12 +25,12 @@ def problems(*sets):
 def test_methods_have_options_and_what_chooses_has_a_default_that_is_written_out():
     recipe = checked(GOOD, PHASES, TARGET, METHODS)
     assert recipe.adaptation.methods == (Method("adabn"), Method("coral", Alpha(0.5)))
-    judges = (Validator("class_ami", Alpha()), Validator("bounded_information"))
-    assert recipe.adaptation.select_by == judges
+    validators = (Validator("class_ami", Alpha()), Validator("bounded_information"))
+    assert recipe.adaptation.select_by == validators
     again = check(write(recipe), name="again.yaml")
     assert again == recipe
-    told = "adapts by adabn and coral, selected by class_ami and bounded_information"
-    assert told in summary(recipe)
+    sentence = "adapts by adabn and coral, selected by class_ami and bounded_information"
+    assert sentence in summary(recipe)
 
 
 @pytest.mark.parametrize(
@@ -45,26 +45,26 @@ def test_methods_have_options_and_what_chooses_has_a_default_that_is_written_out
     ],
 )  # fmt: skip
 def test_a_wrong_list_is_one_problem_that_says_what_is_allowed(change, said):
-    (found,) = problems(PHASES, TARGET, METHODS, change)
-    assert said in found
+    (problem,) = problems(PHASES, TARGET, METHODS, change)
+    assert said in problem
 
 
 def test_methods_need_a_target_and_phases_there_behind_those_of_the_source():
-    (found,) = problems(METHODS)
-    assert "adapts to a target, but the recipe has no target" in found
-    (found,) = problems(TARGET, METHODS)
-    assert "add one with domain: target after those of the source" in found
+    (problem,) = problems(METHODS)
+    assert "adapts to a target, but the recipe has no target" in problem
+    (problem,) = problems(TARGET, METHODS)
+    assert "add one with domain: target after those of the source" in problem
     mixed = PHASES.replace("name: a, epochs", "name: a, domain: target, epochs").replace(
         "name: b, domain: target", "name: b"
     )
-    (found,) = problems(mixed, TARGET, METHODS)
-    assert "phases[1].domain: is source after a phase of the target" in found
+    (problem,) = problems(mixed, TARGET, METHODS)
+    assert "phases[1].domain: is source after a phase of the target" in problem
 
 
 def test_without_methods_a_phase_at_the_target_needs_labels():
-    (found,) = problems(PHASES, TARGET)
-    assert "target.labels is none" in found
-    assert "adaptation: {methods: [adabn, coral]}" in found
+    (problem,) = problems(PHASES, TARGET)
+    assert "target.labels is none" in problem
+    assert "adaptation: {methods: [adabn, coral]}" in problem
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_a_relative_path_is_made_absolute_and_tilde_is_the_home_folder(monkeypat
 
 
 @pytest.mark.parametrize("folder", ["2024", "no", "1e-3", "true", "007", "0x1F"])
-def test_a_folder_whose_name_looks_like_something_else_is_a_folder(folder):
+def test_a_folder_name_that_looks_like_another_yaml_type_stays_a_string(folder):
     assert checked(GOOD, f"data.reader.path={folder}").data.reader.options.path.name == folder
 
 
@@ -148,9 +148,9 @@ CHANGES = (
 
 
 def test_each_wrong_value_is_one_problem_that_states_what_is_allowed():
-    found = {change: problems_of(GOOD, change) for change in CHANGES}
-    assert all(len(problems) == 1 for problems in found.values())
-    assert {change: problem for change, (problem,) in found.items()} == snapshot(
+    problems_by_change = {change: problems_of(GOOD, change) for change in CHANGES}
+    assert all(len(problems) == 1 for problems in problems_by_change.values())
+    assert {change: problem for change, (problem,) in problems_by_change.items()} == snapshot(
         {
             "data.batch_size=true": "--set data.batch_size: must be auto or a whole number from 1 to 65536, got true.",
             "data.batch_size=0": "--set data.batch_size: must be auto or a whole number from 1 to 65536, got 0.",
@@ -260,7 +260,7 @@ def test_a_phase_at_a_target_needs_its_labels_but_a_target_without_phases_does_n
     assert "labels: few" in problems_of(GOOD, target, "phases[0].domain=target")[0]
 
 
-def test_two_phases_of_one_name_are_told_apart_or_refused_beside_another_problem():
+def test_a_repeated_phase_name_is_reported_together_with_other_problems():
     text = GOOD + "  - {name: head, epochs: 1, learning_rate: 1e-3, trainable: none}\n"
     assert problems_of(text, "seed=x")[0].startswith("line 8, phases[1].name: 'head' is already the name")
     assert len(problems_of(text, "seed=x")) == 2
@@ -275,8 +275,8 @@ def test_a_missing_path_says_what_to_type():
 
 def test_problems_come_in_the_order_of_the_file_and_sets_last():
     text = GOOD.replace("seed: 7", "sed: 7").replace("epochs: 2", "epochs: no")
-    found = problems_of(text, "head.dropout=2")
-    assert [problem.split(",")[0].split(":")[0] for problem in found] == [
+    problems = problems_of(text, "head.dropout=2")
+    assert [problem.split(",")[0].split(":")[0] for problem in problems] == [
         "line 2",
         "line 7",
         "--set head.dropout",

@@ -44,22 +44,22 @@ def test_a_word_stands_for_a_mixing_and_options_lie_beside_its_name():
     ],
 )  # fmt: skip
 def test_a_wrong_mixing_is_one_problem_that_says_what_is_allowed(mixing, said):
-    found = problems(f"augment={{mixing: {mixing}}}")
-    assert len(found) == 1
-    assert said in found[0]
+    reported = problems(f"augment={{mixing: {mixing}}}")
+    assert len(reported) == 1
+    assert said in reported[0]
 
 
 @MADE_UP
-def test_a_mixing_among_the_operations_is_told_its_place():
-    (found,) = problems("augment=[mix_up]")
-    assert "augment[0].name: 'mix_up' is not an operation. It is allowed in augment.mixing." in found
+def test_a_mixing_among_the_operations_is_refused_with_the_key_that_allows_it():
+    (problem,) = problems("augment=[mix_up]")
+    assert "augment[0].name: 'mix_up' is not an operation. It is allowed in augment.mixing." in problem
 
 
 @MADE_UP
 def test_batches_of_one_image_cannot_be_mixed():
-    found = problems("augment={mixing: [cut_mix]}", "data.batch_size=1")
-    assert len(found) == 1
-    assert "augment.mixing: needs batches of at least two images" in found[0]
+    reported = problems("augment={mixing: [cut_mix]}", "data.batch_size=1")
+    assert len(reported) == 1
+    assert "augment.mixing: needs batches of at least two images" in reported[0]
     assert checked(GOOD, "data.batch_size=1").augment.mixing == ()
 
 
@@ -74,6 +74,6 @@ def test_the_real_mixings_keep_their_bounds():
     sets += ["phases[0].trainable=all"]
     with pytest.raises(Problems) as caught:
         check(GOOD, name="x.yaml", sets=sets)
-    found = "\n".join(str(problem) for problem in caught.value.problems)
-    assert "augment.mixing[0].alpha: must be a number from 0 to 100, got -1" in found
-    assert "augment.mixing[0].decay_power: must be a number from 0 to 10, got 11" in found
+    message = "\n".join(str(problem) for problem in caught.value.problems)
+    assert "augment.mixing[0].alpha: must be a number from 0 to 100, got -1" in message
+    assert "augment.mixing[0].decay_power: must be a number from 0 to 10, got 11" in message

@@ -21,9 +21,9 @@ augment:
 
 @MADE_UP
 def test_operations_are_read_inside_of_one_another():
-    found = checked(GOOD + NESTED).augment.operations
+    operations = checked(GOOD + NESTED).augment.operations
     inner = Operation("holder", Holder((Operation("random_flip"),), 0.1))
-    assert found == (
+    assert operations == (
         Operation("random_flip"),
         Operation("holder", Holder((Operation("cutout", Cutout()), inner))),
     )
@@ -55,7 +55,7 @@ def test_a_set_reaches_an_option_inside_also_beside_a_bare_name():
 
 
 @MADE_UP
-def test_each_problem_inside_is_told_with_its_line_and_the_nearest_name():
+def test_each_nested_problem_is_reported_with_its_line_and_the_closest_name():
     text = GOOD + (
         "augment:\n"
         "  - name: holder\n"
@@ -124,12 +124,12 @@ CHANGES = (
 
 
 def test_problems_of_the_real_operations():
-    found = {}
+    problems_by_change = {}
     for change in CHANGES:
         with pytest.raises(Problems) as caught:
             real(change)
-        found[change] = [str(problem) for problem in caught.value.problems]
-    assert found == snapshot(
+        problems_by_change[change] = [str(problem) for problem in caught.value.problems]
+    assert problems_by_change == snapshot(
         {
             "augment[0].operations[1].operations[0]={name: random_choice, operations: [random_flip]}": [
                 "line 9, augment[0].operations[1]: random_choice is nested too deeply: at most two levels are allowed. List its operations in its place."

@@ -27,7 +27,7 @@ def test_a_key_beside_the_short_form_keeps_what_the_short_form_said(short, opera
     """As a set after a set, and as a set on what the file says."""
     for text, first in ((GOOD, [f"augment={short}"]), (f"{GOOD}augment: {short}\n", [])):
         recipe = with_policies(*first, "augment.placement=device", "augment.exact=true", text=text)
-        assert recipe.augment.operations == tuple(Operation(*one) for one in operations)
+        assert recipe.augment.operations == tuple(Operation(*fields) for fields in operations)
         assert recipe.augment.placement == "device"
         assert recipe.augment.exact
 
@@ -35,7 +35,7 @@ def test_a_key_beside_the_short_form_keeps_what_the_short_form_said(short, opera
 @MADE_UP
 def test_the_operations_of_the_policy_come_before_the_recipes_own():
     recipe = with_policies("augment={policy: light, operations: [{name: cutout, area: 0.5}]}")
-    named = tuple(Operation(*one) for one in POLICY)
+    named = tuple(Operation(*fields) for fields in POLICY)
     assert recipe.augment.operations == (*named, Operation("cutout", Cutout(area=0.5)))
 
 
@@ -65,9 +65,9 @@ def problem_of(*sets):
 @MADE_UP
 @pytest.mark.parametrize("key", ["augment=radiografph", "augment={policy: radiografph}"])
 def test_an_unknown_policy_gets_the_nearest(key):
-    told = problem_of(key)
-    assert "must be none, light, medium, strong, radiograph or photograph" in told
-    assert "Did you mean 'radiograph'?" in told
+    problem = problem_of(key)
+    assert "must be none, light, medium, strong, radiograph or photograph" in problem
+    assert "Did you mean 'radiograph'?" in problem
 
 
 @MADE_UP

@@ -124,7 +124,7 @@ def test_a_reader_beside_the_domains_is_refused():
     assert "target.reader.domains" in problem_of("target.reader={name: table, path: all.csv}")
 
 
-def test_a_problem_of_the_table_is_told_once_and_in_its_line():
+def test_a_problem_of_the_table_is_reported_once_with_its_line():
     with pytest.raises(Problems) as caught:
         checked(TEXT.replace("path: all.csv", "paht: all.csv"))
     (problem,) = caught.value.problems

@@ -47,9 +47,9 @@ CHANGES = (
 
 
 def test_values_that_no_run_accepts_are_one_problem_each():
-    found = {change: problems_of(TEXT, change) for change in CHANGES}
-    assert all(len(problems) == 1 for problems in found.values())
-    assert {change: problem for change, (problem,) in found.items()} == snapshot(
+    problems_by_change = {change: problems_of(TEXT, change) for change in CHANGES}
+    assert all(len(problems) == 1 for problems in problems_by_change.values())
+    assert {change: problem for change, (problem,) in problems_by_change.items()} == snapshot(
         {
             "phases[0].trainable={from_block: blok_12}": "--set phases[0].trainable.from_block: mobilenet_v2 has no block 'blok_12'. Did you mean 'block_12'? Blocks: Conv1, expanded_conv, block_1, block_2, block_3, block_4, block_5, block_6, block_7, block_8, block_9, block_10, block_11, block_12, block_13, block_14, block_15, block_16, Conv_1.",
             "data.image_size_px=16": "--set data.image_size_px: mobilenet_v2 requires images of at least 32 x 32 pixels. Received 16.",
@@ -69,8 +69,8 @@ def test_values_that_no_run_accepts_are_one_problem_each():
 def test_everything_wrong_comes_together_in_the_order_of_the_file():
     text = TEXT.replace("160", "16").replace("none}", "{from_block: blok_12}}")
     text = text.replace("path: nowhere", "group_pattern: '('").replace("epochs: 2", "epochs: 0")
-    found = [problem.partition(": ")[0] for problem in problems_of(text)]
-    assert found == [
+    keys = [problem.partition(": ")[0] for problem in problems_of(text)]
+    assert keys == [
         "line 3, data.reader",
         "line 3, data.reader.group_pattern",
         "line 4, data.image_size_px",

@@ -31,7 +31,7 @@ def test_each_epoch_adds_a_block_and_the_last_part_takes_what_is_left():
     assert head.unfrozen_by_epoch(BLOCKS) == (head,)
     parts = slow.unfrozen_by_epoch(BLOCKS)
     assert [part.trainable for part in parts] == [FromBlock(block) for block in reversed(BLOCKS)]
-    assert [part.name for part in parts] == [f"slow_{one + 1}" for one in range(len(BLOCKS))]
+    assert [part.name for part in parts] == [f"slow_{number + 1}" for number in range(len(BLOCKS))]
     assert [part.epochs for part in parts] == [1] * (len(BLOCKS) - 1) + [3]
     assert [part.schedule_span for part in parts] == [(at, epochs) for at in range(len(BLOCKS))]
     assert [part.optimizer_state for part in parts] == ["reset"] + ["keep"] * (len(BLOCKS) - 1)
@@ -67,6 +67,6 @@ def test_a_rate_names_a_block_that_there_is():
         ("phases[0].stretch={before: 2, epochs: 3}", "was removed"),
     ],
 )  # fmt: skip
-def test_what_does_not_go_together_is_told(sets, said):
+def test_settings_that_cannot_be_combined_are_refused(sets, said):
     with pytest.raises(Problems, match=said):
         checked(TEXT.replace("EPOCHS", "2"), sets)

@@ -1,4 +1,4 @@
-"""The key `source`: a trained model in place of images, what comes with it, and what may not stand beside it."""
+"""The key `source`: a trained model instead of images, the settings taken from it, and the keys it excludes."""
 
 from pathlib import Path
 
@@ -148,15 +148,15 @@ def test_what_contradicts_a_model_is_reported(monkeypatch):
 
 
 def test_methods_that_wait_for_no_labels_would_leave_nothing_to_do():
-    (found,) = problems_of("target.labels=all", "adaptation.when=no_labels")
-    assert "adaptation.when: must be always with source.model" in found
+    (problem,) = problems_of("target.labels=all", "adaptation.when=no_labels")
+    assert "adaptation.when: must be always with source.model" in problem
 
 
 def test_without_a_model_a_recipe_needs_images():
     with pytest.raises(Problems) as caught:
         checked(GOOD, "data.reader=null")
-    (found,) = (str(one) for one in caught.value.problems)
-    assert found == snapshot(
+    (message,) = (str(problem) for problem in caught.value.problems)
+    assert message == snapshot(
         "line 3, data: Missing required key 'reader'. Add: reader: {name: folder, phantom or table}"
     )
 
@@ -164,16 +164,16 @@ def test_without_a_model_a_recipe_needs_images():
 def test_a_model_that_names_what_there_is_not_is_refused_by_name():
     class Hostile(Models):
         def source_model_settings(self, path):
-            told = super().source_model_settings(path)
-            return told | {"backbone": {"name": "os.system", "weights": "./x"}, "head": {"dropout": 7}}
+            settings = super().source_model_settings(path)
+            return settings | {"backbone": {"name": "os.system", "weights": "./x"}, "head": {"dropout": 7}}
 
     with pytest.raises(Problems) as caught:
         check(FREE, name="f.yaml", models=Hostile())
-    found = " ".join(map(str, caught.value.problems))
-    assert "there is no backbone 'os.system'" in found
-    assert "head.dropout: must be a fraction" in found
+    message = " ".join(map(str, caught.value.problems))
+    assert "there is no backbone 'os.system'" in message
+    assert "head.dropout: must be a fraction" in message
 
 
 def test_where_nobody_named_who_chooses_those_are_taken_that_can_be_asked():
-    named = [one.name for one in checked(FREE).adaptation.select_by]
+    named = [validator.name for validator in checked(FREE).adaptation.select_by]
     assert named == ["class_ami"]

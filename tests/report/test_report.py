@@ -132,7 +132,7 @@ def test_invisible_characters_are_escaped(run_folder: Path) -> None:
     assert r"<\u202egnp.x\u2066\u200f\u061c\x1b" in page.words
     assert r"\u202d" in page.words
     assert all(note in page.words for note in notes[1:])
-    hidden = [one for one in page.words if unicodedata.category(one) in ("Cf", "Cc")]
+    hidden = [word for word in page.words if unicodedata.category(word) in ("Cf", "Cc")]
     assert set(hidden) <= {"\n", "\r", "\t", "\u200c"}
     assert "<h" in write_report(run_folder).read_text(encoding="utf-8")
 
@@ -145,10 +145,10 @@ def test_the_headline_is_the_balanced_accuracy_on_test_with_its_interval(run_fol
 
 def test_the_most_confident_errors_come_first_and_only_images_of_the_data_are_shown(run_folder: Path) -> None:
     page = seen(run_folder)
-    places = [page.words.index(name) for name in ("95.0 %", "90.0 %", "80.0 %")]
-    assert places == sorted(places)
+    positions = [page.words.index(name) for name in ("95.0 %", "90.0 %", "80.0 %")]
+    assert positions == sorted(positions)
     assert page.words.count("not shown") == 2
-    images = [one for one in page.addresses if one.startswith("data:image/png")]
+    images = [address for address in page.addresses if address.startswith("data:image/png")]
     assert len(images) == 1
     (run_folder / "shown.png").write_bytes(base64.b64decode(images[0].split(",")[1]))
     shown = Image.open(run_folder / "shown.png")
@@ -188,8 +188,8 @@ def test_adjacent_layers_with_the_same_states_share_a_row() -> None:
         return {"layer": name, "trainable": trainable, "changed": moved}
 
     held = [(f"block_{i}_{kind}", False) for i in range(1, 4) for kind in ("conv", "bn")]
-    learnt = [(f"block_{i}_{kind}", kind == "conv") for i in (4, 5) for kind in ("conv", "bn")]
-    layers = [layer(name, on, on) for name, on in [*held, *learnt, ("head", True)]]
+    trained = [(f"block_{i}_{kind}", kind == "conv") for i in (4, 5) for kind in ("conv", "bn")]
+    layers = [layer(name, on, on) for name, on in [*held, *trained, ("head", True)]]
     layers.append(layer("broken", False, True))
     phases, rows = frozen_table({"phases": [{"phase": "tune", "layers": layers}]})
     assert phases == ["tune"]
@@ -273,8 +273,8 @@ def test_the_page_shows_thresholds_and_curves(run_folder: Path) -> None:
     logits[np.arange(80), labels] += 1
     names = tuple(f"{row}.png" for row in range(80))
     splits, blank = ("val",) * 40 + ("test",) * 40, ("",) * 80
-    one = Predictions(names, labels, logits, CLASSES, splits, blank, (HOSTILE, "b") * 40)
-    (run_folder / "scores.json").write_text(json.dumps(score(one, resamples=20)))
+    predictions = Predictions(names, labels, logits, CLASSES, splits, blank, (HOSTILE, "b") * 40)
+    (run_folder / "scores.json").write_text(json.dumps(score(predictions, resamples=20)))
     page = write_report(run_folder).read_text()
     assert HOSTILE not in page
     assert "Thresholds and calibration, test" in page

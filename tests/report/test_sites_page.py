@@ -21,13 +21,13 @@ def scores():
     splits = ("val",) * 200 + ("target_test",) * 200
     labels[200:] = np.arange(200) // 2 % 10 == 0
     logits = np.column_stack([np.zeros(400), 3 * generator.normal(size=400) + 4 * labels - 2])
-    one = Predictions(
+    predictions = Predictions(
         tuple(f"{row}.png" for row in range(400)), labels.astype(np.int32), logits.astype(np.float32),
         ("benign", HOSTILE), splits, tuple(f"p{row // 2}" for row in range(400)),
         ("a",) * 200 + ("b",) * 200,
         {name: tuple(values[row // 2 % 4] for row in range(400)) for name, values in NASTY.items()},
     )  # fmt: skip
-    result = score(one, resamples=100, training_counts={"benign": 60, HOSTILE: 40})
+    result = score(predictions, resamples=100, training_counts={"benign": 60, HOSTILE: 40})
     auc = {"value": 0.9, "low": 0.81, "high": 0.97}
     result["label_shift"] |= {"explained": False, "rest": auc}
     result["sites"] = {
@@ -80,20 +80,20 @@ def test_the_page_shows_escaped_subgroups_in_order(page):
     words = text_of(page)
     column = words[words.index("../../x value") :]
     column = column[: column.index("age value")]
-    places = [column.index(value) for value in ("=1+1", "&lt;script", "red", "not given")]
-    assert places[-1] == max(places)
+    positions = [column.index(value) for value in ("=1+1", "&lt;script", "red", "not given")]
+    assert positions[-1] == max(positions)
     assert "50" in column
 
 
 def test_the_page_of_one_site_has_no_section_on_sites(tmp_path):
     generator = np.random.default_rng(0)
-    one = Predictions(
+    predictions = Predictions(
         tuple("abcd"), np.arange(4, dtype=np.int32) % 2, generator.normal(size=(4, 2)), ("x", "y"),
         ("test",) * 4, ("",) * 4, ("",) * 4,
     )  # fmt: skip
-    (tmp_path / "scores.json").write_text(json.dumps(score(one, resamples=100)))
+    (tmp_path / "scores.json").write_text(json.dumps(score(predictions, resamples=100)))
     words = text_of(write_report(tmp_path).read_text())
-    assert not [one for one in ("Sites", "Subgroups", "Prevalence") if one in words]
+    assert not [title for title in ("Sites", "Subgroups", "Prevalence") if title in words]
 
 
 def test_the_screen_shows_the_same_without_control_characters(scores, capsys):
@@ -102,9 +102,9 @@ def test_the_screen_shows_the_same_without_control_characters(scores, capsys):
     lines = text.splitlines()
     assert "\x1b" not in text
     (prevalence,) = [line for line in lines if "prevalence" in line and "at the source" in line]
-    found = scores["label_shift"]["classes"][HOSTILE]
-    assert f"{found['em']['value']:.3f} (" in prevalence
-    assert f"{found['true']['value']:.3f} (" in prevalence
+    prevalences = scores["label_shift"]["classes"][HOSTILE]
+    assert f"{prevalences['em']['value']:.3f} (" in prevalence
+    assert f"{prevalences['true']['value']:.3f} (" in prevalence
     assert "AUC 0.900 (0.810 to 0.970) before adaptation, 0.620 (0.520 to 0.710) after" in text
     assert "Warning: Among the training images" in text
     assert "The estimates are unreliable" in text
@@ -119,7 +119,7 @@ def test_a_run_of_one_site_prints_nothing_on_sites(capsys):
 
 
 NO_INTERVAL = "6 groups at one site are fewer than 10: no interval is given"
-UNKNOWN = "how common the classes are at the target cannot be told"
+UNKNOWN = "the class prevalence of the target is unknown"
 
 
 def describe_entry(scores, explained, fired):

@@ -20,5 +20,5 @@ def test_the_sheet_shows_each_pair_row_by_row(tmp_path):
     counts = [int((sheet == level).all(axis=-1).sum()) for level in (40, 200, 90)]
     assert min(counts) >= 2 * CELL_PX**2  # two rows of each, and letters may have a level by chance
     url = style_sheet_url(tmp_path)
-    told = base64.b64decode(url.removeprefix("data:image/png;base64,"))
-    assert (np.asarray(Image.open(io.BytesIO(told)).convert("RGB")) == sheet).all()
+    encoded = base64.b64decode(url.removeprefix("data:image/png;base64,"))
+    assert (np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB")) == sheet).all()

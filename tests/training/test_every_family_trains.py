@@ -28,7 +28,7 @@ def test_a_family_is_recognized_folds_and_trains_its_top_alone(member):
 def _check_folding(backbone, images, norms, expected):
     folded = fold_batch_norm(backbone)
     assert (len(find_foldable(backbone)), len(norms)) == expected
-    left = [one for one in folded.layers if isinstance(one, keras.layers.BatchNormalization)]
+    left = [layer for layer in folded.layers if isinstance(layer, keras.layers.BatchNormalization)]
     assert len(left) == expected[1] - expected[0]
     # Random weights make images nearly alike, and each BatchNorm then enlarges rounding errors: by how much depends on
     # the CPU. A BatchNorm without its epsilon would be off by more than a hundredth.

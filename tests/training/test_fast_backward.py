@@ -33,21 +33,23 @@ def answers_and_gradients(model, variables, images):
     with tf.GradientTape() as tape:
         answers = model(images, training=True)
         loss = tf.reduce_sum(answers * random_array(answers.shape, 5))
-    return [answers, *tape.gradient(loss, [one.value for one in variables])]
+    return [answers, *tape.gradient(loss, [variable.value for variable in variables])]
 
 
 def assert_same(model, images):
     cheap = with_fast_backward(model)
     assert cheap is not model
     variables = model.trainable_variables
-    assert {id(one) for one in cheap.trainable_variables} == {id(one) for one in variables}
+    assert {id(variable) for variable in cheap.trainable_variables} == {
+        id(variable) for variable in variables
+    }
     plain = answers_and_gradients(model, variables, images)
     # The gradient of a bias before a trainable BatchNorm is 0 except for rounding errors.
-    rounding = 1e-6 * max(np.abs(one).max() for one in plain)
-    for one, other in zip(plain, answers_and_gradients(cheap, variables, images), strict=True):
-        largest = np.abs(one).max()
+    rounding = 1e-6 * max(np.abs(values).max() for values in plain)
+    for expected, received in zip(plain, answers_and_gradients(cheap, variables, images), strict=True):
+        largest = np.abs(expected).max()
         assert largest > 0
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=max(1e-5 * largest, rounding))
+        np.testing.assert_allclose(expected, received, rtol=1e-4, atol=max(1e-5 * largest, rounding))
 
 
 @pytest.mark.parametrize("frozen", [True, False], ids=["frozen BatchNorm", "BatchNorm learns"])
@@ -114,15 +116,17 @@ def test_fast_backward_gives_equal_training_steps(name, rule):
         def step():
             with tf.GradientTape() as tape:
                 loss = tf.reduce_mean(learner(images, training=True)[:, 0])
-            gradients = tape.gradient(loss, [one.value for one in variables])
+            gradients = tape.gradient(loss, [variable.value for variable in variables])
             optimizer.apply_gradients(zip(gradients, variables, strict=True))
 
         for _ in range(4):
             step()
         assert model.to_json() == written
-        return [one - first for one, first in zip(model.get_weights(), before, strict=True)]
+        return [weight - initial for weight, initial in zip(model.get_weights(), before, strict=True)]
 
     plain, cheap = trained(lambda model, _: model), trained(with_folded_trunk)
-    way, other = (np.concatenate([one.ravel() for one in found]) for found in (plain, cheap))
+    way, other = (
+        np.concatenate([difference.ravel() for difference in differences]) for differences in (plain, cheap)
+    )
     assert np.linalg.norm(other - way) < 0.01 * np.linalg.norm(way)
-    assert sum(np.abs(one).max() > 0 for one in plain) > (2 if name == "small_cnn" else 10)
+    assert sum(np.abs(difference).max() > 0 for difference in plain) > (2 if name == "small_cnn" else 10)

@@ -60,7 +60,7 @@ def trained(records, phases, cache_dir, *, resume=False, checkpoints=None, on_ep
 
 
 def weights_of(model):
-    return np.concatenate([keras.ops.convert_to_numpy(one).ravel() for one in model.weights])
+    return np.concatenate([keras.ops.convert_to_numpy(weight).ravel() for weight in model.weights])
 
 
 def with_cache(phase, cache, **more):
@@ -85,9 +85,9 @@ def test_training_on_cached_activations_equals_training_on_images(records, tmp_p
     moved = np.abs(weights_of(plain) - weights_of(model_of())).max()
     assert moved > 1e-3
     assert np.abs(weights_of(cached) - weights_of(plain)).max() < 1e-3 * moved
-    for one, other in zip(history.rows, expected.rows, strict=True):
-        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
-        assert one["val_loss"] == pytest.approx(other["val_loss"], rel=1e-4)
+    for row, expected_row in zip(history.rows, expected.rows, strict=True):
+        assert row["loss"] == pytest.approx(expected_row["loss"], rel=1e-4)
+        assert row["val_loss"] == pytest.approx(expected_row["val_loss"], rel=1e-4)
     assert history.freeze_reports[0]["cache"]["kind"] == cache
     assert history.freeze_reports[0]["cache"]["views"] == more.get("views", 1)
     assert "cache" not in expected.freeze_reports[0]
@@ -132,7 +132,7 @@ def test_other_weights_images_or_augmentation_get_another_cache_entry(unchanged,
     plain = key(unchanged, records)
     assert plain == key(unchanged, records, batch_size=4) == key(unchanged, records, seed=8)
     other = shutil.copytree(records[0].file.parent, tmp_path / "other")
-    changed = [type(one)(one.path, other / one.file.name, one.label) for one in records]
+    changed = [type(record)(record.path, other / record.file.name, record.label) for record in records]
     assert plain == key(unchanged, changed)
     shutil.copy(records[0].file, changed[1].file)
     turned = {"operations": TURN, "views": 2}
@@ -180,8 +180,8 @@ def test_a_smaller_precision_rounds_and_reports_its_size(records, tmp_path, prec
         <= on_disk
         < rounded.freeze_reports[0]["cache"]["bytes"] + 2000
     )
-    for one, other in zip(rounded.rows, exact.rows, strict=True):
-        assert one["loss"] == pytest.approx(other["loss"], rel=0.05)
+    for row, exact_row in zip(rounded.rows, exact.rows, strict=True):
+        assert row["loss"] == pytest.approx(exact_row["loss"], rel=0.05)
     encoding = feature_cache.ENCODINGS[precision]
     values = np.random.default_rng(0).normal(0, 3, (5, 4, 4, 6)).astype(np.float32)
     values[..., 2] = 7.0
@@ -232,14 +232,14 @@ def test_caching_an_augmentation_without_a_fingerprint_is_refused_before_trainin
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("place", ["file/activations", "/proc/nope/activations"])
-def test_a_cache_folder_that_is_not_writable_is_refused_before_training(unchanged, records, tmp_path, place):
+@pytest.mark.parametrize("folder", ["file/activations", "/proc/nope/activations"])
+def test_a_cache_folder_that_is_not_writable_is_refused_before_training(unchanged, records, tmp_path, folder):
     (tmp_path / "file").write_text("no folder")
     seen = []
     with pytest.raises(Problems, match=r"activations.*KERASTL_CACHE"):
         fit(
             unchanged, dataset(records), phases=[with_cache(HEAD, "none"), with_cache(HEAD, "features")],
-            cache_dir=tmp_path / place, on_epoch=lambda *given: seen.append(given),
+            cache_dir=tmp_path / folder, on_epoch=lambda *given: seen.append(given),
         )  # fmt: skip
     assert not seen
 
@@ -299,13 +299,13 @@ def test_phases_that_share_a_cache_entry_need_its_space_once(unchanged, records,
     def room(*phases):
         return needed(unchanged, records, tmp_path, monkeypatch, phases)
 
-    one, other = 29 * 128 * 4, 29 * 8 * 8 * 64 * 4
-    assert (room(head), room(last)) == (one, other)
-    assert room(head, with_cache(head, "features", name="again")) == one
-    assert room(head, last) == room(last, head) == one + other
-    assert room(last, with_cache(last, "boundary", name="again"), head) == other + one
-    assert room(head, whole, with_cache(head, "features", name="again")) == 2 * one
-    assert room(head, last, with_cache(head, "features", name="again")) == 2 * one + other
+    head_bytes, boundary_bytes = 29 * 128 * 4, 29 * 8 * 8 * 64 * 4
+    assert (room(head), room(last)) == (head_bytes, boundary_bytes)
+    assert room(head, with_cache(head, "features", name="again")) == head_bytes
+    assert room(head, last) == room(last, head) == head_bytes + boundary_bytes
+    assert room(last, with_cache(last, "boundary", name="again"), head) == boundary_bytes + head_bytes
+    assert room(head, whole, with_cache(head, "features", name="again")) == 2 * head_bytes
+    assert room(head, last, with_cache(head, "features", name="again")) == 2 * head_bytes + boundary_bytes
 
 
 def test_an_existing_cache_entry_needs_no_space(records, tmp_path, monkeypatch):

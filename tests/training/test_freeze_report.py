@@ -21,8 +21,8 @@ STATISTICS = plain_phase(
 def statistics_of(model):
     return [
         [
-            keras.ops.convert_to_numpy(one).astype(np.float64)
-            for one in (layer.moving_mean, layer.moving_variance)
+            keras.ops.convert_to_numpy(statistic).astype(np.float64)
+            for statistic in (layer.moving_mean, layer.moving_variance)
         ]
         for layer in batch_norm_layers(model)
     ]
@@ -57,8 +57,8 @@ def test_changes_and_counts_equal_numpy_and_keras(model, train):
 
     counted = adapt["parameters"]
     assert counted["total"] == model.count_params()
-    assert counted["trained"] == sum(np.prod(one.shape) for one in model.trainable_variables)
-    assert counted["statistics"] == sum(one.size for pair in before for one in pair)
+    assert counted["trained"] == sum(np.prod(variable.shape) for variable in model.trainable_variables)
+    assert counted["statistics"] == sum(statistic.size for pair in before for statistic in pair)
     assert counted["frozen"] == counted["total"] - counted["trained"] - counted["statistics"]
     blocks = {row["block"]: row for row in counted["blocks"]}
     assert list(blocks) == [*(block.name for block in get_blocks(model)), "head"]

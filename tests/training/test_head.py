@@ -73,8 +73,8 @@ def test_only_unique_imagenet_names_keep_their_rows(keras_home):
     spellings = [name.lower().replace("-", "_") for name in known.class_names]
     double = {name for name in spellings if spellings.count(name) > 1}
     assert {"crane", "maillot"} <= double
-    asked = [*sorted(double), "tench", "n03126707"]
-    report, rows = carried_rows(asked, known.class_names, known.wordnet_ids)
+    class_names = [*sorted(double), "tench", "n03126707"]
+    report, rows = carried_rows(class_names, known.class_names, known.wordnet_ids)
     assert rows[:-2] == [None] * len(double)
     assert rows[-2] == 0
     assert known.class_names[rows[-1]] == "crane"

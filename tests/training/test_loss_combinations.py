@@ -17,7 +17,7 @@ CLASSES = 3
 WEIGHTS = np.array([0.5, 2.0, 3.0])
 EYE = np.eye(CLASSES, dtype=np.float32)
 OF_ONE = list(itertools.product([0.0, 0.2], [None, WEIGHTS], [0.0, 1.5]))
-COMBINATIONS = [(*one, mixed) for one in OF_ONE for mixed in (False, True)]
+COMBINATIONS = [(*settings, mixed) for settings in OF_ONE for mixed in (False, True)]
 
 
 def documented(logits, rows, weights, smoothing, gamma):
@@ -63,11 +63,11 @@ def test_loss_and_gradient_equal_the_formula(smoothing, weights, gamma, mixed):
         loss = losses_of(step_of(smoothing, weights, gamma), variable, labels)["loss"]
     assert float(loss) == pytest.approx(documented(logits, rows, weights, smoothing, gamma), rel=1e-5)
     slopes = np.asarray(tape.gradient(loss, variable))
-    for place in np.ndindex(2, CLASSES):
+    for index in np.ndindex(2, CLASSES):
         change = np.zeros(logits.shape)
-        change[place] = 1e-5
+        change[index] = 1e-5
         ends = [documented(logits + by * change, rows, weights, smoothing, gamma) for by in (1, -1)]
-        assert slopes[place] == pytest.approx((ends[0] - ends[1]) / 2e-5, abs=2e-5)
+        assert slopes[index] == pytest.approx((ends[0] - ends[1]) / 2e-5, abs=2e-5)
 
 
 @pytest.mark.parametrize(("smoothing", "weights", "gamma"), OF_ONE)
@@ -76,13 +76,13 @@ def test_loss_of_a_mixed_image_is_the_mix_of_the_losses_of_its_parts(smoothing, 
     logits, rows, first, second, share = drawn_batch(mixed=True)
     step = step_of(smoothing, weights, gamma)
     for row in range(len(rows)):
-        one = logits[row : row + 1]
+        single = logits[row : row + 1]
         alone = [
-            float(losses_of(step, one, labels[row : row + 1].astype(np.int32))["loss"])
+            float(losses_of(step, single, labels[row : row + 1].astype(np.int32))["loss"])
             for labels in (first, second)
         ]
         by = float(share[row, 0])
-        mixed = float(losses_of(step, one, rows[row : row + 1])["loss"])
+        mixed = float(losses_of(step, single, rows[row : row + 1])["loss"])
         assert mixed == pytest.approx(by * alone[0] + (1 - by) * alone[1], rel=1e-4)
 
 

@@ -126,16 +126,16 @@ def test_model_is_restored(trainable, tmp_path):
     model.compile("adam", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     model.fit(*make_images(8), verbose=0)
     optimizer = model.optimizer
-    momenta = [keras.ops.convert_to_numpy(one).tobytes() for one in optimizer.variables]
+    momenta = [keras.ops.convert_to_numpy(variable).tobytes() for variable in optimizer.variables]
     assert len(momenta) > 10
-    before = [keras.ops.convert_to_numpy(one).tobytes() for one in model.variables]
+    before = [keras.ops.convert_to_numpy(variable).tobytes() for variable in model.variables]
     flags = [layer.trainable for layer in model.layers]
     phase = plain_phase("x", epochs=1, trainable=trainable, batch_norm="trainable")
     test = find_learning_rate(model, source(), phase=phase, steps=30, cache_dir=tmp_path)
-    assert [keras.ops.convert_to_numpy(one).tobytes() for one in model.variables] == before
+    assert [keras.ops.convert_to_numpy(variable).tobytes() for variable in model.variables] == before
     assert [layer.trainable for layer in model.layers] == flags
     assert model.optimizer is optimizer
-    assert [keras.ops.convert_to_numpy(one).tobytes() for one in optimizer.variables] == momenta
+    assert [keras.ops.convert_to_numpy(variable).tobytes() for variable in optimizer.variables] == momenta
     assert len(test.rates) == len(test.losses) == len(test.smoothed) <= 30
     assert test.rates[0] == pytest.approx(1e-6)
     for rate in test.suggestions.values():
@@ -163,7 +163,7 @@ def test_invalid_phase_and_too_high_learning_rate_are_rejected(tmp_path):
         )  # fmt: skip
     phase = plain_phase("x", epochs=1, trainable="all", optimizer="sgd", batch_norm="trainable")
     model = model_of()
-    before = [keras.ops.convert_to_numpy(one).tobytes() for one in model.variables]
+    before = [keras.ops.convert_to_numpy(variable).tobytes() for variable in model.variables]
     with pytest.raises(RunFailed, match=r"\d steps"):
         find_learning_rate(model, source(), phase=phase, lowest=1e30, highest=1e38, cache_dir=tmp_path)
-    assert [keras.ops.convert_to_numpy(one).tobytes() for one in model.variables] == before
+    assert [keras.ops.convert_to_numpy(variable).tobytes() for variable in model.variables] == before

@@ -95,21 +95,21 @@ def test_available_memory_respects_the_limits_of_control_groups(tmp_path, monkey
     group = tmp_path / "group"
     write_files(group, proc__self__cgroup="0::/jobs/7\n")
     for folder, limit, used in (("jobs/7", "max", 5), ("jobs", "4000000000", 1_500_000_000)):
-        place = group / "sys/fs/cgroup" / folder
-        place.mkdir(parents=True, exist_ok=True)
-        (place / "memory.max").write_text(f"{limit}\n")
-        (place / "memory.current").write_text(f"{used}\n")
-        (place / "memory.stat").write_text("anon 7\ninactive_file 500000000\n")
+        cgroup = group / "sys/fs/cgroup" / folder
+        cgroup.mkdir(parents=True, exist_ok=True)
+        (cgroup / "memory.max").write_text(f"{limit}\n")
+        (cgroup / "memory.current").write_text(f"{used}\n")
+        (cgroup / "memory.stat").write_text("anon 7\ninactive_file 500000000\n")
     assert available_memory(group) == 3_000_000_000
     old = tmp_path / "old"
     write_files(old, proc__self__cgroup="4:memory:/elsewhere\n3:cpu:/\n")
-    place = old / "sys/fs/cgroup/memory"
-    place.mkdir(parents=True)
-    (place / "memory.limit_in_bytes").write_text("2000000000\n")
-    (place / "memory.usage_in_bytes").write_text("500000000\n")
-    (place / "memory.stat").write_text("total_inactive_file 0\n")
+    cgroup = old / "sys/fs/cgroup/memory"
+    cgroup.mkdir(parents=True)
+    (cgroup / "memory.limit_in_bytes").write_text("2000000000\n")
+    (cgroup / "memory.usage_in_bytes").write_text("500000000\n")
+    (cgroup / "memory.stat").write_text("total_inactive_file 0\n")
     assert available_memory(old) == 1_500_000_000
-    (place / "memory.limit_in_bytes").write_text("9223372036854771712\n")
+    (cgroup / "memory.limit_in_bytes").write_text("9223372036854771712\n")
     assert available_memory(old) == AVAILABLE
 
 

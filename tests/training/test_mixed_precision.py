@@ -39,15 +39,15 @@ def types_of_step(model, precision):
     def losses(images, labels):
         with computing_in_precision(precision, model), tf.GradientTape() as tape:
             loss = step.losses(model, {"train": (images, labels, None)}, tf.constant(0.0))["loss"]
-        return loss, tape.gradient(loss, [one.value for one in model.trainable_variables])
+        return loss, tape.gradient(loss, [variable.value for variable in model.trainable_variables])
 
     traced = losses.get_concrete_function(
         tf.TensorSpec([None, 32, 32, 3], tf.float32), tf.TensorSpec([None], tf.int32)
     )
     kinds: dict[str, set] = {}
-    for one in traced.graph.get_operations():
-        if one.outputs:
-            kinds.setdefault(one.type, set()).add(one.outputs[0].dtype.name)
+    for operation in traced.graph.get_operations():
+        if operation.outputs:
+            kinds.setdefault(operation.type, set()).add(operation.outputs[0].dtype.name)
     return kinds, traced
 
 
@@ -58,7 +58,7 @@ def test_convolutions_compute_in_bfloat16_and_logits_and_gradients_in_float32():
     loss, gradients = traced.structured_outputs
     assert loss.dtype == tf.float32
     assert len(gradients) == len(model.trainable_variables)
-    assert {one.dtype for one in gradients} == {tf.float32}
+    assert {gradient.dtype for gradient in gradients} == {tf.float32}
     # The operations of the cross-entropy depend on op determinism.
     ends = [operations for kind, operations in kinds.items() if "Softmax" in kind]
     assert ends
@@ -75,34 +75,36 @@ def test_frozen_trunk_keeps_its_own_precision():
 
 def test_precision_is_restored_even_after_an_error():
     model = network()
-    before = [one.dtype_policy.name for one in model._flatten_layers()]
+    before = [layer.dtype_policy.name for layer in model._flatten_layers()]
     with computing_in_precision("mixed_bfloat16", model):
-        assert any(one.compute_dtype == "bfloat16" for one in model._flatten_layers())
-    assert [one.dtype_policy.name for one in model._flatten_layers()] == before
+        assert any(layer.compute_dtype == "bfloat16" for layer in model._flatten_layers())
+    assert [layer.dtype_policy.name for layer in model._flatten_layers()] == before
     with pytest.raises(ZeroDivisionError), computing_in_precision("mixed_bfloat16", model):
         1 / 0  # noqa: B018
-    assert [one.dtype_policy.name for one in model._flatten_layers()] == before
+    assert [layer.dtype_policy.name for layer in model._flatten_layers()] == before
 
 
 def gradients(model, batch, precision):
     unfreeze(model, ALL["trainable"], batch_norm=ALL["batch_norm"])
     with computing_in_precision(precision, model), tf.GradientTape() as tape:
         loss = ClassificationStep(2).losses(model, {"train": batch}, tf.constant(0.0))["loss"]
-    gradients = tape.gradient(loss, [one.value for one in model.trainable_variables])
-    return np.concatenate([np.asarray(one).ravel() for one in gradients])
+    gradients = tape.gradient(loss, [variable.value for variable in model.trainable_variables])
+    return np.concatenate([np.asarray(gradient).ravel() for gradient in gradients])
 
 
 def test_gradients_are_as_accurate_as_with_the_keras_policy(train):
     batch = next(iter(train.indexed_batches(0)))
     model = network()
-    exact, rounded = (gradients(model, batch, one) for one in ("float32", "mixed_bfloat16"))
+    exact, rounded = (gradients(model, batch, precision) for precision in ("float32", "mixed_bfloat16"))
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         kerases = network()
     finally:
         keras.config.set_dtype_policy("float32")
     kerases.set_weights(model.get_weights())
-    error, its = (np.linalg.norm(one - exact) for one in (rounded, gradients(kerases, batch, "float32")))
+    error, its = (
+        np.linalg.norm(gradient - exact) for gradient in (rounded, gradients(kerases, batch, "float32"))
+    )
     assert 0 < error < 1.5 * its
 
 
@@ -114,9 +116,11 @@ def test_validation_and_saved_model_are_float32(train, options, tmp_path):
     before = model.get_weights()
     phase = plain_phase("p", 2, optimizer="sgd", precision="mixed_bfloat16", keep="last", **options)
     history = fit(model, train, val=train, phases=[phase], cache_dir=tmp_path)
-    assert any((one != two).any() for one, two in zip(before, model.get_weights(), strict=True))
-    assert {one.dtype for one in model.weights} == {"float32"}
-    assert {one.compute_dtype for one in model._flatten_layers()} == {"float32"}
+    assert any(
+        (initial != trained).any() for initial, trained in zip(before, model.get_weights(), strict=True)
+    )
+    assert {weight.dtype for weight in model.weights} == {"float32"}
+    assert {layer.compute_dtype for layer in model._flatten_layers()} == {"float32"}
     predictions = predict(model, train)
     right = predictions.probabilities[np.arange(len(predictions.labels)), predictions.labels]
     assert history.rows[-1]["val_loss"] == pytest.approx(-np.log(right).mean(), rel=1e-4)

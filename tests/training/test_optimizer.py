@@ -21,7 +21,7 @@ def variables():
         scope, name = path.split("/")
         with keras.name_scope(scope):
             variables.append(keras.Variable(generator.normal(size=shape).astype("float32"), name=name))
-    assert [one.path for one in variables] == list(SHAPES)
+    assert [variable.path for variable in variables] == list(SHAPES)
     return variables
 
 
@@ -54,9 +54,9 @@ def test_each_variable_is_updated_as_by_its_own_optimizer(phase, clip_norm):
     optimizer = build_optimizer(phase, ours, FACTORS)
     # Only matrices have weight decay; biases use optimizers without it.
     alone = {}
-    for one in theirs:
-        plain = Phase(**{**vars(phase), "weight_decay": 0.0}) if one.path.endswith("bias") else phase
-        alone[one.path] = keras_one(plain, FACTORS.get(one.path, 1.0))
+    for variable in theirs:
+        plain = Phase(**{**vars(phase), "weight_decay": 0.0}) if variable.path.endswith("bias") else phase
+        alone[variable.path] = keras_one(plain, FACTORS.get(variable.path, 1.0))
 
     @tf.function
     def step(given):
@@ -69,12 +69,12 @@ def test_each_variable_is_updated_as_by_its_own_optimizer(phase, clip_norm):
         step(given)
         if clip_norm:
             given, _ = tf.clip_by_global_norm(given, clip_norm)
-        for one, gradient in zip(theirs, given, strict=True):
-            alone[one.path].learning_rate = rate * FACTORS.get(one.path, 1.0)
-            alone[one.path].apply_gradients([(gradient, one)])
-    for one, other in zip(ours, theirs, strict=True):
-        assert np.abs(one.numpy() - other.numpy()).max() <= 1.2e-7 * 10, one.path
-        assert np.abs(one.numpy() - variables()[0].numpy().max()).max() > 0
+        for variable, gradient in zip(theirs, given, strict=True):
+            alone[variable.path].learning_rate = rate * FACTORS.get(variable.path, 1.0)
+            alone[variable.path].apply_gradients([(gradient, variable)])
+    for variable, other in zip(ours, theirs, strict=True):
+        assert np.abs(variable.numpy() - other.numpy()).max() <= 1.2e-7 * 10, variable.path
+        assert np.abs(variable.numpy() - variables()[0].numpy().max()).max() > 0
 
 
 @pytest.mark.parametrize("phase", PHASES, ids=lambda phase: phase.name)
@@ -84,23 +84,23 @@ def test_variable_that_joins_later_has_its_own_step_count(phase):
     first = build_optimizer(phase, head)
     for number in range(7):
         first.apply_gradients(zip(gradients(number)[2:], head, strict=True))
-    joined_at = {one.path: 7 for one in ours[:2]}
+    joined_at = {variable.path: 7 for variable in ours[:2]}
     second = build_optimizer(phase, all_of_them, FACTORS, joined_at)
     transfer_state(first, second)
     assert int(second.iterations) == 7
     alone = {}
-    for one in theirs:
-        plain = Phase(**{**vars(phase), "weight_decay": 0.0}) if one.path.endswith("bias") else phase
-        alone[one.path] = keras_one(plain, FACTORS.get(one.path, 1.0))
+    for variable in theirs:
+        plain = Phase(**{**vars(phase), "weight_decay": 0.0}) if variable.path.endswith("bias") else phase
+        alone[variable.path] = keras_one(plain, FACTORS.get(variable.path, 1.0))
     for number in range(7):
-        for one, gradient in zip(theirs[2:], gradients(number)[2:], strict=True):
-            alone[one.path].apply_gradients([(gradient, one)])
+        for variable, gradient in zip(theirs[2:], gradients(number)[2:], strict=True):
+            alone[variable.path].apply_gradients([(gradient, variable)])
     for number in range(7, 15):
         second.apply_gradients(zip(gradients(number), all_of_them, strict=True))
-        for one, gradient in zip(theirs, gradients(number), strict=True):
-            alone[one.path].apply_gradients([(gradient, one)])
-    for one, other in zip(ours, theirs, strict=True):
-        assert np.abs(one.numpy() - other.numpy()).max() <= 2e-6, one.path
+        for variable, gradient in zip(theirs, gradients(number), strict=True):
+            alone[variable.path].apply_gradients([(gradient, variable)])
+    for variable, other in zip(ours, theirs, strict=True):
+        assert np.abs(variable.numpy() - other.numpy()).max() <= 2e-6, variable.path
 
 
 def test_optimizer_of_another_type_transfers_no_slots():
@@ -120,12 +120,12 @@ def test_accumulated_gradients_are_equivalent_to_their_mean():
     for number in range(6):
         optimizer.apply_gradients(zip(gradients(number), ours, strict=True))
         if number % 3 == 2:
-            parts = [gradients(one) for one in range(number - 2, number + 1)]
+            parts = [gradients(step) for step in range(number - 2, number + 1)]
             mean = [tf.add_n(list(group)) / 3 for group in zip(*parts, strict=True)]
             plain.apply_gradients(zip(mean, theirs, strict=True))
     # Keras counts batches, not updates, in Adam's bias correction.
-    for one in ours:
-        assert np.isfinite(one.numpy()).all()
+    for variable in ours:
+        assert np.isfinite(variable.numpy()).all()
 
 
 def test_layer_decay_decreases_towards_the_input_and_rates_override_it():
@@ -136,7 +136,7 @@ def test_layer_decay_decreases_towards_the_input_and_rates_override_it():
     factors = rate_factors(model, phase)
     by_block = {}
     for block in get_blocks(model):
-        paths = [one.path for name in block.layers for one in model.get_layer(name).weights]
+        paths = [weight.path for name in block.layers for weight in model.get_layer(name).weights]
         by_block[block.name] = {factors[path] for path in paths}
     expected = {name: {0.5 ** (len(blocks) - at)} for at, name in enumerate(blocks)}
     expected[blocks[0]] = {0.01}

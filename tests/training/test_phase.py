@@ -28,12 +28,12 @@ def test_all_problems_are_reported_at_once():
         "optimizer": "rmsprop", "class_weights": {0: 1, 3: 50}, "monitor": "val_acc",
         "schedule": "linear", "keep": "x", "batch_norm": "foo", "learning_rat": 0.1,
     }  # fmt: skip
-    found = dict(problems_of(**wrong))
-    assert set(found) == set(wrong)
-    assert found["optimizer"] == "must be adam, adamw or sgd, got 'rmsprop'."
-    assert found["monitor"].endswith("got 'val_acc'. Did you mean 'val_auc'?")
-    assert found["learning_rat"] == "unknown key. Did you mean 'learning_rate'?"
-    assert found["class_weights"].startswith("must be none, balanced or a mapping from names")
+    problems = dict(problems_of(**wrong))
+    assert set(problems) == set(wrong)
+    assert problems["optimizer"] == "must be adam, adamw or sgd, got 'rmsprop'."
+    assert problems["monitor"].endswith("got 'val_acc'. Did you mean 'val_auc'?")
+    assert problems["learning_rat"] == "unknown key. Did you mean 'learning_rate'?"
+    assert problems["class_weights"].startswith("must be none, balanced or a mapping from names")
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def dataset(records, placement):
 
 
 def test_augmentation_in_the_step_equals_augmentation_in_the_pipeline(records):
-    host, device = (dataset(records, one) for one in ("host", "device"))
+    host, device = (dataset(records, placement) for placement in ("host", "device"))
 
     @tf.function
     def in_a_step(batch, epoch):
@@ -48,8 +48,8 @@ def test_augmentation_in_the_step_equals_augmentation_in_the_pipeline(records):
         assert len(ready) == len(plain) == 5 - first_step
         for expected, batch in zip(ready, plain, strict=True):
             finished = in_a_step(batch, tf.constant(1, tf.int64))
-            for one, other in zip(expected, finished, strict=True):
-                assert one.numpy().tobytes() == other.numpy().tobytes()
+            for expected_tensor, tensor in zip(expected, finished, strict=True):
+                assert expected_tensor.numpy().tobytes() == tensor.numpy().tobytes()
     batch = next(iter(device.plain_batches(1)))
     first, second = (device.finish(*batch, tf.constant(epoch, tf.int64))[0] for epoch in (0, 1))
     assert (first.numpy() != second.numpy()).any(axis=(1, 2, 3)).any(), "epochs must differ"
@@ -64,5 +64,5 @@ def test_training_ends_with_the_same_weights_on_host_and_device(records):
         backbone = build_backbone("small_cnn", weights="none", image_size_px=32, seed=3)
         model = build_model(backbone, class_names=CLASSES, dropout=0.2, seed=3)
         fit(model, dataset(records, placement), phases=PHASES)
-        weights.append([keras.ops.convert_to_numpy(one).tobytes() for one in model.weights])
+        weights.append([keras.ops.convert_to_numpy(weight).tobytes() for weight in model.weights])
     assert weights[0] == weights[1]

@@ -63,7 +63,7 @@ def predictions(tmp_path_factory):
         "sgd": trained("small_cnn", SGD),
         "mobilenet_v2": trained("mobilenet_v2", ADAM, alpha=0.35),
     }
-    expected = {f"epoch_{epoch}": found for epoch, found in enumerate(during.predictions, 1)}
+    expected = {f"epoch_{epoch}": predictions for epoch, predictions in enumerate(during.predictions, 1)}
     for name, model in models.items():
         model.save(folder / f"{name}.keras")
         expected[name] = np.asarray(model(images, training=False))

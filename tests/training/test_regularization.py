@@ -33,7 +33,7 @@ def trained(*phases, **more):
 
 
 def weights_of(model):
-    return [keras.ops.convert_to_numpy(one).copy() for one in model.weights]
+    return [keras.ops.convert_to_numpy(weight).copy() for weight in model.weights]
 
 
 def test_moving_average_equals_the_formula():
@@ -76,7 +76,9 @@ def plain():
 @pytest.mark.parametrize("more", [{"ema": 0.9}, {"average_last": 2}], ids=str)
 def test_averaged_weights_are_evaluated_and_kept(plain, more):
     averaged, history = trained(phase_with(AVERAGED, **more))
-    differ = [not np.array_equal(one, other) for one, other in zip(plain, weights_of(averaged), strict=True)]
+    differ = [
+        not np.array_equal(first, second) for first, second in zip(plain, weights_of(averaged), strict=True)
+    ]
     assert any(differ)
     assert not all(differ)  # what is frozen is not averaged
     logits = averaged(source(16, seed=1).images, training=False)
@@ -91,8 +93,8 @@ def assert_resumed_runs_end_alike(phases, folder, *epochs):
     for epoch in epochs:
         again, history = trained(*phases, checkpoints=folder / f"whole-{epoch}", resume=True)
         assert history.rows == expected.rows
-        for one, other in zip(weights_of(whole), weights_of(again), strict=True):
-            assert one.tobytes() == other.tobytes()
+        for whole_weights, resumed_weights in zip(weights_of(whole), weights_of(again), strict=True):
+            assert whole_weights.tobytes() == resumed_weights.tobytes()
     return weights_of(whole), expected
 
 
@@ -112,7 +114,9 @@ def test_gradual_unfreezing_with_kept_optimizer_state_is_resumed(tmp_path):
     rates = [row["learning_rate"] for row in expected.rows]
     assert rates[0] > rates[1] > rates[2] > 0
     reset, _ = trained(phases[0], phase_with(phases[1], optimizer_state="reset"))
-    assert any(not np.array_equal(one, other) for one, other in zip(kept, weights_of(reset), strict=True))
+    assert any(
+        not np.array_equal(first, second) for first, second in zip(kept, weights_of(reset), strict=True)
+    )
 
 
 def test_l2_sp_equals_the_formula_and_excludes_the_head():
@@ -130,9 +134,9 @@ def test_l2_sp_keeps_weights_closer_to_their_initial_values():
         model, history = trained(phase)
         assert ("l2_sp" in history.rows[0]) == bool(strength)
         return sum(
-            float(np.square(one - other).sum())
+            float(np.square(trained - initial).sum())
             for layer in model.layers if layer.name != "head"
-            for one, other in zip(layer.get_weights(), start.get_layer(layer.name).get_weights(), strict=True)
+            for trained, initial in zip(layer.get_weights(), start.get_layer(layer.name).get_weights(), strict=True)
         )  # fmt: skip
 
     assert way(100.0) < 0.5 * way(0.0)

@@ -45,7 +45,7 @@ class Aligned:
         if self._spy:
             seen = {"source": (labels, indices), "target": (other_labels, other_indices)}
             for name, values in seen.items():
-                tf.numpy_function(lambda *one, at=name: self._note(at, *one), values, [])
+                tf.numpy_function(lambda *values, at=name: self._note(at, *values), values, [])
         logits, other_logits = model(images, training=True), model(others, training=True)
         gap = tf.reduce_mean(logits, 0) - tf.reduce_mean(other_logits, 0)
         return {
@@ -90,11 +90,11 @@ def target_of(count=11, batch_size=4, **more):
 
 
 def flat(lists):
-    return [place for one in lists for place in one]
+    return [index for indices in lists for index in indices]
 
 
 def bytes_of(model):
-    return [keras.ops.convert_to_numpy(one).tobytes() for one in model.weights]
+    return [keras.ops.convert_to_numpy(weight).tobytes() for weight in model.weights]
 
 
 class Watched:
@@ -121,14 +121,14 @@ def labeled():
 
 def test_the_shorter_stream_repeats_in_a_new_order_each_time(watched):
     step = watched.step
-    assert [len(one) for one in step.places("source")] == 2 * [8] * 5
+    assert [len(indices) for indices in step.places("source")] == 2 * [8] * 5
     for epoch in (step.places("source")[:5], step.places("source")[5:]):
         assert sorted(flat(epoch)) == list(range(40))
-    places = step.places("target")
-    assert [len(one) for one in places] == [4, 4, 3] * 3 + [4]
-    rounds = [flat(places[start : start + 3]) for start in (0, 3, 6)]
-    assert all(sorted(one) == list(range(11)) for one in rounds)
-    assert len({tuple(one) for one in rounds}) == 3
+    batches = step.places("target")
+    assert [len(indices) for indices in batches] == [4, 4, 3] * 3 + [4]
+    rounds = [flat(batches[start : start + 3]) for start in (0, 3, 6)]
+    assert all(sorted(indices) == list(range(11)) for indices in rounds)
+    assert len({tuple(indices) for indices in rounds}) == 3
 
 
 def test_a_longer_stream_is_read_whole_over_several_epochs(labeled):
@@ -179,12 +179,12 @@ def test_history_weighs_each_step_by_the_images_of_its_first_stream():
     history = fit(model_of(), source, target=target, phases=[HEAD], step_for=lambda *_: Aligned())
     steps = [(8, 8), (8, 4), (4, 8)], [(8, 4), (8, 8), (4, 4)]  # images of both, in each epoch
     orders = [target.with_own_order(labeled=False).indexed_batches(epoch) for epoch in range(3)]
-    places = [float(np.mean(indices)) for order in orders for _, _, indices in order]
+    means = [float(np.mean(indices)) for order in orders for _, _, indices in order]
     for row, epoch in zip(history.rows, steps, strict=True):
         assert row["place"] == pytest.approx(19 / 2)
-        own = [place * count for place, (count, _) in zip(places, epoch, strict=False)]
+        own = [mean * count for mean, (count, _) in zip(means, epoch, strict=False)]
         assert row["other_place"] == pytest.approx(sum(own) / 20)
-        places = places[3:]
+        means = means[3:]
 
 
 def test_an_epoch_is_as_long_as_the_stream_that_is_read_first(train):
@@ -347,16 +347,16 @@ def test_training_on_cached_streams_equals_training_on_images(records, tmp_path,
             phases=[Phase(**{**vars(phase), "cache": kind})], step_for=lambda *_: Aligned(),
             cache_dir=tmp_path,
         )  # fmt: skip
-        ends.append(np.concatenate([one.numpy().ravel() for one in model.weights]))
+        ends.append(np.concatenate([weight.numpy().ravel() for weight in model.weights]))
         histories.append(history.rows)
-    start = np.concatenate([one.numpy().ravel() for one in model_of().weights])
+    start = np.concatenate([weight.numpy().ravel() for weight in model_of().weights])
     moved = np.abs(ends[0] - start).max()
     assert moved > 1e-3
     assert np.abs(ends[1] - ends[0]).max() < 1e-3 * moved
     assert len(list(tmp_path.glob("*/about.json"))) == 3  # source, target, validation
-    for one, other in zip(*histories, strict=True):
-        assert one["gap"] == pytest.approx(other["gap"], rel=1e-3, abs=1e-6)
-        assert one["place"] == other["place"]
+    for row, other_row in zip(*histories, strict=True):
+        assert row["gap"] == pytest.approx(other_row["gap"], rel=1e-3, abs=1e-6)
+        assert row["place"] == other_row["place"]
 
 
 @pytest.mark.slow

@@ -43,7 +43,7 @@ def test_bfloat16_trunk_is_as_accurate_as_keras_mixed_precision_and_returns_floa
     by_keras = keras.ops.convert_to_numpy(keras.ops.cast(mixed(images, training=False), "float32"))
     assert 0 < np.linalg.norm(answer - exact) < 1.5 * np.linalg.norm(by_keras - exact)
     assert rounded.get_layer("out_relu").compute_dtype == "bfloat16"
-    dtypes = {one.dtype for model in (backbone, rounded) for one in model.weights}
+    dtypes = {weight.dtype for model in (backbone, rounded) for weight in model.weights}
     assert dtypes == {"float32"}
 
 
@@ -61,7 +61,7 @@ def test_comparison_uses_the_kept_weights(steady, train, val, trainable):
     assert comparison["rounded"]["val_loss"] == pytest.approx(row["val_loss"], rel=1e-4)
     assert comparison["float32"]["val_loss"] != comparison["rounded"]["val_loss"]
     assert comparison["float32"]["val_loss"] == pytest.approx(row["val_loss"], rel=0.1)
-    assert {one.dtype for one in steady.weights} == {"float32"}
+    assert {weight.dtype for weight in steady.weights} == {"float32"}
     (line,) = rounded_lines({"phases": history.freeze_reports})
     assert (
         f"loss {comparison['rounded']['val_loss']:.4f}, in float32 {comparison['float32']['val_loss']:.4f}"
@@ -95,7 +95,7 @@ def test_caches_of_two_precisions_are_different_entries(tmp_path):
     ((name, exact),) = kept("float32").items()
     both = kept("bfloat16")
     assert len(both) == 2
-    (rounded,) = (one for other, one in both.items() if other != name)
+    (rounded,) = (model for other, model in both.items() if other != name)
     assert rounded.dtype == exact.dtype == np.float32
     assert 0 < np.abs(rounded - exact).max() < 0.1 * np.abs(exact).max()
 
