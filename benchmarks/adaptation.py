@@ -35,93 +35,94 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from adaptation_figures import PLAIN, best_single, choices_table, methods_table, summary
+from adaptation_figures import SOURCE_ONLY, best_single, choices_table, methods_table, summarize
 from adaptation_runs import PEERS, Plan, run_case
-from adaptation_tasks import HURTS, Sizes
+from adaptation_tasks import UNNEEDED, Sizes
 
 METHODS = "adabn,coral,mmd,jan,dann,cdan,mcc,mdd,pseudo_labels,tent,shot"
-HURTS_METHODS = "adabn,coral,dann,mcc,shot"
+UNNEEDED_METHODS = "adabn,coral,dann,mcc,shot"
 Case = dict[str, dict[str, Any]]
 
 
-def cases_of(name: str, arguments: argparse.Namespace, plan: Plan) -> list[Case]:
+def run_cases(name: str, arguments: argparse.Namespace, plan: Plan) -> list[Case]:
     """Run a task with every seed; return by seed what each tool answered."""
-    place = nullcontext(arguments.keep) if arguments.keep else tempfile.TemporaryDirectory()
-    found = []
-    with place as root:
+    root_context = nullcontext(arguments.keep) if arguments.keep else tempfile.TemporaryDirectory()
+    cases = []
+    with root_context as root:
         for seed in range(1, 2 if arguments.quick else arguments.seeds + 1):
             folder = Path(root).absolute() / name.replace(" ", "_") / f"seed-{seed}"
             folder.mkdir(parents=True, exist_ok=True)
-            found.append(run_case(name, seed, folder, plan))
+            cases.append(run_case(name, seed, folder, plan))
             if arguments.recipe:
                 print((folder / "recipe.yaml").read_text())
-    return found
+    return cases
 
 
-def by_tool(cases: Sequence[Case]) -> dict[str, list[dict[str, Any]]]:
+def group_by_tool(cases: Sequence[Case]) -> dict[str, list[dict[str, Any]]]:
     """Return the answers of each tool that gave one in every case."""
-    answers = {tool: [one[tool] for one in cases if tool in one] for tool in cases[0]}
+    answers = {tool: [case[tool] for case in cases if tool in case] for tool in cases[0]}
     return {
-        tool: found
-        for tool, found in answers.items()
-        if len(found) == len(cases) and all(one.get("values") for one in found)
+        tool: results
+        for tool, results in answers.items()
+        if len(results) == len(cases) and all(result.get("values") for result in results)
     }
 
 
-def counted(cases: Sequence[Case]) -> str:
+def format_seeds(cases: Sequence[Case]) -> str:
     """Return how many seeds there are, in words."""
     return f"{len(cases)} seed" + ("" if len(cases) == 1 else "s")
 
 
-def compared(arguments: argparse.Namespace, plan: Plan) -> dict[str, Any]:
+def run_comparison(arguments: argparse.Namespace, plan: Plan) -> dict[str, Any]:
     """Run all tasks; print and return what they came to."""
-    told: dict[str, Any] = {"tasks": {}, "missing": {}}
+    totals: dict[str, Any] = {"tasks": {}, "missing": {}}
     every: list[Case] = []
     for name in arguments.tasks.split(","):
-        cases = cases_of(name, arguments, plan)
+        cases = run_cases(name, arguments, plan)
         every += cases
-        tools = by_tool(cases)
-        print("\n" + "\n".join(methods_table(f"{name}, {counted(cases)}", tools)))
+        tools = group_by_tool(cases)
+        print("\n" + "\n".join(methods_table(f"{name}, {format_seeds(cases)}", tools)))
         print("\n" + "\n".join(choices_table(name, tools)))
-        found = {tool: summary(answers) for tool, answers in tools.items()}
-        ours = found["kerastl"]
+        summaries = {tool: summarize(answers) for tool, answers in tools.items()}
+        ours = summaries["kerastl"]
         print(f"\nkerastl: verdicts {ours['verdicts']}; guards {ours['guards']}", flush=True)
-        told["tasks"][name] = found
+        totals["tasks"][name] = summaries
     for case in every:
-        told["missing"] |= {tool: one["missing"] for tool, one in case.items() if "missing" in one}
-    tools = by_tool(every)
-    told["all"] = {tool: summary(answers) for tool, answers in tools.items()}
+        totals["missing"] |= {tool: result["missing"] for tool, result in case.items() if "missing" in result}
+    tools = group_by_tool(every)
+    totals["all"] = {tool: summarize(answers) for tool, answers in tools.items()}
     print("\n" + "\n".join(choices_table("all tasks", tools)))
     best, closed = best_single(tools["kerastl"])
-    told["best_single"] = {"method": best, "closed": closed}
-    ours = told["all"]["kerastl"]
+    totals["best_single"] = {"method": best, "closed": closed}
+    ours = totals["all"]["kerastl"]
     part = "no gap" if closed is None else f"closes {closed:.2f} of the gap"
     print(
         f"\nkerastl: worse than source only beyond its interval in {ours['worse']} of {ours['cases']} cases "
         f"({ours['worse'] / ours['cases']:.0%}); the best single method, {best} in all, {part}"
     )
-    for tool, reason in told["missing"].items():
+    for tool, reason in totals["missing"].items():
         print(f"{tool}: not run: {reason}")
-    return told
+    return totals
 
 
-def kept_back(arguments: argparse.Namespace, plan: Plan) -> dict[str, Any]:
+def run_unneeded_adaptation(arguments: argparse.Namespace, plan: Plan) -> dict[str, Any]:
     """Run the tasks in which adapting has nothing to win; print and return how often the source's model is kept."""
-    told: dict[str, Any] = {}
+    totals: dict[str, Any] = {}
     print("\n| task | kept | verdicts | chosen | guards | outcomes by labels |\n|---|---|---|---|---|---|")
-    for name in HURTS:
-        answers = [one["kerastl"] for one in cases_of(name, arguments, plan)]
-        kept = [one["verdict"] != "adapt" or one["chosen"] == PLAIN for one in answers]
+    for name in UNNEEDED:
+        answers = [case["kerastl"] for case in run_cases(name, arguments, plan)]
+        kept = [answer["verdict"] != "adapt" or answer["chosen"] == SOURCE_ONLY for answer in answers]
         columns = {
-            key: [one[key] or "no labels" for one in answers] for key in ("verdict", "chosen", "outcome")
+            key: [answer[key] or "no labels" for answer in answers]
+            for key in ("verdict", "chosen", "outcome")
         }
-        guards = [" + ".join(one["guards"]) or "none" for one in answers]
-        told[name] = {"kept": sum(kept), "cases": len(kept), **columns, "guards": guards}
+        guards = [" + ".join(answer["guards"]) or "none" for answer in answers]
+        totals[name] = {"kept": sum(kept), "cases": len(kept), **columns, "guards": guards}
         cells = (columns["verdict"], columns["chosen"], guards, columns["outcome"])
         print(
             f"| {name} | {sum(kept)} of {len(kept)} | " + " | ".join(map(", ".join, cells)) + " |", flush=True
         )
-    return told
+    return totals
 
 
 def main() -> None:
@@ -145,20 +146,24 @@ def main() -> None:
     if unknown := set(peers) - set(PEERS):
         parser.error(f"no such peer: {', '.join(sorted(unknown))}; of {', '.join(PEERS)}")
     try:
-        first, second = (int(one) for one in arguments.patients.split(","))
+        first, second = (int(count) for count in arguments.patients.split(","))
     except ValueError:
         parser.error(f"--patients: two whole numbers, as 120,100; got {arguments.patients}")
     patients = first, second
     quick = arguments.quick
     plan = Plan(
-        methods=arguments.methods or (HURTS_METHODS if arguments.hurts else METHODS),
+        methods=arguments.methods or (UNNEEDED_METHODS if arguments.hurts else METHODS),
         epochs=3 if quick else arguments.epochs,
         adapt_epochs=1 if quick else arguments.adapt_epochs,
         batch_size=32,
         sizes=Sizes(300 if quick else arguments.images, (40, 20) if quick else patients, arguments.mnist),
         peers=peers,
     )
-    print(json.dumps(kept_back(arguments, plan) if arguments.hurts else compared(arguments, plan)))
+    print(
+        json.dumps(
+            run_unneeded_adaptation(arguments, plan) if arguments.hurts else run_comparison(arguments, plan)
+        )
+    )
 
 
 if __name__ == "__main__":

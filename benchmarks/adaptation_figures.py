@@ -7,113 +7,119 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-LEAST_GAP = 0.01
-PLAIN = "source_only"
-Answer = Mapping[str, Any]
+MIN_GAP = 0.01
+SOURCE_ONLY = "source_only"
+Result = Mapping[str, Any]
 """What a tool answered in one case: `values` by method, and `chosen`."""
 
 
-def gap_closed(answer: Answer) -> float | None:
+def gap_closed(result: Result) -> float | None:
     """Return the part of the gap between source only and the best method that the choice closes; None where there is no gap of a point."""
-    values = answer["values"]
-    gap = max(values.values()) - values[PLAIN]
-    if gap < LEAST_GAP:
+    values = result["values"]
+    gap = max(values.values()) - values[SOURCE_ONLY]
+    if gap < MIN_GAP:
         return None
-    return float((values[answer["chosen"]] - values[PLAIN]) / gap)
+    return float((values[result["chosen"]] - values[SOURCE_ONLY]) / gap)
 
 
-def regret(answer: Answer) -> float:
+def regret(result: Result) -> float:
     """Return by how much the best method, had labels been there, beats the choice."""
-    values = answer["values"]
-    return float(max(values.values()) - values[answer["chosen"]])
+    values = result["values"]
+    return float(max(values.values()) - values[result["chosen"]])
 
 
-def is_lower(answer: Answer) -> bool:
+def is_below_source_only(result: Result) -> bool:
     """Tell whether the choice is below source only, by however little."""
-    return bool(answer["values"][answer["chosen"]] < answer["values"][PLAIN])
+    return bool(result["values"][result["chosen"]] < result["values"][SOURCE_ONLY])
 
 
-def is_worse(answer: Answer) -> bool | None:
+def is_worse(result: Result) -> bool | None:
     """Tell whether the choice is worse than source only beyond its interval; None where the tool gives no interval."""
-    return answer["outcome"] == "worse" if "outcome" in answer else None
+    return result["outcome"] == "worse" if "outcome" in result else None
 
 
-def summary(answers: Sequence[Answer]) -> dict[str, Any]:
+def summarize(results: Sequence[Result]) -> dict[str, Any]:
     """Return what one tool came to over cases.
 
     Returns:
         Medians of `choice`, `source_only`, `oracle`, `regret` and `closed` (None: no case has a gap), and counts: `cases`,
         `lower`, `worse` (None: the tool gives no interval), `chosen`, and for ours `verdicts` and `guards`.
     """
-    closed = [part for part in map(gap_closed, answers) if part is not None]
-    worse = [is_worse(one) for one in answers]
-    told = {
-        "cases": len(answers),
-        "choice": statistics.median(one["values"][one["chosen"]] for one in answers),
-        "source_only": statistics.median(one["values"][PLAIN] for one in answers),
-        "oracle": statistics.median(max(one["values"].values()) for one in answers),
-        "regret": statistics.median(map(regret, answers)),
+    closed = [part for part in map(gap_closed, results) if part is not None]
+    worse = [is_worse(result) for result in results]
+    totals = {
+        "cases": len(results),
+        "choice": statistics.median(result["values"][result["chosen"]] for result in results),
+        "source_only": statistics.median(result["values"][SOURCE_ONLY] for result in results),
+        "oracle": statistics.median(max(result["values"].values()) for result in results),
+        "regret": statistics.median(map(regret, results)),
         "closed": statistics.median(closed) if closed else None,
-        "lower": sum(map(is_lower, answers)),
+        "lower": sum(map(is_below_source_only, results)),
         "worse": None if None in worse else sum(map(bool, worse)),
-        "chosen": dict(Counter(one["chosen"] for one in answers)),
+        "chosen": dict(Counter(result["chosen"] for result in results)),
     }
-    if all("verdict" in one for one in answers):
-        told["verdicts"] = dict(Counter(one["verdict"] for one in answers))
-        told["guards"] = dict(Counter(guard for one in answers for guard in one["guards"]))
-    return told
+    if all("verdict" in result for result in results):
+        totals["verdicts"] = dict(Counter(result["verdict"] for result in results))
+        totals["guards"] = dict(Counter(guard for result in results for guard in result["guards"]))
+    return totals
 
 
-def best_single(answers: Sequence[Answer]) -> tuple[str, float | None]:
+def best_single(results: Sequence[Result]) -> tuple[str, float | None]:
     """Return the method whose median gap closed over cases is the greatest, as if it had been chosen in all, and that part.
 
     The first of them all by name where no case has a gap.
     """
-    found: dict[str, float | None] = {}
-    for name in sorted(answers[0]["values"]):
-        parts = [gap_closed({**one, "chosen": name}) for one in answers]
+    closed_by_method: dict[str, float | None] = {}
+    for name in sorted(results[0]["values"]):
+        parts = [gap_closed({**result, "chosen": name}) for result in results]
         known = [part for part in parts if part is not None]
-        found[name] = statistics.median(known) if known else None
-    best = max(found, key=lambda name: -1.0 if found[name] is None else found[name])
-    return best, found[best]
+        closed_by_method[name] = statistics.median(known) if known else None
+    best = max(
+        closed_by_method, key=lambda name: -1.0 if closed_by_method[name] is None else closed_by_method[name]
+    )
+    return best, closed_by_method[best]
 
 
-def spread(values: Sequence[float]) -> str:
+def format_range(values: Sequence[float]) -> str:
     """Return the median, and in brackets the least and the greatest."""
     middle = f"{statistics.median(values):.3f}"
     return f"{middle} ({min(values):.3f} to {max(values):.3f})" if len(values) > 1 else middle
 
 
-def methods_table(task: str, tools: Mapping[str, Sequence[Answer]]) -> list[str]:
+def methods_table(task: str, tools: Mapping[str, Sequence[Result]]) -> list[str]:
     """Return a Markdown table of a task: a row a method, a column a tool; the choice and the best of each last."""
     names: list[str] = []
-    for answers in tools.values():
-        names += [name for name in answers[0]["values"] if name not in names]
+    for results in tools.values():
+        names += [name for name in results[0]["values"] if name not in names]
     lines = [f"| {task} | " + " | ".join(tools) + " |", "|---|" + "---|" * len(tools)]
-    for name in sorted(names, key=lambda name: (name != PLAIN, name)):
+    for name in sorted(names, key=lambda name: (name != SOURCE_ONLY, name)):
         cells = [
-            spread([one["values"][name] for one in answers]) if name in answers[0]["values"] else ""
-            for answers in tools.values()
+            format_range([result["values"][name] for result in results])
+            if name in results[0]["values"]
+            else ""
+            for results in tools.values()
         ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    chosen = [spread([one["values"][one["chosen"]] for one in all_]) for all_ in tools.values()]
-    best = [spread([max(one["values"].values()) for one in all_]) for all_ in tools.values()]
+    chosen = [
+        format_range([result["values"][result["chosen"]] for result in all_]) for all_ in tools.values()
+    ]
+    best = [format_range([max(result["values"].values()) for result in all_]) for all_ in tools.values()]
     lines.append("| **chosen without labels** | " + " | ".join(chosen) + " |")
     return [*lines, "| the best, by labels | " + " | ".join(best) + " |"]
 
 
-def choices_table(title: str, tools: Mapping[str, Sequence[Answer]]) -> list[str]:
+def choices_table(title: str, tools: Mapping[str, Sequence[Result]]) -> list[str]:
     """Return a Markdown table of how well each tool chooses."""
     lines = [
         f"| {title} | cases | gap closed, median | regret, median | below source only | worse beyond its interval | chosen |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name, answers in tools.items():
-        told = summary(answers)
-        closed = "no gap" if told["closed"] is None else f"{told['closed']:.2f}"
-        worse = "no interval" if told["worse"] is None else f"{told['worse']}"
-        chosen = ", ".join(f"{one} {count}" for one, count in told["chosen"].items())
+    for name, results in tools.items():
+        totals = summarize(results)
+        closed = "no gap" if totals["closed"] is None else f"{totals['closed']:.2f}"
+        worse = "no interval" if totals["worse"] is None else f"{totals['worse']}"
+        chosen = ", ".join(f"{method} {count}" for method, count in totals["chosen"].items())
         lines.append(
-            f"| {name} | {told['cases']} | {closed} | {told['regret']:.3f} | {told['lower']} | {worse} | {chosen} |"
+            f"| {name} | {totals['cases']} | {closed} | {totals['regret']:.3f} | {totals['lower']} | {worse} | {chosen} |"
         )
     return lines

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adaptation_tasks import Sizes, Task, task_of
+from adaptation_tasks import Sizes, Task, make_task
 from peer_environments import Unavailable, last_line, python_of
 
 HERE = Path(__file__).parent
 SCRIPTS = HERE / "_adaptation_peers"
 PEERS = ("skada", "pytorch_adapt")
-PLACES = (str(SCRIPTS), str(HERE / "_augmentation_peers"))
+SCRIPT_PATHS = (str(SCRIPTS), str(HERE / "_augmentation_peers"))
 """Where the scripts of the peers find what they share."""
 RECIPE = """\
 format: 1
@@ -61,7 +61,7 @@ class Plan:
     peers: tuple[str, ...]
 
 
-def recipe_of(task: Task, seed: int, plan: Plan) -> str:
+def format_recipe(task: Task, seed: int, plan: Plan) -> str:
     """Return the recipe of a case."""
     return RECIPE.format(
         seed=seed, source=task.source, target=task.target, size=task.size_px, methods=plan.methods,
@@ -80,40 +80,40 @@ def run_case(name: str, seed: int, folder: Path, plan: Plan) -> dict[str, dict[s
     Raises:
         SystemExit: kerastl failed, or the folder holds a run of another recipe.
     """
-    task = task_of(name, folder / "images", plan.sizes, seed)
+    task = make_task(name, folder / "images", plan.sizes, seed)
     recipe, out = folder / "recipe.yaml", folder / "run"
-    text = recipe_of(task, seed, plan)
+    text = format_recipe(task, seed, plan)
     if recipe.is_file() and recipe.read_text() != text:
         raise SystemExit(f"{folder} holds a run of another recipe: --keep another folder")
     recipe.write_text(text)
     if not (out / "finished.json").is_file():
-        run_ours(recipe, out)
-    told = {"kerastl": our_answer(out, task.metric)}
-    for peer in plan.peers if told["kerastl"]["values"] else ():
-        told[peer] = run_peer(peer, folder, task, seed, plan)
-    return told
+        run_kerastl(recipe, out)
+    results = {"kerastl": read_result(out, task.metric)}
+    for peer in plan.peers if results["kerastl"]["values"] else ():
+        results[peer] = run_peer(peer, folder, task, seed, plan)
+    return results
 
 
-def run_ours(recipe: Path, out: Path) -> None:
+def run_kerastl(recipe: Path, out: Path) -> None:
     """Run a recipe, or go on with it where it was stopped."""
-    begun = (out / "recipe.resolved.yaml").is_file()
-    if not begun:
+    resume = (out / "recipe.resolved.yaml").is_file()
+    if not resume:
         shutil.rmtree(out, ignore_errors=True)
     words = [sys.executable, "-m", "kerastl", "run", recipe, "--out", out, "--oracle"]
-    done = subprocess.run([*words, "--resume"] if begun else words, capture_output=True, text=True)
+    done = subprocess.run([*words, "--resume"] if resume else words, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{recipe}:\n{done.stderr[-2000:]}")
 
 
-def our_answer(out: Path, metric: str) -> dict[str, Any]:
+def read_result(out: Path, metric: str) -> dict[str, Any]:
     """Return what a finished run came to; `values` are empty where the target has no labels."""
-    told = json.loads((out / "adaptation.json").read_text())
-    opened = told["target_test"]
+    adaptation = json.loads((out / "adaptation.json").read_text())
+    opened = adaptation["target_test"]
     return {
-        "values": {name: one[metric]["value"] for name, one in (told["oracle"] or {}).items()},
-        "chosen": told["chosen"],
-        "verdict": told["verdict"],
-        "guards": [name for name, guard in told["guards"].items() if guard["fired"]],
+        "values": {name: scores[metric]["value"] for name, scores in (adaptation["oracle"] or {}).items()},
+        "chosen": adaptation["chosen"],
+        "verdict": adaptation["verdict"],
+        "guards": [name for name, guard in adaptation["guards"].items() if guard["fired"]],
         "outcome": opened["difference"]["outcome"] if opened else None,
     }
 
@@ -122,24 +122,24 @@ def run_peer(peer: str, folder: Path, task: Task, seed: int, plan: Plan) -> dict
     """Run a peer on the images of our finished run, in an environment and a process of its own."""
     kept, images = folder / f"{peer}.json", folder / "images.npz"
     if kept.is_file():
-        found: dict[str, Any] = json.loads(kept.read_text())
-        return found
-    asked = {
+        result: dict[str, Any] = json.loads(kept.read_text())
+        return result
+    settings = {
         "images": str(images), "seed": seed, "epochs": plan.epochs + plan.adapt_epochs,
         "source_epochs": plan.epochs, "batch_size": plan.batch_size, "metric": task.metric,
     }  # fmt: skip
     try:
         if not images.is_file():
-            answer_of(sys.executable, "images.py", str(folder / "run"), str(images))
-        found = json.loads(answer_of(python_of(peer), f"with_{peer}.py", json.dumps(asked)))
+            run_script(sys.executable, "images.py", str(folder / "run"), str(images))
+        result = json.loads(run_script(python_of(peer), f"with_{peer}.py", json.dumps(settings)))
     except (Unavailable, OSError) as error:
         print(f"{peer}: {error}", file=sys.stderr, flush=True)
         return {"missing": str(error)}
-    kept.write_text(json.dumps(found))
-    return found
+    kept.write_text(json.dumps(result))
+    return result
 
 
-def answer_of(python: str, script: str, *words: str) -> str:
+def run_script(python: str, script: str, *words: str) -> str:
     """Return the last line that a script of the peers prints.
 
     Raises:
@@ -147,7 +147,7 @@ def answer_of(python: str, script: str, *words: str) -> str:
     """
     done = subprocess.run(
         [python, SCRIPTS / script, *words], capture_output=True, text=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join((*PLACES, os.environ.get("PYTHONPATH", "")))},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join((*SCRIPT_PATHS, os.environ.get("PYTHONPATH", "")))},
     )  # fmt: skip
     if done.returncode:
         raise Unavailable(f"{script} ended with {done.returncode}: {last_line(done.stderr)}")

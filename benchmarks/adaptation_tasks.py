@@ -19,7 +19,7 @@ SKEWED = (1.0, 0.5, 0.25, 0.16, 0.1)
 """How often each class of the target is shown, beside the first; the source shows all alike."""
 UNSEEN = 9
 UNSEEN_SHARE = 0.2
-HURTS = ("other prevalence", "same population", "unseen class")
+UNNEEDED = ("other prevalence", "same population", "unseen class")
 
 Datasets = tuple[Any, Any]
 """`[n, h, w]` uint8 in [0, 255], and `[n]` whole numbers."""
@@ -56,11 +56,11 @@ class Sizes:
     mnist: Path | None
 
 
-def task_of(name: str, folder: Path, sizes: Sizes, seed: int) -> Task:
+def make_task(name: str, folder: Path, sizes: Sizes, seed: int) -> Task:
     """Return a task by its name, its images written under `folder` where they are digits.
 
     Args:
-        name: `a to b`, with two hospitals or two kinds of digits, or one of `HURTS`.
+        name: `a to b`, with two hospitals or two kinds of digits, or one of `UNNEEDED`.
         folder: new; recipes name it.
         sizes: how many.
         seed: which digits are drawn.
@@ -68,25 +68,27 @@ def task_of(name: str, folder: Path, sizes: Sizes, seed: int) -> Task:
     Raises:
         SystemExit: there is no such task, or MNIST is asked for and its file is not named.
     """
-    if name in HURTS:
-        source, target = planted(name, np.random.default_rng(seed))
-        labelled = name != HURTS[2]
+    if name in UNNEEDED:
+        source, target = make_domains(name, np.random.default_rng(seed))
+        labeled = name != UNNEEDED[2]
     else:
         first, _, second = name.partition(" to ")
         if first in HOSPITALS and second in HOSPITALS:
-            return phantoms(first, second, sizes.patients)
+            return make_phantom_task(first, second, sizes.patients)
         if first not in DIGITS or second not in DIGITS or first == second:
             raise SystemExit(f"No such task: '{name}'. Two of a, b, c; two of mnist, digits.")
-        rng, labelled = np.random.default_rng(seed), True
-        source, target = (drawn(digits_of(one, sizes.mnist), sizes.images, rng) for one in (first, second))
+        rng, labeled = np.random.default_rng(seed), True
+        source, target = (
+            sample_images(load_digit_images(kind, sizes.mnist), sizes.images, rng) for kind in (first, second)
+        )
     readers = (
-        write_table(folder / "source", *source, labelled=True),
-        write_table(folder / "target", *target, labelled=labelled),
+        write_table(folder / "source", *source, labeled=True),
+        write_table(folder / "target", *target, labeled=labeled),
     )
     return Task(*readers, size_px=SIZE_PX, metric="balanced_accuracy")
 
 
-def phantoms(first: str, second: str, patients: tuple[int, int]) -> Task:
+def make_phantom_task(first: str, second: str, patients: tuple[int, int]) -> Task:
     """Return a task of two phantom hospitals, told by the AUC of patients."""
     source, target = (
         f"{{name: phantom, hospital: {hospital}, patients: {count}}}"
@@ -95,7 +97,7 @@ def phantoms(first: str, second: str, patients: tuple[int, int]) -> Task:
     return Task(source, target, size_px=64, metric="group_auc")
 
 
-def digits_of(name: str, mnist: Path | None) -> Datasets:
+def load_digit_images(name: str, mnist: Path | None) -> Datasets:
     """Return all digits of one kind; MNIST's without their margin.
 
     Raises:
@@ -104,8 +106,8 @@ def digits_of(name: str, mnist: Path | None) -> Datasets:
     if name == "digits":
         from sklearn.datasets import load_digits
 
-        found = load_digits()
-        return (found.images * (255 / 16)).astype(np.uint8), found.target
+        dataset = load_digits()
+        return (dataset.images * (255 / 16)).astype(np.uint8), dataset.target
     if mnist is None:
         raise SystemExit("MNIST lies in no package: --mnist FILE.npz, as Keras keeps it.")
     with np.load(mnist) as file:
@@ -115,37 +117,39 @@ def digits_of(name: str, mnist: Path | None) -> Datasets:
     return images[:, inner, inner], labels
 
 
-def drawn(images: Datasets, count: int, rng: np.random.Generator) -> Datasets:
+def sample_images(images: Datasets, count: int, rng: np.random.Generator) -> Datasets:
     """Return `count` of the images, or all where there are fewer."""
     chosen = rng.permutation(len(images[1]))[:count]
     return images[0][chosen], images[1][chosen]
 
 
-def planted(name: str, rng: np.random.Generator) -> tuple[Datasets, Datasets]:
+def make_domains(name: str, rng: np.random.Generator) -> tuple[Datasets, Datasets]:
     """Return source and target of a task in which adapting has nothing to win: scikit-learn's digits, halved class by class.
 
     Args:
-        name: of `HURTS`. Other prevalence: five classes, as frequent as each other at the source and as `SKEWED` says at the
+        name: of `UNNEEDED`. Other prevalence: five classes, as frequent as each other at the source and as `SKEWED` says at the
             target. Same population: the other half. Unseen class: the source lacks `UNSEEN`, which is `UNSEEN_SHARE` of
             the target.
         rng: which images.
     """
-    images, labels = digits_of("digits", None)
-    halves = [np.array_split(rng.permutation(np.flatnonzero(labels == one)), 2) for one in range(10)]
+    images, labels = load_digit_images("digits", None)
+    halves = [np.array_split(rng.permutation(np.flatnonzero(labels == digit)), 2) for digit in range(10)]
     source, target = ([half[side] for half in halves] for side in (0, 1))
-    if name == HURTS[0]:
+    if name == UNNEEDED[0]:
         source = source[: len(SKEWED)]
-        target = [one[: round(len(one) * part)] for one, part in zip(target, SKEWED, strict=False)]
-    elif name == HURTS[2]:
+        target = [
+            indices[: round(len(indices) * part)] for indices, part in zip(target, SKEWED, strict=False)
+        ]
+    elif name == UNNEEDED[2]:
         strange = target.pop(UNSEEN)
         source.pop(UNSEEN)
         known = round(len(strange) * (1 / UNSEEN_SHARE - 1) / len(target))
-        target = [*(one[:known] for one in target), strange]
-    first, second = (rng.permutation(np.concatenate(one)) for one in (source, target))
+        target = [*(indices[:known] for indices in target), strange]
+    first, second = (rng.permutation(np.concatenate(indices)) for indices in (source, target))
     return (images[first], labels[first]), (images[second], labels[second])
 
 
-def write_table(folder: Path, images: Any, labels: Sequence[int], *, labelled: bool) -> str:
+def write_table(folder: Path, images: Any, labels: Sequence[int], *, labeled: bool) -> str:
     """Write digits as PNG with a table beside them; return its reader.
 
     Args:
@@ -161,7 +165,7 @@ def write_table(folder: Path, images: Any, labels: Sequence[int], *, labelled: b
     for number, (pixels, label) in enumerate(zip(images, labels, strict=True)):
         path = folder / f"{number:05d}.png"
         Image.fromarray(pixels).resize((SIZE_PX, SIZE_PX), Image.Resampling.BILINEAR).save(path)
-        rows.append((path.name, str(int(label)) if labelled else ""))
+        rows.append((path.name, str(int(label)) if labeled else ""))
     table = folder / "labels.csv"
     with table.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("path", "label"), *rows])

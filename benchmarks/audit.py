@@ -68,13 +68,13 @@ def bright(images: Array) -> Array:
     return images * 0.5 + 90
 
 
-def coloured(images: Array, middle_deg: float, rng: np.random.Generator, spread: float) -> Array:
+def color(images: Array, middle_deg: float, rng: np.random.Generator, spread: float) -> Array:
     hues = (middle_deg + spread * rng.standard_normal(len(images))) / 360 % 1
-    colours = np.array([colorsys.hsv_to_rgb(hue, 0.6, 1.0) for hue in hues])
-    return images * colours[:, None, None, :]
+    colors = np.array([colorsys.hsv_to_rgb(hue, 0.6, 1.0) for hue in hues])
+    return images * colors[:, None, None, :]
 
 
-def planted(kind: str, label: int, change: Callable[[Array], Array]) -> Any:
+def make_planted_task(kind: str, label: int, change: Callable[[Array], Array]) -> Any:
     def task(draw: Draw, rng: np.random.Generator) -> tuple[Array, Array]:
         images = draw(kind, label, rng)
         return images[:PER_CLASS], change(images[PER_CLASS:])
@@ -82,21 +82,21 @@ def planted(kind: str, label: int, change: Callable[[Array], Array]) -> Any:
     return task
 
 
-def brighter(draw: Draw, rng: np.random.Generator) -> tuple[Array, Array]:
+def make_brightness_task(draw: Draw, rng: np.random.Generator) -> tuple[Array, Array]:
     images = draw("fashion", 2, rng)
     return dim(images[:PER_CLASS]), bright(images[PER_CLASS:])
 
 
-def hued(draw: Draw, rng: np.random.Generator) -> tuple[Array, Array]:
+def make_hue_task(draw: Draw, rng: np.random.Generator) -> tuple[Array, Array]:
     images = draw("fashion", 8, rng)
-    return coloured(images[:PER_CLASS], 0, rng, 15), coloured(images[PER_CLASS:], 120, rng, 15)
+    return color(images[:PER_CLASS], 0, rng, 15), color(images[PER_CLASS:], 120, rng, 15)
 
 
-def two(kind: str, one: int, other: int, *, any_hue: bool = False) -> Any:
+def make_pair_task(kind: str, first: int, second: int, *, any_hue: bool = False) -> Any:
     def task(draw: Draw, rng: np.random.Generator) -> tuple[Array, Array]:
-        pair = [draw(kind, label, rng)[:PER_CLASS] for label in (one, other)]
+        pair = [draw(kind, label, rng)[:PER_CLASS] for label in (first, second)]
         if any_hue:
-            pair = [coloured(images, 0, rng, 1000) for images in pair]
+            pair = [color(images, 0, rng, 1000) for images in pair]
         return pair[0], pair[1]
 
     return task
@@ -104,22 +104,22 @@ def two(kind: str, one: int, other: int, *, any_hue: bool = False) -> Any:
 
 TASKS: dict[str, tuple[Any, list[Any], list[Any]]] = {
     # name: (images of A and B, operations that swap them, operations that do not)
-    "6 and 9": (two("digits", 6, 9), [TURN], [SHIFT, BRIGHTNESS, ZOOM]),
-    "mirrored sneakers": (planted("fashion", 7, mirror), [FLIP], [BRIGHTNESS, ROTATION, ZOOM]),
-    "turned shirts": (planted("fashion", 0, turn), [TURN], [CONTRAST, ZOOM, FLIP]),
-    "brighter pullovers": (brighter, [STRONG_BRIGHTNESS], [FLIP, ROTATION, ZOOM]),
-    "hues of bags": (hued, [HUE], [SATURATION, FLIP, BRIGHTNESS]),
-    "3 and 8": (two("digits", 3, 8), [], [SHIFT, ROTATION, CONTRAST, ZOOM]),
-    "trousers, sneakers": (two("fashion", 1, 7), [], [TURN, FLIP, STRONG_BRIGHTNESS, FAR_SHIFT]),
-    "pullovers, shirts": (two("fashion", 2, 6), [], [TURN, FLIP, STRONG_BRIGHTNESS, FAR_SHIFT]),
+    "6 and 9": (make_pair_task("digits", 6, 9), [TURN], [SHIFT, BRIGHTNESS, ZOOM]),
+    "mirrored sneakers": (make_planted_task("fashion", 7, mirror), [FLIP], [BRIGHTNESS, ROTATION, ZOOM]),
+    "turned shirts": (make_planted_task("fashion", 0, turn), [TURN], [CONTRAST, ZOOM, FLIP]),
+    "brighter pullovers": (make_brightness_task, [STRONG_BRIGHTNESS], [FLIP, ROTATION, ZOOM]),
+    "hues of bags": (make_hue_task, [HUE], [SATURATION, FLIP, BRIGHTNESS]),
+    "3 and 8": (make_pair_task("digits", 3, 8), [], [SHIFT, ROTATION, CONTRAST, ZOOM]),
+    "trousers, sneakers": (make_pair_task("fashion", 1, 7), [], [TURN, FLIP, STRONG_BRIGHTNESS, FAR_SHIFT]),
+    "pullovers, shirts": (make_pair_task("fashion", 2, 6), [], [TURN, FLIP, STRONG_BRIGHTNESS, FAR_SHIFT]),
     "any hue: sneakers, boots": (
-        two("fashion", 7, 9, any_hue=True), [], [HUE, SATURATION, FLIP, BRIGHTNESS]
+        make_pair_task("fashion", 7, 9, any_hue=True), [], [HUE, SATURATION, FLIP, BRIGHTNESS]
     ),
 }  # fmt: skip
-WITHOUT_GROUND_TRUTH = {"2 and 5 (told)": (two("digits", 2, 5), [FLIP], [])}
+WITHOUT_GROUND_TRUTH = {"2 and 5 (told)": (make_pair_task("digits", 2, 5), [FLIP], [])}
 
 
-def read_draw(assets: Path) -> Draw:
+def load_images(assets: Path) -> Draw:
     def unpacked(name: str, offset: int) -> Array:
         return np.frombuffer(gzip.decompress((FASHION / name).read_bytes()), np.uint8, -1, offset)
 
@@ -142,7 +142,7 @@ def read_draw(assets: Path) -> Draw:
     return draw
 
 
-def trial_of(name: str, values: dict[str, Any]) -> Any:
+def make_trial(name: str, values: dict[str, Any]) -> Any:
     from kerastl import registry
     from kerastl.audit import Trial
 
@@ -151,7 +151,7 @@ def trial_of(name: str, values: dict[str, Any]) -> Any:
     return Trial(name, 1.0, options, options)
 
 
-def audited(task: Any, draw: Draw, features: Any, seed: int, name: str) -> Any:
+def run_audit(task: Any, draw: Draw, features: Any, seed: int, name: str) -> Any:
     from kerastl.audit import PIXEL_WIDTH, audit
     from kerastl.workflows.augment_audit import make_augment
 
@@ -164,7 +164,7 @@ def audited(task: Any, draw: Draw, features: Any, seed: int, name: str) -> Any:
     original = features(images)
     return audit(
         original, labels, [str(index) for index in range(len(labels))],
-        [trial_of(*operation) for operation in [*swaps, *harmless]],
+        [make_trial(*operation) for operation in [*swaps, *harmless]],
         lambda trial, number: features(augment(trial, number)),
         widths=(original.shape[1] - PIXEL_WIDTH, PIXEL_WIDTH), seed=seed,
     )  # fmt: skip
@@ -186,7 +186,7 @@ def main() -> int:
 
     weights = Path(assets) / WEIGHTS
     backbone = build_backbone("mobilenet_v2", weights=weights, image_size_px=SIZE_PX, alpha=0.35)
-    features, draw = network_features(backbone), read_draw(Path(assets))
+    features, draw = network_features(backbone), load_images(Path(assets))
     every = TASKS | WITHOUT_GROUND_TRUTH
     chosen = arguments.tasks.split(",") if arguments.tasks else list(every)
     seeds = 2 if arguments.quick else arguments.seeds
@@ -198,7 +198,7 @@ def main() -> int:
             started = time.perf_counter()
             swaps = every[name][1]
             lines = []
-            for index, verdict in enumerate(_verdicts(every[name], draw, features, seed, name)):
+            for index, verdict in enumerate(iter_verdicts(every[name], draw, features, seed, name)):
                 is_planted = index < len(swaps)
                 what, state, kind = verdict
                 lines.append(f"{what.strip()} {state} {kind}")
@@ -213,8 +213,8 @@ def main() -> int:
     return _print_summary(states, kinds, hits, false_alarms, seeds)
 
 
-def _verdicts(task: Any, draw: Draw, features: Any, seed: int, name: str) -> Any:
-    result = audited(task, draw, features, seed, name)
+def iter_verdicts(task: Any, draw: Draw, features: Any, seed: int, name: str) -> Any:
+    result = run_audit(task, draw, features, seed, name)
     titles = [f"{operation} {values or ''}" for operation, values in [*task[1], *task[2]]]
     for what, trial in zip(titles, result.measured, strict=True):
         verdict = next(verdict for verdict in result.verdicts if verdict.name == trial.name)
@@ -223,7 +223,7 @@ def _verdicts(task: Any, draw: Draw, features: Any, seed: int, name: str) -> Any
 
 
 def _print_summary(states: Any, kinds: Any, hits: list[bool], false_alarms: list[bool], seeds: int) -> int:
-    print(f"\n{'task':<26} {'operation (* planted)':<46} harmful  undecided  safe")
+    print(f"\n{'task':<26} {'operation (* make_planted_task)':<46} harmful  undecided  safe")
     for (name, what), counts in states.items():
         row = "  ".join(f"{counts[state]:>7}" for state in ("harmful", "undecided", "safe"))
         print(f"{name:<26} {what:<46} {row}")

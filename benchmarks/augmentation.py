@@ -99,9 +99,9 @@ class Process:
             [python_of(peer.environment), WORKERS / peer.script, images, peer.variant],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
         )  # fmt: skip
-        told = self._answer()
-        self.versions: dict[str, str] = told["versions"]
-        self.yields: str = told["yields"]
+        description = self._answer()
+        self.versions: dict[str, str] = description["versions"]
+        self.yields: str = description["yields"]
 
     def burst(self, size: int, seconds: float) -> Speed:
         """Return images per second, and per second of processor time, of one burst."""
@@ -139,14 +139,14 @@ def write_images(folder: Path, sizes: list[int]) -> None:
     generator = np.random.default_rng(0)
     for size in sizes:
         crops = []
-        for place in range(NUM_IMAGES):
-            photograph = photographs[place % len(photographs)]
+        for index in range(NUM_IMAGES):
+            photograph = photographs[index % len(photographs)]
             top, left = (int(generator.integers(side - size + 1)) for side in photograph.shape[:2])
             crops.append(photograph[top : top + size, left : left + size])
         np.save(folder / f"{size}.npy", np.stack(crops))
 
 
-def started(names: list[str], images: Path) -> Iterator[Process | tuple[str, str]]:
+def start_processes(names: list[str], images: Path) -> Iterator[Process | tuple[str, str]]:
     """Yield a waiting process for each peer, or its name and why there is none."""
     for name in names:
         try:
@@ -156,7 +156,7 @@ def started(names: list[str], images: Path) -> Iterator[Process | tuple[str, str
             yield name, str(error)
 
 
-def measured(processes: list[Process], size: int, rounds: int, seconds: float) -> dict[str, list[Speed]]:
+def measure(processes: list[Process], size: int, rounds: int, seconds: float) -> dict[str, list[Speed]]:
     """Return speeds by peer, one a round."""
     speeds: dict[str, list[Speed]] = {process.name: [] for process in processes}
     for _ in range(rounds):
@@ -167,42 +167,42 @@ def measured(processes: list[Process], size: int, rounds: int, seconds: float) -
 
 def summary(bursts: dict[str, list[Speed]]) -> dict[str, Any]:
     """Return median, least and most images/s by peer, and median ratios within rounds."""
-    told: dict[str, Any] = {"images_per_s": {}, "images_per_cpu_s": {}, "ratio_to": {}}
+    totals: dict[str, Any] = {"images_per_s": {}, "images_per_cpu_s": {}, "ratio_to": {}}
     speeds = {name: [speed for speed, _ in values] for name, values in bursts.items()}
     for name, values in speeds.items():
-        told["images_per_s"][name] = {
+        totals["images_per_s"][name] = {
             "median": round(statistics.median(values), 1),
             "min": round(min(values), 1),
             "max": round(max(values), 1),
         }
         per_cpu = statistics.median(speed for _, speed in bursts[name])
-        told["images_per_cpu_s"][name] = round(per_cpu, 1)
+        totals["images_per_cpu_s"][name] = round(per_cpu, 1)
     for baseline in BASELINES:
         if baseline in speeds:
-            told["ratio_to"][baseline] = {
+            totals["ratio_to"][baseline] = {
                 name: round(_ratio(values, speeds[baseline]), 2) for name, values in speeds.items()
             }
     if BOUND in speeds and OURS in speeds:
-        told["memory_passes"] = round(_ratio(speeds[BOUND], speeds[OURS]), 1)
-    return told
+        totals["memory_passes"] = round(_ratio(speeds[BOUND], speeds[OURS]), 1)
+    return totals
 
 
 def _ratio(ours: list[float], theirs: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
-def show(size: int, told: dict[str, Any], processes: list[Process]) -> None:
-    columns = list(told["ratio_to"])
+def print_table(size: int, totals: dict[str, Any], processes: list[Process]) -> None:
+    columns = list(totals["ratio_to"])
     heads = "".join(f"{'x ' + name:>27}" for name in columns)
     print(f"\n{size} px{'':20}{'images/s':>10}{'min':>9}{'max':>9}{'/CPU s':>9}{heads}  yields")
     for process in processes:
-        name, speed = process.name, told["images_per_s"][process.name]
-        ratios = "".join(f"{told['ratio_to'][column][name]:>27.2f}" for column in columns)
-        per_cpu = told["images_per_cpu_s"][name]
+        name, speed = process.name, totals["images_per_s"][process.name]
+        ratios = "".join(f"{totals['ratio_to'][column][name]:>27.2f}" for column in columns)
+        per_cpu = totals["images_per_cpu_s"][name]
         row = f"{name:26}{speed['median']:>10.0f}{speed['min']:>9.0f}{speed['max']:>9.0f}{per_cpu:>9.0f}"
         print(f"{row}{ratios}  {process.yields}")
-    if "memory_passes" in told:
-        print(f"{OURS} takes as long as {told['memory_passes']} passes over its float32 batches.")
+    if "memory_passes" in totals:
+        print(f"{OURS} takes as long as {totals['memory_passes']} passes over its float32 batches.")
 
 
 def main() -> int:
@@ -217,20 +217,20 @@ def main() -> int:
     rounds, seconds = (2, 0.7) if arguments.quick else (5, 2.5)
     with tempfile.TemporaryDirectory() as folder:
         write_images(Path(folder), sizes)
-        found = list(started(names, Path(folder)))
-        processes = [one for one in found if isinstance(one, Process)]
-        told = {}
+        attempts = list(start_processes(names, Path(folder)))
+        processes = [attempt for attempt in attempts if isinstance(attempt, Process)]
+        totals = {}
         for size in sizes:
-            told[str(size)] = summary(measured(processes, size, rounds, seconds))
-            show(size, told[str(size)], processes)
+            totals[str(size)] = summary(measure(processes, size, rounds, seconds))
+            print_table(size, totals[str(size)], processes)
         for process in processes:
             process.end()
     print(
         json.dumps(
             {
-                "sizes": told,
-                "missing": dict(one for one in found if not isinstance(one, Process)),
-                "versions": {key: value for one in processes for key, value in one.versions.items()},
+                "sizes": totals,
+                "missing": dict(attempt for attempt in attempts if not isinstance(attempt, Process)),
+                "versions": {key: value for process in processes for key, value in process.versions.items()},
                 "cores": len(os.sched_getaffinity(0)),
                 "python": platform.python_version(),
             }

@@ -29,7 +29,7 @@ SETTINGS = (
 )
 
 
-def reader_of(table: str | None) -> tuple[str, ...]:
+def reader_settings(table: str | None) -> tuple[str, ...]:
     if table is None:
         return (f"data.reader={{name: phantom, hospital: a, patients: {PATIENTS}}}",)
     columns = "{path: file, label: projection, group: patient_id}"
@@ -37,10 +37,10 @@ def reader_of(table: str | None) -> tuple[str, ...]:
     return reader, "data.image_size_px=64", "data.batch_size=16"
 
 
-def auc_of(policy: str, seed: int, folder: Path, table: str | None) -> float:
+def run_and_read_auc(policy: str, seed: int, folder: Path, table: str | None) -> float:
     out = folder / f"{policy}-{seed}"
     words = [sys.executable, "-m", "kerastl", "run", "quickstart", "--out", str(out)]
-    for setting in (*reader_of(table), *SETTINGS, f"augment.policy={policy}", f"seed={seed}"):
+    for setting in (*reader_settings(table), *SETTINGS, f"augment.policy={policy}", f"seed={seed}"):
         words += ["--set", setting]
     subprocess.run(words, check=True, capture_output=True)
     scores = json.loads((out / "scores.json").read_text())
@@ -61,19 +61,19 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for seed in seeds:
             for policy in policies:
-                aucs[policy].append(auc_of(policy, seed, Path(folder), arguments.table))
+                aucs[policy].append(run_and_read_auc(policy, seed, Path(folder), arguments.table))
             row = "  ".join(f"{aucs[policy][-1]:>10.3f}" for policy in policies)
             print(f"{seed:>4}  {row}", flush=True)
-    told = {}
+    totals = {}
     for policy, values in aucs.items():
         gains = [value - without for value, without in zip(values, aucs[policies[0]], strict=True)]
-        told[policy] = {
+        totals[policy] = {
             "median_auc": round(statistics.median(values), 3),
             "mean_gain": round(statistics.mean(gains), 3),
             "better": sum(gain > 0 for gain in gains),
         }
-        print(policy, told[policy])
-    print(json.dumps({"seeds": len(seeds), "policies": told}))
+        print(policy, totals[policy])
+    print(json.dumps({"seeds": len(seeds), "policies": totals}))
     return 0
 
 

@@ -66,7 +66,7 @@ class Sources:
     test: Any
 
 
-def write_fashion(folder: Path, *, of_each: int) -> None:
+def write_fashion(folder: Path, *, per_class: int) -> None:
     """Write the first images of each class, `{folder}/{class}/{index}.png`.
 
     Raises:
@@ -84,11 +84,11 @@ def write_fashion(folder: Path, *, of_each: int) -> None:
     labels = content("t10k-labels-idx1-ubyte.gz", 8)
     for label in range(10):
         (folder / str(label)).mkdir(parents=True)
-        for index in np.flatnonzero(labels == label)[:of_each]:
+        for index in np.flatnonzero(labels == label)[:per_class]:
             Image.fromarray(images[index]).save(folder / str(label) / f"{index:05d}.png")
 
 
-def drawn(collection: Any, *, test_fraction: float, seed: int) -> Sources:
+def split_images(collection: Any, *, test_fraction: float, seed: int) -> Sources:
     """Divide images for one seed."""
     from dataclasses import replace
 
@@ -96,7 +96,7 @@ def drawn(collection: Any, *, test_fraction: float, seed: int) -> Sources:
 
     whole = split(collection, val_fraction=0.0, test_fraction=test_fraction, seed=seed)
     parts = [
-        replace(whole, records=tuple(one for one in whole.records if one.split == name))
+        replace(whole, records=tuple(record for record in whole.records if record.split == name))
         for name in ("train", "test")
     ]
     return Sources(*parts)
@@ -115,7 +115,7 @@ class Trials:
         from kerastl.models import build_backbone
 
         self.backbone = build_backbone("mobilenet_v2", weights=weights, image_size_px=SIZE_PX, alpha=0.35)
-        self.borrowed = [keras.ops.convert_to_numpy(one).copy() for one in self.backbone.weights]
+        self.initial_weights = [keras.ops.convert_to_numpy(weight).copy() for weight in self.backbone.weights]
 
     def logits(self, sources: Sources, part: str, epochs: int, seed: int) -> tuple[dict[str, Array], Array]:
         """Train along each path of a part; return `{path: [n, classes]}` of the test images, and their labels."""
@@ -124,24 +124,24 @@ class Trials:
         from kerastl.models import build_model
         from kerastl.training import fit
 
-        train, test = source_of(sources.train, seed, shuffle=True), source_of(sources.test, seed)
-        for variable, value in zip(self.backbone.weights, self.borrowed, strict=True):
+        train, test = make_dataset(sources.train, seed, shuffle=True), make_dataset(sources.test, seed)
+        for variable, value in zip(self.backbone.weights, self.initial_weights, strict=True):
             variable.assign(value)
         model = build_model(self.backbone, class_names=train.class_names, seed=seed)
-        first = [(one, keras.ops.convert_to_numpy(one).copy()) for one in model.variables]
-        forward = forward_of(model)
-        found: dict[str, Array] = {}
+        first = [(variable, keras.ops.convert_to_numpy(variable).copy()) for variable in model.variables]
+        forward = trace_model(model)
+        logits: dict[str, Array] = {}
         with tempfile.TemporaryDirectory() as scratch:
             for name, sets in PATHS[part].items():
                 for variable, value in first:
                     variable.assign(value)
-                fit(model, train, phases=[phase_of(part, epochs, sets)], cache_dir=Path(scratch))
+                fit(model, train, phases=[make_phase(part, epochs, sets)], cache_dir=Path(scratch))
                 batches = [forward(batch[0]).numpy() for batch in test.batches(0)]
-                found[name] = np.concatenate(batches)
-        return found, np.asarray(test.labels)
+                logits[name] = np.concatenate(batches)
+        return logits, np.asarray(test.labels)
 
 
-def source_of(collection: Any, seed: int, *, shuffle: bool = False) -> Any:
+def make_dataset(collection: Any, seed: int, *, shuffle: bool = False) -> Any:
     """Return an `ImageDataset` of images, decoded once; in order unless they are shuffled."""
     from kerastl.data import ImageDataset
 
@@ -151,7 +151,7 @@ def source_of(collection: Any, seed: int, *, shuffle: bool = False) -> Any:
     )  # fmt: skip
 
 
-def phase_of(part: str, epochs: int, sets: dict[str, Any]) -> Any:
+def make_phase(part: str, epochs: int, sets: dict[str, Any]) -> Any:
     """Return the phase of a part along one path."""
     from kerastl.recipe import Phase, TopFraction
 
@@ -163,7 +163,7 @@ def phase_of(part: str, epochs: int, sets: dict[str, Any]) -> Any:
     )  # fmt: skip
 
 
-def forward_of(model: Any) -> Callable[[Any], Any]:
+def trace_model(model: Any) -> Callable[[Any], Any]:
     """Return the model in inference mode, traced once for all paths."""
     import tensorflow as tf
 
@@ -180,9 +180,9 @@ def interval(differences: Sequence[float]) -> tuple[float, float]:
     if len(differences) < 2:
         return float("-inf"), float("inf")
     error = statistics.stdev(differences) / len(differences) ** 0.5
-    reach = float(stats.t.ppf(0.975, len(differences) - 1)) * error
+    margin = float(stats.t.ppf(0.975, len(differences) - 1)) * error
     mean = statistics.mean(differences)
-    return mean - reach, mean + reach
+    return mean - margin, mean + margin
 
 
 def verdict(differences: Sequence[float], spread: float) -> str:
@@ -200,7 +200,7 @@ def verdict(differences: Sequence[float], spread: float) -> str:
     return "better" if mean > 0 else "worse"
 
 
-def judged(runs: Sequence[tuple[dict[str, Array], Array]]) -> dict[str, dict[str, Any]]:
+def compare_paths(runs: Sequence[tuple[dict[str, Array], Array]]) -> dict[str, dict[str, Any]]:
     """Return what is told of each path, from `logits_of_paths` of every seed."""
     correct = {
         name: [float(np.mean(logits[name].argmax(1) == labels)) for logits, labels in runs]
@@ -208,30 +208,30 @@ def judged(runs: Sequence[tuple[dict[str, Array], Array]]) -> dict[str, dict[str
     }
     plain = correct[PLAIN]
     spread = statistics.stdev(plain) if len(plain) > 1 else 0.0
-    told = {}
+    comparison = {}
     for name, values in correct.items():
         gaps = [value - without for value, without in zip(values, plain, strict=True)]
         low, high = interval(gaps)
-        other = [float(np.mean(one[name].argmax(1) != one[PLAIN].argmax(1))) for one, _ in runs]
-        told[name] = {
+        other = [float(np.mean(logits[name].argmax(1) != logits[PLAIN].argmax(1))) for logits, _ in runs]
+        comparison[name] = {
             "accuracy": statistics.mean(values),
             "sd": statistics.stdev(values) if len(values) > 1 else 0.0,
             "difference": statistics.mean(gaps), "low": low, "high": high,
-            "other_answers": statistics.mean(other),
+            "changed_predictions": statistics.mean(other),
             "verdict": "the plain path" if name == PLAIN else verdict(gaps, spread),
         }  # fmt: skip
-    return told
+    return comparison
 
 
 def print_rows(title: str, rows: dict[str, dict[str, Any]]) -> None:
     """Print one table, in Markdown, all figures in points of a hundred."""
-    print(f"\n| {title} | accuracy | SD | difference, 95 % | other answers | |")
+    print(f"\n| {title} | accuracy | SD | difference, 95 % | changed predictions | |")
     print("|---|---|---|---|---|---|")
     for name, row in rows.items():
         gap = f"{100 * row['difference']:+.2f} ({100 * row['low']:+.2f} to {100 * row['high']:+.2f})"
         print(
             f"| {name} | {100 * row['accuracy']:.1f} | {100 * row['sd']:.1f} | {'' if name == PLAIN else gap} "
-            f"| {100 * row['other_answers']:.1f} | {row['verdict']} |",
+            f"| {100 * row['changed_predictions']:.1f} | {row['verdict']} |",
             flush=True,
         )
 
@@ -241,14 +241,14 @@ def collections(wanted: Sequence[str], table: str | None, folder: Path) -> dict[
     from kerastl.data import read_folder, read_table
     from kerastl.data.readers.table import Columns
 
-    found: dict[str, Any] = {}
+    chosen: dict[str, Any] = {}
     if "fashion" in wanted:
-        write_fashion(folder, of_each=70)
-        found["Fashion-MNIST"] = (read_folder(folder), 4 / 7)
+        write_fashion(folder, per_class=70)
+        chosen["Fashion-MNIST"] = (read_folder(folder), 4 / 7)
     if "xrays" in wanted and table:
         columns = Columns(path="file", label="projection", group="patient_id")
-        found["chest X-rays"] = (read_table(table, columns=columns), 0.5)
-    return found
+        chosen["chest X-rays"] = (read_table(table, columns=columns), 0.5)
+    return chosen
 
 
 def main() -> int:
@@ -261,23 +261,23 @@ def main() -> int:
     arguments = parser.parse_args()
     epochs = {"head": 1, "last": 1} if arguments.quick else {"head": 10, "last": 4}
     seeds = range(1, (2 if arguments.quick else arguments.seeds) + 1)
-    told: dict[str, Any] = {}
+    comparisons: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         wanted = arguments.images.split(",")
-        found = collections(wanted, arguments.table, Path(folder) / "fashion")
+        datasets = collections(wanted, arguments.table, Path(folder) / "fashion")
         trials = Trials()
-        for kind, (collection, fraction) in found.items():
+        for kind, (collection, fraction) in datasets.items():
             for part in arguments.parts.split(","):
                 runs = []
                 for seed in seeds:
                     started = time.perf_counter()
-                    sources = drawn(collection, test_fraction=fraction, seed=seed)
+                    sources = split_images(collection, test_fraction=fraction, seed=seed)
                     runs.append(trials.logits(sources, part, epochs[part], seed))
                     seconds = time.perf_counter() - started
                     print(f"{kind}, {part}, seed {seed}: {seconds:.0f} s", file=sys.stderr)
-                told[f"{kind}, {part}"] = rows = judged(runs)
+                comparisons[f"{kind}, {part}"] = rows = compare_paths(runs)
                 print_rows(f"{kind}, {part}", rows)
-    print(json.dumps({"seeds": len(seeds), "paths": told}))
+    print(json.dumps({"seeds": len(seeds), "paths": comparisons}))
     return 0
 
 

@@ -47,12 +47,12 @@ def images(folder: Path, count: int) -> list:
     return records
 
 
-def held() -> int:
+def resident_bytes() -> int:
     """Return the bytes that this process holds."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def peak_held() -> int:
+def peak_resident_bytes() -> int:
     """Return the most bytes that this process has held since its program began."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
@@ -84,9 +84,9 @@ def measure(case: str, folder: Path) -> dict:
     norms = "trainable" if what == "all" else "frozen"
     phase = Phase("p", epochs=2, trainable=choice, batch_norm=norms, cache="none")
     estimated = estimate_memory(model, phase, train, val).host(rows)
-    before = held()
+    before = resident_bytes()
     fit(model, train, val=val, phases=[phase], checkpoints=folder / "checkpoints")
-    peak = peak_held()
+    peak = peak_resident_bytes()
     return {
         "case": case,
         "held_before_mb": round(before / 1e6),
@@ -101,17 +101,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--one", metavar="CASE")
     parser.add_argument("--cases", nargs="*", default=CASES)
-    given = parser.parse_args()
-    if given.one:
+    arguments = parser.parse_args()
+    if arguments.one:
         with tempfile.TemporaryDirectory() as folder:
-            print(json.dumps(measure(given.one, Path(folder))))
+            print(json.dumps(measure(arguments.one, Path(folder))))
         return
     print(f"{'case':30} {'measured MB':>11} {'estimated':>9} {'ratio':>6}")
-    for case in given.cases:
-        told = subprocess.run(
+    for case in arguments.cases:
+        done = subprocess.run(
             [sys.executable, __file__, "--one", case], stdout=subprocess.PIPE, text=True, check=True
         )
-        row = json.loads(told.stdout.splitlines()[-1])
+        row = json.loads(done.stdout.splitlines()[-1])
         print(f"{case:30} {row['measured_mb']:11} {row['estimated_mb']:9} {row['ratio']:6.2f}", flush=True)
 
 

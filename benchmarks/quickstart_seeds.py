@@ -22,7 +22,7 @@ from typing import Any
 SHARE = 0.8
 
 
-def one(seed: int, folder: Path) -> dict[str, Any]:
+def run_seed(seed: int, folder: Path) -> dict[str, Any]:
     words = [sys.executable, "-m", "kerastl", "quickstart", "--json", "--seed", str(seed)]
     done = subprocess.run(
         [*words, "--out", str(folder / str(seed))], stdout=subprocess.PIPE, text=True, check=True,
@@ -54,20 +54,20 @@ def main() -> int:
     print(" seed   A     B unchanged  adapted  scratch  seconds")
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(1, count + 1):
-            row = one(seed, Path(folder))
+            row = run_seed(seed, Path(folder))
             rows.append(row)
             print(
                 f"{seed:>5}  {row['at_a']:.3f}  {row['unchanged']:.3f}        {row['adapted']:.3f}"
                 f"    {row['scratch']:.3f}    {row['seconds']:.0f}",
                 flush=True,
             )
-    told = {
+    medians = {
         name: round(statistics.median(row[name] for row in rows), 3)
         for name in ("at_a", "unchanged", "adapted", "scratch", "seconds")
     }
     holds = {name: sum(row[name] for row in rows) for name in ("drop", "gain", "beats_scratch", "verified")}
-    print("median", told, "holds", holds, "of", count)
-    print(json.dumps({"seeds": count, "median": told, "holds": holds}))
+    print("median", medians, "holds", holds, "of", count)
+    print(json.dumps({"seeds": count, "median": medians, "holds": holds}))
     return 0 if min(holds.values()) >= SHARE * count else 1
 
 

@@ -37,7 +37,7 @@ import numpy as np
 from _resume_soak import stops
 from _resume_soak.recipes import RECIPES, command, digests
 
-WAYS = ("any moment", *stops.PIECES, "disk full", "disk full, cache")
+WAYS = ("any moment", *stops.PARTIAL_FILES, "disk full", "disk full, cache")
 DISK = "400m"
 RESOLVED_RECIPE, FINISHED = "recipe.resolved.yaml", "finished.json"
 
@@ -64,7 +64,7 @@ class Soak:
         self.disk, self.seconds, self.expected = disk, seconds, expected
         self.generator, self.ways = generator, ways
         self.stops: Counter[str] = Counter()
-        self.pieces: Counter[str] = Counter()
+        self.partial_files: Counter[str] = Counter()
         self.missed: Counter[str] = Counter()
         self.turn = 0
 
@@ -94,11 +94,13 @@ class Soak:
             self._wait_for(way, process, recipe, out, cache, skip)
         if process.ended():
             self.missed[way] += 1
-            _must_be_good(process)
+            check_exit_code(process)
             return
         process.kill()
         self.stops[way] += 1
-        self.pieces.update(what for what in stops.PIECES if stops.is_being_written(what, out, cache))
+        self.partial_files.update(
+            what for what in stops.PARTIAL_FILES if stops.is_being_written(what, out, cache)
+        )
         if not (out / RESOLVED_RECIPE).is_file():
             self.stops["of these before its first file"] += 1
 
@@ -123,83 +125,83 @@ class Soak:
             self._wait_for("cache entry", process, recipe, out, cache, 0)
         if process.ended():
             self.missed[way] += 1
-            _must_be_good(process)
+            check_exit_code(process)
             return
         try:
             stops.fill(self.disk, leave=int(self.generator.integers(0, 16)) * 4096)
             code = process.wait()
         finally:
-            stops.make_room(self.disk)
+            stops.free_space(self.disk)
         if code == 0:
             self.missed[way] += 1
             return
-        what = stops.what_had_no_room(process.said())
-        if code not in (1, 3) or ("space left" not in process.said() and what != "cache"):
-            raise SystemExit(f"{process.said()}\n{way}: the run ended with exit code {code}")
+        what = stops.find_unwritten_file(process.output())
+        if code not in (1, 3) or ("space left" not in process.output() and what != "cache"):
+            raise SystemExit(f"{process.output()}\n{way}: the run ended with exit code {code}")
         self.stops[f"{way}: {what}"] += 1
 
-    def whole(self, recipe: str) -> tuple[float, dict[str, str]]:
+    def run_uninterrupted(self, recipe: str) -> tuple[float, dict[str, str]]:
         """Run a recipe without a stop; return its seconds and its digests."""
         out, cache = self.disk / "whole", self.disk / "cache-whole"
         started = time.perf_counter()
         process = self.start(recipe, out, cache)
         process.wait()
-        _must_be_good(process)
-        seconds, found = time.perf_counter() - started, digests(out)
+        check_exit_code(process)
+        seconds, actual = time.perf_counter() - started, digests(out)
         shutil.rmtree(out)
         shutil.rmtree(cache)
-        return seconds, found
+        return seconds, actual
 
 
-def _must_be_good(process: stops.Process) -> None:
+def check_exit_code(process: stops.Process) -> None:
     if process.wait():
-        raise SystemExit(f"{process.said()}\nthe run ended with exit code {process.code}")
+        raise SystemExit(f"{process.output()}\nthe run ended with exit code {process.code}")
 
 
 def soak(disk: Path, keep: Path | None, arguments: argparse.Namespace) -> dict[str, Any]:
     """Run the soak on a disk; return what to tell. Runs that are unequal are copied to `keep`."""
     names = arguments.recipes.split(",")
-    asked = tuple(arguments.ways.split(";"))
-    ways = asked if arguments.inside else tuple(way for way in asked if "disk" not in way)
-    here = Soak(disk, {}, {}, np.random.default_rng(arguments.seed), ways)
+    selected = tuple(arguments.ways.split(";"))
+    ways = selected if arguments.inside else tuple(way for way in selected if "disk" not in way)
+    runs = Soak(disk, {}, {}, np.random.default_rng(arguments.seed), ways)
     for name in names:
-        here.seconds[name], here.expected[name] = here.whole(name)
-        files = len(here.expected[name])
-        print(f"{name}: {here.seconds[name]:.1f} s uninterrupted, {files} files compared", flush=True)
+        runs.seconds[name], runs.expected[name] = runs.run_uninterrupted(name)
+        files = len(runs.expected[name])
+        print(f"{name}: {runs.seconds[name]:.1f} s uninterrupted, {files} files compared", flush=True)
     unequal, compared = [], Counter[str]()
     total = sum(compared.values())
-    while sum(n for way, n in here.stops.items() if "first file" not in way) < arguments.stops:
+    while sum(n for way, n in runs.stops.items() if "first file" not in way) < arguments.stops:
         total += 1
         name = names[total % len(names)]
         out, cache = disk / f"run-{total}", disk / f"cache-{total}"
         while not (out / FINISHED).is_file():
-            here.stop_once(name, out, cache)
-        found = digests(out)
+            runs.stop_once(name, out, cache)
+        actual = digests(out)
         wrong = sorted(
             file
-            for file in found.keys() | here.expected[name].keys()
-            if found.get(file) != here.expected[name].get(file)
+            for file in actual.keys() | runs.expected[name].keys()
+            if actual.get(file) != runs.expected[name].get(file)
         )
         compared[name] += 1
         if wrong:
             unequal.append({"run": total, "recipe": name, "files": wrong})
             if keep:
                 shutil.copytree(out, keep / f"run-{total}-{name}")
-        said = f"unequal: {wrong}" if wrong else "equal"
+        output = f"unequal: {wrong}" if wrong else "equal"
         print(
-            f"run {total}, {name}: {said}; stops so far: {dict(here.stops)}, pieces left: {dict(here.pieces)}",
+            f"run {total}, {name}: {output}; stops so far: {dict(runs.stops)}, pieces left: {dict(runs.partial_files)}",
             flush=True,
         )
         shutil.rmtree(out)
         shutil.rmtree(cache)
     return {
-        "stops": dict(here.stops), "pieces_left_by_kills": dict(here.pieces), "ended_before_the_stop": dict(here.missed),
+        "stops": dict(runs.stops), "pieces_left_by_kills": dict(runs.partial_files), "ended_before_the_stop": dict(runs.missed),
         "runs_compared": dict(compared), "unequal": unequal,
-        "seconds_of_a_run": {name: round(value, 1) for name, value in here.seconds.items()},
+        "seconds_of_a_run": {name: round(value, 1) for name, value in runs.seconds.items()},
     }  # fmt: skip
 
 
-def _on_a_small_disk(base: Path) -> None:
+def run_on_small_disk(base: Path) -> None:
     """Begin this program anew in a name space that may mount, unless that is not allowed."""
     trial = ["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", str(base)]
     if not shutil.which("unshare") or subprocess.run(trial, check=False).returncode:
@@ -224,7 +226,7 @@ def main() -> int:
     base = Path(arguments.inside or tempfile.mkdtemp(prefix="kerastl-soak-"))
     disk = base / "disk"
     if not arguments.inside:
-        _on_a_small_disk(base)
+        run_on_small_disk(base)
     disk.mkdir()
     if arguments.inside:
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", disk], check=True)
@@ -232,11 +234,11 @@ def main() -> int:
     import keras_cv  # noqa: F401 - loaded here once, not in each run
     import matplotlib.figure  # noqa: F401
 
-    told = soak(disk, arguments.out, arguments)
+    results = soak(disk, arguments.out, arguments)
     if not arguments.inside:
         shutil.rmtree(base)
-    print(json.dumps(told))
-    return 1 if told["unequal"] else 0
+    print(json.dumps(results))
+    return 1 if results["unequal"] else 0
 
 
 if __name__ == "__main__":

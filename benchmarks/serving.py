@@ -33,64 +33,65 @@ from typing import Any
 
 import numpy as np
 from _serving_peers.models import SIZE_PX, write_images, write_models
-from _serving_peers.rows import PLAIN, ROWS, Measured, Setting, ask_row
+from _serving_peers.rows import BASELINE, ROWS, Measured, Setting, measure_row
 from peer_environments import Unavailable
 
 REFERENCE = "kerastl-unfolded"
 
 
-def measured(
+def measure(
     setting: Setting, names: Sequence[str], rounds: int
 ) -> tuple[dict[str, list[Measured]], dict[str, str]]:
     """Ask all rows in turn, round by round; return what was measured, and why others could not be."""
-    told: dict[str, list[Measured]] = {name: [] for name in names}
+    rounds_by_row: dict[str, list[Measured]] = {name: [] for name in names}
     missing: dict[str, str] = {}
     for number in range(rounds):
-        for name in [one for one in names if one not in missing]:
+        for name in [row for row in names if row not in missing]:
             print(f"round {number + 1} of {rounds}: {name}", file=sys.stderr, flush=True)
             try:
-                told[name].append(ask_row(setting, name))
+                rounds_by_row[name].append(measure_row(setting, name))
             except (Unavailable, OSError) as error:
                 missing[name] = str(error)
-    return {name: rows for name, rows in told.items() if name not in missing}, missing
+    return {name: rows for name, rows in rounds_by_row.items() if name not in missing}, missing
 
 
-def row_of(told: dict[str, list[Measured]], name: str, batch: int) -> dict[str, float]:
+def summarize_row(rounds_by_row: dict[str, list[Measured]], name: str, batch: int) -> dict[str, float]:
     """Return the figures of one row at one batch."""
-    taken = [one / 1e6 for round_ in told[name] for one in round_.nanoseconds[batch]]
+    durations = [duration / 1e6 for round_ in rounds_by_row[name] for duration in round_.nanoseconds[batch]]
     row = {
-        "median_ms": statistics.median(taken), "p95_ms": float(np.percentile(taken, 95)),
-        "images_per_s": 1e3 * batch / statistics.mean(taken),
+        "median_ms": statistics.median(durations), "p95_ms": float(np.percentile(durations, 95)),
+        "images_per_s": 1e3 * batch / statistics.mean(durations),
     }  # fmt: skip
-    if PLAIN in told:
+    if BASELINE in rounds_by_row:
         row["x_keras"] = statistics.median(
-            statistics.median(one.nanoseconds[batch]) / statistics.median(other.nanoseconds[batch])
-            for one, other in zip(told[PLAIN], told[name], strict=True)
+            statistics.median(keras_round.nanoseconds[batch])
+            / statistics.median(row_round.nanoseconds[batch])
+            for keras_round, row_round in zip(rounds_by_row[BASELINE], rounds_by_row[name], strict=True)
         )
     return row
 
 
-def answers_of(told: dict[str, list[Measured]], name: str) -> dict[str, Any]:
+def compare_predictions(rounds_by_row: dict[str, list[Measured]], name: str) -> dict[str, Any]:
     """Return how far the answers of one row are from those of the network as it was trained."""
-    if REFERENCE not in told:
+    if REFERENCE not in rounds_by_row:
         return {}
-    rows, wanted = told[name][0].probabilities, told[REFERENCE][0].probabilities
-    others = int((rows.argmax(axis=1) != wanted.argmax(axis=1)).sum())
-    return {"largest_difference": float(np.abs(rows - wanted).max()), "other_class": others}
+    rows, expected = rounds_by_row[name][0].probabilities, rounds_by_row[REFERENCE][0].probabilities
+    others = int((rows.argmax(axis=1) != expected.argmax(axis=1)).sum())
+    return {"largest_difference": float(np.abs(rows - expected).max()), "other_class": others}
 
 
-def print_table(found: dict[str, Any], batches: Sequence[int], missing: dict[str, str]) -> None:
+def print_table(table: dict[str, Any], batches: Sequence[int], missing: dict[str, str]) -> None:
     """Print the figures in Markdown."""
     for batch in batches:
-        print(f"\n| batch {batch} | median ms | p95 ms | images/s | times keras | answers |")
+        print(f"\n| batch {batch} | median ms | p95 ms | images/s | times keras | difference |")
         print("|---|---|---|---|---|---|")
-        for name, row in found.items():
-            of, how = row[f"batch {batch}"], row["answers"]
+        for name, row in table.items():
+            of, how = row[f"batch {batch}"], row["predictions"]
             ratio = f"{of['x_keras']:.2f}" if "x_keras" in of else ""
-            told = f"{how['largest_difference']:.1e}, {how['other_class']} other" if how else ""
+            difference = f"{how['largest_difference']:.1e}, {how['other_class']} other" if how else ""
             print(
                 f"| {name} | {of['median_ms']:.1f} | {of['p95_ms']:.1f} | {of['images_per_s']:.0f} "
-                f"| {ratio} | {told} |"
+                f"| {ratio} | {difference} |"
             )
     for name, reason in missing.items():
         print(f"{name} not run: {reason}")
@@ -108,7 +109,7 @@ def main() -> None:
     names = arguments.rows.split(",")
     if unknown := set(names) - set(ROWS):
         parser.error(f"there is no row {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
-    batches = [int(one) for one in arguments.batches.split(",")]
+    batches = [int(size) for size in arguments.batches.split(",")]
     most, rounds = (8, 1) if arguments.quick else (40, arguments.rounds)
     requests = {batch: max(3, most // batch) for batch in batches}
     with tempfile.TemporaryDirectory() as name:
@@ -116,16 +117,16 @@ def main() -> None:
         models, weights = write_models(folder)
         images = write_images(folder)
         setting = Setting(models, images, batches, requests, arguments.threads, folder)
-        told, missing = measured(setting, names, rounds)
-    found: dict[str, Any] = {
-        name: {f"batch {batch}": row_of(told, name, batch) for batch in batches}
-        | {"answers": answers_of(told, name)}
-        for name in told
+        rounds_by_row, missing = measure(setting, names, rounds)
+    table: dict[str, Any] = {
+        name: {f"batch {batch}": summarize_row(rounds_by_row, name, batch) for batch in batches}
+        | {"predictions": compare_predictions(rounds_by_row, name)}
+        for name in rounds_by_row
     }
     print(f"\nMobileNetV2 at {SIZE_PX} px, {weights} weights, {rounds} rounds")
-    print_table(found, batches, missing)
+    print_table(table, batches, missing)
     machine = {"cores": os.cpu_count(), "python": platform.python_version()}
-    print(json.dumps({"rows": found, "missing": missing, "weights": weights, **machine}))
+    print(json.dumps({"rows": table, "missing": missing, "weights": weights, **machine}))
 
 
 if __name__ == "__main__":

@@ -23,24 +23,24 @@ import sys
 import tempfile
 from pathlib import Path
 
-from training import PLACES, WORKERS, task_of
+from training import SCRIPT_PATHS, WORKERS, make_task
 from training_images import write_images
 
 COMMANDS = (["--help"], ["ls"], ["check", "quickstart"], ["weights", "ls"], ["cache", "ls"])
 
 
-def seconds_of(words: list[str], runs: int) -> float:
+def time_command(words: list[str], runs: int) -> float:
     """Return the median CPU time of a command, user and system, in seconds."""
-    taken = []
+    seconds_by_program = []
     for _ in range(runs):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(words, check=True, capture_output=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        taken.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
-    return round(statistics.median(taken), 3)
+        seconds_by_program.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+    return round(statistics.median(seconds_by_program), 3)
 
 
-def first_steps(runs: int) -> dict[str, float]:
+def time_first_steps(runs: int) -> dict[str, float]:
     """Return the seconds to the first step, the median of some runs.
 
     Raises:
@@ -49,12 +49,12 @@ def first_steps(runs: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_images(folder, 400)
-        asked = argparse.Namespace(backbone="mobilenet_v2", weights="imagenet")
-        task = task_of(asked, folder, "head", 96, 400, 1)
+        options = argparse.Namespace(backbone="mobilenet_v2", weights="imagenet")
+        task = make_task(options, folder, "head", 96, 400, 1)
         keras = ["keras", json.dumps({**task, "scratch": name})]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join([*PLACES, *sys.path[1:]])}
-        told: dict[str, float] = {}
-        taken: dict[str, list[float]] = {"keras": [], "kerastl": []}
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([*SCRIPT_PATHS, *sys.path[1:]])}
+        totals: dict[str, float] = {}
+        seconds_by_program: dict[str, list[float]] = {"keras": [], "kerastl": []}
         for number in range(runs + 1):
             kerastl = [
                 "kerastl", "run", "feature-extraction", "--out", str(folder / f"run{number}"),
@@ -67,11 +67,11 @@ def first_steps(runs: int) -> dict[str, float]:
                     text=True, env=environment | {"KERASTL_CACHE": str(folder / "cache")},
                 )  # fmt: skip
                 seconds = json.loads(done.stdout.strip().splitlines()[-1])["first_step_s"]
-                taken[which].append(seconds)
-    told["first step, keras"] = statistics.median(taken["keras"])
-    told["first step, kerastl run, new images"] = taken["kerastl"][0]
-    told["first step, kerastl run"] = statistics.median(taken["kerastl"][1:])
-    return {name: round(seconds, 2) for name, seconds in told.items()}
+                seconds_by_program[which].append(seconds)
+    totals["first step, keras"] = statistics.median(seconds_by_program["keras"])
+    totals["first step, kerastl run, new images"] = seconds_by_program["kerastl"][0]
+    totals["first step, kerastl run"] = statistics.median(seconds_by_program["kerastl"][1:])
+    return {name: round(seconds, 2) for name, seconds in totals.items()}
 
 
 def main() -> None:
@@ -81,19 +81,19 @@ def main() -> None:
     arguments = parser.parse_args()
     runs = 3 if arguments.quick else 7
     if arguments.train:
-        told = first_steps(1 if arguments.quick else 5)
-        tell(told)
+        results = time_first_steps(1 if arguments.quick else 5)
+        print_results(results)
         return
-    told = {"python": seconds_of([sys.executable, "-c", ""], runs)}
+    results = {"python": time_command([sys.executable, "-c", ""], runs)}
     for words in COMMANDS:
-        told[" ".join(words)] = seconds_of([sys.executable, "-m", "kerastl", *words], runs)
-    tell(told)
+        results[" ".join(words)] = time_command([sys.executable, "-m", "kerastl", *words], runs)
+    print_results(results)
 
 
-def tell(told: dict[str, float]) -> None:
-    for name, seconds in told.items():
+def print_results(results: dict[str, float]) -> None:
+    for name, seconds in results.items():
         print(f"{name:<40} {seconds:.3f} s")
-    print(json.dumps(told))
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

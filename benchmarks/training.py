@@ -39,12 +39,12 @@ from pathlib import Path
 from typing import Any
 
 from peer_environments import Unavailable, last_line, python_of
-from training_curve import chosen_points, draw_curve, print_curve
+from training_curve import draw_curve, parse_points, print_curve
 from training_images import write_images
 
 HERE = Path(__file__).parent
 WORKERS = HERE / "_training_peers"
-PLACES = (str(HERE), str(HERE / "_augmentation_peers"))
+SCRIPT_PATHS = (str(HERE), str(HERE / "_augmentation_peers"))
 """Where the scripts of the peers find what they share."""
 EPOCHS = 10
 IN_MEMORY_BYTES = 4e9
@@ -75,7 +75,7 @@ class Peer:
 def has_bfloat16() -> bool:
     """Tell whether this CPU computes in bfloat16, as far as Linux says."""
     words = Path("/proc/cpuinfo")
-    return words.is_file() and any(one in words.read_text().split() for one in BFLOAT16)
+    return words.is_file() and any(flag in words.read_text().split() for flag in BFLOAT16)
 
 
 PEERS = {
@@ -103,10 +103,10 @@ def run_once(name: str, task: dict[str, Any]) -> dict[str, Any]:
     """
     peer = PEERS[name]
     with tempfile.TemporaryDirectory() as scratch:
-        told = json.dumps({**task, **peer.sets, "scratch": scratch})
+        settings = json.dumps({**task, **peer.sets, "scratch": scratch})
         done = subprocess.run(
-            [python_of(peer.environment), WORKERS / peer.script, told], capture_output=True, text=True,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(PLACES), "TF_CPP_MIN_LOG_LEVEL": "2"},
+            [python_of(peer.environment), WORKERS / peer.script, settings], capture_output=True, text=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(SCRIPT_PATHS), "TF_CPP_MIN_LOG_LEVEL": "2"},
         )  # fmt: skip
     if done.returncode:
         raise Unavailable(f"{name} ended with {done.returncode}: {last_line(done.stderr)}")
@@ -114,45 +114,45 @@ def run_once(name: str, task: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def measured(names: Sequence[str], task: dict[str, Any], rounds: int) -> dict[str, Any]:
+def measure(names: Sequence[str], task: dict[str, Any], rounds: int) -> dict[str, Any]:
     """Run all peers in turn, round by round; return medians, and ratios to `keras` taken within rounds."""
-    told: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     missing: dict[str, str] = {}
     for _ in range(rounds):
         for name in names:
             if name in missing:
                 continue
             try:
-                told[name].append(run_once(name, task))
+                runs[name].append(run_once(name, task))
             except (Unavailable, OSError) as error:
                 missing[name] = str(error)
                 print(f"{name}: {error}", file=sys.stderr)
-    found: dict[str, Any] = {"missing": missing}
+    summaries: dict[str, Any] = {"missing": missing}
     for name in names:
         if name in missing:
             continue
-        seconds = [one["training_s"] for one in told[name]]
-        found[name] = {
+        seconds = [run["training_s"] for run in runs[name]]
+        summaries[name] = {
             "training_s": statistics.median(seconds), "min": min(seconds), "max": max(seconds),
-            "start_up_s": statistics.median(one["start_up_s"] for one in told[name]),
-            "accuracy": statistics.median(one["accuracy"] for one in told[name]),
-            "weights": told[name][0]["weights"],
+            "start_up_s": statistics.median(run["start_up_s"] for run in runs[name]),
+            "accuracy": statistics.median(run["accuracy"] for run in runs[name]),
+            "weights": runs[name][0]["weights"],
         }  # fmt: skip
         base = "keras-fresh" if name.endswith("-fresh") else "keras"
-        if base in told and base not in missing:
-            pairs = zip(told[base], told[name], strict=True)
-            found[name]["x_keras"] = statistics.median(
-                one["training_s"] / other["training_s"] for one, other in pairs
+        if base in runs and base not in missing:
+            pairs = zip(runs[base], runs[name], strict=True)
+            summaries[name]["x_keras"] = statistics.median(
+                baseline["training_s"] / run["training_s"] for baseline, run in pairs
             )
-    return found
+    return summaries
 
 
-def epochs_of(arguments: argparse.Namespace) -> int:
+def get_epochs(arguments: argparse.Namespace) -> int:
     """Return the epochs of a task: those that were asked for, or the usual ones."""
     return int(arguments.epochs or (2 if arguments.quick else EPOCHS))
 
 
-def task_of(
+def make_task(
     arguments: argparse.Namespace, folder: Path, part: str, size: int, images: int, epochs: int
 ) -> dict[str, Any]:
     """Return what every peer is asked; each sets some fields of it."""
@@ -161,11 +161,11 @@ def task_of(
         "augment": False, "cache": "none", "precision": "float32", "half": False, "xla": "off",
         "defaults": False, "in_memory": images * size * size * 12 <= IN_MEMORY_BYTES,
         "options": {}, "classes": 2, "backbone": arguments.backbone,
-        "weights": weights_file(arguments, size), "rate": 1e-3 if part == "head" else 1e-4, "seed": 1,
+        "weights": find_weights_file(arguments, size), "rate": 1e-3 if part == "head" else 1e-4, "seed": 1,
     }  # fmt: skip
 
 
-def weights_file(arguments: argparse.Namespace, size: int) -> str:
+def find_weights_file(arguments: argparse.Namespace, size: int) -> str:
     """Return the file of weights that Keras and kerastl both load, or `none`.
 
     Raises:
@@ -182,7 +182,7 @@ def weights_file(arguments: argparse.Namespace, size: int) -> str:
 
 
 def print_table(title: str, rows: dict[str, Any]) -> None:
-    """Print what `measured` found, in Markdown."""
+    """Print what `measure` found, in Markdown."""
     print(f"\n| {title} | seconds | min to max | start-up | times keras | accuracy | weights |")
     print("|---|---|---|---|---|---|---|")
     for name, row in rows.items():
@@ -198,44 +198,44 @@ def print_table(title: str, rows: dict[str, Any]) -> None:
         print(f"| {name} | not run: {reason} | | | | | |")
 
 
-def compared(arguments: argparse.Namespace) -> dict[str, Any]:
+def run_tasks(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure every task at every size; print and return the tables."""
-    told: dict[str, Any] = {}
+    tables: dict[str, Any] = {}
     chosen = arguments.peers.split(",") if arguments.peers else ()
     images, rounds = (60, 1) if arguments.quick else (arguments.images, arguments.rounds)
     with tempfile.TemporaryDirectory() as folder:
         write_images(Path(folder), images)
         for size in map(int, arguments.sizes.split(",")):
             for part in arguments.tasks.split(","):
-                epochs = epochs_of(arguments)
+                epochs = get_epochs(arguments)
                 names = [
                     name
                     for name, peer in PEERS.items()
                     if part in peer.tasks and (name in chosen if chosen else not peer.named_only)
                 ]
-                task = task_of(arguments, Path(folder), part, size, images, epochs)
-                rows = measured(names, task, rounds)
-                told[f"{part} {size}"] = rows
+                task = make_task(arguments, Path(folder), part, size, images, epochs)
+                rows = measure(names, task, rounds)
+                tables[f"{part} {size}"] = rows
                 what = f"{arguments.backbone}, {part}, {epochs} epochs, {images:,} images, {size} px"
                 print_table(what, rows)
-    return told
+    return tables
 
 
-def curve(arguments: argparse.Namespace) -> dict[str, Any]:
+def run_curve(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure the growth along one axis, one round; print, draw and return it."""
     axis, size = arguments.curve, int(arguments.sizes.split(",")[0])
     part = arguments.tasks.split(",")[0]
     names = arguments.peers.split(",") if arguments.peers else ON_CURVES
     rows: dict[str, dict[int, float]] = {name: {} for name in names if part in PEERS[name].tasks}
     fixed = 60 if arguments.quick else arguments.images
-    for point in chosen_points(axis, arguments.points, quick=arguments.quick):
-        images, epochs = point, epochs_of(arguments)
+    for point in parse_points(axis, arguments.points, quick=arguments.quick):
+        images, epochs = point, get_epochs(arguments)
         if axis == "epochs":
             images, epochs = fixed, point
         with tempfile.TemporaryDirectory() as folder:
             write_images(Path(folder), images)
-            task = task_of(arguments, Path(folder), part, size, images, epochs)
-            for name, row in measured(tuple(rows), task, 1).items():
+            task = make_task(arguments, Path(folder), part, size, images, epochs)
+            for name, row in measure(tuple(rows), task, 1).items():
                 if name in rows:
                     rows[name][point] = row["training_s"]
                     print(f"{name}, {point} {axis}: {row['training_s']:.1f} s", file=sys.stderr)
@@ -264,8 +264,8 @@ def main() -> None:
     parser.add_argument("--points", help="along the curve, as 1000,10000")
     parser.add_argument("--figure", help="PNG of the curve")
     arguments = parser.parse_args()
-    told = {"curve": curve(arguments)} if arguments.curve else {"tasks": compared(arguments)}
-    print(json.dumps({**told, "cores": os.cpu_count(), "python": platform.python_version()}))
+    results = {"curve": run_curve(arguments)} if arguments.curve else {"tasks": run_tasks(arguments)}
+    print(json.dumps({**results, "cores": os.cpu_count(), "python": platform.python_version()}))
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def draw_curve(axis: str, rows: Rows, path: Path, *, title: str) -> None:
     pyplot.close(figure)
 
 
-def chosen_points(axis: str, words: str, *, quick: bool) -> Sequence[int]:
+def parse_points(axis: str, words: str, *, quick: bool) -> Sequence[int]:
     """Return the points that were asked for, `10,100`, or the usual ones."""
     if words:
         return sorted(map(int, words.split(",")))

@@ -31,7 +31,7 @@ def main() -> int:
     for name, backbone in list_backbones().items():
         if quick and backbone.parameters > QUICK_PARAMETERS:
             continue
-        begin = time.perf_counter()
+        started = time.perf_counter()
         try:
             model = build_backbone(name, weights="none")
             blocks = len(get_blocks(model))
@@ -39,7 +39,7 @@ def main() -> int:
             faults.append(name)
             print(f"{name:<22}failed: {error}")
             continue
-        seconds[name] = round(time.perf_counter() - begin, 2)
+        seconds[name] = round(time.perf_counter() - started, 2)
         shape = "x".join(str(side) for side in model.output.shape[1:])
         count = model.count_params()
         wrong = "" if count == backbone.parameters else f"  table says {backbone.parameters:,}"

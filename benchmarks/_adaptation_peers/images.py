@@ -25,19 +25,19 @@ def main() -> None:
     run, out = Path(sys.argv[1]), Path(sys.argv[2])
     recipe = check_recipe(recipes.find(str(run / "recipe.resolved.yaml")), ())
     with tempfile.TemporaryDirectory() as scratch:
-        pictures = load_datasets(recipe, Run(Path(scratch)))
+        datasets = load_datasets(recipe, Run(Path(scratch)))
         written = [(row["path"], row["split"], row["domain"]) for row in read_csv(run / "split.csv")]
-        if written != [(one.path, one.split, one.domain) for one in pictures.records]:
+        if written != [(record.path, record.split, record.domain) for record in datasets.records]:
             raise SystemExit(f"{run}: its images no longer divide as split.csv says")
         arrays = {}
         for split in SPLITS:
-            records = pictures.in_split(split)
-            batches = list(pictures.dataset(recipe, records).batches(0))
+            records = datasets.in_split(split)
+            batches = list(datasets.dataset(recipe, records).batches(0))
             arrays[f"{split}_images"] = np.concatenate([images.numpy() for images, _ in batches])
             arrays[f"{split}_labels"] = np.concatenate([labels.numpy() for _, labels in batches])
-            names = [one.group or one.path for one in records]
+            names = [record.group or record.path for record in records]
             arrays[f"{split}_groups"] = np.unique(names, return_inverse=True)[1]
-    np.savez_compressed(out, classes=len(pictures.class_names), **arrays)
+    np.savez_compressed(out, classes=len(datasets.class_names), **arrays)
 
 
 main()

@@ -40,32 +40,32 @@ class Task:
     metric: str
 
     @classmethod
-    def parsed(cls) -> Task:
+    def parse(cls) -> Task:
         """Read the task from the one word that a peer is handed."""
-        told = json.loads(sys.argv[1])
-        with np.load(told.pop("images")) as file:
+        settings = json.loads(sys.argv[1])
+        with np.load(settings.pop("images")) as file:
             held = {key: file[key] for key in file}
         classes = int(held.pop("classes"))
         parts: dict[str, dict[str, np.ndarray]] = {"images": {}, "labels": {}, "groups": {}}
         for key, values in held.items():
             split, _, part = key.rpartition("_")
             parts[part][split] = values
-        pictures = {
+        channels_first = {
             split: np.ascontiguousarray((images / 127.5 - 1.0).transpose(0, 3, 1, 2), np.float32)
             for split, images in parts["images"].items()
         }
         labels = {split: values.astype(np.int64) for split, values in parts["labels"].items()}
-        return cls(pictures, labels, parts["groups"], classes, **told)
+        return cls(channels_first, labels, parts["groups"], classes, **settings)
 
     def score(self, probabilities: np.ndarray) -> float:
         """Return the metric of probabilities `[n, classes]` on the target's test images, as kerastl makes it."""
         labels = self.labels["target_test"]
         if self.metric == "balanced_accuracy":
             return float(balanced_accuracy_score(labels, probabilities.argmax(1)))
-        _, first, place = np.unique(self.groups["target_test"], return_index=True, return_inverse=True)
+        _, first, group_index = np.unique(self.groups["target_test"], return_index=True, return_inverse=True)
         sums = np.zeros((len(first), self.classes))
-        np.add.at(sums, place, probabilities)
-        means = sums / np.bincount(place)[:, None]
+        np.add.at(sums, group_index, probabilities)
+        means = sums / np.bincount(group_index)[:, None]
         return float(roc_auc_score(labels[first], means[:, 1]))
 
 
@@ -92,16 +92,16 @@ class Head(torch.nn.Sequential):
         super().__init__(torch.nn.Dropout(0.2), torch.nn.Linear(128, classes))
 
 
-def as_keras_begins(network: torch.nn.Module) -> None:
+def initialize_like_keras(network: torch.nn.Module) -> None:
     """Draw first weights as Keras does: Glorot's uniform, biases zero."""
-    for one in network.modules():
-        if isinstance(one, torch.nn.Conv2d | torch.nn.Linear):
-            torch.nn.init.xavier_uniform_(one.weight)
-            if one.bias is not None:
-                torch.nn.init.zeros_(one.bias)
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+            torch.nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                torch.nn.init.zeros_(module.bias)
 
 
-def tell(values: dict[str, float], scores: dict[str, dict[str, float]], by: str) -> None:
+def print_results(values: dict[str, float], scores: dict[str, dict[str, float]], by: str) -> None:
     """Print the answer.
 
     Args:
@@ -109,6 +109,8 @@ def tell(values: dict[str, float], scores: dict[str, dict[str, float]], by: str)
         scores: by validator and method; greater is better.
         by: the validator that chooses.
     """
-    chosen_by = {name: max(found, key=lambda one: found[one]) for name, found in scores.items()}
-    told: dict[str, Any] = {"values": values, "chosen": chosen_by[by], "chosen_by": chosen_by}
-    print(json.dumps({**told, "scores": scores}))
+    chosen_by = {
+        name: max(by_method, key=lambda method: by_method[method]) for name, by_method in scores.items()
+    }
+    results: dict[str, Any] = {"values": values, "chosen": chosen_by[by], "chosen_by": chosen_by}
+    print(json.dumps({**results, "scores": scores}))

@@ -14,49 +14,49 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from shared import DEVICE, Head, Task, Trunk, as_keras_begins, tell
-from torchvision_import import passing_over_detection
+from shared import DEVICE, Head, Task, Trunk, initialize_like_keras, print_results
+from torchvision_import import skip_detection_operations
 
 warnings.simplefilter("ignore")
-with passing_over_detection():
+with skip_detection_operations():
     from pytorch_adapt import hooks, layers, validators
     from pytorch_adapt.models import Discriminator
 
-CHOOSES = "class_ami"
+SELECTED_BY = "class_ami"
 METHODS = ("coral", "mmd", "jan", "dann", "cdan", "mcc")
 FEATURES = 128
 RATE, ADAPT_RATE = 1e-3, 3e-4
 Models = dict[str, torch.nn.Module]
 
 
-def hook_of(method: str, models: Models, task: Task):
+def make_hook(method: str, models: Models, task: Task):
     """Return the hook of a method, its optimizers in it; networks that play against it join `models`."""
     if method in ("dann", "cdan"):
         models["D"] = Discriminator(FEATURES, h=256)
     if method == "cdan":
         models["D"] = Discriminator(1024, h=256)
         models["feature_combiner"] = layers.RandomizedDotProduct([FEATURES, task.classes], 1024)
-    for one in models.values():
-        one.to(DEVICE)
+    for model in models.values():
+        model.to(DEVICE)
     optimizers = {
-        name: torch.optim.Adam(one.parameters(), ADAPT_RATE)
-        for name, one in models.items()
-        if any(True for _ in one.parameters())
+        name: torch.optim.Adam(model.parameters(), ADAPT_RATE)
+        for name, model in models.items()
+        if any(True for _ in model.parameters())
     }
-    played = [optimizers[name] for name in ("G", "C")]
+    model_optimizers = [optimizers[name] for name in ("G", "C")]
     if method == "dann":
         return hooks.DANNHook(opts=list(optimizers.values()))
     if method == "cdan":
-        return hooks.CDANHook(d_opts=[optimizers["D"]], g_opts=played)
+        return hooks.CDANHook(d_opts=[optimizers["D"]], g_opts=model_optimizers)
     if method == "mcc":
-        return hooks.ClassifierHook(opts=played, post=[hooks.MCCHook()])
+        return hooks.ClassifierHook(opts=model_optimizers, post=[hooks.MCCHook()])
     if method == "coral":
-        return hooks.AlignerPlusCHook(opts=played, loss_fn=layers.CORALLoss(), softmax=False)
+        return hooks.AlignerPlusCHook(opts=model_optimizers, loss_fn=layers.CORALLoss(), softmax=False)
     scales = layers.utils.get_kernel_scales(low=-3, high=3, num_kernels=10)
     loss = layers.MMDLoss(kernel_scales=scales, mmd_type="quadratic")
     if method == "mmd":
-        return hooks.AlignerPlusCHook(opts=played, loss_fn=loss)
-    return hooks.AlignerPlusCHook(opts=played, aligner_hook=hooks.JointAlignerHook(loss_fn=loss))
+        return hooks.AlignerPlusCHook(opts=model_optimizers, loss_fn=loss)
+    return hooks.AlignerPlusCHook(opts=model_optimizers, aligner_hook=hooks.JointAlignerHook(loss_fn=loss))
 
 
 def batches(task: Task, epochs: int, rng: np.random.Generator) -> Iterator[dict[str, torch.Tensor]]:
@@ -69,75 +69,75 @@ def batches(task: Task, epochs: int, rng: np.random.Generator) -> Iterator[dict[
             rounds = -(-steps * task.batch_size // len(images))
             orders.append(np.concatenate([rng.permutation(len(images)) for _ in range(rounds)]))
         for step in range(steps):
-            place = slice(step * task.batch_size, (step + 1) * task.batch_size)
-            here, there = (order[place] for order in orders)
+            rows = slice(step * task.batch_size, (step + 1) * task.batch_size)
+            source_rows, target_rows = (order[rows] for order in orders)
             yield {
-                "src_imgs": torch.from_numpy(source[here]),
-                "src_labels": torch.from_numpy(task.labels["train"][here]),
-                "src_domain": torch.zeros(len(here)),
-                "target_imgs": torch.from_numpy(target[there]),
-                "target_domain": torch.ones(len(there)),
+                "src_imgs": torch.from_numpy(source[source_rows]),
+                "src_labels": torch.from_numpy(task.labels["train"][source_rows]),
+                "src_domain": torch.zeros(len(source_rows)),
+                "target_imgs": torch.from_numpy(target[target_rows]),
+                "target_domain": torch.ones(len(target_rows)),
             }
 
 
-def trained(hook, models: Models, task: Task, epochs: int) -> None:
+def train_models(hook, models: Models, task: Task, epochs: int) -> None:
     """Train in place."""
-    for one in models.values():
-        one.train()
+    for model in models.values():
+        model.train()
     for batch in batches(task, epochs, np.random.default_rng(task.seed)):
-        hook({**models, **{name: one.to(DEVICE) for name, one in batch.items()}}, {})
+        hook({**models, **{name: tensor.to(DEVICE) for name, tensor in batch.items()}}, {})
 
 
-def answers(models: Models, images: np.ndarray) -> dict[str, torch.Tensor]:
+def predict(models: Models, images: np.ndarray) -> dict[str, torch.Tensor]:
     """Return `features`, `logits` and `preds` of images, as validators take them."""
-    found: dict[str, list[torch.Tensor]] = {"features": [], "logits": [], "preds": []}
-    for one in models.values():
-        one.eval()
+    outputs: dict[str, list[torch.Tensor]] = {"features": [], "logits": [], "preds": []}
+    for model in models.values():
+        model.eval()
     with torch.no_grad():
         for part in torch.from_numpy(images).split(256):
             features = models["G"](part.to(DEVICE))
             logits = models["C"](features)
             for name, values in (("features", features), ("logits", logits), ("preds", logits.softmax(1))):  # fmt: skip
-                found[name].append(values.cpu())
-    return {name: torch.cat(values) for name, values in found.items()}
+                outputs[name].append(values.cpu())
+    return {name: torch.cat(values) for name, values in outputs.items()}
 
 
-def judged(models: Models, task: Task) -> dict[str, float]:
+def compute_scores(models: Models, task: Task) -> dict[str, float]:
     """Return what each validator says; greater is better."""
     np.random.seed(task.seed)  # its k-means draws from the global generator
-    target = answers(models, task.images["target_unlabelled"])
-    asked = {
-        CHOOSES: validators.ClassClusterValidator(),
+    target = predict(models, task.images["target_unlabelled"])
+    scorers = {
+        SELECTED_BY: validators.ClassClusterValidator(),
         "information_maximization": validators.IMValidator(),
         "entropy": validators.EntropyValidator(),
         "bnm": validators.BNMValidator(),
         "snd": validators.SNDValidator(),
     }
-    return {name: float(one(target_train=target)) for name, one in asked.items()}
+    return {name: float(scorer(target_train=target)) for name, scorer in scorers.items()}
 
 
 def main() -> None:
     """Learn with every method, judge, choose."""
-    task = Task.parsed()
+    task = Task.parse()
     torch.manual_seed(task.seed)
-    first: Models = {"G": Trunk(), "C": Head(task.classes)}
-    for one in first.values():
-        as_keras_begins(one.to(DEVICE))
-    optimizers = [torch.optim.Adam(one.parameters(), RATE) for one in first.values()]
-    trained(hooks.ClassifierHook(opts=optimizers), first, task, task.source_epochs)
-    candidates = {"source_only": first}
+    source_models: Models = {"G": Trunk(), "C": Head(task.classes)}
+    for network in source_models.values():
+        initialize_like_keras(network.to(DEVICE))
+    optimizers = [torch.optim.Adam(network.parameters(), RATE) for network in source_models.values()]
+    train_models(hooks.ClassifierHook(opts=optimizers), source_models, task, task.source_epochs)
+    candidates = {"source_only": source_models}
     for method in METHODS:
         torch.manual_seed(task.seed)
-        models = copy.deepcopy(first)
-        trained(hook_of(method, models, task), models, task, task.epochs - task.source_epochs)
+        models = copy.deepcopy(source_models)
+        train_models(make_hook(method, models, task), models, task, task.epochs - task.source_epochs)
         candidates[method] = models
     values: dict[str, float] = {}
     scores: dict[str, dict[str, float]] = {}
     for method, models in candidates.items():
-        values[method] = task.score(answers(models, task.images["target_test"])["preds"].numpy())
-        for validator, value in judged(models, task).items():
+        values[method] = task.score(predict(models, task.images["target_test"])["preds"].numpy())
+        for validator, value in compute_scores(models, task).items():
             scores.setdefault(validator, {})[method] = value
-    tell(values, scores, CHOOSES)
+    print_results(values, scores, SELECTED_BY)
 
 
 main()

@@ -18,7 +18,7 @@ import warnings
 
 import numpy as np
 import torch
-from shared import DEVICE, Head, Task, Trunk, as_keras_begins, tell
+from shared import DEVICE, Head, Task, Trunk, initialize_like_keras, print_results
 from skada import deep
 from skada.deep.modules import DomainClassifier
 from skada.metrics import (
@@ -29,11 +29,11 @@ from skada.metrics import (
     SoftNeighborhoodDensity,
 )
 
-CHOOSES = "mix_val_inter"
+SELECTED_BY = "mix_val_inter"
 FEATURES = 128
 WEIGHTS = {"coral": (1, 10)}
 """Of the loss beside classification; 1 where a method is not named."""
-MAKERS = {
+METHODS = {
     "source_only": deep.SourceOnly, "coral": deep.DeepCoral, "mmd": deep.DAN, "dann": deep.DANN,
     "cdan": deep.CDAN, "mcc": deep.MCC, "mdd": deep.MDD,
 }  # fmt: skip
@@ -45,30 +45,30 @@ class Network(torch.nn.Module):
     def __init__(self, classes: int) -> None:
         super().__init__()
         self.trunk, self.head = Trunk(), Head(classes)
-        as_keras_begins(self)
+        initialize_like_keras(self)
 
     def forward(self, images, sample_weight=None):  # noqa: ARG002 - skada hands it on
         """Return logits."""
         return self.head(self.trunk(images))
 
 
-def opponent(features: int, answers: int, last: torch.nn.Module) -> torch.nn.Module:
+def build_discriminator(features: int, outputs: int, last: torch.nn.Module) -> torch.nn.Module:
     """Return skada's network behind a reversed gradient, with another last layer."""
-    found = DomainClassifier(num_features=features, n_classes=answers)
-    found.classifier[-1] = last
-    return found
+    network = DomainClassifier(num_features=features, n_classes=outputs)
+    network.classifier[-1] = last
+    return network
 
 
-def learnt(method: str, weight: float, task: Task):
+def fit_method(method: str, weight: float, task: Task):
     """Return a fitted net."""
     torch.manual_seed(task.seed)
     options = {} if method == "source_only" else {"reg": weight}
     if method in ("dann", "cdan"):
         width = FEATURES if method == "dann" else FEATURES * task.classes
-        options["domain_classifier"] = opponent(width, 1, torch.nn.Sigmoid())
+        options["domain_classifier"] = build_discriminator(width, 1, torch.nn.Sigmoid())
     if method == "mdd":
-        options["disc_classifier"] = opponent(FEATURES, task.classes, torch.nn.Identity())
-    net = MAKERS[method](
+        options["disc_classifier"] = build_discriminator(FEATURES, task.classes, torch.nn.Identity())
+    net = METHODS[method](
         Network(task.classes), layer_name="trunk", optimizer=torch.optim.Adam, lr=1e-3, train_split=None,
         batch_size=task.batch_size, max_epochs=task.epochs, verbose=0, device=DEVICE, **options,
     )  # fmt: skip
@@ -82,21 +82,21 @@ def learnt(method: str, weight: float, task: Task):
     return net
 
 
-def judged(net, task: Task) -> dict[str, float]:
+def compute_scores(net, task: Task) -> dict[str, float]:
     """Return what each scorer says, greater is better; those that say nothing are left out."""
     source, target = task.images["val"], task.images["target_unlabelled"]
     images = np.concatenate([source, target])
     labels = np.concatenate([task.labels["val"], np.full(len(target), -1)])
     domains = np.concatenate([np.full(len(source), 1), np.full(len(target), -2)])
     scorers = {
-        CHOOSES: MixValScorer(ice_type="inter", random_state=task.seed),
+        SELECTED_BY: MixValScorer(ice_type="inter", random_state=task.seed),
         "mix_val_intra": MixValScorer(ice_type="intra", random_state=task.seed),
         "prediction_entropy": PredictionEntropyScorer(),
         "importance_weighted": ImportanceWeightedScorer(),
         "soft_neighborhood_density": SoftNeighborhoodDensity(),
         "deep_embedded_validation": DeepEmbeddedValidation(random_state=task.seed),
     }
-    found = {}
+    scores = {}
     for name, scorer in scorers.items():
         try:
             value = float(scorer(net, images, labels, sample_domain=domains))
@@ -104,28 +104,28 @@ def judged(net, task: Task) -> dict[str, float]:
             # 0.6.0: ImportanceWeightedScorer hands on weights, and CDAN's module takes none.
             continue
         if np.isfinite(value):
-            found[name] = value
-    return found
+            scores[name] = value
+    return scores
 
 
 def main() -> None:
     """Learn with every method, judge, choose."""
-    task = Task.parsed()
-    candidates = [(name, weight) for name in MAKERS for weight in WEIGHTS.get(name, (1,))]
+    task = Task.parse()
+    candidates = [(name, weight) for name in METHODS for weight in WEIGHTS.get(name, (1,))]
     values: dict[str, float] = {}
     scores: dict[str, dict[str, float]] = {}
     for method, weight in candidates:
         name = method if weight == 1 else f"{method}, weight {weight}"
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
-            net = learnt(method, weight, task)
-            found = judged(net, task)
+            net = fit_method(method, weight, task)
+            validation = compute_scores(net, task)
             test = task.images["target_test"]
-            answers = net.predict_proba(test, sample_domain=np.full(len(test), -2))
-        values[name] = task.score(np.asarray(answers))
-        for scorer, value in found.items():
+            probabilities = net.predict_proba(test, sample_domain=np.full(len(test), -2))
+        values[name] = task.score(np.asarray(probabilities))
+        for scorer, value in validation.items():
             scores.setdefault(scorer, {})[name] = value
-    tell(values, scores, CHOOSES)
+    print_results(values, scores, SELECTED_BY)
 
 
 main()

@@ -26,10 +26,12 @@ UNTIMED_BATCHES = 4
 UNTIMED_S = 0.5
 """tf.data finds its number of parallel calls in this time."""
 
-Begin = Callable[[], Iterator[Any]]
+StreamFactory = Callable[[], Iterator[Any]]
 
 
-def serve(begin_for: Callable[[np.ndarray], Begin], *, packages: tuple[str, ...], yields: str) -> None:
+def serve(
+    make_stream: Callable[[np.ndarray], StreamFactory], *, packages: tuple[str, ...], yields: str
+) -> None:
     """Time bursts until the input ends.
 
     Args:
@@ -41,33 +43,33 @@ def serve(begin_for: Callable[[np.ndarray], Begin], *, packages: tuple[str, ...]
     # Libraries print what they like; the answers have the standard output for themselves.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    begins = {}
+    factories = {}
     for file in sorted(Path(sys.argv[1]).glob("*.npy")):
-        begins[file.stem] = begin_for(np.load(file))
-        burst(begins[file.stem], UNTIMED_S)
-    told = {"versions": {name: version(name) for name in packages}, "yields": yields}
-    print(json.dumps(told), file=answers, flush=True)
+        factories[file.stem] = make_stream(np.load(file))
+        burst(factories[file.stem], UNTIMED_S)
+    description = {"versions": {name: version(name) for name in packages}, "yields": yields}
+    print(json.dumps(description), file=answers, flush=True)
     for line in sys.stdin:
         size, seconds = line.split()
-        print(json.dumps(burst(begins[size], float(seconds))), file=answers, flush=True)
+        print(json.dumps(burst(factories[size], float(seconds))), file=answers, flush=True)
 
 
-def burst(begin: Begin, seconds: float) -> dict[str, float]:
+def burst(start_stream: StreamFactory, seconds: float) -> dict[str, float]:
     """Return how many `images` came in how many `seconds` and `cpu_seconds`.
 
     The first batches are not timed. From then on the consumer always waits, so no batch that was made before
     the clock started is counted twice, and none that was made is left out.
     """
-    batches = begin()
+    batches = start_stream()
     started, untimed = time.perf_counter(), 0
     while untimed < UNTIMED_BATCHES or time.perf_counter() - started < UNTIMED_S:
         next(batches)
         untimed += 1
-    images, started, taken, processor = 0, time.perf_counter(), 0.0, cpu_seconds()
+    images, started, taken, cpu_start = 0, time.perf_counter(), 0.0, cpu_seconds()
     while taken < seconds:
         images += len(next(batches))
         taken = time.perf_counter() - started
-    return {"images": images, "seconds": taken, "cpu_seconds": cpu_seconds() - processor}
+    return {"images": images, "seconds": taken, "cpu_seconds": cpu_seconds() - cpu_start}
 
 
 def cpu_seconds() -> float:

@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from bursts import BATCH_SIZE, Begin
+from bursts import BATCH_SIZE, StreamFactory
 
 
-def stream_of(pictures: np.ndarray, chain: Sequence[Any]) -> Begin:
+def make_layer_stream(images: np.ndarray, chain: Sequence[Any]) -> StreamFactory:
     """Return a function that begins an endless stream of float32 batches."""
 
-    def augment(images: tf.Tensor) -> tf.Tensor:
-        images = tf.cast(images, tf.float32)
+    def augment(batch: tf.Tensor) -> tf.Tensor:
+        batch = tf.cast(batch, tf.float32)
         for layer in chain:
-            images = layer(images, training=True)
-        return images
+            batch = layer(batch, training=True)
+        return batch
 
-    batches = tf.data.Dataset.from_tensor_slices(pictures).repeat().batch(BATCH_SIZE, True)
+    batches = tf.data.Dataset.from_tensor_slices(images).repeat().batch(BATCH_SIZE, True)
     batches = batches.map(augment, num_parallel_calls=tf.data.AUTOTUNE)
     return batches.prefetch(tf.data.AUTOTUNE).__iter__

@@ -9,12 +9,12 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from bursts import BATCH_SIZE, Begin, serve
+from bursts import BATCH_SIZE, StreamFactory, serve
 
 MEMORY_BYTES = 2**29
 
 
-def begin_for(images: np.ndarray) -> Begin:
+def make_stream(images: np.ndarray) -> StreamFactory:
     batch = np.resize(images, (BATCH_SIZE, *images.shape[1:])).astype(np.float32)
     count = max(2, MEMORY_BYTES // batch.nbytes // 2)
     read, written = np.stack([batch] * count), np.stack([batch] * count)
@@ -25,8 +25,8 @@ def begin_for(images: np.ndarray) -> Begin:
 
     def batches():
         while True:
-            for place in range(count):
-                to, source = written[place], read[place]
+            for index in range(count):
+                to, source = written[index], read[index]
                 list(pool.map(np.copyto, [to[row] for row in rows], [source[row] for row in rows]))
                 yield to
 
@@ -34,4 +34,4 @@ def begin_for(images: np.ndarray) -> Begin:
 
 
 if __name__ == "__main__":
-    serve(begin_for, packages=("numpy",), yields="float32")
+    serve(make_stream, packages=("numpy",), yields="float32")

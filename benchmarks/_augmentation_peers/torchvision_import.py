@@ -7,7 +7,7 @@ import torch
 
 
 @contextmanager
-def passing_over_detection() -> Iterator[None]:
+def skip_detection_operations() -> Iterator[None]:
     """Import torchvision, also where its compiled part was built for another kind of torch.
 
     PyPI's torchvision is built for CUDA and cannot load that part beside a torch for CPUs; then it stops at the
@@ -15,17 +15,17 @@ def passing_over_detection() -> Iterator[None]:
     """
     declare = torch.library.register_fake
 
-    def declare_if_there(name, *arguments, **options):
-        def declared(function):
+    def register_if_available(name, *arguments, **options):
+        def register(function):
             try:
                 return declare(name, *arguments, **options)(function)
             except RuntimeError:
                 return function
 
         ours = str(name).startswith("torchvision::")
-        return declared if ours else declare(name, *arguments, **options)
+        return register if ours else declare(name, *arguments, **options)
 
-    torch.library.register_fake = declare_if_there
+    torch.library.register_fake = register_if_available
     try:
         yield
     finally:

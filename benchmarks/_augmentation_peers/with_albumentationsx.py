@@ -12,14 +12,14 @@ import albumentations
 import cv2
 import numpy as np
 import torch
-from bursts import BATCH_SIZE, Begin, serve
+from bursts import BATCH_SIZE, StreamFactory, serve
 from torch.utils.data import DataLoader, Dataset
 
 WORKERS = 2
 ENDLESS = 10**8
 
 
-def transform(*extra) -> albumentations.Compose:
+def build_transform(*extra) -> albumentations.Compose:
     chain = [
         albumentations.HorizontalFlip(p=0.5),
         albumentations.Affine(
@@ -41,47 +41,47 @@ def transform(*extra) -> albumentations.Compose:
     return albumentations.Compose([*chain, *extra], telemetry=False)
 
 
-def loop_for(images: np.ndarray) -> Begin:
-    change = transform()
+def make_loop(images: np.ndarray) -> StreamFactory:
+    augment = build_transform()
 
     def batches():
-        place = 0
+        start = 0
         while True:
-            rows = [images[(place + row) % len(images)] for row in range(BATCH_SIZE)]
-            yield np.stack([change(image=row)["image"] for row in rows])
-            place += BATCH_SIZE
+            rows = [images[(start + row) % len(images)] for row in range(BATCH_SIZE)]
+            yield np.stack([augment(image=row)["image"] for row in rows])
+            start += BATCH_SIZE
 
     return batches
 
 
-class Changed(Dataset):
+class AugmentedDataset(Dataset):
     """Images, again and again, each time changed."""
 
     def __init__(self, images: np.ndarray) -> None:
-        self.images, self.change = images, transform(albumentations.ToTensorV2())
+        self.images, self.augment = images, build_transform(albumentations.ToTensorV2())
 
     def __len__(self) -> int:
         return ENDLESS
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        return self.change(image=self.images[index % len(self.images)])["image"]
+        return self.augment(image=self.images[index % len(self.images)])["image"]
 
 
-def one_thread(_: int) -> None:
+def disable_opencv_threads(_: int) -> None:
     cv2.setNumThreads(0)
 
 
-def workers_for(images: np.ndarray) -> Begin:
+def make_worker_loader(images: np.ndarray) -> StreamFactory:
     loader = DataLoader(
-        Changed(images), BATCH_SIZE, num_workers=WORKERS, persistent_workers=True,
-        worker_init_fn=one_thread,
+        AugmentedDataset(images), BATCH_SIZE, num_workers=WORKERS, persistent_workers=True,
+        worker_init_fn=disable_opencv_threads,
     )  # fmt: skip
     return loader.__iter__
 
 
 if __name__ == "__main__":
     serve(
-        workers_for if sys.argv[2] == "workers" else loop_for,
+        make_worker_loader if sys.argv[2] == "workers" else make_loop,
         packages=("albumentationsx", "opencv-python-headless", "numpy", "torch"),
         yields="uint8",
     )

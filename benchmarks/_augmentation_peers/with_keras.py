@@ -6,12 +6,12 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from bursts import Begin, serve
+from bursts import StreamFactory, serve
 from keras import layers
-from layers_in_a_map import stream_of
+from layers_in_a_map import make_layer_stream
 
 
-def begin_for(images) -> Begin:
+def make_stream(images) -> StreamFactory:
     chain = [
         layers.RandomFlip("horizontal"),
         layers.RandomRotation(15 / 360),
@@ -27,8 +27,8 @@ def begin_for(images) -> Begin:
         # The root of a number in this range, drawn for each side: up to a quarter of it.
         layers.RandomErasing(factor=(1.0, 1.0), scale=(0.0, 0.0625), fill_value=127.5),
     ]
-    return stream_of(images, chain)
+    return make_layer_stream(images, chain)
 
 
 if __name__ == "__main__":
-    serve(begin_for, packages=("keras", "tensorflow"), yields="float32")
+    serve(make_stream, packages=("keras", "tensorflow"), yields="float32")

@@ -7,14 +7,14 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from bursts import Begin, serve
+from bursts import StreamFactory, serve
 from keras_cv import layers
-from layers_in_a_map import stream_of
+from layers_in_a_map import make_layer_stream
 
 PIXELS = (0, 255)
 
 
-def begin_for(images) -> Begin:
+def make_stream(images) -> StreamFactory:
     chain = [
         layers.RandomFlip("horizontal"),
         layers.RandomRotation(15 / 360, fill_mode="reflect"),
@@ -27,9 +27,9 @@ def begin_for(images) -> Begin:
         layers.RandomHue(20 / 180, value_range=PIXELS),
         layers.RandomCutout(0.25, 0.25, fill_value=127.5),
     ]
-    return stream_of(images, chain)
+    return make_layer_stream(images, chain)
 
 
 if __name__ == "__main__":
-    serve(begin_for, packages=("keras-cv", "keras", "tensorflow"), yields="float32")
+    serve(make_stream, packages=("keras-cv", "keras", "tensorflow"), yields="float32")
     sys.exit(0)

@@ -11,7 +11,7 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import tensorflow as tf
-from bursts import BATCH_SIZE, Begin, serve
+from bursts import BATCH_SIZE, StreamFactory, serve
 
 from kerastl.augment import build_policy
 from kerastl.data import seeds_for
@@ -29,20 +29,20 @@ OPERATIONS = [
 ]
 
 
-def begin_for(pictures) -> Begin:
+def make_stream(images) -> StreamFactory:
     exact = sys.argv[2] == "exact"
-    policy = build_policy(OPERATIONS, image_size_px=pictures.shape[1], exact=exact)
+    policy = build_policy(OPERATIONS, image_size_px=images.shape[1], exact=exact)
     rows = tf.range(BATCH_SIZE, dtype=tf.int64)
 
-    def augment(number: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+    def augment(number: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
         seeds = seeds_for(1, number * 0, number * BATCH_SIZE + rows)
-        return policy(tf.cast(images, tf.float32), seeds)
+        return policy(tf.cast(batch, tf.float32), seeds)
 
-    batches = tf.data.Dataset.from_tensor_slices(pictures).repeat().batch(BATCH_SIZE, True)
+    batches = tf.data.Dataset.from_tensor_slices(images).repeat().batch(BATCH_SIZE, True)
     batches = batches.enumerate().map(augment, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return batches.prefetch(tf.data.AUTOTUNE).__iter__
 
 
 if __name__ == "__main__":
     tf.config.experimental.enable_op_determinism()
-    serve(begin_for, packages=("kerastl", "keras-cv", "keras", "tensorflow"), yields="float32")
+    serve(make_stream, packages=("kerastl", "keras-cv", "keras", "tensorflow"), yields="float32")

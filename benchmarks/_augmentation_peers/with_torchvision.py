@@ -10,18 +10,18 @@ import sys
 
 import numpy as np
 import torch
-from bursts import BATCH_SIZE, Begin, serve
+from bursts import BATCH_SIZE, StreamFactory, serve
 from torch.utils.data import DataLoader, Dataset
-from torchvision_import import passing_over_detection
+from torchvision_import import skip_detection_operations
 
-with passing_over_detection():
+with skip_detection_operations():
     from torchvision.transforms import v2
 
 WORKERS = 2
 ENDLESS = 10**8
 
 
-def transform():
+def build_transform():
     return v2.Compose(
         [
             v2.RandomHorizontalFlip(0.5),
@@ -35,53 +35,53 @@ def transform():
     )  # fmt: skip
 
 
-def tensors(images: np.ndarray) -> torch.Tensor:
+def to_tensors(images: np.ndarray) -> torch.Tensor:
     """Return `[count, 3, size, size]` uint8."""
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
 
 
-def loop_for(pictures: np.ndarray) -> Begin:
-    change, images = transform(), tensors(pictures)
+def make_loop(images: np.ndarray) -> StreamFactory:
+    augment, tensors = build_transform(), to_tensors(images)
 
     def batches():
-        place = 0
+        start = 0
         while True:
-            rows = [images[(place + row) % len(images)] for row in range(BATCH_SIZE)]
-            yield torch.stack([change(row) for row in rows])
-            place += BATCH_SIZE
+            rows = [tensors[(start + row) % len(tensors)] for row in range(BATCH_SIZE)]
+            yield torch.stack([augment(row) for row in rows])
+            start += BATCH_SIZE
 
     return batches
 
 
-def batched_for(pictures: np.ndarray) -> Begin:
-    change, images = transform(), tensors(pictures)
+def make_batched_loop(images: np.ndarray) -> StreamFactory:
+    augment, tensors = build_transform(), to_tensors(images)
 
     def batches():
         while True:
-            for batch in images.split(BATCH_SIZE):
-                yield change(batch)
+            for batch in tensors.split(BATCH_SIZE):
+                yield augment(batch)
 
     return batches
 
 
-class Changed(Dataset):
+class AugmentedDataset(Dataset):
     """Images, again and again, each time changed."""
 
     def __init__(self, images: np.ndarray) -> None:
-        self.images, self.change = tensors(images), transform()
+        self.images, self.augment = to_tensors(images), build_transform()
 
     def __len__(self) -> int:
         return ENDLESS
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        return self.change(self.images[index % len(self.images)])
+        return self.augment(self.images[index % len(self.images)])
 
 
-def workers_for(images: np.ndarray) -> Begin:
-    loader = DataLoader(Changed(images), BATCH_SIZE, num_workers=WORKERS, persistent_workers=True)
+def make_worker_loader(images: np.ndarray) -> StreamFactory:
+    loader = DataLoader(AugmentedDataset(images), BATCH_SIZE, num_workers=WORKERS, persistent_workers=True)
     return loader.__iter__
 
 
 if __name__ == "__main__":
-    kinds = {"loop": loop_for, "batched": batched_for, "workers": workers_for}
+    kinds = {"loop": make_loop, "batched": make_batched_loop, "workers": make_worker_loader}
     serve(kinds[sys.argv[2]], packages=("torchvision", "torch"), yields="uint8")

@@ -74,19 +74,19 @@ COMPARED = ("history.jsonl", "predictions.csv", "scores.json", "freeze.json")
 
 def command(recipe: str, out: Path, *, resume: bool) -> list[str]:
     """Return the words behind `kerastl` that run a recipe, or go on with it."""
-    sets = [word for one in RECIPES[recipe] for word in ("--set", one)]
+    sets = [word for setting in RECIPES[recipe] for word in ("--set", setting)]
     return ["run", "quickstart", "--out", str(out), *sets, *(["--resume"] if resume else [])]
 
 
 def digests(folder: Path) -> dict[str, str]:
     """Return the sha256 of every file that is compared; of a model that of its arrays, as its archive holds a date."""
-    found = {}
+    digest_by_file = {}
     for name in sorted({"model.keras", *COMPARED}):
         for file in sorted(folder.rglob(name)):
-            found[str(file.relative_to(folder))] = (
+            digest_by_file[str(file.relative_to(folder))] = (
                 _of_arrays(file) if file.suffix == ".keras" else hashlib.sha256(file.read_bytes()).hexdigest()
             )
-    return found
+    return digest_by_file
 
 
 def _of_arrays(file: Path) -> str:

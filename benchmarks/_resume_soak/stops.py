@@ -27,7 +27,7 @@ class Process:
         self._log, self.code = log, None
         self._pid = os.fork()
         if self._pid == 0:
-            _become(words, cache, log)
+            _run_command(words, cache, log)
 
     def ended(self) -> bool:
         """Tell whether it ended by itself."""
@@ -49,12 +49,12 @@ class Process:
         os.waitpid(self._pid, 0)
         self.code = -int(signal.SIGKILL)
 
-    def said(self) -> str:
+    def output(self) -> str:
         """Return what it said."""
         return self._log.read_text(errors="replace")
 
 
-def _become(words: list[str], cache: Path, log: Path) -> None:
+def _run_command(words: list[str], cache: Path, log: Path) -> None:
     """Run a command in the place of this process, and end it."""
     code = 1
     try:
@@ -73,22 +73,22 @@ def _become(words: list[str], cache: Path, log: Path) -> None:
         os._exit(code)
 
 
-PIECES = ("checkpoint", "history", "cache entry")
+PARTIAL_FILES = ("checkpoint", "history", "cache entry")
 
 
 def is_being_written(what: str, out: Path, cache: Path) -> bool:
-    """Tell whether the first part of a file lies there: one of `PIECES`."""
-    places = {
+    """Tell whether the first part of a file lies there: one of `PARTIAL_FILES`."""
+    locations = {
         "checkpoint": (out / "checkpoints", ".epoch-"),
         "history": (out, ".history"),
         "cache entry": (cache / "activations", "."),
     }
-    return _begins(*places[what])
+    return _has_prefix(*locations[what])
 
 
-def _begins(folder: Path, start: str) -> bool:
+def _has_prefix(folder: Path, start: str) -> bool:
     try:
-        return any(one.name.startswith(start) for one in os.scandir(folder))
+        return any(entry.name.startswith(start) for entry in os.scandir(folder))
     except OSError:
         return False
 
@@ -113,9 +113,9 @@ def fill(disk: Path, leave: int) -> None:
     """Write a file that leaves some bytes of a disk free, whatever a run beside it takes meanwhile."""
     with (disk / FILLER).open("ab") as file:
         for _ in range(100):
-            told = os.statvfs(disk)
-            free = told.f_bavail * told.f_frsize - leave
-            if free < told.f_frsize:
+            usage = os.statvfs(disk)
+            free = usage.f_bavail * usage.f_frsize - leave
+            if free < usage.f_frsize:
                 return
             try:
                 os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), free)
@@ -124,16 +124,16 @@ def fill(disk: Path, leave: int) -> None:
                     raise
 
 
-def make_room(disk: Path) -> None:
+def free_space(disk: Path) -> None:
     """Take the filling away."""
     (disk / FILLER).unlink(missing_ok=True)
 
 
-def what_had_no_room(said: str) -> str:
+def find_unwritten_file(output: str) -> str:
     """Return what a run could not write, from what it said: a checkpoint, the history, a cache or another file."""
-    if "cannot be kept" in said or "takes" in said:
+    if "cannot be kept" in output or "takes" in output:
         return "cache"
-    found = re.search(r"left on device: (\S+)", said)
-    name = Path(found[1]).name if found else ""
+    match = re.search(r"left on device: (\S+)", output)
+    name = Path(match[1]).name if match else ""
     kinds = {"epoch": "checkpoint", "history": "history", "timings": "timings", "model": "model"}
     return next((what for start, what in kinds.items() if name.lstrip(".").startswith(start)), "another file")

@@ -11,13 +11,13 @@ CLASS_NAMES = tuple(f"class {number}" for number in range(NUM_CLASSES))
 NUM_IMAGES = 32
 
 
-def network() -> tuple[Any, str]:
+def build_network() -> tuple[Any, str]:
     """Return MobileNetV2 with a head of ten classes, and which weights it has: those of ImageNet where they are cached."""
     from kerastl.models import build_backbone, build_model, find_cached_weights
 
-    found = find_cached_weights(NAME, image_size_px=SIZE_PX)
-    backbone = build_backbone(NAME, weights=str(found) if found else "none", image_size_px=SIZE_PX)
-    return build_model(backbone, class_names=CLASS_NAMES), "imagenet" if found else "random"
+    path = find_cached_weights(NAME, image_size_px=SIZE_PX)
+    backbone = build_backbone(NAME, weights=str(path) if path else "none", image_size_px=SIZE_PX)
+    return build_model(backbone, class_names=CLASS_NAMES), "imagenet" if path else "random"
 
 
 def write_models(folder: Path) -> tuple[dict[str, Path], str]:
@@ -32,23 +32,23 @@ def write_models(folder: Path) -> tuple[dict[str, Path], str]:
     from kerastl.export.endpoints import ServedModel, build_endpoints
     from kerastl.models import fold_batch_norm
 
-    model, weights = network()
+    model, weights = build_network()
 
-    def written(name: str, changed: keras.Model) -> Path:
+    def write_archive(name: str, served_model: keras.Model) -> Path:
         archive = keras.export.ExportArchive()
-        archive.track(changed)
-        served = ServedModel(changed, CLASS_NAMES, SIZE_PX)
+        archive.track(served_model)
+        served = ServedModel(served_model, CLASS_NAMES, SIZE_PX)
         endpoint, takes = build_endpoints(served)["serving_default"]
         archive.add_endpoint("serving_default", endpoint, input_signature=[takes])
         archive.write_out(str(folder / name), verbose=False)
         return folder / name
 
     settings = {"class_names": CLASS_NAMES, "image_size_px": SIZE_PX}
-    found = {"folded": export_saved_model(model, folder / "folded", **settings)}
-    found["unfolded"] = written("unfolded", model)
-    found["bfloat16"] = written("bfloat16", fold_batch_norm(model, "bfloat16"))
+    folders = {"folded": export_saved_model(model, folder / "folded", **settings)}
+    folders["unfolded"] = write_archive("unfolded", model)
+    folders["bfloat16"] = write_archive("bfloat16", fold_batch_norm(model, "bfloat16"))
     model.export(str(folder / "keras"), verbose=False)
-    return found | {"keras": folder / "keras"}, weights
+    return folders | {"keras": folder / "keras"}, weights
 
 
 def write_images(folder: Path) -> list[Path]:
@@ -58,7 +58,7 @@ def write_images(folder: Path) -> list[Path]:
     from sklearn.datasets import load_sample_images
 
     photos, random = load_sample_images().images, np.random.default_rng(0)
-    found = []
+    paths = []
     for number in range(NUM_IMAGES):
         photo = Image.fromarray(photos[number % 2])
         width = int(random.integers(160, 600))
@@ -68,6 +68,6 @@ def write_images(folder: Path) -> list[Path]:
         piece = photo.crop((left, top, left + width, top + height)).resize((500, 375))
         file = io.BytesIO()
         piece.save(file, "JPEG", quality=90)
-        found.append(folder / f"{number:02d}.jpg")
-        found[-1].write_bytes(file.getvalue())
-    return found
+        paths.append(folder / f"{number:02d}.jpg")
+        paths[-1].write_bytes(file.getvalue())
+    return paths

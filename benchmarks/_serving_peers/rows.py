@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 from _serving_peers.models import SIZE_PX
-from _serving_peers.task import batch_of, decoded
+from _serving_peers.task import decode_with_pillow, make_batch
 from peer_environments import Unavailable, last_line, python_of
 
 Array = np.ndarray[Any, Any]
 HERE = Path(__file__).parent
 OURS = {"kerastl": "folded", "kerastl-unfolded": "unfolded", "kerastl-bfloat16": "bfloat16"}
 PEERS = {"openvino": "with_openvino.py", "onnxruntime": "with_onnxruntime.py"}
-PLAIN = "keras"
-ROWS = (PLAIN, "keras-tf", *OURS, *PEERS)
+BASELINE = "keras"
+ROWS = (BASELINE, "keras-tf", *OURS, *PEERS)
 WARM_UP = 3
 
 
@@ -64,66 +64,68 @@ class Setting:
         return [path.read_bytes() for path in self.images]
 
 
-def ask_ours(setting: Setting, name: str) -> Measured:
+def measure_kerastl(setting: Setting, name: str) -> Measured:
     contents = setting.contents
     outputs = ("probabilities",)
-    with opened(setting, OURS[name]) as session:
+    with open_session(setting, OURS[name]) as session:
         nanoseconds = {}
         for count in setting.batches:
-            request = {"image_bytes": batch_of(contents, count)}
-            nanoseconds[count] = timed_calls(session, request, outputs, setting.requests[count])
-        found = session.run("serving_default", {"image_bytes": contents}, outputs)
-    return Measured(nanoseconds, found["probabilities"])
+            request = {"image_bytes": make_batch(contents, count)}
+            nanoseconds[count] = time_requests(session, request, outputs, setting.requests[count])
+        predictions = session.run("serving_default", {"image_bytes": contents}, outputs)
+    return Measured(nanoseconds, predictions["probabilities"])
 
 
-def ask_keras(setting: Setting, decode: Callable[[bytes, int], Array]) -> Measured:
+def measure_keras(setting: Setting, decode: Callable[[bytes, int], Array]) -> Measured:
     contents = setting.contents
-    with opened(setting, "keras") as session:
+    with open_session(setting, "keras") as session:
         nanoseconds = {}
         for count in setting.batches:
             repeats = setting.requests[count]
-            images, before = timed(decode, batch_of(contents, count), repeats)
-            calls = timed_calls(session, {"image": images}, None, repeats)
-            nanoseconds[count] = [one + other for one, other in zip(before, calls, strict=True)]
+            images, before = time_decoding(decode, make_batch(contents, count), repeats)
+            calls = time_requests(session, {"image": images}, None, repeats)
+            nanoseconds[count] = [
+                decoding + inference for decoding, inference in zip(before, calls, strict=True)
+            ]
         images = np.stack([decode(content, SIZE_PX) for content in contents])
         (logits,) = session.run("serving_default", {"image": images}).values()
     return Measured(nanoseconds, softmax(logits))
 
 
-def timed(
+def time_decoding(
     decode: Callable[[bytes, int], Array], request: Sequence[bytes], repeats: int
 ) -> tuple[Array, list[int]]:
     """Decode a request again and again; return the images, and nanoseconds."""
-    taken = []
+    durations = []
     for number in range(WARM_UP + repeats):
-        begun = time.perf_counter_ns()
+        started = time.perf_counter_ns()
         images = np.stack([decode(content, SIZE_PX) for content in request])
         if number >= WARM_UP:
-            taken.append(time.perf_counter_ns() - begun)
-    return images, taken
+            durations.append(time.perf_counter_ns() - started)
+    return images, durations
 
 
-def opened(setting: Setting, model: str) -> Any:
+def open_session(setting: Setting, model: str) -> Any:
     """Return a TensorFlow session with an export, the runtime that TensorFlow Serving uses."""
     from kerastl.export._probe import ServingSession
 
     return ServingSession(setting.models[model], threads=setting.threads)
 
 
-def timed_calls(
+def time_requests(
     session: Any, request: dict[str, Any], outputs: Sequence[str] | None, repeats: int
 ) -> list[int]:
     """Send a request again and again; return nanoseconds."""
-    taken = []
+    durations = []
     for number in range(WARM_UP + repeats):
-        begun = time.perf_counter_ns()
+        started = time.perf_counter_ns()
         session.run("serving_default", request, outputs)
         if number >= WARM_UP:
-            taken.append(time.perf_counter_ns() - begun)
-    return taken
+            durations.append(time.perf_counter_ns() - started)
+    return durations
 
 
-def by_tensorflow(content: bytes, size: int) -> Array:
+def decode_with_tensorflow(content: bytes, size: int) -> Array:
     """Return `[size, size, 3]` float32 in [0, 255], as `image_dataset_from_directory` does it."""
     import tensorflow as tf
 
@@ -131,7 +133,7 @@ def by_tensorflow(content: bytes, size: int) -> Array:
     return np.asarray(tf.image.resize(image, [size, size], "bilinear"))
 
 
-def ask_peer(setting: Setting, name: str) -> Measured:
+def measure_peer(setting: Setting, name: str) -> Measured:
     """Run a peer in an environment and a process of its own.
 
     Raises:
@@ -150,17 +152,17 @@ def ask_peer(setting: Setting, name: str) -> Measured:
     )  # fmt: skip
     if done.returncode:
         raise Unavailable(f"{name} ended with {done.returncode}: {last_line(done.stderr)}")
-    told = json.loads(done.stdout.strip().splitlines()[-1])
-    nanoseconds = {int(count): taken for count, taken in told["nanoseconds"].items()}
-    return Measured(nanoseconds, softmax(np.asarray(told["logits"])))
+    output = json.loads(done.stdout.strip().splitlines()[-1])
+    nanoseconds = {int(count): durations for count, durations in output["nanoseconds"].items()}
+    return Measured(nanoseconds, softmax(np.asarray(output["logits"])))
 
 
-def ask_row(setting: Setting, name: str) -> Measured:
+def measure_row(setting: Setting, name: str) -> Measured:
     if name in OURS:
-        return ask_ours(setting, name)
+        return measure_kerastl(setting, name)
     if name in PEERS:
-        return ask_peer(setting, name)
-    return ask_keras(setting, decoded if name == PLAIN else by_tensorflow)
+        return measure_peer(setting, name)
+    return measure_keras(setting, decode_with_pillow if name == BASELINE else decode_with_tensorflow)
 
 
 def softmax(logits: Array) -> Array:

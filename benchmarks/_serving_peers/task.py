@@ -34,13 +34,13 @@ class Task:
     scratch: Path
 
     @classmethod
-    def parsed(cls, words: list[str]) -> Task:
+    def parse(cls, words: list[str]) -> Task:
         """Read the task from the one word that a peer is handed."""
-        told = json.loads(words[0])
-        return cls(**told | {"scratch": Path(told["scratch"])})
+        settings = json.loads(words[0])
+        return cls(**settings | {"scratch": Path(settings["scratch"])})
 
 
-def decoded(content: bytes, size: int) -> Any:
+def decode_with_pillow(content: bytes, size: int) -> Any:
     """Return `[size, size, 3]` float32 in [0, 255] by Pillow, as `keras.utils.load_img` does it when told bilinear."""
     import numpy as np
     from PIL import Image
@@ -49,7 +49,7 @@ def decoded(content: bytes, size: int) -> Any:
     return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR), np.float32)
 
 
-def batch_of(contents: Sequence[bytes], count: int) -> list[bytes]:
+def make_batch(contents: Sequence[bytes], count: int) -> list[bytes]:
     """Return so many images, over and over where there are fewer."""
     return [contents[index % len(contents)] for index in range(count)]
 
@@ -66,17 +66,17 @@ def measure(task: Task, infer: Callable[[Any], Any]) -> None:
     contents = [Path(name).read_bytes() for name in task.images]
 
     def answer(request: Sequence[bytes]) -> Any:
-        return infer(np.stack([decoded(content, task.size) for content in request]))
+        return infer(np.stack([decode_with_pillow(content, task.size) for content in request]))
 
-    taken: dict[int, list[int]] = {}
+    durations: dict[int, list[int]] = {}
     for count in task.batches:
-        request = batch_of(contents, count)
+        request = make_batch(contents, count)
         for _ in range(task.warm_up):
             answer(request)
-        taken[count] = []
+        durations[count] = []
         for _ in range(task.requests[str(count)]):
-            begun = time.perf_counter_ns()
+            started = time.perf_counter_ns()
             answer(request)
-            taken[count].append(time.perf_counter_ns() - begun)
+            durations[count].append(time.perf_counter_ns() - started)
     logits = np.asarray(answer(contents)).tolist()
-    print(json.dumps({"nanoseconds": taken, "logits": logits}))
+    print(json.dumps({"nanoseconds": durations, "logits": logits}))

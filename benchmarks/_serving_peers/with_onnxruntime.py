@@ -9,7 +9,7 @@ import sys
 def main() -> None:
     from task import Task, measure
 
-    task = Task.parsed(sys.argv[1:])
+    task = Task.parse(sys.argv[1:])
     file = task.scratch / "model.onnx"
     words = [sys.executable, "-m", "tf2onnx.convert", "--saved-model", task.saved_model]
     done = subprocess.run([*words, "--output", str(file)], capture_output=True, text=True)

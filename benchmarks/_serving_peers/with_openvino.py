@@ -9,7 +9,7 @@ def main() -> None:
     import openvino
     from task import Task, measure
 
-    task = Task.parsed(sys.argv[1:])
+    task = Task.parse(sys.argv[1:])
     model = openvino.convert_model(task.saved_model)
     # The hint that its guide names for one request after the other. Its own choice of precision, where the CPU has bfloat16,
     # would be that one.

@@ -58,13 +58,13 @@ class Task:
     )
 
     @classmethod
-    def parsed(cls, words: list[str]) -> Task:
+    def parse(cls, words: list[str]) -> Task:
         """Read the task from the one word that a peer is handed."""
-        told = json.loads(words[0])
-        return cls(**told | {"folder": Path(told["folder"]), "scratch": Path(told["scratch"])})
+        settings = json.loads(words[0])
+        return cls(**settings | {"folder": Path(settings["folder"]), "scratch": Path(settings["scratch"])})
 
 
-def tell(start_up: float, training: float, accuracy: float, weights: str) -> None:
+def print_results(start_up: float, training: float, accuracy: float, weights: str) -> None:
     """Print the answer: seconds before the first step and from there to the end, the accuracy reached, with which weights."""
-    told = {"start_up_s": start_up, "training_s": training, "accuracy": accuracy}
-    print(json.dumps({**told, "weights": weights}))
+    results = {"start_up_s": start_up, "training_s": training, "accuracy": accuracy}
+    print(json.dumps({**results, "weights": weights}))

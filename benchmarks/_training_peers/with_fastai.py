@@ -12,10 +12,10 @@ import time
 
 STARTED = time.perf_counter()
 
-from _training_peers.task import Task, tell  # noqa: E402 - importing is part of the start-up that is timed
-from torchvision_import import passing_over_detection  # noqa: E402
+from _training_peers.task import Task, print_results  # noqa: E402 - importing is part of the start-up that is timed
+from torchvision_import import skip_detection_operations  # noqa: E402
 
-with passing_over_detection():
+with skip_detection_operations():
     from fastai.callback.training import BnFreeze
     from fastai.vision import all as vision
     from fastai.vision import learner as learners
@@ -24,10 +24,10 @@ with passing_over_detection():
 learners.model_meta[vision.models.mobilenet_v2] = {"cut": -1, "split": learners.default_split}
 
 
-def parts_of(model):
+def split_parameters(model):
     """Return the parameters of the first 70 % of the body's layers, of the others, and of the head."""
     body, head = model
-    layers = [one for one in body.modules() if not list(one.children())]
+    layers = [module for module in body.modules() if not list(module.children())]
     border = int(0.7 * len(layers))
     return [
         [parameter for layer in some for parameter in layer.parameters()]
@@ -35,7 +35,7 @@ def parts_of(model):
     ]
 
 
-def learner_of(task: Task) -> vision.Learner:
+def build_learner(task: Task) -> vision.Learner:
     """Return the learner, whose trunk is frozen as the task says."""
     turns = [vision.Flip(), vision.Rotate(max_deg=36, p=1.0)] if task.augment else []
     images = vision.ImageDataLoaders.from_folder(
@@ -43,7 +43,7 @@ def learner_of(task: Task) -> vision.Learner:
         item_tfms=vision.Resize(task.size, method=vision.ResizeMethod.Squish), batch_tfms=turns,
     )  # fmt: skip
     images.add_tfms([vision.Normalize.from_stats(*vision.imagenet_stats)], "after_batch")
-    options = {} if task.defaults else {"train_bn": False, "cbs": BnFreeze(), "splitter": parts_of}
+    options = {} if task.defaults else {"train_bn": False, "cbs": BnFreeze(), "splitter": split_parameters}
     learner = vision.vision_learner(
         images, getattr(vision.models, task.backbone), pretrained=False, normalize=False,
         metrics=vision.accuracy, **options,
@@ -60,17 +60,17 @@ def learner_of(task: Task) -> vision.Learner:
 
 def main() -> None:
     """Train."""
-    task = Task.parsed(sys.argv[1:])
+    task = Task.parse(sys.argv[1:])
     vision.set_seed(task.seed)
-    learner = learner_of(task)
+    learner = build_learner(task)
     with learner.no_bar(), learner.no_logging():
-        begun = time.perf_counter()
+        started = time.perf_counter()
         if task.defaults and task.part == "last":
             learner.fine_tune(task.epochs)
         else:
             learner.fit_one_cycle(task.epochs, task.rate)
         ended = time.perf_counter()
-    tell(begun - STARTED, ended - begun, float(learner.recorder.values[-1][-1]), "random")
+    print_results(started - STARTED, ended - started, float(learner.recorder.values[-1][-1]), "random")
 
 
 main()

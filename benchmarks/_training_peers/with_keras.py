@@ -13,38 +13,38 @@ STARTED = time.perf_counter()
 
 
 def main() -> None:
-    from _training_peers.task import Task, tell
+    from _training_peers.task import Task, print_results
 
-    task = Task.parsed(sys.argv[1:])
+    task = Task.parse(sys.argv[1:])
     import keras
     import tensorflow as tf
 
     keras.utils.set_random_seed(task.seed)
     builders = {"mobilenet_v2": "MobileNetV2", "resnet50": "ResNet50"}
     modules = {"mobilenet_v2": "mobilenet_v2", "resnet50": "resnet"}
-    rules = getattr(keras.applications, modules[task.backbone])
+    module = getattr(keras.applications, modules[task.backbone])
 
-    def pictures(split: str) -> tf.data.Dataset:
-        found = keras.utils.image_dataset_from_directory(
+    def make_dataset(split: str) -> tf.data.Dataset:
+        dataset = keras.utils.image_dataset_from_directory(
             task.folder / split, image_size=(task.size, task.size), batch_size=None,
             shuffle=split == "train" and not task.in_memory, seed=task.seed, label_mode="int", verbose=False,
         )  # fmt: skip
         if task.in_memory:
-            found = found.cache()
+            dataset = dataset.cache()
         if split == "train" and task.in_memory:
-            found = found.shuffle(10_000, seed=task.seed)
-        found = found.batch(32)
+            dataset = dataset.shuffle(10_000, seed=task.seed)
+        dataset = dataset.batch(32)
         if split == "train" and task.augment:
             layers = keras.Sequential(
                 [keras.layers.RandomFlip("horizontal"), keras.layers.RandomRotation(0.1)]
             )
-            found = found.map(
+            dataset = dataset.map(
                 lambda images, labels: (layers(images, training=True), labels),
                 num_parallel_calls=tf.data.AUTOTUNE,
             )
-        return found.prefetch(tf.data.AUTOTUNE)
+        return dataset.prefetch(tf.data.AUTOTUNE)
 
-    train, val = pictures("train"), pictures("val")
+    train, val = make_dataset("train"), make_dataset("val")
     base = getattr(keras.applications, builders[task.backbone])(
         include_top=False, weights=None if task.weights == "none" else task.weights,
         input_shape=(task.size, task.size, 3), **task.options,
@@ -57,7 +57,7 @@ def main() -> None:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.trainable = False
     inputs = keras.Input((task.size, task.size, 3))
-    features = base(rules.preprocess_input(inputs), training=False)
+    features = base(module.preprocess_input(inputs), training=False)
     pooled = keras.layers.GlobalAveragePooling2D()(features)
     outputs = keras.layers.Dense(task.classes)(keras.layers.Dropout(0.2)(pooled))
     model = keras.Model(inputs, outputs)
@@ -67,11 +67,11 @@ def main() -> None:
         metrics=["accuracy"],
         jit_compile="auto" if task.xla == "auto" else False,
     )
-    begun = time.perf_counter()
+    started = time.perf_counter()
     history = model.fit(train, epochs=task.epochs, validation_data=val, verbose=0)
     ended = time.perf_counter()
     weights = "random" if task.weights == "none" else "imagenet"
-    tell(begun - STARTED, ended - begun, history.history["val_accuracy"][-1], weights)
+    print_results(started - STARTED, ended - started, history.history["val_accuracy"][-1], weights)
 
 
 main()

@@ -9,9 +9,9 @@ STARTED = time.perf_counter()
 
 
 def main() -> None:
-    from _training_peers.task import Task, tell
+    from _training_peers.task import Task, print_results
 
-    task = Task.parsed(sys.argv[1:])
+    task = Task.parse(sys.argv[1:])
     from kerastl.augment import build_policy
     from kerastl.data import ImageDataset, read_folder
     from kerastl.models import build_backbone, build_model
@@ -19,10 +19,10 @@ def main() -> None:
     from kerastl.training import fit
 
     def images(split: str) -> ImageDataset:
-        found = read_folder(task.folder / split)
+        collection = read_folder(task.folder / split)
         fresh = split == "train" and task.augment
         return ImageDataset(
-            found.records, class_names=found.class_names, image_size_px=task.size, batch_size=32,
+            collection.records, class_names=collection.class_names, image_size_px=task.size, batch_size=32,
             shuffle=split == "train", seed=task.seed, cache="memory" if task.in_memory else "none",
             augment=build_policy(task.operations, image_size_px=task.size) if fresh else None,
             views=1 if fresh and task.cache == "boundary" else None,
@@ -36,11 +36,11 @@ def main() -> None:
         "phase", epochs=task.epochs, learning_rate=task.rate, trainable=trainable, keep="last",
         batch_norm="frozen", cache=task.cache, cache_precision=task.precision,
     )  # fmt: skip
-    begun = time.perf_counter()
+    started = time.perf_counter()
     history = fit(model, train, val=val, phases=[phase], cache_dir=task.scratch)
     ended = time.perf_counter()
     weights = "random" if task.weights == "none" else "imagenet"
-    tell(begun - STARTED, ended - begun, history.rows[-1]["val_accuracy"], weights)
+    print_results(started - STARTED, ended - started, history.rows[-1]["val_accuracy"], weights)
 
 
 main()

@@ -14,15 +14,15 @@ from pathlib import Path
 STARTED = time.perf_counter()
 
 import torch  # noqa: E402 - importing is part of the start-up that is timed
-from _training_peers.task import Task, tell  # noqa: E402
-from torchvision_import import passing_over_detection  # noqa: E402
+from _training_peers.task import Task, print_results  # noqa: E402
+from torchvision_import import skip_detection_operations  # noqa: E402
 
-with passing_over_detection():
+with skip_detection_operations():
     from torchvision import datasets, models
     from torchvision.transforms import v2
 
 
-def weights_of(task: Task):
+def find_weights(task: Task):
     """Return ImageNet weights that are on this machine, or None."""
     if task.weights == "none":
         return None
@@ -40,7 +40,7 @@ class Network(torch.nn.Module):
 
     def __init__(self, task: Task) -> None:
         super().__init__()
-        whole = models.get_model(task.backbone, weights=weights_of(task))
+        whole = models.get_model(task.backbone, weights=find_weights(task))
         if task.backbone == "mobilenet_v2":
             blocks, width = list(whole.features.children()), whole.last_channel
         else:
@@ -51,7 +51,7 @@ class Network(torch.nn.Module):
                 for block in (part if isinstance(part, torch.nn.Sequential) else [part])
             ]
             width = whole.fc.in_features
-        border = len(blocks) if task.part == "head" else border_of(blocks)
+        border = len(blocks) if task.part == "head" else find_first_trainable_block(blocks)
         self.front = torch.nn.Sequential(*blocks[:border])
         self.rest = torch.nn.Sequential(*blocks[border:])
         self.head = torch.nn.Sequential(
@@ -63,13 +63,13 @@ class Network(torch.nn.Module):
 
     def norms(self) -> list[torch.nn.Module]:
         """Return every BatchNorm."""
-        return [one for one in self.modules() if isinstance(one, torch.nn.BatchNorm2d)]
+        return [module for module in self.modules() if isinstance(module, torch.nn.BatchNorm2d)]
 
     def train(self, mode: bool = True) -> Network:
         """Switch dropout; BatchNorm stays as it is."""
         super().train(mode)
-        for one in self.norms():
-            one.eval()
+        for norm in self.norms():
+            norm.eval()
         return self
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -79,9 +79,9 @@ class Network(torch.nn.Module):
         return self.head(self.rest(features))
 
 
-def border_of(blocks: list[torch.nn.Module]) -> int:
+def find_first_trainable_block(blocks: list[torch.nn.Module]) -> int:
     """Return the block in which the layer stands that begins the last 30 %."""
-    counts = [sum(not list(one.children()) for one in block.modules()) for block in blocks]
+    counts = [sum(not list(module.children()) for module in block.modules()) for block in blocks]
     wanted, seen = 0.7 * sum(counts), 0
     for number, count in enumerate(counts):
         seen += count
@@ -105,33 +105,33 @@ def loader(task: Task, split: str) -> torch.utils.data.DataLoader:
 
 def main() -> None:
     """Train."""
-    task = Task.parsed(sys.argv[1:])
+    task = Task.parse(sys.argv[1:])
     torch.manual_seed(task.seed)
     train, val = loader(task, "train"), loader(task, "val")
     model = Network(task).to(memory_format=torch.channels_last)
-    trained = [one for one in model.parameters() if one.requires_grad]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=task.rate)
-    loss_of = torch.nn.CrossEntropyLoss()
-    halves = torch.autocast("cpu", dtype=torch.bfloat16, enabled=task.half)
-    begun = time.perf_counter()
+    loss_fn = torch.nn.CrossEntropyLoss()
+    precision_context = torch.autocast("cpu", dtype=torch.bfloat16, enabled=task.half)
+    started = time.perf_counter()
     right = count = 0
     for _ in range(task.epochs):
         model.train()
         for images, labels in train:
             optimizer.zero_grad(set_to_none=True)
-            with halves:
-                loss = loss_of(model(images.to(memory_format=torch.channels_last)), labels)
+            with precision_context:
+                loss = loss_fn(model(images.to(memory_format=torch.channels_last)), labels)
             loss.backward()
             optimizer.step()
         model.eval()
         right = count = 0
-        with torch.inference_mode(), halves:
+        with torch.inference_mode(), precision_context:
             for images, labels in val:
                 answers = model(images.to(memory_format=torch.channels_last)).argmax(1)
                 right, count = right + int((answers == labels).sum()), count + len(labels)
     ended = time.perf_counter()
-    weights = "random" if weights_of(task) is None else "imagenet"
-    tell(begun - STARTED, ended - begun, right / max(count, 1), weights)
+    weights = "random" if find_weights(task) is None else "imagenet"
+    print_results(started - STARTED, ended - started, right / max(count, 1), weights)
 
 
 main()

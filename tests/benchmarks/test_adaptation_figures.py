@@ -18,42 +18,46 @@ def figures():
     return module
 
 
-def answer(chosen, outcome=None, **values):
+def make_result(chosen, outcome=None, **values):
     result = {"values": values, "chosen": chosen}
     return result if outcome is None else {**result, "outcome": outcome, "verdict": "adapt", "guards": []}
 
 
 def test_the_choice_closes_the_part_of_the_gap_that_it_gains(figures):
-    assert figures.gap_closed(answer("coral", source_only=0.5, coral=0.7, shot=0.9)) == pytest.approx(0.5)
-    assert figures.gap_closed(answer("shot", source_only=0.5, coral=0.7, shot=0.9)) == pytest.approx(1)
+    assert figures.gap_closed(make_result("coral", source_only=0.5, coral=0.7, shot=0.9)) == pytest.approx(
+        0.5
+    )
+    assert figures.gap_closed(make_result("shot", source_only=0.5, coral=0.7, shot=0.9)) == pytest.approx(1)
 
 
 def test_a_choice_below_source_only_closes_less_than_nothing(figures):
-    assert figures.gap_closed(answer("dann", source_only=0.5, dann=0.4, shot=0.9)) == pytest.approx(-0.25)
+    assert figures.gap_closed(make_result("dann", source_only=0.5, dann=0.4, shot=0.9)) == pytest.approx(
+        -0.25
+    )
 
 
 def test_there_is_no_gap_of_less_than_a_point(figures):
-    assert figures.gap_closed(answer("coral", source_only=0.5, coral=0.509)) is None
+    assert figures.gap_closed(make_result("coral", source_only=0.5, coral=0.509)) is None
 
 
 def test_regret_is_measured_from_the_best_which_may_be_source_only(figures):
-    assert figures.regret(answer("dann", source_only=0.8, dann=0.6)) == pytest.approx(0.2)
-    assert figures.regret(answer("source_only", source_only=0.8, dann=0.6)) == 0
+    assert figures.regret(make_result("dann", source_only=0.8, dann=0.6)) == pytest.approx(0.2)
+    assert figures.regret(make_result("source_only", source_only=0.8, dann=0.6)) == 0
 
 
 def test_worse_is_what_the_interval_says_and_lower_what_the_figure_says(figures):
     cases = [
-        answer("dann", "worse", source_only=0.8, dann=0.6),
-        answer("dann", "cannot_tell", source_only=0.8, dann=0.79),
-        answer("source_only", "cannot_tell", source_only=0.8, dann=0.79),
+        make_result("dann", "worse", source_only=0.8, dann=0.6),
+        make_result("dann", "cannot_tell", source_only=0.8, dann=0.79),
+        make_result("source_only", "cannot_tell", source_only=0.8, dann=0.79),
     ]
-    row = figures.summary(cases)
+    row = figures.summarize(cases)
     assert (row["lower"], row["worse"], row["cases"]) == (2, 1, 3)
     assert row["chosen"] == {"dann": 2, "source_only": 1}
 
 
 def test_a_tool_without_intervals_has_no_count_of_worse(figures):
-    row = figures.summary([answer("mcc", source_only=0.5, mcc=0.7)])
+    row = figures.summarize([make_result("mcc", source_only=0.5, mcc=0.7)])
     assert row["worse"] is None
     assert "verdicts" not in row
     assert row["closed"] == pytest.approx(1)
@@ -61,11 +65,11 @@ def test_a_tool_without_intervals_has_no_count_of_worse(figures):
 
 def test_medians_are_over_cases_and_gaps_over_those_that_have_one(figures):
     cases = [
-        answer("mcc", source_only=0.5, mcc=0.6, shot=0.7),
-        answer("mcc", source_only=0.5, mcc=0.7, shot=0.7),
-        answer("mcc", source_only=0.7, mcc=0.7, shot=0.7),
+        make_result("mcc", source_only=0.5, mcc=0.6, shot=0.7),
+        make_result("mcc", source_only=0.5, mcc=0.7, shot=0.7),
+        make_result("mcc", source_only=0.7, mcc=0.7, shot=0.7),
     ]
-    row = figures.summary(cases)
+    row = figures.summarize(cases)
     assert row["choice"] == pytest.approx(0.7)
     assert row["closed"] == pytest.approx(0.75)
     assert row["regret"] == pytest.approx(0)
@@ -73,23 +77,23 @@ def test_medians_are_over_cases_and_gaps_over_those_that_have_one(figures):
 
 def test_the_best_single_method_is_the_one_of_the_greatest_median_gap_closed(figures):
     cases = [
-        answer("a", source_only=0.5, a=0.9, b=0.8),
-        answer("a", source_only=0.5, a=0.4, b=0.8),
-        answer("a", source_only=0.5, a=0.4, b=0.9),
+        make_result("a", source_only=0.5, a=0.9, b=0.8),
+        make_result("a", source_only=0.5, a=0.4, b=0.8),
+        make_result("a", source_only=0.5, a=0.4, b=0.9),
     ]
     assert figures.best_single(cases) == ("b", pytest.approx(1))
 
 
 def test_without_any_gap_no_single_method_is_better(figures):
-    assert figures.best_single([answer("b", source_only=0.5, b=0.5)]) == ("b", None)
+    assert figures.best_single([make_result("b", source_only=0.5, b=0.5)]) == ("b", None)
 
 
 def test_a_table_has_a_row_for_every_method_and_a_blank_where_a_tool_has_it_not(figures):
     ours = [
-        answer("shot", "better", source_only=0.5, shot=0.9),
-        answer("shot", "better", source_only=0.4, shot=0.8),
+        make_result("shot", "better", source_only=0.5, shot=0.9),
+        make_result("shot", "better", source_only=0.4, shot=0.8),
     ]
-    theirs = [answer("dann", source_only=0.6, dann=0.7)] * 2
+    theirs = [make_result("dann", source_only=0.6, dann=0.7)] * 2
     lines = figures.methods_table("x to y", {"kerastl": ours, "skada": theirs})
     assert lines[0] == "| x to y | kerastl | skada |"
     assert lines[2] == "| source_only | 0.450 (0.400 to 0.500) | 0.600 (0.600 to 0.600) |"
@@ -100,5 +104,5 @@ def test_a_table_has_a_row_for_every_method_and_a_blank_where_a_tool_has_it_not(
 
 
 def test_the_table_of_choices_says_where_there_is_no_interval(figures):
-    lines = figures.choices_table("all", {"skada": [answer("dann", source_only=0.6, dann=0.7)]})
+    lines = figures.choices_table("all", {"skada": [make_result("dann", source_only=0.6, dann=0.7)]})
     assert lines[-1] == "| skada | 1 | 1.00 | 0.000 | 0 | no interval | dann 1 |"

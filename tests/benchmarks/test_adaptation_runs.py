@@ -34,16 +34,16 @@ def checked(text):
 
 
 def test_the_recipe_is_right_and_asks_what_the_plan_says(runs, plan, tmp_path):
-    task = runs.task_of("a to b", tmp_path, plan.sizes, seed=4)
-    recipe = checked(runs.recipe_of(task, 4, plan))
+    task = runs.make_task("a to b", tmp_path, plan.sizes, seed=4)
+    recipe = checked(runs.format_recipe(task, 4, plan))
     assert (recipe.seed, recipe.target.labels) == (4, "none")
     assert [phase.epochs for phase in recipe.phases] == [3, 2]
     assert (recipe.data.reader.options.patients, recipe.target.reader.options.patients) == (12, 6)
 
 
 def test_without_epochs_at_the_source_methods_begin_with_random_weights(runs, plan, tmp_path):
-    task = runs.task_of("a to b", tmp_path, plan.sizes, seed=4)
-    (only,) = checked(runs.recipe_of(task, 4, dataclasses.replace(plan, epochs=0))).phases
+    task = runs.make_task("a to b", tmp_path, plan.sizes, seed=4)
+    (only,) = checked(runs.format_recipe(task, 4, dataclasses.replace(plan, epochs=0))).phases
     assert (only.domain, only.epochs, only.learning_rate) == ("target", 2, 1e-3)
 
 
@@ -56,7 +56,7 @@ def write_run(folder, **changes):
 def test_what_a_run_came_to_is_read_from_its_folder(runs, tmp_path):
     oracle = {"source_only": {"group_auc": {"value": 0.6}}, "shot": {"group_auc": {"value": 0.8}}}
     write_run(tmp_path, oracle=oracle, target_test={"difference": {"outcome": "better"}})
-    assert runs.our_answer(tmp_path, "group_auc") == {
+    assert runs.read_result(tmp_path, "group_auc") == {
         "values": {"source_only": 0.6, "shot": 0.8}, "chosen": "shot", "verdict": "adapt",
         "guards": ["other_prevalence"], "outcome": "better",
     }  # fmt: skip
@@ -64,7 +64,7 @@ def test_what_a_run_came_to_is_read_from_its_folder(runs, tmp_path):
 
 def test_a_target_without_labels_has_no_values_and_no_outcome(runs, tmp_path):
     write_run(tmp_path, oracle=None, target_test=None)
-    result = runs.our_answer(tmp_path, "balanced_accuracy")
+    result = runs.read_result(tmp_path, "balanced_accuracy")
     assert (result["values"], result["outcome"]) == ({}, None)
 
 

@@ -37,7 +37,7 @@ def mnist(tmp_path):
 
 
 def test_mnist_loses_its_margin(tasks, mnist):
-    images, labels = tasks.digits_of("mnist", mnist)
+    images, labels = tasks.load_digit_images("mnist", mnist)
     assert images.shape == (30, 20, 20)
     assert images.min() == 100
     assert list(labels[:3]) == [0, 1, 2]
@@ -45,7 +45,7 @@ def test_mnist_loses_its_margin(tasks, mnist):
 
 def test_both_domains_are_written_at_one_size_with_their_labels(tasks, mnist, tmp_path):
     sizes = tasks.Sizes(images=20, patients=(4, 2), mnist=mnist)
-    task = tasks.task_of("mnist to digits", tmp_path / "new", sizes, seed=3)
+    task = tasks.make_task("mnist to digits", tmp_path / "new", sizes, seed=3)
     assert (task.size_px, task.metric) == (32, "balanced_accuracy")
     for domain in ("source", "target"):
         rows = rows_of(tmp_path / "new" / domain)
@@ -56,14 +56,14 @@ def test_both_domains_are_written_at_one_size_with_their_labels(tasks, mnist, tm
 
 
 def test_a_seed_draws_its_own_images_and_always_the_same(tasks):
-    images = tasks.digits_of("digits", None)
-    drawn = [tasks.drawn(images, 50, np.random.default_rng(seed))[1] for seed in (1, 1, 2)]
-    assert (drawn[0] == drawn[1]).all()
-    assert (drawn[0] != drawn[2]).any()
+    images = tasks.load_digit_images("digits", None)
+    sample_images = [tasks.sample_images(images, 50, np.random.default_rng(seed))[1] for seed in (1, 1, 2)]
+    assert (sample_images[0] == sample_images[1]).all()
+    assert (sample_images[0] != sample_images[2]).any()
 
 
 def test_another_prevalence_is_even_at_the_source_and_skewed_at_the_target(tasks):
-    (_, source), (_, target) = tasks.planted("other prevalence", np.random.default_rng(1))
+    (_, source), (_, target) = tasks.make_domains("other prevalence", np.random.default_rng(1))
     even, skewed = Counter(source.tolist()), Counter(target.tolist())
     assert set(even) == set(skewed) == {0, 1, 2, 3, 4}
     assert max(even.values()) < 1.1 * min(even.values())
@@ -71,17 +71,17 @@ def test_another_prevalence_is_even_at_the_source_and_skewed_at_the_target(tasks
 
 
 def test_the_same_population_shares_no_image(tasks):
-    (first, source), (second, target) = tasks.planted("same population", np.random.default_rng(1))
+    (first, source), (second, target) = tasks.make_domains("same population", np.random.default_rng(1))
     assert set(source.tolist()) == set(target.tolist()) == set(range(10))
     assert len(first) + len(second) == 1797
 
 
 def test_the_unseen_class_is_a_fifth_of_the_target_and_not_labelled(tasks, tmp_path):
-    (_, source), (_, target) = tasks.planted("unseen class", np.random.default_rng(1))
+    (_, source), (_, target) = tasks.make_domains("unseen class", np.random.default_rng(1))
     assert set(source.tolist()) == set(range(9))
     assert np.mean(target == tasks.UNSEEN) == pytest.approx(0.2, abs=0.01)
     sizes = tasks.Sizes(images=10, patients=(4, 2), mnist=None)
-    tasks.task_of("unseen class", tmp_path, sizes, seed=1)
+    tasks.make_task("unseen class", tmp_path, sizes, seed=1)
     assert {row["label"] for row in rows_of(tmp_path / "target")} == {""}
     assert len({row["label"] for row in rows_of(tmp_path / "source")}) == 9
 
@@ -89,9 +89,9 @@ def test_the_unseen_class_is_a_fifth_of_the_target_and_not_labelled(tasks, tmp_p
 @pytest.mark.parametrize("name", ["mnist to mnist", "a to digits", "nothing"])
 def test_an_unknown_task_is_refused(tasks, tmp_path, name):
     with pytest.raises(SystemExit, match="No such task"):
-        tasks.task_of(name, tmp_path, tasks.Sizes(10, 4, None), seed=1)
+        tasks.make_task(name, tmp_path, tasks.Sizes(10, 4, None), seed=1)
 
 
 def test_mnist_without_its_file_is_refused(tasks, tmp_path):
     with pytest.raises(SystemExit, match="--mnist"):
-        tasks.task_of("mnist to digits", tmp_path, tasks.Sizes(10, 4, None), seed=1)
+        tasks.make_task("mnist to digits", tmp_path, tasks.Sizes(10, 4, None), seed=1)

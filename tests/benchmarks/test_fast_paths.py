@@ -51,11 +51,11 @@ def test_a_path_is_compared_with_the_plain_one_seed_by_seed(fast_paths):
     runs = [
         ({fast_paths.PLAIN: before, "fast": after}, labels) for before, after in zip(plain, fast, strict=True)
     ]
-    comparison = fast_paths.judged(runs)
+    comparison = fast_paths.compare_paths(runs)
     assert comparison[fast_paths.PLAIN]["accuracy"] == pytest.approx(0.7)
     assert comparison[fast_paths.PLAIN]["sd"] == pytest.approx(np.std([0.8, 0.6], ddof=1))
     assert comparison["fast"]["difference"] == pytest.approx(-0.1)
-    assert comparison["fast"]["other_answers"] == pytest.approx(0.1)
+    assert comparison["fast"]["changed_predictions"] == pytest.approx(0.1)
     assert comparison["fast"]["verdict"] == "within seed spread"
 
 
