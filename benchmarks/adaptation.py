@@ -1,28 +1,28 @@
-"""How much adapting without labels gains, by method, by the choice among them, and by a choice that knew the labels.
+"""Gain of unsupervised domain adaptation: per method, for the method selected without labels, and for the best method.
 
     python benchmarks/adaptation.py [--tasks "a to b,a to c"] [--methods adabn,coral] [--seeds 5] [--quick] [--mnist mnist.npz]
                                     [--peers skada,pytorch_adapt] [--keep DIR] [--hurts]
 
-Each task and seed is one `kerastl run --oracle` of a recipe that is printed with `--recipe`: a small network from random weights
-learns at the source, each method goes on from it with unlabelled images of the target, one is chosen without labels, and then all are
-judged on the target's test images. Phantom hospitals are told by the AUC of patients, digits by balanced accuracy.
+Each task and seed is one `kerastl run --oracle`; `--recipe` prints its recipe. A small network is trained on the source from
+random weights, each method continues from it with unlabeled target images, one method is selected without labels, and all
+are evaluated on the target test images. The metric is the AUC by patient for phantom hospitals, and the balanced accuracy for digits.
 
-- `a to b`: another scanner. `a to c`: the same scanner, another prevalence. `a to a`: nothing differs.
-- `mnist to digits`, `digits to mnist`: MNIST and the 1,797 digits of scikit-learn (Alpaydin & Kaynak 1998), other images with each
-  seed; for these name MNIST's file as Keras keeps it, `--mnist ~/.keras/datasets/mnist.npz`. The digits of scikit-learn fill their
-  frame and MNIST's have a margin of 4 pixels: MNIST is cropped to its middle 20 x 20 before both are resized to 32 x 32, so that
-  size is not what differs, as between MNIST and USPS.
+- `a to b`: another scanner. `a to c`: the same scanner, another prevalence. `a to a`: no difference.
+- `mnist to digits`, `digits to mnist`: MNIST and the 1,797 digits of scikit-learn (Alpaydin & Kaynak 1998), with different
+  images for each seed. These tasks need MNIST in the format of Keras, `--mnist ~/.keras/datasets/mnist.npz`. The digits of
+  scikit-learn fill the image and those of MNIST have a margin of 4 pixels. MNIST is cropped to its central 20 x 20 pixels before
+  both are resized to 32 x 32, so that the domains do not differ in size.
 
-Peers run on the very images of each finished run, in its splits, size and range of values, with the same network in PyTorch, as many
-epochs as ours have at source and target together, and batches of the same size; what each does beside is told in
-`_adaptation_peers/`. A peer that cannot be installed or fails is reported, not replaced.
+Peers use the images of each finished run with its splits, size and range of values, the same network in PyTorch, as many
+epochs as source training and adaptation together, and the same batch size. `_adaptation_peers/` documents the other
+differences. A peer that cannot be installed or fails is reported.
 
-`--hurts` runs instead tasks in which adapting has nothing to win, made of scikit-learn's digits: another prevalence, the same
-population, and a class that the source lacks; told is how often the run keeps the model that was not adapted.
+`--hurts` runs tasks without any gain from adaptation, made of scikit-learn's digits: another prevalence, the same population, and
+a class missing from the source. It reports how often the run keeps the source model.
 
-`--keep` keeps every run, and what is finished there is not run again. Told are medians over seeds, least and greatest in brackets;
-`gap closed` is the part of the gap between source only and the best method that the choice closes, where there is a gap of a point at
-least. The last line is one JSON object.
+`--keep` keeps all runs and continues from those that are finished. The tables show medians over seeds, with minimum and maximum in
+parentheses. `gap closed` is the fraction of the gap between source only and the best method that the selected method closes, if
+the gap is at least 0.01. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Case = dict[str, dict[str, Any]]
 
 
 def run_cases(name: str, arguments: argparse.Namespace, plan: Plan) -> list[Case]:
-    """Run a task with every seed; return by seed what each tool answered."""
+    """Run a task with every seed. Return the results of each tool by seed."""
     root_context = nullcontext(arguments.keep) if arguments.keep else tempfile.TemporaryDirectory()
     cases = []
     with root_context as root:
@@ -59,7 +59,7 @@ def run_cases(name: str, arguments: argparse.Namespace, plan: Plan) -> list[Case
 
 
 def group_by_tool(cases: Sequence[Case]) -> dict[str, list[dict[str, Any]]]:
-    """Return the answers of each tool that gave one in every case."""
+    """Return the results of each tool that has values in every case."""
     answers = {tool: [case[tool] for case in cases if tool in case] for tool in cases[0]}
     return {
         tool: results
@@ -69,12 +69,12 @@ def group_by_tool(cases: Sequence[Case]) -> dict[str, list[dict[str, Any]]]:
 
 
 def format_seeds(cases: Sequence[Case]) -> str:
-    """Return how many seeds there are, in words."""
+    """Return the number of seeds as text."""
     return f"{len(cases)} seed" + ("" if len(cases) == 1 else "s")
 
 
 def run_comparison(arguments: argparse.Namespace, plan: Plan) -> dict[str, Any]:
-    """Run all tasks; print and return what they came to."""
+    """Run all tasks. Print and return the summaries."""
     totals: dict[str, Any] = {"tasks": {}, "missing": {}}
     every: list[Case] = []
     for name in arguments.tasks.split(","):
@@ -98,7 +98,7 @@ def run_comparison(arguments: argparse.Namespace, plan: Plan) -> dict[str, Any]:
     part = "no gap" if closed is None else f"closes {closed:.2f} of the gap"
     print(
         f"\nkerastl: worse than source only beyond its interval in {ours['worse']} of {ours['cases']} cases "
-        f"({ours['worse'] / ours['cases']:.0%}); the best single method, {best} in all, {part}"
+        f"({ours['worse'] / ours['cases']:.0%}); the best single method for all cases, {best}: {part}"
     )
     for tool, reason in totals["missing"].items():
         print(f"{tool}: not run: {reason}")
@@ -106,9 +106,9 @@ def run_comparison(arguments: argparse.Namespace, plan: Plan) -> dict[str, Any]:
 
 
 def run_unneeded_adaptation(arguments: argparse.Namespace, plan: Plan) -> dict[str, Any]:
-    """Run the tasks in which adapting has nothing to win; print and return how often the source's model is kept."""
+    """Run the tasks without any gain from adaptation. Print and return how often the source model is kept."""
     totals: dict[str, Any] = {}
-    print("\n| task | kept | verdicts | chosen | guards | outcomes by labels |\n|---|---|---|---|---|---|")
+    print("\n| task | source model kept | verdicts | selected | guards | outcomes by labels |\n|---|---|---|---|---|---|")
     for name in UNNEEDED:
         answers = [case["kerastl"] for case in run_cases(name, arguments, plan)]
         kept = [answer["verdict"] != "adapt" or answer["chosen"] == SOURCE_ONLY for answer in answers]
@@ -129,26 +129,26 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", default="a to b,a to c,a to a")
-    parser.add_argument("--methods", help=f"ours; {METHODS}")
-    parser.add_argument("--peers", default="", help=f"of {', '.join(PEERS)}; none")
+    parser.add_argument("--methods", help=f"methods of kerastl (default: {METHODS})")
+    parser.add_argument("--peers", default="", help=f"any of {', '.join(PEERS)} (default: none)")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--mnist", type=Path, help="MNIST, as Keras keeps it (.npz)")
-    parser.add_argument("--images", type=int, default=1000, help="of each domain of digits")
-    parser.add_argument("--patients", default="120,100", help="of the source and of the target")
-    parser.add_argument("--epochs", type=int, default=20, help="at the source; 0: random weights")
-    parser.add_argument("--adapt-epochs", type=int, default=5, help="of each method after it")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep all runs, go on with them")
-    parser.add_argument("--hurts", action="store_true", help="instead: where adapting cannot help")
+    parser.add_argument("--mnist", type=Path, help="MNIST in the format of Keras (.npz)")
+    parser.add_argument("--images", type=int, default=1000, help="images per domain of digits")
+    parser.add_argument("--patients", default="120,100", help="number of patients of source and target")
+    parser.add_argument("--epochs", type=int, default=20, help="epochs on the source; 0: random weights")
+    parser.add_argument("--adapt-epochs", type=int, default=5, help="epochs of each method")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep all runs, and continue from them")
+    parser.add_argument("--hurts", action="store_true", help="run the tasks without any gain from adaptation")
     parser.add_argument("--recipe", action="store_true", help="print each recipe")
     parser.add_argument("--quick", action="store_true", help="one seed, few images and epochs")
     arguments = parser.parse_args()
     peers = tuple(filter(None, arguments.peers.split(",")))
     if unknown := set(peers) - set(PEERS):
-        parser.error(f"no such peer: {', '.join(sorted(unknown))}; of {', '.join(PEERS)}")
+        parser.error(f"unknown peer: {', '.join(sorted(unknown))}. Allowed: {', '.join(PEERS)}")
     try:
         first, second = (int(count) for count in arguments.patients.split(","))
     except ValueError:
-        parser.error(f"--patients: two whole numbers, as 120,100; got {arguments.patients}")
+        parser.error(f"--patients must be two integers such as 120,100. Got: {arguments.patients}")
     patients = first, second
     quick = arguments.quick
     plan = Plan(

@@ -1,4 +1,4 @@
-"""What is told of the cases of the benchmark of adaptation: gaps, regret, tables. Nothing is run."""
+"""Summaries and tables of the adaptation benchmark: gaps, regret and counts."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 MIN_GAP = 0.01
 SOURCE_ONLY = "source_only"
 Result = Mapping[str, Any]
-"""What a tool answered in one case: `values` by method, and `chosen`."""
+"""Result of a tool in one case: `values` by method, and `chosen`."""
 
 
 def gap_closed(result: Result) -> float | None:
-    """Return the part of the gap between source only and the best method that the choice closes; None where there is no gap of a point."""
+    """Return the fraction of the gap between source only and the best method that the selection closes. None if the gap is below `MIN_GAP`."""
     values = result["values"]
     gap = max(values.values()) - values[SOURCE_ONLY]
     if gap < MIN_GAP:
@@ -23,27 +23,27 @@ def gap_closed(result: Result) -> float | None:
 
 
 def regret(result: Result) -> float:
-    """Return by how much the best method, had labels been there, beats the choice."""
+    """Return the difference between the best method by labels and the selected method."""
     values = result["values"]
     return float(max(values.values()) - values[result["chosen"]])
 
 
 def is_below_source_only(result: Result) -> bool:
-    """Tell whether the choice is below source only, by however little."""
+    """Return whether the value of the selected method is below source only."""
     return bool(result["values"][result["chosen"]] < result["values"][SOURCE_ONLY])
 
 
 def is_worse(result: Result) -> bool | None:
-    """Tell whether the choice is worse than source only beyond its interval; None where the tool gives no interval."""
+    """Return whether the selected method is worse than source only beyond its interval. None if the tool reports no interval."""
     return result["outcome"] == "worse" if "outcome" in result else None
 
 
 def summarize(results: Sequence[Result]) -> dict[str, Any]:
-    """Return what one tool came to over cases.
+    """Summarize the results of one tool over all cases.
 
     Returns:
-        Medians of `choice`, `source_only`, `oracle`, `regret` and `closed` (None: no case has a gap), and counts: `cases`,
-        `lower`, `worse` (None: the tool gives no interval), `chosen`, and for ours `verdicts` and `guards`.
+        Medians of `choice`, `source_only`, `oracle`, `regret` and `closed` (None if no case has a gap), and counts: `cases`,
+        `lower`, `worse` (None if the tool reports no interval), `chosen`, and for kerastl `verdicts` and `guards`.
     """
     closed = [part for part in map(gap_closed, results) if part is not None]
     worse = [is_worse(result) for result in results]
@@ -65,9 +65,9 @@ def summarize(results: Sequence[Result]) -> dict[str, Any]:
 
 
 def best_single(results: Sequence[Result]) -> tuple[str, float | None]:
-    """Return the method whose median gap closed over cases is the greatest, as if it had been chosen in all, and that part.
+    """Return the method with the greatest median of the gap closed, if selected in all cases, and this median.
 
-    The first of them all by name where no case has a gap.
+    If no case has a gap, return the first method by name.
     """
     closed_by_method: dict[str, float | None] = {}
     for name in sorted(results[0]["values"]):
@@ -81,13 +81,13 @@ def best_single(results: Sequence[Result]) -> tuple[str, float | None]:
 
 
 def format_range(values: Sequence[float]) -> str:
-    """Return the median, and in brackets the least and the greatest."""
+    """Return the median, with minimum and maximum in parentheses."""
     middle = f"{statistics.median(values):.3f}"
     return f"{middle} ({min(values):.3f} to {max(values):.3f})" if len(values) > 1 else middle
 
 
 def methods_table(task: str, tools: Mapping[str, Sequence[Result]]) -> list[str]:
-    """Return a Markdown table of a task: a row a method, a column a tool; the choice and the best of each last."""
+    """Return a Markdown table of one task with a row per method and a column per tool. The last rows are the selected and the best method."""
     names: list[str] = []
     for results in tools.values():
         names += [name for name in results[0]["values"] if name not in names]
@@ -104,14 +104,14 @@ def methods_table(task: str, tools: Mapping[str, Sequence[Result]]) -> list[str]
         format_range([result["values"][result["chosen"]] for result in all_]) for all_ in tools.values()
     ]
     best = [format_range([max(result["values"].values()) for result in all_]) for all_ in tools.values()]
-    lines.append("| **chosen without labels** | " + " | ".join(chosen) + " |")
-    return [*lines, "| the best, by labels | " + " | ".join(best) + " |"]
+    lines.append("| **selected without labels** | " + " | ".join(chosen) + " |")
+    return [*lines, "| best by labels | " + " | ".join(best) + " |"]
 
 
 def choices_table(title: str, tools: Mapping[str, Sequence[Result]]) -> list[str]:
-    """Return a Markdown table of how well each tool chooses."""
+    """Return a Markdown table of the quality of the selection of each tool."""
     lines = [
-        f"| {title} | cases | gap closed, median | regret, median | below source only | worse beyond its interval | chosen |",
+        f"| {title} | cases | gap closed, median | regret, median | below source only | worse beyond its interval | selected |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, results in tools.items():

@@ -1,4 +1,4 @@
-"""One case of the benchmark of adaptation: a task, a seed, `kerastl run --oracle`, and the peers on its images."""
+"""One case of the adaptation benchmark: a task, a seed, `kerastl run --oracle`, and the peers on the same images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 SCRIPTS = HERE / "_adaptation_peers"
 PEERS = ("skada", "pytorch_adapt")
 SCRIPT_PATHS = (str(SCRIPTS), str(HERE / "_augmentation_peers"))
-"""Where the scripts of the peers find what they share."""
+"""Folders with modules that the scripts of the peers import."""
 RECIPE = """\
 format: 1
 seed: {seed}
@@ -42,15 +42,15 @@ FIRST = "\n  - {{name: source, epochs: {epochs}, learning_rate: 1e-3, trainable:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is the same in every case.
+    """The settings shared by all cases.
 
     Args:
-        methods: ours, separated by commas.
-        epochs, adapt_epochs: of the source, 0 for none, so that methods begin with random weights; and of each method after it;
-            peers get their sum.
-        batch_size: images of a domain a step.
-        sizes: of the tasks.
-        peers: of `PEERS`.
+        methods: Methods of kerastl, separated by commas.
+        epochs: Epochs on the source. 0: methods start from random weights. Peers run `epochs + adapt_epochs`.
+        adapt_epochs: Epochs of each method.
+        batch_size: Images of each domain per step.
+        sizes: Sizes of the tasks.
+        peers: Names from `PEERS`.
     """
 
     methods: str
@@ -71,20 +71,20 @@ def format_recipe(task: Task, seed: int, plan: Plan) -> str:
 
 
 def run_case(name: str, seed: int, folder: Path, plan: Plan) -> dict[str, dict[str, Any]]:
-    """Run one task with one seed; what is finished in `folder` is not run again.
+    """Run one task with one seed. Finished runs in `folder` are reused.
 
     Returns:
-        By tool: `values` at the target by method, `chosen` without labels; of ours `verdict`, `guards` and `outcome`, too.
-        A peer that could not be run has `missing` alone.
+        By tool: `values` on the target by method and `chosen` without labels; for kerastl also `verdict`, `guards` and `outcome`.
+        A peer that failed has only `missing`.
 
     Raises:
-        SystemExit: kerastl failed, or the folder holds a run of another recipe.
+        SystemExit: kerastl failed, or the folder contains a run of another recipe.
     """
     task = make_task(name, folder / "images", plan.sizes, seed)
     recipe, out = folder / "recipe.yaml", folder / "run"
     text = format_recipe(task, seed, plan)
     if recipe.is_file() and recipe.read_text() != text:
-        raise SystemExit(f"{folder} holds a run of another recipe: --keep another folder")
+        raise SystemExit(f"{folder} contains a run of another recipe. Use --keep with another folder.")
     recipe.write_text(text)
     if not (out / "finished.json").is_file():
         run_kerastl(recipe, out)
@@ -95,7 +95,7 @@ def run_case(name: str, seed: int, folder: Path, plan: Plan) -> dict[str, dict[s
 
 
 def run_kerastl(recipe: Path, out: Path) -> None:
-    """Run a recipe, or go on with it where it was stopped."""
+    """Run or resume a recipe."""
     resume = (out / "recipe.resolved.yaml").is_file()
     if not resume:
         shutil.rmtree(out, ignore_errors=True)
@@ -106,7 +106,7 @@ def run_kerastl(recipe: Path, out: Path) -> None:
 
 
 def read_result(out: Path, metric: str) -> dict[str, Any]:
-    """Return what a finished run came to; `values` are empty where the target has no labels."""
+    """Return the result of a finished run. `values` is empty if the target has no labels."""
     adaptation = json.loads((out / "adaptation.json").read_text())
     opened = adaptation["target_test"]
     return {
@@ -119,7 +119,7 @@ def read_result(out: Path, metric: str) -> dict[str, Any]:
 
 
 def run_peer(peer: str, folder: Path, task: Task, seed: int, plan: Plan) -> dict[str, Any]:
-    """Run a peer on the images of our finished run, in an environment and a process of its own."""
+    """Run a peer on the images of the finished run, in its own environment and process."""
     kept, images = folder / f"{peer}.json", folder / "images.npz"
     if kept.is_file():
         result: dict[str, Any] = json.loads(kept.read_text())
@@ -140,10 +140,10 @@ def run_peer(peer: str, folder: Path, task: Task, seed: int, plan: Plan) -> dict
 
 
 def run_script(python: str, script: str, *words: str) -> str:
-    """Return the last line that a script of the peers prints.
+    """Run a script of the peers and return the last line of its output.
 
     Raises:
-        Unavailable: it failed.
+        Unavailable: The script failed.
     """
     done = subprocess.run(
         [python, SCRIPTS / script, *words], capture_output=True, text=True,

@@ -1,4 +1,4 @@
-"""Tasks for the benchmark of adaptation: two domains, written down as tables of images or named as phantom hospitals."""
+"""Tasks of the adaptation benchmark: two domains, as tables of images or as phantom hospitals."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import numpy as np
 HOSPITALS = ("a", "b", "c")
 DIGITS = ("mnist", "digits")
 MARGIN_PX = 4
-"""What stands free around each of MNIST's digits."""
+"""Margin around the digits of MNIST."""
 SIZE_PX = 32
 SKEWED = (1.0, 0.5, 0.25, 0.16, 0.1)
-"""How often each class of the target is shown, beside the first; the source shows all alike."""
+"""Frequency of each target class relative to the first. The source classes are balanced."""
 UNSEEN = 9
 UNSEEN_SHARE = 0.2
 UNNEEDED = ("other prevalence", "same population", "unseen class")
 
 Datasets = tuple[Any, Any]
-"""`[n, h, w]` uint8 in [0, 255], and `[n]` whole numbers."""
+"""Images `[n, h, w]`, uint8 in [0, 255], and labels `[n]`, integers."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,10 @@ class Task:
     """A source and a target.
 
     Args:
-        source, target: readers, as a recipe has them.
-        size_px: side of the images.
-        metric: of `scores.json`, by which methods are told.
+        source: Reader of the source, as in a recipe.
+        target: Reader of the target, as in a recipe.
+        size_px: Height and width of the images.
+        metric: Key of the metric in `scores.json`.
     """
 
     source: str
@@ -43,12 +44,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large tasks are.
+    """Sizes of the tasks.
 
     Args:
-        images: of each domain of digits, at most.
-        patients: of the source and of the target among phantoms.
-        mnist: MNIST's file.
+        images: Maximum number of images per domain of digits.
+        patients: Number of phantom patients of source and target.
+        mnist: The file of MNIST.
     """
 
     images: int
@@ -57,16 +58,16 @@ class Sizes:
 
 
 def make_task(name: str, folder: Path, sizes: Sizes, seed: int) -> Task:
-    """Return a task by its name, its images written under `folder` where they are digits.
+    """Return a task by name. The images of digits are written to `folder`.
 
     Args:
-        name: `a to b`, with two hospitals or two kinds of digits, or one of `UNNEEDED`.
-        folder: new; recipes name it.
-        sizes: how many.
-        seed: which digits are drawn.
+        name: `a to b` with two hospitals or two datasets of digits, or a name from `UNNEEDED`.
+        folder: A new folder, to which recipes refer.
+        sizes: Sizes of the tasks.
+        seed: Seed for the choice of images.
 
     Raises:
-        SystemExit: there is no such task, or MNIST is asked for and its file is not named.
+        SystemExit: Unknown task, or the file of MNIST is missing.
     """
     if name in UNNEEDED:
         source, target = make_domains(name, np.random.default_rng(seed))
@@ -76,7 +77,7 @@ def make_task(name: str, folder: Path, sizes: Sizes, seed: int) -> Task:
         if first in HOSPITALS and second in HOSPITALS:
             return make_phantom_task(first, second, sizes.patients)
         if first not in DIGITS or second not in DIGITS or first == second:
-            raise SystemExit(f"No such task: '{name}'. Two of a, b, c; two of mnist, digits.")
+            raise SystemExit(f"No such task: '{name}'. Allowed: 'X to Y' with X and Y from a, b, c, or from mnist, digits.")
         rng, labeled = np.random.default_rng(seed), True
         source, target = (
             sample_images(load_digit_images(kind, sizes.mnist), sizes.images, rng) for kind in (first, second)
@@ -89,7 +90,7 @@ def make_task(name: str, folder: Path, sizes: Sizes, seed: int) -> Task:
 
 
 def make_phantom_task(first: str, second: str, patients: tuple[int, int]) -> Task:
-    """Return a task of two phantom hospitals, told by the AUC of patients."""
+    """Return a task of two phantom hospitals. The metric is the AUC by patient."""
     source, target = (
         f"{{name: phantom, hospital: {hospital}, patients: {count}}}"
         for hospital, count in zip((first, second), patients, strict=True)
@@ -98,10 +99,10 @@ def make_phantom_task(first: str, second: str, patients: tuple[int, int]) -> Tas
 
 
 def load_digit_images(name: str, mnist: Path | None) -> Datasets:
-    """Return all digits of one kind; MNIST's without their margin.
+    """Return all images and labels of `digits` or `mnist`. MNIST is cropped to the digits.
 
     Raises:
-        SystemExit: MNIST is asked for, and its file is not named.
+        SystemExit: The file of MNIST is missing.
     """
     if name == "digits":
         from sklearn.datasets import load_digits
@@ -109,7 +110,7 @@ def load_digit_images(name: str, mnist: Path | None) -> Datasets:
         dataset = load_digits()
         return (dataset.images * (255 / 16)).astype(np.uint8), dataset.target
     if mnist is None:
-        raise SystemExit("MNIST lies in no package: --mnist FILE.npz, as Keras keeps it.")
+        raise SystemExit("This task needs MNIST. Use --mnist FILE.npz with the file in the format of Keras.")
     with np.load(mnist) as file:
         keys = ("x_train", "y_train") if "x_train" in file else ("mnist_x", "mnist_y")
         images, labels = (file[key] for key in keys)
@@ -118,19 +119,19 @@ def load_digit_images(name: str, mnist: Path | None) -> Datasets:
 
 
 def sample_images(images: Datasets, count: int, rng: np.random.Generator) -> Datasets:
-    """Return `count` of the images, or all where there are fewer."""
+    """Return `count` random images, or all if there are fewer."""
     chosen = rng.permutation(len(images[1]))[:count]
     return images[0][chosen], images[1][chosen]
 
 
 def make_domains(name: str, rng: np.random.Generator) -> tuple[Datasets, Datasets]:
-    """Return source and target of a task in which adapting has nothing to win: scikit-learn's digits, halved class by class.
+    """Return source and target of a task without any gain from adaptation. Each gets half of scikit-learn's digits, per class.
 
     Args:
-        name: of `UNNEEDED`. Other prevalence: five classes, as frequent as each other at the source and as `SKEWED` says at the
-            target. Same population: the other half. Unseen class: the source lacks `UNSEEN`, which is `UNSEEN_SHARE` of
-            the target.
-        rng: which images.
+        name: A name from `UNNEEDED`. Other prevalence: five classes, balanced in the source and with prevalences proportional to
+            `SKEWED` in the target. Same population: the other half. Unseen class: the source lacks the class `UNSEEN`, a fraction
+            `UNSEEN_SHARE` of the target.
+        rng: Random generator for the choice of images.
     """
     images, labels = load_digit_images("digits", None)
     halves = [np.array_split(rng.permutation(np.flatnonzero(labels == digit)), 2) for digit in range(10)]
@@ -141,22 +142,22 @@ def make_domains(name: str, rng: np.random.Generator) -> tuple[Datasets, Dataset
             indices[: round(len(indices) * part)] for indices, part in zip(target, SKEWED, strict=False)
         ]
     elif name == UNNEEDED[2]:
-        strange = target.pop(UNSEEN)
+        unseen = target.pop(UNSEEN)
         source.pop(UNSEEN)
-        known = round(len(strange) * (1 / UNSEEN_SHARE - 1) / len(target))
-        target = [*(indices[:known] for indices in target), strange]
+        known = round(len(unseen) * (1 / UNSEEN_SHARE - 1) / len(target))
+        target = [*(indices[:known] for indices in target), unseen]
     first, second = (rng.permutation(np.concatenate(indices)) for indices in (source, target))
     return (images[first], labels[first]), (images[second], labels[second])
 
 
 def write_table(folder: Path, images: Any, labels: Sequence[int], *, labeled: bool) -> str:
-    """Write digits as PNG with a table beside them; return its reader.
+    """Write digits as PNG files and a table of labels. Return the reader for a recipe.
 
     Args:
-        folder: new, or as an earlier call with the same images left it.
-        images: `[n, h, w]` uint8.
+        folder: A new folder, or the result of an earlier call with the same images.
+        images: `[n, h, w]`, uint8.
         labels: `[n]`.
-        labelled: false: the column `label` is empty.
+        labeled: Whether to write the labels. If false, the column `label` is empty.
     """
     from PIL import Image
 

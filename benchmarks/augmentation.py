@@ -1,35 +1,34 @@
-"""How fast are augmented images made: kerastl beside keras-cv, Keras, AlbumentationsX and torchvision.
+"""Speed of image augmentation: kerastl, keras-cv, Keras, AlbumentationsX and torchvision.
 
     python benchmarks/augmentation.py [--quick] [--peers a,b,c] [--sizes 224,96]
 
-Images/s of one policy of nine operations in batches of 32: mirror; turn up to 15 degrees, zoom 20 %, shift 10 %; brightness
-20 %, contrast 20 %, saturation 30 %, hue 20 degrees; one rectangle up to a quarter of the side. Each peer gets the same images
-(uint8, random crops of scikit-learn's two sample photographs, at size: nothing is decoded), runs as its own documentation
-recommends, and hands over batches. Each has a process of its own, which lives through all rounds and waits for its
-turn: imports, tracing, compiling and the start of workers are not counted. Peers are alternated round by
-round; ratios are taken within a round, and their median is told.
+Measures images/s of a policy of nine operations in batches of 32: horizontal flip; rotation up to 15 degrees, zoom 20 %, translation
+10 %; brightness 20 %, contrast 20 %, saturation 30 %, hue 20 degrees; one cutout up to a quarter of the side. All peers get the
+same images (uint8, random crops of scikit-learn's two sample photographs, without decoding), run as their own documentation
+recommends, and yield batches. Each peer has its own process for all rounds. Imports, tracing, compilation and the start
+of workers are not timed. The peers run in turn in each round. Ratios are computed within a round, and their median is reported.
 
-`keras-cv`, `keras` and `kerastl` run in the interpreter that runs this file: both are kerastl's own dependencies, at the
-releases it pins. The others get environments of their own from `benchmarks/peers/NAME.txt` in the cache
-folder (KERASTL_CACHE); one that cannot be made is told and left out.
+`keras-cv`, `keras` and `kerastl` run in the current interpreter, because they are dependencies of kerastl with pinned
+versions. The other peers get environments from `benchmarks/peers/NAME.txt` in the cache folder (KERASTL_CACHE). A peer
+that cannot be installed is reported and left out.
 
-What the peers do not do alike:
-- keras-cv, Keras and kerastl take and give float32, the others uint8, a quarter of the bytes, as each recommends.
-- AlbumentationsX and torchvision make rotation, zoom and shift one transform, as they recommend; kerastl folds them and the mirror
-  into one; keras-cv, Keras and kerastl's `exact` path interpolate three times. All are bilinear.
-- Borders are filled by reflection, in torchvision by one colour: it knows nothing else.
-- Brightness is added to every pixel, by torchvision it multiplies. Contrast is stretched about each channel's mean, by AlbumentationsX
-  about black (the quicker of its two ways: one table for both), by torchvision about the mean of the grey image.
-- Saturation is multiplied in HSV, by AlbumentationsX shifted in HSV, by torchvision blended with grey. Hue turns in HSV everywhere,
+Differences between the peers:
+- keras-cv, Keras and kerastl use float32, the others uint8, a quarter of the bytes, as each recommends.
+- AlbumentationsX and torchvision combine rotation, zoom and translation in one transform, as they recommend. kerastl also includes
+  the flip; keras-cv, Keras and the `exact` path of kerastl interpolate three times. All use bilinear interpolation.
+- Borders are filled by reflection, in torchvision by a constant color, the only mode it supports.
+- Brightness is added to each pixel; torchvision multiplies it. Contrast is scaled around the mean of each channel, in
+  AlbumentationsX around black (the faster of its two modes: one lookup table for both), in torchvision around the mean gray value.
+- Saturation is multiplied in HSV, in AlbumentationsX shifted in HSV, in torchvision blended with gray. Hue is rotated in HSV,
   in AlbumentationsX in steps of 2 degrees.
-- The rectangle lies inside the image; keras-cv's may cross the border, torchvision's is drawn by area and aspect.
-- torchvision changes a batch by one draw when it is handed a batch: `torchvision-batched` is another augmentation.
-- AlbumentationsX runs on OpenCV 4.14. It asks for 5.0, whose warp is slower: the policy then takes a tenth longer at 224 px, and as
-  long at 96.
+- The cutout lies inside the image. It may cross the border in keras-cv, and torchvision draws its area and aspect ratio.
+- torchvision applies the same random parameters to all images of a batch: `torchvision-batched` is a different augmentation.
+- AlbumentationsX runs with OpenCV 4.14. It requires 5.0, with a slower warp: the policy then takes 10 % longer at 224 px, and
+  the same time at 96 px.
 
-The memory bound is measured beside them: float32 batches read once and written once, on all cores, from memory that no cache
-holds. On a machine that others use, images per second of processor time (its workers' included) move less than images/s; but
-torch's threads then wait for each other in a loop that computes, and `torchvision-loop` and `-batched` tell nothing.
+The memory bound is measured, too: float32 batches are read once and written once, by all cores, from memory larger than any
+cache. On a shared machine, images per CPU second (including workers) vary less than images/s. However, torch's threads
+wait in a busy loop, so this number is meaningless for `torchvision-loop` and `-batched`.
 The last line is one JSON object.
 """
 
@@ -57,17 +56,17 @@ BASELINES = ("keras-cv", "albumentationsx-workers")
 BOUND, OURS = "memory-copy", "kerastl-compiled"
 
 Speed = tuple[float, float]
-"""Images per second, and per second of processor time."""
+"""Images per second and images per CPU second."""
 
 
 @dataclass(frozen=True)
 class Peer:
-    """One column of the benchmark.
+    """One peer of the benchmark.
 
     Args:
-        script: file in `_augmentation_peers`.
-        variant: handed to it.
-        environment: name of its requirements in `peers`; empty: this interpreter.
+        script: File in `_augmentation_peers`.
+        variant: Argument of the script.
+        environment: Name of the requirements file in `peers`. Empty: the current interpreter.
     """
 
     script: str
@@ -90,29 +89,29 @@ PEERS = {
 
 
 class Process:
-    """One peer's process: started, warm, waiting for its turn."""
+    """The process of a peer, started and warmed up."""
 
     def __init__(self, name: str, images: Path) -> None:
         peer, self.name = PEERS[name], name
-        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115, it lives as long as the process
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the process runs
         self._process = subprocess.Popen(
             [python_of(peer.environment), WORKERS / peer.script, images, peer.variant],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
         )  # fmt: skip
-        description = self._answer()
+        description = self._read_response()
         self.versions: dict[str, str] = description["versions"]
         self.yields: str = description["yields"]
 
     def burst(self, size: int, seconds: float) -> Speed:
-        """Return images per second, and per second of processor time, of one burst."""
+        """Return images per second and images per CPU second of one burst."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{size} {seconds}\n")
         self._process.stdin.flush()
-        answer = self._answer()
-        return answer["images"] / answer["seconds"], answer["images"] / answer["cpu_seconds"]
+        response = self._read_response()
+        return response["images"] / response["seconds"], response["images"] / response["cpu_seconds"]
 
     def end(self) -> None:
-        """Close its input, at which it ends."""
+        """Close the input of the process, which ends it."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
@@ -120,18 +119,18 @@ class Process:
         except subprocess.TimeoutExpired:
             self._process.kill()
 
-    def _answer(self) -> dict[str, Any]:
+    def _read_response(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if line:
             return dict(json.loads(line))
         self._process.wait()
         self._log.seek(0)
-        raise Unavailable(f"its process ended: {last_line(self._log.read())}")
+        raise Unavailable(f"the process ended: {last_line(self._log.read())}")
 
 
 def write_images(folder: Path, sizes: list[int]) -> None:
-    """Write `SIZE.npy`, `[64, size, size, 3]` uint8: random crops of two photographs."""
+    """Write `SIZE.npy`, `[64, size, size, 3]`, uint8: random crops of two photographs."""
     import numpy as np
     from sklearn.datasets import load_sample_images
 
@@ -147,17 +146,17 @@ def write_images(folder: Path, sizes: list[int]) -> None:
 
 
 def start_processes(names: list[str], images: Path) -> Iterator[Process | tuple[str, str]]:
-    """Yield a waiting process for each peer, or its name and why there is none."""
+    """Yield the process of each peer, or its name and the reason why it is unavailable."""
     for name in names:
         try:
             yield Process(name, images)
         except (Unavailable, OSError) as error:
-            print(f"{name}: left out, {error}", file=sys.stderr, flush=True)
+            print(f"{name}: not measured: {error}", file=sys.stderr, flush=True)
             yield name, str(error)
 
 
 def measure(processes: list[Process], size: int, rounds: int, seconds: float) -> dict[str, list[Speed]]:
-    """Return speeds by peer, one a round."""
+    """Return the speeds of each peer, one per round."""
     speeds: dict[str, list[Speed]] = {process.name: [] for process in processes}
     for _ in range(rounds):
         for process in processes:
@@ -166,7 +165,7 @@ def measure(processes: list[Process], size: int, rounds: int, seconds: float) ->
 
 
 def summary(bursts: dict[str, list[Speed]]) -> dict[str, Any]:
-    """Return median, least and most images/s by peer, and median ratios within rounds."""
+    """Return median, minimum and maximum of images/s by peer, and median ratios within rounds."""
     totals: dict[str, Any] = {"images_per_s": {}, "images_per_cpu_s": {}, "ratio_to": {}}
     speeds = {name: [speed for speed, _ in values] for name, values in bursts.items()}
     for name, values in speeds.items():
@@ -208,12 +207,12 @@ def print_table(size: int, totals: dict[str, Any], processes: list[Process]) -> 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two rounds of short bursts")
-    parser.add_argument("--peers", default=",".join(PEERS), help="names, with commas between them")
-    parser.add_argument("--sizes", default="224,96", help="sides in pixels")
+    parser.add_argument("--peers", default=",".join(PEERS), help="names, separated by commas")
+    parser.add_argument("--sizes", default="224,96", help="image sizes in pixels")
     arguments = parser.parse_args()
     names, sizes = arguments.peers.split(","), [int(size) for size in arguments.sizes.split(",")]
     if unknown := sorted(set(names) - set(PEERS)):
-        parser.error(f"no peer '{unknown[0]}'. Known: {', '.join(PEERS)}")
+        parser.error(f"unknown peer '{unknown[0]}'. Allowed: {', '.join(PEERS)}")
     rounds, seconds = (2, 0.7) if arguments.quick else (5, 2.5)
     with tempfile.TemporaryDirectory() as folder:
         write_images(Path(folder), sizes)

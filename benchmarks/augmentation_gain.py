@@ -1,11 +1,11 @@
-"""Does augmentation help where images are few?
+"""Gain of augmentation with few training images.
 
     python benchmarks/augmentation_gain.py [--quick] [--seeds 5] [--policies none,radiograph,medium] [--table labels.csv]
 
-Random weights, few images for training, every policy with the same images, the same first weights and the same number of steps; only
+Trains from random weights on few images. All policies use the same images, initial weights and number of steps; only
 `augment` differs. The images are phantom hospital A, or those of a table with the columns file, projection
-and patient_id: the Hannover chest X-rays (doi 10.25835/0090041). Told is the AUC by image on the test patients (85 % of all)
-and for each policy the difference from the first, seed by seed. The last line is one JSON object.
+and patient_id: the Hannover chest X-rays (doi 10.25835/0090041). The AUC by image on the test patients (85 % of all) is reported,
+and for each policy the difference from the first policy per seed. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--policies", default="none,radiograph,medium")
-    parser.add_argument("--table", help="chest X-rays in place of phantoms")
+    parser.add_argument("--table", help="table of chest X-rays instead of phantoms")
     parser.add_argument("--quick", action="store_true", help="two seeds")
     arguments = parser.parse_args()
     policies = arguments.policies.split(",")

@@ -1,21 +1,19 @@
-"""Do the fast paths cost accuracy?
+"""Effect of the caches on accuracy.
 
     python benchmarks/fast_paths.py [--quick] [--seeds 5] [--table labels.csv] [--images fashion,xrays] [--parts head,last]
 
-Each path trains what the plain path (`cache: none`) trains: the same images, first weights, order and dropout; only the way
-differs. Images: 300 of Fashion-MNIST to learn from and 400 to test on (Xiao, Rasul & Vollgraf 2017, arXiv:1708.07747, Debian's
-package dataset-fashion-mnist, or KERASTL_FASHION_MNIST), enlarged to
-96 px; and those of a table with the columns file, projection
-and patient_id: the Hannover chest X-rays (doi 10.25835/0090041), half of the patients for the test. The network is MobileNetV2,
-alpha 0.35, with ImageNet weights, which must lie in KERAS_HOME. A seed draws the images, the head, the order and the dropout.
+Each path trains the same phase as the plain path (`cache: none`), with the same images, initial weights, order and dropout.
+Images: 300 training and 400 test images of Fashion-MNIST (Xiao, Rasul & Vollgraf 2017, arXiv:1708.07747, from the Debian
+package dataset-fashion-mnist or KERASTL_FASHION_MNIST), enlarged to 96 px; and those of a table with the columns file, projection
+and patient_id: the Hannover chest X-rays (doi 10.25835/0090041), with half of the patients for testing. The network is MobileNetV2,
+alpha 0.35, with ImageNet weights, which must be in KERAS_HOME. A seed determines the split, the head, the order and the dropout.
 
-Told for each path: accuracy on the test images, mean and standard deviation over the seeds; its difference from the
-plain path's, seed by seed, as a mean with its 95 % interval (Student's t); and the share of test images that it puts
-into another class. Verdict, with s the plain path's standard deviation over the seeds: `within seed spread` where the mean difference
-is at most s in size, and its interval holds 0 or lies between -s and s; else `better` or `worse`. The last line is one
-JSON object.
+Reported for each path: test accuracy, mean and standard deviation over the seeds; the mean of its per-seed differences from
+the plain path with a 95 % interval (Student's t); and the fraction of test images with another predicted class.
+Verdict, with s the standard deviation of the plain path over the seeds: `within seed spread` if the absolute mean difference
+is at most s, and its interval contains 0 or lies within [-s, s]; else `better` or `worse`. The last line is one JSON object.
 
-A new path is one more line in `PATHS`.
+To add a path, add a line to `PATHS`.
 """
 
 from __future__ import annotations
@@ -42,7 +40,7 @@ SIZE_PX = 96
 PLAIN = "cache: none"
 
 PATHS: dict[str, dict[str, dict[str, Any]]] = {
-    # part: {path: what it sets in the phase}; the first of each part is the plain path
+    # part: {path: settings of the phase}. The first path of each part is the plain path.
     "head": {
         PLAIN: {},
         "features, float32": {"cache": "features"},
@@ -60,21 +58,21 @@ PATHS: dict[str, dict[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Sources:
-    """The images of one seed; a `Collection` each."""
+    """Train and test images of one seed, each a `Collection`."""
 
     train: Any
     test: Any
 
 
 def write_fashion(folder: Path, *, per_class: int) -> None:
-    """Write the first images of each class, `{folder}/{class}/{index}.png`.
+    """Write the first images of each class as `{folder}/{class}/{index}.png`.
 
     Raises:
-        SystemExit: there are none on this machine.
+        SystemExit: The dataset is not installed.
     """
     if not FASHION.is_dir():
         raise SystemExit(
-            f"No Fashion-MNIST at {FASHION}. Install Debian's dataset-fashion-mnist, or set KERASTL_FASHION_MNIST."
+            f"Fashion-MNIST is not in {FASHION}. Install the Debian package dataset-fashion-mnist, or set KERASTL_FASHION_MNIST."
         )
 
     def content(name: str, offset: int) -> Array:
@@ -89,7 +87,7 @@ def write_fashion(folder: Path, *, per_class: int) -> None:
 
 
 def split_images(collection: Any, *, test_fraction: float, seed: int) -> Sources:
-    """Divide images for one seed."""
+    """Split images for one seed."""
     from dataclasses import replace
 
     from kerastl.data import split
@@ -103,10 +101,10 @@ def split_images(collection: Any, *, test_fraction: float, seed: int) -> Sources
 
 
 class Trials:
-    """One network, trained along every path from the same beginning.
+    """A network that is trained along each path from the same initial weights.
 
     Args:
-        weights: as in `build_backbone`.
+        weights: As in `build_backbone`.
     """
 
     def __init__(self, weights: str = "imagenet") -> None:
@@ -118,7 +116,7 @@ class Trials:
         self.initial_weights = [keras.ops.convert_to_numpy(weight).copy() for weight in self.backbone.weights]
 
     def logits(self, sources: Sources, part: str, epochs: int, seed: int) -> tuple[dict[str, Array], Array]:
-        """Train along each path of a part; return `{path: [n, classes]}` of the test images, and their labels."""
+        """Train along each path of a part. Return the test logits `{path: [n, classes]}` and the test labels."""
         import keras
 
         from kerastl.models import build_model
@@ -142,7 +140,7 @@ class Trials:
 
 
 def make_dataset(collection: Any, seed: int, *, shuffle: bool = False) -> Any:
-    """Return an `ImageDataset` of images, decoded once; in order unless they are shuffled."""
+    """Return an `ImageDataset` that decodes each image once."""
     from kerastl.data import ImageDataset
 
     return ImageDataset(
@@ -152,7 +150,7 @@ def make_dataset(collection: Any, seed: int, *, shuffle: bool = False) -> Any:
 
 
 def make_phase(part: str, epochs: int, sets: dict[str, Any]) -> Any:
-    """Return the phase of a part along one path."""
+    """Return the phase of a part with the settings of a path."""
     from kerastl.recipe import Phase, TopFraction
 
     last = part == "last"
@@ -164,7 +162,7 @@ def make_phase(part: str, epochs: int, sets: dict[str, Any]) -> Any:
 
 
 def trace_model(model: Any) -> Callable[[Any], Any]:
-    """Return the model in inference mode, traced once for all paths."""
+    """Return the traced model in inference mode, shared by all paths."""
     import tensorflow as tf
 
     shape = [None, *model.input_shape[1:]]
@@ -174,7 +172,7 @@ def trace_model(model: Any) -> Callable[[Any], Any]:
 
 
 def interval(differences: Sequence[float]) -> tuple[float, float]:
-    """Return the 95 % interval of a mean, by Student's t over the seeds."""
+    """Return the 95 % interval of a mean over the seeds (Student's t)."""
     from scipy import stats
 
     if len(differences) < 2:
@@ -186,11 +184,11 @@ def interval(differences: Sequence[float]) -> tuple[float, float]:
 
 
 def verdict(differences: Sequence[float], spread: float) -> str:
-    """Judge a path by the rule at the top of this file.
+    """Return the verdict of a path by the rule in the module docstring.
 
     Args:
-        differences: from the plain path, one a seed.
-        spread: standard deviation of the plain path over the seeds.
+        differences: Accuracy differences from the plain path, one per seed.
+        spread: Standard deviation of the plain path over the seeds.
     """
     mean = statistics.mean(differences)
     low, high = interval(differences)
@@ -201,7 +199,7 @@ def verdict(differences: Sequence[float], spread: float) -> str:
 
 
 def compare_paths(runs: Sequence[tuple[dict[str, Array], Array]]) -> dict[str, dict[str, Any]]:
-    """Return what is told of each path, from `logits_of_paths` of every seed."""
+    """Return the results of each path, from the logits and labels of every seed."""
     correct = {
         name: [float(np.mean(logits[name].argmax(1) == labels)) for logits, labels in runs]
         for name in runs[0][0]
@@ -224,7 +222,7 @@ def compare_paths(runs: Sequence[tuple[dict[str, Array], Array]]) -> dict[str, d
 
 
 def print_rows(title: str, rows: dict[str, dict[str, Any]]) -> None:
-    """Print one table, in Markdown, all figures in points of a hundred."""
+    """Print a Markdown table in percentage points."""
     print(f"\n| {title} | accuracy | SD | difference, 95 % | changed predictions | |")
     print("|---|---|---|---|---|---|")
     for name, row in rows.items():
@@ -254,9 +252,9 @@ def collections(wanted: Sequence[str], table: str | None, folder: Path) -> dict[
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--table", help="of chest X-rays; without it they are left out")
+    parser.add_argument("--table", help="table of chest X-rays; without it they are left out")
     parser.add_argument("--images", default="fashion,xrays")
-    parser.add_argument("--parts", default=",".join(PATHS), help="head: it alone learns; last: 30 %%")
+    parser.add_argument("--parts", default=",".join(PATHS), help="head: train only the head; last: train the last 30 %%")
     parser.add_argument("--quick", action="store_true", help="two seeds of one epoch")
     arguments = parser.parse_args()
     epochs = {"head": 1, "last": 1} if arguments.quick else {"head": 10, "last": 4}

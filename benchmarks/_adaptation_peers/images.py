@@ -1,4 +1,4 @@
-"""Write the images of a finished run as its own network sees them, for the peers: `images.py RUN OUT.npz`."""
+"""Write the images of a finished run, as its model receives them, for the peers: `images.py RUN OUT.npz`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ SPLITS = ("train", "val", "target_unlabelled", "target_test")
 
 
 def main() -> None:
-    """Write, by split, `[n, size, size, 3]` float32 in [0, 255], labels `[n]` (-1: none) and groups.
+    """Write images `[n, size, size, 3]` (float32 in [0, 255]), labels `[n]` (-1 if unlabeled) and groups of each split.
 
     Raises:
-        SystemExit: the images no longer divide as `split.csv` says.
+        SystemExit: The split of the images differs from `split.csv`.
     """
     from kerastl import recipe as recipes
     from kerastl.runs import Run, read_csv
@@ -28,7 +28,9 @@ def main() -> None:
         datasets = load_datasets(recipe, Run(Path(scratch)))
         written = [(row["path"], row["split"], row["domain"]) for row in read_csv(run / "split.csv")]
         if written != [(record.path, record.split, record.domain) for record in datasets.records]:
-            raise SystemExit(f"{run}: its images no longer divide as split.csv says")
+            raise SystemExit(
+                f"{run}: The split of the images differs from split.csv. Use the unchanged data of the run."
+            )
         arrays = {}
         for split in SPLITS:
             records = datasets.in_split(split)

@@ -1,4 +1,4 @@
-"""What the peers in PyTorch share: the task, the network of ours, and the score."""
+"""Task, network and score shared by the PyTorch peers."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 @dataclass(frozen=True)
 class Task:
-    """What a peer is asked.
+    """The settings and data of a peer.
 
     Args:
-        images: by split, `[n, 3, size, size]` float32 in [-1, 1], as the first layer of ours takes them.
-        labels: by split, `[n]` int64; -1 where there is none.
-        groups: by split, `[n]`.
-        classes: how many.
-        seed: of everything drawn.
-        epochs, source_epochs: of all, and of these before adapting, for a tool that learns the source first.
-        batch_size: images of a domain a step.
+        images: Images by split, `[n, 3, size, size]`, float32 in [-1, 1], the input range of the first layer of kerastl's network.
+        labels: Labels by split, `[n]`, int64. -1 means unlabeled.
+        groups: Groups (patients) by split, `[n]`.
+        classes: Number of classes.
+        seed: Random seed.
+        epochs: Total number of epochs.
+        source_epochs: Epochs on the source only, for libraries that train a source model first.
+        batch_size: Images of each domain per step.
         metric: `balanced_accuracy` or `group_auc`.
     """
 
@@ -41,7 +42,7 @@ class Task:
 
     @classmethod
     def parse(cls) -> Task:
-        """Read the task from the one word that a peer is handed."""
+        """Read the task from the first command-line argument, a JSON object."""
         settings = json.loads(sys.argv[1])
         with np.load(settings.pop("images")) as file:
             held = {key: file[key] for key in file}
@@ -58,7 +59,7 @@ class Task:
         return cls(channels_first, labels, parts["groups"], classes, **settings)
 
     def score(self, probabilities: np.ndarray) -> float:
-        """Return the metric of probabilities `[n, classes]` on the target's test images, as kerastl makes it."""
+        """Return the metric of probabilities `[n, classes]` on the target test images, computed as in kerastl."""
         labels = self.labels["target_test"]
         if self.metric == "balanced_accuracy":
             return float(balanced_accuracy_score(labels, probabilities.argmax(1)))
@@ -70,7 +71,7 @@ class Task:
 
 
 class Trunk(torch.nn.Sequential):
-    """`small_cnn`: three blocks of convolution, max-pooling, BatchNorm and ReLU, then the mean over places: `[n, 128]`."""
+    """`small_cnn`: three blocks of convolution, max pooling, BatchNorm and ReLU, then global average pooling to `[n, 128]`."""
 
     def __init__(self) -> None:
         layers: list[torch.nn.Module] = []
@@ -78,7 +79,7 @@ class Trunk(torch.nn.Sequential):
             layers += [
                 torch.nn.Conv2d(before, filters, 3, padding=1, bias=False),
                 torch.nn.MaxPool2d(2),
-                # Keras's momentum of 0.9 is PyTorch's 0.1; its epsilon is 1e-3.
+                # A momentum of 0.9 in Keras is 0.1 in PyTorch. The epsilon of Keras is 1e-3.
                 torch.nn.BatchNorm2d(filters, eps=1e-3, momentum=0.1),
                 torch.nn.ReLU(),
             ]
@@ -86,14 +87,14 @@ class Trunk(torch.nn.Sequential):
 
 
 class Head(torch.nn.Sequential):
-    """Dropout and one layer: `[n, 128]` to logits `[n, classes]`."""
+    """Dropout and a linear layer: features `[n, 128]` to logits `[n, classes]`."""
 
     def __init__(self, classes: int) -> None:
         super().__init__(torch.nn.Dropout(0.2), torch.nn.Linear(128, classes))
 
 
 def initialize_like_keras(network: torch.nn.Module) -> None:
-    """Draw first weights as Keras does: Glorot's uniform, biases zero."""
+    """Initialize weights with Keras's defaults: Glorot uniform, and zeros for biases."""
     for module in network.modules():
         if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
             torch.nn.init.xavier_uniform_(module.weight)
@@ -102,12 +103,12 @@ def initialize_like_keras(network: torch.nn.Module) -> None:
 
 
 def print_results(values: dict[str, float], scores: dict[str, dict[str, float]], by: str) -> None:
-    """Print the answer.
+    """Print the results as JSON.
 
     Args:
-        values: the metric at the target by method.
-        scores: by validator and method; greater is better.
-        by: the validator that chooses.
+        values: Target metric by method.
+        scores: Validation scores by validator and method. Higher is better.
+        by: The validator that selects the method.
     """
     chosen_by = {
         name: max(by_method, key=lambda method: by_method[method]) for name, by_method in scores.items()

@@ -1,9 +1,9 @@
-"""PyTorch Adapt: a network learns the source, and each method goes on from it with a hook, as its examples do.
+"""PyTorch Adapt: a source model is trained first, then each method continues from it with a hook, as in its examples.
 
-The hooks keep their default weights. Batches hold as many images of the target as of the source, each domain's go through the network by
-themselves, and the learning rates are those of ours. Its own validators judge on the target's unlabelled images; the choice is
-that of `ClassClusterValidator`, ClassAMI, which its authors rank first (Musgrave et al. 2022, arXiv:2208.07360). The others are
-told beside it.
+The hooks use their default weights. Each batch has as many target images as source images, each domain has its own forward
+pass, and the learning rates are those of the kerastl recipe. PyTorch Adapt's validators score the unlabeled target images. The
+method is selected by `ClassClusterValidator` (ClassAMI), the validator ranked first by its authors (Musgrave et al. 2022,
+arXiv:2208.07360). The scores of the other validators are reported, too.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Models = dict[str, torch.nn.Module]
 
 
 def make_hook(method: str, models: Models, task: Task):
-    """Return the hook of a method, its optimizers in it; networks that play against it join `models`."""
+    """Return the hook of a method with its optimizers, and add discriminators to `models`."""
     if method in ("dann", "cdan"):
         models["D"] = Discriminator(FEATURES, h=256)
     if method == "cdan":
@@ -60,7 +60,7 @@ def make_hook(method: str, models: Models, task: Task):
 
 
 def batches(task: Task, epochs: int, rng: np.random.Generator) -> Iterator[dict[str, torch.Tensor]]:
-    """Yield batches of both domains, as many as whole ones of the longer domain fill an epoch; the shorter one begins anew."""
+    """Yield batches of both domains. An epoch has the full batches of the larger domain; the smaller domain is repeated."""
     source, target = task.images["train"], task.images["target_unlabelled"]
     steps = max(len(source), len(target)) // task.batch_size
     for _ in range(epochs):
@@ -81,7 +81,7 @@ def batches(task: Task, epochs: int, rng: np.random.Generator) -> Iterator[dict[
 
 
 def train_models(hook, models: Models, task: Task, epochs: int) -> None:
-    """Train in place."""
+    """Train the models in place."""
     for model in models.values():
         model.train()
     for batch in batches(task, epochs, np.random.default_rng(task.seed)):
@@ -89,7 +89,7 @@ def train_models(hook, models: Models, task: Task, epochs: int) -> None:
 
 
 def predict(models: Models, images: np.ndarray) -> dict[str, torch.Tensor]:
-    """Return `features`, `logits` and `preds` of images, as validators take them."""
+    """Return `features`, `logits` and `preds` of images, the input of the validators."""
     outputs: dict[str, list[torch.Tensor]] = {"features": [], "logits": [], "preds": []}
     for model in models.values():
         model.eval()
@@ -103,8 +103,8 @@ def predict(models: Models, images: np.ndarray) -> dict[str, torch.Tensor]:
 
 
 def compute_scores(models: Models, task: Task) -> dict[str, float]:
-    """Return what each validator says; greater is better."""
-    np.random.seed(task.seed)  # its k-means draws from the global generator
+    """Return the score of each validator. Higher is better."""
+    np.random.seed(task.seed)  # k-means uses the global generator
     target = predict(models, task.images["target_unlabelled"])
     scorers = {
         SELECTED_BY: validators.ClassClusterValidator(),
@@ -117,7 +117,7 @@ def compute_scores(models: Models, task: Task) -> dict[str, float]:
 
 
 def main() -> None:
-    """Learn with every method, judge, choose."""
+    """Train with every method, score the results, and select a method."""
     task = Task.parse()
     torch.manual_seed(task.seed)
     source_models: Models = {"G": Trunk(), "C": Head(task.classes)}

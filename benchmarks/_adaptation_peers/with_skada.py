@@ -1,13 +1,13 @@
-"""skada: each method learns source and target together from random weights, as its examples do.
+"""skada: each method is trained on source and target together from random weights, as in its examples.
 
-The weight of each loss is 1, skada's default; CORAL, whose loss is divided by the square of the features, has 10 beside it, of the grid that
-SKADA-Bench searches. Batches hold as many images of the target as of the source, and BatchNorm sees both as one. The networks that play against
-the features are skada's, but for their last layer: that of 0.6.0 is a softmax over one output, which is 1 whatever the
-features are, so that DANN and CDAN would learn nothing. It is a sigmoid for them, and nothing for MDD, whose loss takes logits.
+The weight of each adaptation loss is 1, skada's default. CORAL, which divides its loss by the squared number of features, also runs
+with 10, a value from the grid of SKADA-Bench. Each batch has as many target images as source images, and BatchNorm normalizes
+both together. The discriminators are skada's except for the last layer: in 0.6.0 it is a softmax over one output, which
+is always 1, so DANN and CDAN would not train. It is replaced by a sigmoid, and by the identity for MDD, whose loss takes logits.
 
-skada's own scorers judge on the source's validation images and the target's unlabelled ones; the choice is that of
-`MixValScorer` (between classes), which SKADA-Bench's published table of deep methods used for the method of the best mean rank, MCC, and for DANN.
-The others are told beside it.
+skada's scorers use the source validation images and the unlabeled target images. The method is selected by `MixValScorer`
+(inter-class), which the published SKADA-Bench table of deep methods used for MCC, the method with the best mean rank, and for
+DANN. The scores of the other scorers are reported, too.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from skada.metrics import (
 SELECTED_BY = "mix_val_inter"
 FEATURES = 128
 WEIGHTS = {"coral": (1, 10)}
-"""Of the loss beside classification; 1 where a method is not named."""
+"""Weights of the adaptation loss by method. The default is 1."""
 METHODS = {
     "source_only": deep.SourceOnly, "coral": deep.DeepCoral, "mmd": deep.DAN, "dann": deep.DANN,
     "cdan": deep.CDAN, "mcc": deep.MCC, "mdd": deep.MDD,
@@ -40,27 +40,27 @@ METHODS = {
 
 
 class Network(torch.nn.Module):
-    """Trunk and head, with the argument that skada hands on."""
+    """Trunk and head, with the extra argument that skada passes."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
         self.trunk, self.head = Trunk(), Head(classes)
         initialize_like_keras(self)
 
-    def forward(self, images, sample_weight=None):  # noqa: ARG002 - skada hands it on
+    def forward(self, images, sample_weight=None):  # noqa: ARG002 - skada passes it
         """Return logits."""
         return self.head(self.trunk(images))
 
 
 def build_discriminator(features: int, outputs: int, last: torch.nn.Module) -> torch.nn.Module:
-    """Return skada's network behind a reversed gradient, with another last layer."""
+    """Return skada's domain classifier with another last layer."""
     network = DomainClassifier(num_features=features, n_classes=outputs)
     network.classifier[-1] = last
     return network
 
 
 def fit_method(method: str, weight: float, task: Task):
-    """Return a fitted net."""
+    """Return a fitted network."""
     torch.manual_seed(task.seed)
     options = {} if method == "source_only" else {"reg": weight}
     if method in ("dann", "cdan"):
@@ -76,14 +76,14 @@ def fit_method(method: str, weight: float, task: Task):
     domains = np.concatenate([np.full(len(source), 1), np.full(len(target), -2)])
     labels = np.concatenate([task.labels["train"], np.full(len(target), -1)])
     net.fit(np.concatenate([source, target]), labels, sample_domain=domains)
-    # 0.6.0 leaves what it asks of a network on the GPU beside indices on the CPU: it is asked on the CPU.
+    # skada 0.6.0 indexes GPU outputs with CPU tensors, so predict on the CPU.
     net.device = "cpu"
     net.module_.to("cpu")
     return net
 
 
 def compute_scores(net, task: Task) -> dict[str, float]:
-    """Return what each scorer says, greater is better; those that say nothing are left out."""
+    """Return the score of each scorer. Higher is better. Scorers that fail or return no finite score are left out."""
     source, target = task.images["val"], task.images["target_unlabelled"]
     images = np.concatenate([source, target])
     labels = np.concatenate([task.labels["val"], np.full(len(target), -1)])
@@ -101,7 +101,7 @@ def compute_scores(net, task: Task) -> dict[str, float]:
         try:
             value = float(scorer(net, images, labels, sample_domain=domains))
         except TypeError:
-            # 0.6.0: ImportanceWeightedScorer hands on weights, and CDAN's module takes none.
+            # skada 0.6.0: ImportanceWeightedScorer passes weights, which CDAN's module does not accept.
             continue
         if np.isfinite(value):
             scores[name] = value
@@ -109,7 +109,7 @@ def compute_scores(net, task: Task) -> dict[str, float]:
 
 
 def main() -> None:
-    """Learn with every method, judge, choose."""
+    """Train with every method, score the results, and select a method."""
     task = Task.parse()
     candidates = [(name, weight) for name in METHODS for weight in WEIGHTS.get(name, (1,))]
     values: dict[str, float] = {}

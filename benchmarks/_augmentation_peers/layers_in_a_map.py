@@ -1,4 +1,4 @@
-"""Layers one after the other in a parallel map over batches, as Keras and keras-cv document them."""
+"""Preprocessing layers in a parallel `map` over batches, as the documentation of Keras and keras-cv shows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bursts import BATCH_SIZE, StreamFactory
 
 
 def make_layer_stream(images: np.ndarray, chain: Sequence[Any]) -> StreamFactory:
-    """Return a function that begins an endless stream of float32 batches."""
+    """Return a function that starts an endless stream of float32 batches."""
 
     def augment(batch: tf.Tensor) -> tf.Tensor:
         batch = tf.cast(batch, tf.float32)

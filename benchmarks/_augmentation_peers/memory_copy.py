@@ -1,6 +1,6 @@
-"""The memory bound: float32 batches read once and written once, by as many threads as there are cores.
+"""The memory bound: float32 batches are read once and written once, with one thread per core.
 
-The batches lie in more memory than any cache holds, and each is written to a place that was not read lately.
+The batches take more memory than any cache, so each read and write goes to main memory.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""torchvision beside a torch of another kind."""
+"""Import torchvision with a torch build of another kind."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,10 +8,10 @@ import torch
 
 @contextmanager
 def skip_detection_operations() -> Iterator[None]:
-    """Import torchvision, also where its compiled part was built for another kind of torch.
+    """Import torchvision even if its compiled extension does not match the installed torch.
 
-    PyPI's torchvision is built for CUDA and cannot load that part beside a torch for CPUs; then it stops at the
-    declarations of operations for detection, which no transform and no classifier uses. Here those are passed over.
+    The torchvision wheel on PyPI is built for CUDA. With a CPU build of torch, its extension does not load, and the import fails when
+    detection operations are registered, which no transform or classifier uses. Skip these registrations.
     """
     declare = torch.library.register_fake
 

@@ -1,7 +1,7 @@
-"""AlbumentationsX, as its page on speed recommends: uint8 images, one Affine, OpenCV's threads off in workers.
+"""AlbumentationsX, as its performance page recommends: uint8 images, one Affine, no OpenCV threads in workers.
 
-`loop` calls it image by image in one process, where OpenCV may use its threads; `workers` has a DataLoader of PyTorch
-with two worker processes that stay.
+`loop` augments one image at a time in one process, where OpenCV may use threads. `workers` uses a PyTorch DataLoader
+with two persistent worker processes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def build_transform(*extra) -> albumentations.Compose:
         albumentations.RandomBrightnessContrast(
             brightness_range=(-0.2, 0.2), contrast_range=(-0.2, 0.2), brightness_by_max=True, p=1.0
         ),
-        # OpenCV's hue counts from 0 to 179; the saturation is shifted, from 0 to 255.
+        # OpenCV's hue ranges from 0 to 179. The saturation is shifted in the range 0 to 255.
         albumentations.HueSaturationValue(
             hue_shift_range=(-10, 10), sat_shift_range=(-76, 76), val_shift_range=(0, 0), p=1.0
         ),
@@ -37,7 +37,7 @@ def build_transform(*extra) -> albumentations.Compose:
             num_holes_range=(1, 1), hole_height_range=(0.004, 0.25), hole_width_range=(0.004, 0.25), fill=128, p=1.0
         ),
     ]  # fmt: skip
-    # Its telemetry would ask the network.
+    # Telemetry would use the network.
     return albumentations.Compose([*chain, *extra], telemetry=False)
 
 
@@ -55,7 +55,7 @@ def make_loop(images: np.ndarray) -> StreamFactory:
 
 
 class AugmentedDataset(Dataset):
-    """Images, again and again, each time changed."""
+    """An endless dataset that augments the images anew each time."""
 
     def __init__(self, images: np.ndarray) -> None:
         self.images, self.augment = images, build_transform(albumentations.ToTensorV2())

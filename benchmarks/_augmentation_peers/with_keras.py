@@ -1,4 +1,4 @@
-"""Keras's own preprocessing layers in a parallel map over batches, float32."""
+"""Keras's preprocessing layers in a parallel `map` over batches, float32."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ def make_stream(images) -> StreamFactory:
     chain = [
         layers.RandomFlip("horizontal"),
         layers.RandomRotation(15 / 360),
-        # Two numbers for one factor would zoom each axis by itself; one keeps the aspect.
+        # A single factor keeps the aspect ratio.
         layers.RandomZoom(0.2),
         layers.RandomTranslation(0.1, 0.1),
         layers.RandomBrightness(0.2),
         layers.RandomContrast(0.2),
-        # The saturation is multiplied by x / (1 - x): these bounds are 0.7 and 1.3.
+        # The saturation is multiplied by x / (1 - x), here 0.7 to 1.3.
         layers.RandomSaturation((0.7 / 1.7, 1.3 / 2.3)),
-        # Half a turn of the colour circle is 1.
+        # A factor of 1 rotates the hue by 180 degrees.
         layers.RandomHue(20 / 180),
-        # The root of a number in this range, drawn for each side: up to a quarter of it.
+        # The scale is a fraction of the area: up to a quarter of each side.
         layers.RandomErasing(factor=(1.0, 1.0), scale=(0.0, 0.0625), fill_value=127.5),
     ]
     return make_layer_stream(images, chain)

@@ -1,4 +1,4 @@
-"""keras-cv 0.9.0 as it comes: its layers in a parallel map over batches, float32, its own draws."""
+"""keras-cv 0.9.0 unchanged: its layers and its random numbers in a parallel `map` over batches, float32."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def make_stream(images) -> StreamFactory:
         layers.RandomTranslation(0.1, 0.1, fill_mode="reflect"),
         layers.RandomBrightness(0.2, value_range=PIXELS),
         layers.RandomContrast(value_range=PIXELS, factor=0.2),
-        # The saturation is multiplied by x / (1 - x): these bounds are 0.7 and 1.3.
+        # The saturation is multiplied by x / (1 - x), here 0.7 to 1.3.
         layers.RandomSaturation((0.7 / 1.7, 1.3 / 2.3)),
         layers.RandomHue(20 / 180, value_range=PIXELS),
         layers.RandomCutout(0.25, 0.25, fill_value=127.5),

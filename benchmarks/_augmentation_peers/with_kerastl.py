@@ -1,6 +1,6 @@
-"""kerastl, as a run does it: op determinism on, batches in order, a seed for each example.
+"""kerastl, as in a run: deterministic operations, ordered batches, one seed per example.
 
-`exact` runs every layer by itself, keras-cv's or the corrected one, with kerastl's draws; `compiled` is what a recipe gets by default.
+`exact` runs each layer separately, with the random numbers of kerastl. `compiled` is the default of a recipe.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """torchvision's transforms v2 on uint8 tensors, as its documentation recommends.
 
-`loop` calls it image by image in one process, `workers` in a DataLoader with two worker processes that stay;
-`batched` hands it whole batches, which it changes by one draw each: another augmentation, told for its speed only.
+`loop` augments one image at a time in one process, `workers` uses a DataLoader with two persistent worker processes.
+`batched` transforms whole batches with the same random parameters for all images. This is a different augmentation, measured for its speed only.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def build_transform():
 
 
 def to_tensors(images: np.ndarray) -> torch.Tensor:
-    """Return `[count, 3, size, size]` uint8."""
+    """Return a uint8 tensor `[count, 3, size, size]`."""
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
 
 
@@ -65,7 +65,7 @@ def make_batched_loop(images: np.ndarray) -> StreamFactory:
 
 
 class AugmentedDataset(Dataset):
-    """Images, again and again, each time changed."""
+    """An endless dataset that augments the images anew each time."""
 
     def __init__(self, images: np.ndarray) -> None:
         self.images, self.augment = to_tensors(images), build_transform()

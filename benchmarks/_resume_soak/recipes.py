@@ -1,4 +1,4 @@
-"""Small recipes that together use everything whose state a stopped run must bring back."""
+"""Small recipes that together use every kind of state that a resumed run must restore."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ SMALL = [
     "export.formats=[]",
 ]
 ONE_DOMAIN = [*SMALL, "target=null"]
-TURN = "{name: random_brightness, max_fraction: 0.2}, {name: random_contrast, max_fraction: 0.2}"
+BRIGHTNESS = "{name: random_brightness, max_fraction: 0.2}, {name: random_contrast, max_fraction: 0.2}"
 
 RECIPES = {
-    # A moving average, patience and no cache; a boundary of two augmented views; kept features.
+    # Moving average and early stopping without a cache; a boundary cache of two augmented views; cached features.
     "caches": [
         *ONE_DOMAIN,
-        f"augment={{operations: [{TURN}], views: 2}}",
+        f"augment={{operations: [{BRIGHTNESS}], views: 2}}",
         "phases=["
         "{name: whole, epochs: 4, learning_rate: 1e-3, trainable: all, ema: 0.95, early_stopping: 3, cache: none},"
         "{name: last, epochs: 5, learning_rate: 1e-3, trainable: {from_block: block_3}, batch_norm: frozen, cache: boundary},"
         "{name: head, epochs: 6, learning_rate: 3e-3, trainable: none, batch_norm: frozen, cache: features, schedule: cosine}]",
     ],
-    # Momenta that go on from phase to phase, gradual unfreezing, rates by block, accumulated and cut gradients.
+    # Optimizer state kept between phases, gradual unfreezing, layer-wise learning rates, accumulated and clipped gradients.
     "momenta": [
         *ONE_DOMAIN,
         "phases=["
@@ -38,17 +38,17 @@ RECIPES = {
         "{name: head, epochs: 4, learning_rate: 1e-3, trainable: none, batch_norm: frozen, cache: features,"
         " cache_precision: bfloat16, accumulate: 3, early_stopping: 2, keep: last}]",
     ],
-    # Fresh augmentation and mixed images, a mean of the last epochs, a boundary in a quarter of the room.
+    # New augmentation in each epoch, mixing, average of the last epochs.
     "averages": [
         *ONE_DOMAIN,
-        f"augment={{operations: [{TURN}], mixing: [{{name: mix_up}}]}}",
+        f"augment={{operations: [{BRIGHTNESS}], mixing: [{{name: mix_up}}]}}",
         "phases=["
         "{name: whole, epochs: 4, learning_rate: 1e-3, trainable: all, average_last: 2, focal_gamma: 1.0},"
         "{name: last, epochs: 4, learning_rate: 1e-3, trainable: {from_block: block_3}, batch_norm: trainable, ema: 0.9,"
         " optimizer: sgd, warmup_epochs: 1, optimizer_state: reset},"
         "{name: head, epochs: 3, learning_rate: 3e-3, trainable: none, batch_norm: statistics, early_stopping: 2}]",
     ],
-    # Two hospitals: a run inside the run, and phases of either domain, each with a cache.
+    # Two hospitals: phases of both domains, with caches.
     "target": [
         *SMALL,
         "target.reader={name: phantom, hospital: b, patients: 24, slices_per_patient: 2, image_size_px: 32}",
@@ -59,7 +59,7 @@ RECIPES = {
         "{name: adapt, domain: target, epochs: 5, learning_rate: 1e-3, trainable: none, batch_norm: frozen, cache: features,"
         " keep: last, average_last: 2}]",
     ],
-    # A deeper network with tensors that skip blocks.
+    # A deeper network with skip connections.
     "mobilenet": [
         *ONE_DOMAIN,
         "backbone={name: mobilenet_v2, weights: none, alpha: 0.35}",
@@ -73,13 +73,13 @@ COMPARED = ("history.jsonl", "predictions.csv", "scores.json", "freeze.json")
 
 
 def command(recipe: str, out: Path, *, resume: bool) -> list[str]:
-    """Return the words behind `kerastl` that run a recipe, or go on with it."""
+    """Return the arguments of `kerastl` that run or resume a recipe."""
     sets = [word for setting in RECIPES[recipe] for word in ("--set", setting)]
     return ["run", "quickstart", "--out", str(out), *sets, *(["--resume"] if resume else [])]
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Return the sha256 of every file that is compared; of a model that of its arrays, as its archive holds a date."""
+    """Return the SHA-256 of every compared file. Models are compared by their arrays, because the archive contains a date."""
     digest_by_file = {}
     for name in sorted({"model.keras", *COMPARED}):
         for file in sorted(folder.rglob(name)):

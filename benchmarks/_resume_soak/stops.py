@@ -1,4 +1,4 @@
-"""Ways to stop a run: at any moment, in the middle of a file, or because the disk is full."""
+"""Ways to stop a run: at a random time, while a file is written, or by a full disk."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ FILLER = "filler"
 
 
 class Process:
-    """One run in a process of its own, forked from this one, which has TensorFlow loaded but never used it.
+    """A run in a process forked from this one, in which TensorFlow is imported but unused.
 
     Args:
-        words: of the command line, behind `kerastl`.
-        cache: its KERASTL_CACHE.
-        log: what it says goes there.
+        words: Arguments of `kerastl`.
+        cache: Value of `KERASTL_CACHE`.
+        log: File for stdout and stderr.
     """
 
     def __init__(self, words: list[str], cache: Path, log: Path) -> None:
@@ -30,32 +30,32 @@ class Process:
             _run_command(words, cache, log)
 
     def ended(self) -> bool:
-        """Tell whether it ended by itself."""
+        """Return whether the process has ended."""
         if self.code is None:
             pid, status = os.waitpid(self._pid, os.WNOHANG)
             self.code = os.waitstatus_to_exitcode(status) if pid else None
         return self.code is not None
 
     def wait(self) -> int:
-        """Return its exit code once it has ended."""
+        """Wait for the process and return its exit code."""
         while not self.ended():
             time.sleep(0.05)
         assert self.code is not None
         return self.code
 
     def kill(self) -> None:
-        """End it by SIGKILL."""
+        """Kill the process with SIGKILL."""
         os.kill(self._pid, signal.SIGKILL)
         os.waitpid(self._pid, 0)
         self.code = -int(signal.SIGKILL)
 
     def output(self) -> str:
-        """Return what it said."""
+        """Return the output of the process."""
         return self._log.read_text(errors="replace")
 
 
 def _run_command(words: list[str], cache: Path, log: Path) -> None:
-    """Run a command in the place of this process, and end it."""
+    """Run a command in this process and exit."""
     code = 1
     try:
         file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -77,7 +77,7 @@ PARTIAL_FILES = ("checkpoint", "history", "cache entry")
 
 
 def is_being_written(what: str, out: Path, cache: Path) -> bool:
-    """Tell whether the first part of a file lies there: one of `PARTIAL_FILES`."""
+    """Return whether a temporary file of one of `PARTIAL_FILES` exists."""
     locations = {
         "checkpoint": (out / "checkpoints", ".epoch-"),
         "history": (out, ".history"),
@@ -93,11 +93,11 @@ def _has_prefix(folder: Path, start: str) -> bool:
         return False
 
 
-def wait_for(process: Process, sign: Callable[[], bool], skip: int, seconds: float) -> bool:
-    """Wait until a sign is seen for the time after some others; False: the process ended, or the time was over."""
+def wait_for(process: Process, condition: Callable[[], bool], skip: int, seconds: float) -> bool:
+    """Wait for a condition to become true, after skipping `skip` earlier times. Return False if the process ends or the time is over."""
     end, before, left = time.perf_counter() + seconds, False, skip
     while time.perf_counter() < end:
-        now = sign()
+        now = condition()
         if now and not before:
             if not left:
                 return True
@@ -110,7 +110,7 @@ def wait_for(process: Process, sign: Callable[[], bool], skip: int, seconds: flo
 
 
 def fill(disk: Path, leave: int) -> None:
-    """Write a file that leaves some bytes of a disk free, whatever a run beside it takes meanwhile."""
+    """Fill a disk up to `leave` free bytes, while a run writes to it."""
     with (disk / FILLER).open("ab") as file:
         for _ in range(100):
             usage = os.statvfs(disk)
@@ -125,12 +125,12 @@ def fill(disk: Path, leave: int) -> None:
 
 
 def free_space(disk: Path) -> None:
-    """Take the filling away."""
+    """Delete the file that fills the disk."""
     (disk / FILLER).unlink(missing_ok=True)
 
 
 def find_unwritten_file(output: str) -> str:
-    """Return what a run could not write, from what it said: a checkpoint, the history, a cache or another file."""
+    """Return the kind of file that a run could not write, according to its output."""
     if "cannot be kept" in output or "takes" in output:
         return "cache"
     match = re.search(r"left on device: (\S+)", output)

@@ -1,4 +1,4 @@
-"""The models that are asked: one network, exported by kerastl in three ways and by Keras itself."""
+"""The models of the serving benchmark: one network, exported by kerastl in three ways and by Keras."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NUM_IMAGES = 32
 
 
 def build_network() -> tuple[Any, str]:
-    """Return MobileNetV2 with a head of ten classes, and which weights it has: those of ImageNet where they are cached."""
+    """Return MobileNetV2 with a head of ten classes and the name of its weights: ImageNet weights if they are cached, else random."""
     from kerastl.models import build_backbone, build_model, find_cached_weights
 
     path = find_cached_weights(NAME, image_size_px=SIZE_PX)
@@ -21,10 +21,10 @@ def build_network() -> tuple[Any, str]:
 
 
 def write_models(folder: Path) -> tuple[dict[str, Path], str]:
-    """Export the network; return the folders by name, and which weights it has.
+    """Export the network. Return the folders by name and the name of the weights.
 
-    `folded` is what `kerastl export` writes, `unfolded` the same without folding BatchNorm, `bfloat16` folded and computed
-    in that, and `keras` what `model.export()` writes.
+    `folded` is the output of `kerastl export`, `unfolded` is the same without BatchNorm folding, `bfloat16` is folded and
+    computed in bfloat16, and `keras` is the output of `model.export()`.
     """
     import keras
 
@@ -52,7 +52,7 @@ def write_models(folder: Path) -> tuple[dict[str, Path], str]:
 
 
 def write_images(folder: Path) -> list[Path]:
-    """Write pieces of scikit-learn's two photographs as JPEG of 500 x 375 pixels, a usual size in ImageNet."""
+    """Write crops of scikit-learn's two photographs as JPEG files of 500 x 375 pixels, a common size in ImageNet."""
     import numpy as np
     from PIL import Image
     from sklearn.datasets import load_sample_images

@@ -1,4 +1,4 @@
-"""One row of the benchmark, one round: how each way of answering is asked."""
+"""Measure one row of the serving benchmark in one round."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ WARM_UP = 3
 
 @dataclass(frozen=True)
 class Measured:
-    """One row, one round.
+    """The measurements of one row in one round.
 
     Args:
-        nanoseconds: of each request, by batch.
+        nanoseconds: Duration of each request by batch size.
         probabilities: `[images, classes]`.
     """
 
@@ -40,15 +40,15 @@ class Measured:
 
 @dataclass(frozen=True)
 class Setting:
-    """What all rows share.
+    """The settings shared by all rows.
 
     Args:
-        models: folders of exports, by name.
+        models: Folders of exports by name.
         images: JPEG files.
-        batches: how many images in a request.
-        requests: timed ones in a round, by batch.
-        threads: of TensorFlow's session, within and between operations; 0: its own choice.
-        scratch: for converted models.
+        batches: Images per request.
+        requests: Timed requests per round by batch size.
+        threads: Intra-op and inter-op threads of TensorFlow. 0: the default of TensorFlow.
+        scratch: Folder for converted models.
     """
 
     models: dict[str, Path]
@@ -60,7 +60,7 @@ class Setting:
 
     @property
     def contents(self) -> list[bytes]:
-        """The files."""
+        """Contents of the image files."""
         return [path.read_bytes() for path in self.images]
 
 
@@ -95,7 +95,7 @@ def measure_keras(setting: Setting, decode: Callable[[bytes, int], Array]) -> Me
 def time_decoding(
     decode: Callable[[bytes, int], Array], request: Sequence[bytes], repeats: int
 ) -> tuple[Array, list[int]]:
-    """Decode a request again and again; return the images, and nanoseconds."""
+    """Decode a request repeatedly. Return the images and the durations in nanoseconds."""
     durations = []
     for number in range(WARM_UP + repeats):
         started = time.perf_counter_ns()
@@ -106,7 +106,7 @@ def time_decoding(
 
 
 def open_session(setting: Setting, model: str) -> Any:
-    """Return a TensorFlow session with an export, the runtime that TensorFlow Serving uses."""
+    """Return a TensorFlow session of an export, the runtime of TensorFlow Serving."""
     from kerastl.export._probe import ServingSession
 
     return ServingSession(setting.models[model], threads=setting.threads)
@@ -115,7 +115,7 @@ def open_session(setting: Setting, model: str) -> Any:
 def time_requests(
     session: Any, request: dict[str, Any], outputs: Sequence[str] | None, repeats: int
 ) -> list[int]:
-    """Send a request again and again; return nanoseconds."""
+    """Send a request repeatedly. Return the durations in nanoseconds."""
     durations = []
     for number in range(WARM_UP + repeats):
         started = time.perf_counter_ns()
@@ -126,7 +126,7 @@ def time_requests(
 
 
 def decode_with_tensorflow(content: bytes, size: int) -> Array:
-    """Return `[size, size, 3]` float32 in [0, 255], as `image_dataset_from_directory` does it."""
+    """Return `[size, size, 3]`, float32 in [0, 255], decoded as in `image_dataset_from_directory`."""
     import tensorflow as tf
 
     image = tf.io.decode_image(content, channels=3, expand_animations=False)
@@ -134,10 +134,10 @@ def decode_with_tensorflow(content: bytes, size: int) -> Array:
 
 
 def measure_peer(setting: Setting, name: str) -> Measured:
-    """Run a peer in an environment and a process of its own.
+    """Run a peer in its own environment and process.
 
     Raises:
-        Unavailable: it cannot be run.
+        Unavailable: The peer failed.
     """
     task = {
         "saved_model": str(setting.models["keras"]), "images": list(map(str, setting.images)),

@@ -1,4 +1,4 @@
-"""What every peer is asked, and how it answers. Standard library and Pillow alone: peers have environments of their own."""
+"""Task and output format of the serving peers. Standard library and Pillow only, because each peer has its own environment."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Task:
     """Requests to one model.
 
     Args:
-        saved_model: what Keras's own `model.export()` wrote: images to logits.
+        saved_model: The output of `model.export()` of Keras: images to logits.
         images: JPEG files.
-        size: side of the square image that the model takes.
-        batches: how many images in a request, one measurement each.
-        warm_up: requests before time is taken.
-        requests: timed ones by batch.
-        scratch: for converted models.
+        size: Height and width of the model's input, in pixels.
+        batches: Images per request. Each is measured separately.
+        warm_up: Number of untimed requests.
+        requests: Number of timed requests by batch size.
+        scratch: Folder for converted models.
     """
 
     saved_model: str
@@ -35,13 +35,13 @@ class Task:
 
     @classmethod
     def parse(cls, words: list[str]) -> Task:
-        """Read the task from the one word that a peer is handed."""
+        """Read the task from the first command-line argument, a JSON object."""
         settings = json.loads(words[0])
         return cls(**settings | {"scratch": Path(settings["scratch"])})
 
 
 def decode_with_pillow(content: bytes, size: int) -> Any:
-    """Return `[size, size, 3]` float32 in [0, 255] by Pillow, as `keras.utils.load_img` does it when told bilinear."""
+    """Return `[size, size, 3]`, float32 in [0, 255], decoded by Pillow as in `keras.utils.load_img` with bilinear interpolation."""
     import numpy as np
     from PIL import Image
 
@@ -50,33 +50,33 @@ def decode_with_pillow(content: bytes, size: int) -> Any:
 
 
 def make_batch(contents: Sequence[bytes], count: int) -> list[bytes]:
-    """Return so many images, over and over where there are fewer."""
+    """Return `count` images, repeated if there are fewer."""
     return [contents[index % len(contents)] for index in range(count)]
 
 
 def measure(task: Task, infer: Callable[[Any], Any]) -> None:
-    """Time bytes to answer, and print it as JSON: `{"nanoseconds": {batch: [...]}, "logits": [[...]]}`.
+    """Time requests from file bytes to logits, and print JSON: `{"nanoseconds": {batch: [...]}, "logits": [[...]]}`.
 
     Args:
-        task: what to ask.
-        infer: `[n, size, size, 3]` float32 to logits `[n, classes]`.
+        task: The task.
+        infer: Function from images `[n, size, size, 3]`, float32, to logits `[n, classes]`.
     """
     import numpy as np
 
     contents = [Path(name).read_bytes() for name in task.images]
 
-    def answer(request: Sequence[bytes]) -> Any:
+    def predict(request: Sequence[bytes]) -> Any:
         return infer(np.stack([decode_with_pillow(content, task.size) for content in request]))
 
     durations: dict[int, list[int]] = {}
     for count in task.batches:
         request = make_batch(contents, count)
         for _ in range(task.warm_up):
-            answer(request)
+            predict(request)
         durations[count] = []
         for _ in range(task.requests[str(count)]):
             started = time.perf_counter_ns()
-            answer(request)
+            predict(request)
             durations[count].append(time.perf_counter_ns() - started)
-    logits = np.asarray(answer(contents)).tolist()
+    logits = np.asarray(predict(contents)).tolist()
     print(json.dumps({"nanoseconds": durations, "logits": logits}))

@@ -1,4 +1,4 @@
-"""ONNX Runtime, on what tf2onnx makes of the SavedModel."""
+"""ONNX Runtime with the SavedModel converted by tf2onnx."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def main() -> None:
     words = [sys.executable, "-m", "tf2onnx.convert", "--saved-model", task.saved_model]
     done = subprocess.run([*words, "--output", str(file)], capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(f"tf2onnx: {(done.stderr.strip().splitlines() or ['no reason told'])[-1]}")
+        raise SystemExit(f"tf2onnx: {(done.stderr.strip().splitlines() or ['no error message'])[-1]}")
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])

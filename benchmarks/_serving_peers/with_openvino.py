@@ -1,4 +1,4 @@
-"""OpenVINO: it reads the SavedModel itself, and answers one request at a time."""
+"""OpenVINO with the SavedModel, one request at a time."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ def main() -> None:
 
     task = Task.parse(sys.argv[1:])
     model = openvino.convert_model(task.saved_model)
-    # The hint that its guide names for one request after the other. Its own choice of precision, where the CPU has bfloat16,
-    # would be that one.
+    # The OpenVINO guide recommends this hint for sequential requests. The default precision on CPUs with bfloat16
+    # instructions is bfloat16.
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     compiled = openvino.compile_model(model, "CPU", settings)
     measure(task, lambda images: compiled(images)[0])

@@ -1,4 +1,4 @@
-"""Run Keras's script or `kerastl run`, leave after the first step of training, and print the seconds it took to get there.
+"""Run the Keras script or `kerastl run`, exit after the first training step, and print the seconds until then.
 
 python first_step.py keras TASK | python first_step.py kerastl run RECIPE --set ...
 """
@@ -17,13 +17,13 @@ from pathlib import Path  # noqa: E402
 
 
 def leave(*_: object, **__: object) -> None:
-    """End the process; the first step has been taken."""
+    """Print the elapsed seconds and exit."""
     print("\n" + json.dumps({"first_step_s": time.perf_counter() - STARTED}), flush=True)
     os._exit(0)
 
 
 def main() -> None:
-    """Put `leave` where both loops, Keras's and kerastl's, tell their callbacks of a step; then train."""
+    """Replace the callback that both training loops call after a step with `leave`, then train."""
     import keras
 
     keras.callbacks.CallbackList.on_train_batch_end = leave

@@ -1,4 +1,4 @@
-"""What every peer is asked, and how it answers. Standard library alone: peers have environments of their own."""
+"""Task and output format of the training peers. Standard library only, because each peer has its own environment."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Task:
-    """One training.
+    """One training phase.
 
     Args:
-        folder: holds `train` and `val`, each a sub-folder a class.
-        size: side of the images.
-        epochs: of the phase.
-        part: `head`, or `last`: the last 30 % of the network, too.
-        augment: whether training images are mirrored and turned.
-        cache: of kerastl: `none`, `auto`, `features` or `boundary`.
-        precision: of that cache.
-        half: of torch: bfloat16 autocast.
-        xla: of Keras: `auto` as `compile` has it, or `off`.
-        defaults: of fastai: its own head, learning BatchNorm and `fine_tune`.
-        in_memory: whether decoded images are kept in memory, by those that can.
+        folder: Folder with `train` and `val`, each with one subfolder per class.
+        size: Height and width of the images, in pixels.
+        epochs: Number of epochs.
+        part: `head`, or `last` to train the last 30 % of the network, too.
+        augment: Whether training images are flipped and rotated.
+        cache: Cache of kerastl: `none`, `auto`, `features` or `boundary`.
+        precision: Precision of that cache.
+        half: Whether PyTorch uses bfloat16 autocast.
+        xla: `jit_compile` of Keras: `auto` or `off`.
+        defaults: Whether fastai uses its defaults: trainable BatchNorm and `fine_tune`.
+        in_memory: Whether peers that can do so keep decoded images in memory.
         backbone: `mobilenet_v2` or `resnet50`.
-        weights: `none`, or the file of ImageNet weights that Keras publishes.
-        options: of the backbone.
-        classes: how many.
-        rate: of Adam.
-        seed: of order, dropout and the head's first weights.
-        scratch: for caches.
+        weights: `none`, or the file of ImageNet weights published by Keras.
+        options: Options of the backbone.
+        classes: Number of classes.
+        rate: Learning rate of Adam.
+        seed: Seed of the order, the dropout and the initial weights of the head.
+        scratch: Folder for caches.
     """
 
     folder: Path
@@ -59,12 +59,12 @@ class Task:
 
     @classmethod
     def parse(cls, words: list[str]) -> Task:
-        """Read the task from the one word that a peer is handed."""
+        """Read the task from the first command-line argument, a JSON object."""
         settings = json.loads(words[0])
         return cls(**settings | {"folder": Path(settings["folder"]), "scratch": Path(settings["scratch"])})
 
 
 def print_results(start_up: float, training: float, accuracy: float, weights: str) -> None:
-    """Print the answer: seconds before the first step and from there to the end, the accuracy reached, with which weights."""
+    """Print the seconds before the first step, the seconds of training, the validation accuracy, and the name of the weights."""
     results = {"start_up_s": start_up, "training_s": training, "accuracy": accuracy}
     print(json.dumps({**results, "weights": weights}))

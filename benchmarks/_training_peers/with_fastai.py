@@ -1,8 +1,8 @@
-"""fastai: a `vision_learner`, `freeze`, `fit_one_cycle`, two DataLoader workers.
+"""fastai: `vision_learner`, `freeze`, `fit_one_cycle`, two DataLoader workers.
 
-With the task's `defaults` as its documentation does it: BatchNorm learns, also below the head, and the second task is `fine_tune`,
-one epoch of the head and then all layers. Without, the work of the other peers: BatchNorm frozen, by `train_bn=False` and
-`BnFreeze`, and of the network the last 30 % learn. The head is fastai's own either way. No weights are loaded.
+With `defaults`, as in its documentation: BatchNorm is trainable everywhere, and the second task is `fine_tune`, one epoch
+of the head and then all layers. Otherwise it does the same work as the other peers: BatchNorm is frozen by `train_bn=False`
+and `BnFreeze`, and the last 30 % of the network are trained. The head is always fastai's. No weights are loaded.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ with skip_detection_operations():
     from fastai.vision import all as vision
     from fastai.vision import learner as learners
 
-# Where the head begins, which fastai finds by itself only where the network pools by a layer.
+# fastai finds the start of the head only in networks with a pooling layer.
 learners.model_meta[vision.models.mobilenet_v2] = {"cut": -1, "split": learners.default_split}
 
 
 def split_parameters(model):
-    """Return the parameters of the first 70 % of the body's layers, of the others, and of the head."""
+    """Return the parameters of the first 70 % of the layers of the body, of its other layers, and of the head."""
     body, head = model
     layers = [module for module in body.modules() if not list(module.children())]
     border = int(0.7 * len(layers))
     return [
-        [parameter for layer in some for parameter in layer.parameters()]
-        for some in (layers[:border], layers[border:], [head])
+        [parameter for layer in group for parameter in layer.parameters()]
+        for group in (layers[:border], layers[border:], [head])
     ]
 
 
 def build_learner(task: Task) -> vision.Learner:
-    """Return the learner, whose trunk is frozen as the task says."""
-    turns = [vision.Flip(), vision.Rotate(max_deg=36, p=1.0)] if task.augment else []
+    """Return the learner with the layers frozen as the task requires."""
+    transforms = [vision.Flip(), vision.Rotate(max_deg=36, p=1.0)] if task.augment else []
     images = vision.ImageDataLoaders.from_folder(
         task.folder, train="train", valid="val", bs=32, num_workers=2, seed=task.seed,
-        item_tfms=vision.Resize(task.size, method=vision.ResizeMethod.Squish), batch_tfms=turns,
+        item_tfms=vision.Resize(task.size, method=vision.ResizeMethod.Squish), batch_tfms=transforms,
     )  # fmt: skip
     images.add_tfms([vision.Normalize.from_stats(*vision.imagenet_stats)], "after_batch")
     options = {} if task.defaults else {"train_bn": False, "cbs": BnFreeze(), "splitter": split_parameters}

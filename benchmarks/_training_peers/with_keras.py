@@ -1,7 +1,7 @@
-"""Keras alone, as its guide to transfer learning does it: images cached in memory, the base with training=False.
+"""Keras, as in its transfer-learning guide: images cached in memory, and the base model called with `training=False`.
 
-Its own choice, `jit_compile="auto"`, compiles the step with XLA, also on a CPU, where convolutions are slow that way: the
-task says which.
+The default, `jit_compile="auto"`, compiles the step with XLA also on CPUs, where it slows down convolutions.
+The task states which setting is used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""kerastl from Python, as docs/python.md does it: `fit` with one phase, caches as the arguments say."""
+"""kerastl in Python, as in docs/python.md: `fit` with one phase, and the cache of the task."""
 
 from __future__ import annotations
 

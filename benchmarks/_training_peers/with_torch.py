@@ -1,8 +1,8 @@
-"""torchvision and PyTorch: the tutorial on transfer learning, with what the performance guide says of CPUs.
+"""torchvision and PyTorch: the transfer-learning tutorial with the advice of the performance guide for CPUs.
 
-From the tutorial: the network as a fixed feature extractor, nothing of it requiring a gradient, or its last part fine-tuned.
-From the guide: DataLoader workers, channels_last, and, where the task says so, bfloat16 autocast. BatchNorm stays frozen, which the
-tutorial leaves out. Weights that lie in torch's cache are used, none are fetched: without, the accuracy says nothing; the time does.
+From the tutorial: the network is a frozen feature extractor, or its last part is fine-tuned. From the guide: DataLoader workers,
+channels_last, and bfloat16 autocast if the task requires it. Unlike in the tutorial, BatchNorm is frozen. Weights are used
+if they are in torch's cache, and never downloaded. Without them, the accuracy is meaningless but the time is the same.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ with skip_detection_operations():
 
 
 def find_weights(task: Task):
-    """Return ImageNet weights that are on this machine, or None."""
+    """Return ImageNet weights if they are on this machine, else None."""
     if task.weights == "none":
         return None
     weights = models.get_model_weights(task.backbone).DEFAULT
@@ -32,10 +32,10 @@ def find_weights(task: Task):
 
 
 class Network(torch.nn.Module):
-    """A network in three parts: the front, which is frozen, what follows of the trunk, and the head.
+    """A network in three parts: the frozen front, the rest of the backbone, and the head.
 
     Args:
-        task: names the network and what learns.
+        task: The network and its trainable part.
     """
 
     def __init__(self, task: Task) -> None:
@@ -62,36 +62,36 @@ class Network(torch.nn.Module):
             part.requires_grad_(False)
 
     def norms(self) -> list[torch.nn.Module]:
-        """Return every BatchNorm."""
+        """Return all BatchNorm layers."""
         return [module for module in self.modules() if isinstance(module, torch.nn.BatchNorm2d)]
 
     def train(self, mode: bool = True) -> Network:
-        """Switch dropout; BatchNorm stays as it is."""
+        """Set the training mode of all layers except BatchNorm."""
         super().train(mode)
         for norm in self.norms():
             norm.eval()
         return self
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return logits; nothing of the front is kept for a backward pass."""
+        """Return logits. The front is computed without gradients."""
         with torch.no_grad():
             features = self.front(images)
         return self.head(self.rest(features))
 
 
 def find_first_trainable_block(blocks: list[torch.nn.Module]) -> int:
-    """Return the block in which the layer stands that begins the last 30 %."""
+    """Return the index of the block that contains the start of the last 30 % of the layers."""
     counts = [sum(not list(module.children()) for module in block.modules()) for block in blocks]
-    wanted, seen = 0.7 * sum(counts), 0
+    target, seen = 0.7 * sum(counts), 0
     for number, count in enumerate(counts):
         seen += count
-        if seen > wanted:
+        if seen > target:
             return number
     return len(blocks)
 
 
 def loader(task: Task, split: str) -> torch.utils.data.DataLoader:
-    """Return batches of one split."""
+    """Return the DataLoader of one split."""
     steps = [v2.ToImage(), v2.Resize((task.size, task.size))]
     if split == "train" and task.augment:
         steps += [v2.RandomHorizontalFlip(), v2.RandomRotation(36)]
@@ -114,7 +114,7 @@ def main() -> None:
     loss_fn = torch.nn.CrossEntropyLoss()
     precision_context = torch.autocast("cpu", dtype=torch.bfloat16, enabled=task.half)
     started = time.perf_counter()
-    right = count = 0
+    correct = count = 0
     for _ in range(task.epochs):
         model.train()
         for images, labels in train:
@@ -124,14 +124,14 @@ def main() -> None:
             loss.backward()
             optimizer.step()
         model.eval()
-        right = count = 0
+        correct = count = 0
         with torch.inference_mode(), precision_context:
             for images, labels in val:
-                answers = model(images.to(memory_format=torch.channels_last)).argmax(1)
-                right, count = right + int((answers == labels).sum()), count + len(labels)
+                predicted = model(images.to(memory_format=torch.channels_last)).argmax(1)
+                correct, count = correct + int((predicted == labels).sum()), count + len(labels)
     ended = time.perf_counter()
     weights = "random" if find_weights(task) is None else "imagenet"
-    print_results(started - STARTED, ended - started, right / max(count, 1), weights)
+    print_results(started - STARTED, ended - started, correct / max(count, 1), weights)
 
 
 main()

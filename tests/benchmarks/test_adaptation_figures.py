@@ -99,7 +99,7 @@ def test_a_table_has_a_row_for_every_method_and_a_blank_where_a_tool_has_it_not(
     assert lines[2] == "| source_only | 0.450 (0.400 to 0.500) | 0.600 (0.600 to 0.600) |"
     assert lines[3] == "| dann |  | 0.700 (0.700 to 0.700) |"
     assert lines[4] == "| shot | 0.850 (0.800 to 0.900) |  |"
-    assert lines[5].startswith("| **chosen without labels** | 0.850")
+    assert lines[5].startswith("| **selected without labels** | 0.850")
     assert all(line.count("|") == 4 for line in lines)
 
 
