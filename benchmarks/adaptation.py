@@ -108,7 +108,9 @@ def run_comparison(arguments: argparse.Namespace, plan: Plan) -> dict[str, Any]:
 def run_unneeded_adaptation(arguments: argparse.Namespace, plan: Plan) -> dict[str, Any]:
     """Run the tasks without any gain from adaptation. Print and return how often the source model is kept."""
     totals: dict[str, Any] = {}
-    print("\n| task | source model kept | verdicts | selected | guards | outcomes by labels |\n|---|---|---|---|---|---|")
+    print(
+        "\n| task | source model kept | verdicts | selected | guards | outcomes by labels |\n|---|---|---|---|---|---|"
+    )
     for name in UNNEEDED:
         answers = [case["kerastl"] for case in run_cases(name, arguments, plan)]
         kept = [answer["verdict"] != "adapt" or answer["chosen"] == SOURCE_ONLY for answer in answers]

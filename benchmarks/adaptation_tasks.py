@@ -77,7 +77,9 @@ def make_task(name: str, folder: Path, sizes: Sizes, seed: int) -> Task:
         if first in HOSPITALS and second in HOSPITALS:
             return make_phantom_task(first, second, sizes.patients)
         if first not in DIGITS or second not in DIGITS or first == second:
-            raise SystemExit(f"No such task: '{name}'. Allowed: 'X to Y' with X and Y from a, b, c, or from mnist, digits.")
+            raise SystemExit(
+                f"No such task: '{name}'. Allowed: 'X to Y' with X and Y from a, b, c, or from mnist, digits."
+            )
         rng, labeled = np.random.default_rng(seed), True
         source, target = (
             sample_images(load_digit_images(kind, sizes.mnist), sizes.images, rng) for kind in (first, second)

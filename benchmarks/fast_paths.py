@@ -254,7 +254,9 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--table", help="table of chest X-rays; without it they are left out")
     parser.add_argument("--images", default="fashion,xrays")
-    parser.add_argument("--parts", default=",".join(PATHS), help="head: train only the head; last: train the last 30 %%")
+    parser.add_argument(
+        "--parts", default=",".join(PATHS), help="head: train only the head; last: train the last 30 %%"
+    )
     parser.add_argument("--quick", action="store_true", help="two seeds of one epoch")
     arguments = parser.parse_args()
     epochs = {"head": 1, "last": 1} if arguments.quick else {"head": 10, "last": 4}
