@@ -1,12 +1,12 @@
-"""The memory that training needs, measured in one process per case, next to the estimate.
+"""Memory of training, measured in one process per case, compared with the estimate.
 
     python benchmarks/memory.py            the cases below
     python benchmarks/memory.py --one mobilenet_v2:224:top:32
 
-A case is backbone:side:trainable layers:batch size; `top` is the last 30 % behind a frozen front, `all` has BatchNorm in training
-mode. Random weights, drawn JPEGs of 500 x 375, two epochs, validation and checkpoints included. Measured is the peak of
-the resident set (`VmHWM`: `ru_maxrss` starts at the value of the parent process) minus its size before `fit`.
-The last column is their ratio.
+A case is backbone:image size:trainable layers:batch size. `top` trains the last 30 % after a frozen front, `all` has BatchNorm in training
+mode. Training uses random weights, generated JPEG files of 500 x 375 pixels, two epochs, validation and checkpoints. The measured
+memory is the peak resident set size (`VmHWM`, because `ru_maxrss` starts at the value of the parent process) minus the size before
+`fit`. The last column is the ratio of estimate and measurement.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ CASES = [
 CLASSES = ("a", "b")
 
 
-def images(folder: Path, count: int) -> list:
-    """Write drawn JPEGs; return their records."""
+def write_images(folder: Path, count: int) -> list:
+    """Write generated JPEG files. Return their records."""
     import numpy as np
     from PIL import Image
 
@@ -48,12 +48,12 @@ def images(folder: Path, count: int) -> list:
 
 
 def resident_bytes() -> int:
-    """Return the bytes that this process holds."""
+    """Return the resident set size of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def peak_resident_bytes() -> int:
-    """Return the most bytes that this process has held since its program began."""
+    """Return the peak resident set size of this process."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
@@ -71,7 +71,7 @@ def measure(case: str, folder: Path) -> dict:
     name, side, what, batch = case.split(":")
     size, rows = int(side), int(batch)
     tf.config.experimental.enable_op_determinism()
-    records = images(folder, max(2 * rows, 64))
+    records = write_images(folder, max(2 * rows, 64))
     options = {"class_names": CLASSES, "image_size_px": size, "batch_size": rows}
     flip = build_policy([{"name": "random_flip"}], image_size_px=size)
     train = ImageDataset(records, augment=flip, **options)
@@ -97,7 +97,7 @@ def measure(case: str, folder: Path) -> dict:
 
 
 def main() -> None:
-    """Measure one case in this process, or each in one of its own."""
+    """Measure one case in this process, or each case in its own process."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--one", metavar="CASE")
     parser.add_argument("--cases", nargs="*", default=CASES)

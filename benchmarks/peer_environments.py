@@ -1,4 +1,4 @@
-"""An environment for each peer, made from `benchmarks/peers/NAME.txt` in the cache folder."""
+"""Python environments of the peers, created from `benchmarks/peers/NAME.txt` in the cache folder."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ HERE = Path(__file__).parent
 
 
 class Unavailable(Exception):
-    """A peer that cannot be measured, and why."""
+    """A peer cannot be measured."""
 
 
 def python_of(environment: str) -> str:
-    """Return the interpreter of an environment, which is made where it is not there or its file has changed."""
+    """Return the interpreter of an environment. The environment is created if it is missing or its requirements have changed."""
     if not environment:
         return sys.executable
     from kerastl.data import cache_folder
@@ -24,11 +24,11 @@ def python_of(environment: str) -> str:
     requirements = HERE / "peers" / f"{environment}.txt"
     folder = cache_folder() / "peers" / environment
     lines = [line for line in requirements.read_text().splitlines() if not line.startswith("#")]
-    wanted = "\n".join([sys.version, *lines])
+    contents = "\n".join([sys.version, *lines])
     stamp, python = folder / "made-of", folder / "bin" / "python"
-    if stamp.is_file() and stamp.read_text() == wanted:
+    if stamp.is_file() and stamp.read_text() == contents:
         return str(python)
-    print(f"making the environment {folder}", file=sys.stderr, flush=True)
+    print(f"creating the environment {folder}", file=sys.stderr, flush=True)
     shutil.rmtree(folder, ignore_errors=True)
     venv.create(folder, with_pip=True)
     done = subprocess.run(
@@ -37,10 +37,10 @@ def python_of(environment: str) -> str:
     )  # fmt: skip
     if done.returncode:
         raise Unavailable(f"pip could not install {requirements.name}: {last_line(done.stderr)}")
-    stamp.write_text(wanted)
+    stamp.write_text(contents)
     return str(python)
 
 
 def last_line(text: str) -> str:
-    """Return the last line of what a process said."""
-    return (text.strip().splitlines() or ["no reason told"])[-1]
+    """Return the last line of the output of a process."""
+    return (text.strip().splitlines() or ["no error message"])[-1]

@@ -1,12 +1,12 @@
-"""Images per second of `kerastl predict`, for a run and for its export.
+"""Images per second of `kerastl predict` with a run and with its export.
 
     python benchmarks/predicting.py [--quick] [--images FOLDER] [--count 640] [--models small_cnn:64,...]
 
-Each command runs alone and writes a CSV; its time is taken from the first batch to the last, without the start. The table shows
-the median over the rounds and the CPU seconds of the whole command: on a machine shared with other programs they vary less than
-the time does. The images of FOLDER are repeated until there are `count` of them; without a folder, JPEG images of 2,000 x 1,500
-pixels are drawn, whose decoding costs more than a small model. Random weights cost the same as trained ones. All tables of one model must be
-equal to the byte. The last line is one JSON object: images per second.
+Each command runs alone and writes a CSV file. It is timed from the first batch to the last, without the start-up. The table shows
+medians over the rounds and the CPU seconds of the whole command, which vary less than the time on a shared machine.
+The images of FOLDER are repeated to `count` images. Without a folder, JPEG images of 2,000 x 1,500 pixels are generated; decoding
+them takes longer than a small model. Random weights are as fast as trained ones. All CSV files of one model must be
+identical. The last line is one JSON object: images per second.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def write_model(name: str, size: int, folder: Path) -> None:
 
 
 def cpu_seconds() -> float:
-    """Return the CPU seconds of all child processes that ended."""
+    """Return the CPU seconds of all ended child processes."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

@@ -1,21 +1,21 @@
-"""Stop a run again and again, by kills and full disks: does it end with the bytes of an uninterrupted one?
+"""Stop runs repeatedly, by kills and full disks, and check that the result equals that of an uninterrupted run.
 
     python benchmarks/resume_soak.py [--stops 50] [--seed 0] [--recipes caches,target] [--out DIR]
 
-Recipes of tiny images, which together use every kind of state (`_resume_soak/recipes.py`), are run whole once each.
-Then runs of them are begun, stopped and resumed until they end, with caches of their own, and every array of each model,
-history.jsonl, predictions.csv, scores.json and freeze.json are compared. Ways to stop, by turns:
+Recipes of tiny images that together use every kind of state (`_resume_soak/recipes.py`) run once without interruption.
+Then runs of them, each with its own cache, are started, stopped and resumed until they finish. Every array of each model,
+history.jsonl, predictions.csv, scores.json and freeze.json must be equal. The runs are stopped in turn by:
 
 - `any moment`: SIGKILL after a random time;
-- `checkpoint`, `history`, `cache entry`: SIGKILL in the moment when the first part of that file lies on the disk;
-- `disk full`: at a random moment a few kB are left; the run must end by itself with exit code 3, or 1 where its cache has
-  no room; then there is room again;
-- `disk full, cache`: likewise, while an entry of the cache is written.
+- `checkpoint`, `history`, `cache entry`: SIGKILL while this file is partially written;
+- `disk full`: at a random time only a few kB are left. The run must exit with code 3, or with 1 if its cache does not
+  fit. Then the space is freed;
+- `disk full, cache`: the same, while a cache entry is written.
 
-All lies on a small disk in memory, mounted in a name space of its own (`unshare -rm`); where that is not allowed the disk is
-never full. A process is forked from one that has loaded TensorFlow, so that a stop costs seconds.
+All files are on a small in-memory disk in a mount namespace (`unshare -rm`). Without permission to mount it, the disk full
+cases are skipped. Each process is forked from one that has imported TensorFlow, so that a start takes seconds.
 
-Exit code 0 where all were equal. The last line is one JSON object.
+The exit code is 0 if all runs were equal. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ RESOLVED_RECIPE, FINISHED = "recipe.resolved.yaml", "finished.json"
 
 
 class Soak:
-    """Runs that are stopped and go on, on one disk.
+    """Runs that are stopped and resumed on one disk.
 
     Args:
-        disk: where they lie.
-        seconds: that an uninterrupted run takes, by recipe.
-        expected: its digests, by recipe.
-        generator: draws moments and recipes.
-        ways: to stop, taken by turns.
+        disk: The folder of all files.
+        seconds: Duration of an uninterrupted run by recipe.
+        expected: Its digests by recipe.
+        generator: Random generator for times and recipes.
+        ways: Ways to stop, used in turn.
     """
 
     def __init__(
@@ -69,17 +69,17 @@ class Soak:
         self.turn = 0
 
     def start(self, recipe: str, out: Path, cache: Path) -> stops.Process:
-        """Begin a run, or go on with one."""
+        """Start or resume a run."""
         resume = (out / RESOLVED_RECIPE).is_file()
         if not resume and out.exists():
-            shutil.rmtree(out)  # stopped before anything had begun: nothing to go on with
+            shutil.rmtree(out)  # stopped before the recipe was written: start again
         return stops.Process(command(recipe, out, resume=resume), cache, self.disk.parent / "log")
 
     def stop_once(self, recipe: str, out: Path, cache: Path) -> None:
-        """Go on with a run and stop it in the way whose turn it is; it may end before that.
+        """Resume a run and stop it in the next way. The run may finish first.
 
         Raises:
-            SystemExit: it ended with an error that it had no reason for.
+            SystemExit: The run failed with an unexpected error.
         """
         way = self.ways[self.turn % len(self.ways)]
         self.turn += 1
@@ -102,7 +102,7 @@ class Soak:
             what for what in stops.PARTIAL_FILES if stops.is_being_written(what, out, cache)
         )
         if not (out / RESOLVED_RECIPE).is_file():
-            self.stops["of these before its first file"] += 1
+            self.stops["of these before the first file"] += 1
 
     def _wait_for(
         self, what: str, process: stops.Process, recipe: str, out: Path, cache: Path, skip: int
@@ -141,7 +141,7 @@ class Soak:
         self.stops[f"{way}: {what}"] += 1
 
     def run_uninterrupted(self, recipe: str) -> tuple[float, dict[str, str]]:
-        """Run a recipe without a stop; return its seconds and its digests."""
+        """Run a recipe without interruption. Return its duration in seconds and its digests."""
         out, cache = self.disk / "whole", self.disk / "cache-whole"
         started = time.perf_counter()
         process = self.start(recipe, out, cache)
@@ -159,7 +159,7 @@ def check_exit_code(process: stops.Process) -> None:
 
 
 def soak(disk: Path, keep: Path | None, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Run the soak on a disk; return what to tell. Runs that are unequal are copied to `keep`."""
+    """Run the soak test on a disk and return the results. Unequal runs are copied to `keep`."""
     names = arguments.recipes.split(",")
     selected = tuple(arguments.ways.split(";"))
     ways = selected if arguments.inside else tuple(way for way in selected if "disk" not in way)
@@ -189,23 +189,23 @@ def soak(disk: Path, keep: Path | None, arguments: argparse.Namespace) -> dict[s
                 shutil.copytree(out, keep / f"run-{total}-{name}")
         output = f"unequal: {wrong}" if wrong else "equal"
         print(
-            f"run {total}, {name}: {output}; stops so far: {dict(runs.stops)}, pieces left: {dict(runs.partial_files)}",
+            f"run {total}, {name}: {output}; stops so far: {dict(runs.stops)}, partial files left: {dict(runs.partial_files)}",
             flush=True,
         )
         shutil.rmtree(out)
         shutil.rmtree(cache)
     return {
-        "stops": dict(runs.stops), "pieces_left_by_kills": dict(runs.partial_files), "ended_before_the_stop": dict(runs.missed),
+        "stops": dict(runs.stops), "partial_files_left": dict(runs.partial_files), "finished_before_stop": dict(runs.missed),
         "runs_compared": dict(compared), "unequal": unequal,
-        "seconds_of_a_run": {name: round(value, 1) for name, value in runs.seconds.items()},
+        "seconds_per_run": {name: round(value, 1) for name, value in runs.seconds.items()},
     }  # fmt: skip
 
 
 def run_on_small_disk(base: Path) -> None:
-    """Begin this program anew in a name space that may mount, unless that is not allowed."""
+    """Restart this program in a mount namespace with a small disk, if that is allowed."""
     trial = ["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", str(base)]
     if not shutil.which("unshare") or subprocess.run(trial, check=False).returncode:
-        print("No disk of its own can be mounted here (unshare -rm): it is never full.")
+        print("Cannot mount a small disk (unshare -rm): the disk full cases are skipped.")
         return
     words = [sys.executable, __file__, *sys.argv[1:], "--inside", str(base)]
     done = subprocess.run(["unshare", "-rm", *words], check=False)
@@ -214,13 +214,13 @@ def run_on_small_disk(base: Path) -> None:
 
 
 def main() -> int:
-    """Run the soak."""
+    """Run the soak test."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--stops", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--recipes", default=",".join(RECIPES))
-    parser.add_argument("--ways", default=";".join(WAYS), help="to stop, between semicolons")
-    parser.add_argument("--out", type=Path, help="runs that are unequal are copied there")
+    parser.add_argument("--ways", default=";".join(WAYS), help="ways to stop, separated by semicolons")
+    parser.add_argument("--out", type=Path, help="folder for copies of unequal runs")
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     base = Path(arguments.inside or tempfile.mkdtemp(prefix="kerastl-soak-"))
@@ -231,7 +231,7 @@ def main() -> int:
     if arguments.inside:
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", disk], check=True)
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
-    import keras_cv  # noqa: F401 - loaded here once, not in each run
+    import keras_cv  # noqa: F401 - imported once, not in each run
     import matplotlib.figure  # noqa: F401
 
     results = soak(disk, arguments.out, arguments)

@@ -1,21 +1,21 @@
-"""How fast are exports served: from the bytes of files to answers, kerastl beside Keras's own export, OpenVINO and ONNX Runtime.
+"""Speed of exports, from file bytes to predictions: kerastl, Keras's export, OpenVINO and ONNX Runtime.
 
     python benchmarks/serving.py [--quick] [--rows a,b] [--batches 1,8,32] [--rounds 5] [--threads 0]
 
-One MobileNetV2 at 224 px, with the ImageNet weights that lie in Keras's cache, else random ones, and JPEG files of 500 x 375
-pixels. One request after the other; the rows are measured in turn, round by round. Told are the median and 95th percentile of a
-request's milliseconds over all rounds, images a second, and how many times as fast as `keras` a row is: the median over rounds of the
-ratio of medians within one.
+The model is MobileNetV2 at 224 px, with ImageNet weights if they are in Keras's cache, else random weights. The images are JPEG files
+of 500 x 375 pixels. Requests are sequential, and the rows are measured in turn in each round. The table shows the median and the 95th
+percentile of the request duration over all rounds, images per second, and the speed relative to `keras`: the median over
+rounds of the ratio of medians within a round.
 
-- `kerastl` is what `kerastl export` writes, in a TensorFlow session: files in, predictions out.
-  `kerastl-unfolded` keeps its BatchNorms, `kerastl-bfloat16` computes in bfloat16 (slow on a CPU without instructions for it).
-- `keras` is what `model.export()` writes of the same network, in the same kind of session, with the images decoded and
-  resized in Python by Pillow, as `keras.utils.load_img` does it; `keras-tf` with `tf.io.decode_image` and `tf.image.resize`.
-  What it costs to send 600 kB of floats an image to a server instead of the file is not counted.
-- `openvino` and `onnxruntime` run that same export, converted, in an environment and a process of their own, with Pillow.
+- `kerastl` is the output of `kerastl export` in a TensorFlow session: files in, predictions out.
+  `kerastl-unfolded` keeps BatchNorm, `kerastl-bfloat16` computes in bfloat16 (slow on a CPU without bfloat16 instructions).
+- `keras` is the output of `model.export()` of the same network in the same kind of session. The images are decoded and
+  resized in Python by Pillow, as in `keras.utils.load_img`; in `keras-tf` by `tf.io.decode_image` and `tf.image.resize`.
+  The cost of sending 600 kB of floats per image to a server instead of the file is not included.
+- `openvino` and `onnxruntime` run the converted export of Keras in their own environment and process, with Pillow.
 
-`answers` tells the largest difference of a probability from `kerastl-unfolded`, and of how many images the class is another. Pillow and
-TensorFlow shrink an image a little differently. The last line is one JSON object.
+`difference` is the largest difference of a probability from `kerastl-unfolded`, and the number of images with another predicted
+class. Pillow and TensorFlow downscale images slightly differently. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ REFERENCE = "kerastl-unfolded"
 def measure(
     setting: Setting, names: Sequence[str], rounds: int
 ) -> tuple[dict[str, list[Measured]], dict[str, str]]:
-    """Ask all rows in turn, round by round; return what was measured, and why others could not be."""
+    """Measure all rows in turn in each round. Return the measurements, and the reasons for missing rows."""
     rounds_by_row: dict[str, list[Measured]] = {name: [] for name in names}
     missing: dict[str, str] = {}
     for number in range(rounds):
@@ -56,7 +56,7 @@ def measure(
 
 
 def summarize_row(rounds_by_row: dict[str, list[Measured]], name: str, batch: int) -> dict[str, float]:
-    """Return the figures of one row at one batch."""
+    """Return the results of one row for one batch size."""
     durations = [duration / 1e6 for round_ in rounds_by_row[name] for duration in round_.nanoseconds[batch]]
     row = {
         "median_ms": statistics.median(durations), "p95_ms": float(np.percentile(durations, 95)),
@@ -72,7 +72,7 @@ def summarize_row(rounds_by_row: dict[str, list[Measured]], name: str, batch: in
 
 
 def compare_predictions(rounds_by_row: dict[str, list[Measured]], name: str) -> dict[str, Any]:
-    """Return how far the answers of one row are from those of the network as it was trained."""
+    """Compare the predictions of one row with those of the unfolded model."""
     if REFERENCE not in rounds_by_row:
         return {}
     rows, expected = rounds_by_row[name][0].probabilities, rounds_by_row[REFERENCE][0].probabilities
@@ -81,7 +81,7 @@ def compare_predictions(rounds_by_row: dict[str, list[Measured]], name: str) -> 
 
 
 def print_table(table: dict[str, Any], batches: Sequence[int], missing: dict[str, str]) -> None:
-    """Print the figures in Markdown."""
+    """Print the results as Markdown tables."""
     for batch in batches:
         print(f"\n| batch {batch} | median ms | p95 ms | images/s | times keras | difference |")
         print("|---|---|---|---|---|---|")
@@ -94,7 +94,7 @@ def print_table(table: dict[str, Any], batches: Sequence[int], missing: dict[str
                 f"| {ratio} | {difference} |"
             )
     for name, reason in missing.items():
-        print(f"{name} not run: {reason}")
+        print(f"{name}: not run: {reason}")
 
 
 def main() -> None:
@@ -104,14 +104,16 @@ def main() -> None:
     parser.add_argument("--rows", default=",".join(ROWS))
     parser.add_argument("--batches", default="1,8,32")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=0, help="of TensorFlow's session")
+    parser.add_argument(
+        "--threads", type=int, default=0, help="threads of the TensorFlow session; 0: default"
+    )
     arguments = parser.parse_args()
     names = arguments.rows.split(",")
     if unknown := set(names) - set(ROWS):
-        parser.error(f"there is no row {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
+        parser.error(f"unknown row: {', '.join(sorted(unknown))}. Allowed: {', '.join(ROWS)}")
     batches = [int(size) for size in arguments.batches.split(",")]
-    most, rounds = (8, 1) if arguments.quick else (40, arguments.rounds)
-    requests = {batch: max(3, most // batch) for batch in batches}
+    max_requests, rounds = (8, 1) if arguments.quick else (40, arguments.rounds)
+    requests = {batch: max(3, max_requests // batch) for batch in batches}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         models, weights = write_models(folder)

@@ -1,14 +1,14 @@
-"""CPU time of the commands that run nothing, and the time from the start of a training to its first step.
+"""CPU time of light commands, and time from the start of a training to its first step.
 
     python benchmarks/startup.py [--quick] [--train]
 
-Each command runs in its own process; the table shows the median of several runs, next to the time that Python itself takes to
-start. Limits: 0.4 CPU seconds for `--help`, 0.6 for `check`.
+Each command runs in its own process. The table shows the median of several runs, and the time to start Python.
+Limits: 0.4 CPU seconds for `--help`, 0.6 for `check`.
 
-`--train` tells the seconds from the start of the process to the end of the first step, of `kerastl run` and of a script of Keras's
-guide, on the same 400 images at 96 px: MobileNetV2 with ImageNet weights, frozen, without a cache. `kerastl run` has by then decoded
-every file once, divided the images and written its recipe; after the first time it knows the files, so that the first
-is told apart. The last line is one JSON object of seconds.
+`--train` measures the seconds from the start of the process to the end of the first step, for `kerastl run` and for a script from
+Keras's guide, on the same 400 images at 96 px: frozen MobileNetV2 with ImageNet weights, without a cache. Before the first step,
+`kerastl run` decodes and checks every file, splits the images and writes its recipe. It remembers checked files, so
+the first run is reported separately. The last line is one JSON object of seconds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ COMMANDS = (["--help"], ["ls"], ["check", "quickstart"], ["weights", "ls"], ["ca
 
 
 def time_command(words: list[str], runs: int) -> float:
-    """Return the median CPU time of a command, user and system, in seconds."""
+    """Return the median CPU time of a command (user and system) in seconds."""
     seconds_by_program = []
     for _ in range(runs):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -41,10 +41,10 @@ def time_command(words: list[str], runs: int) -> float:
 
 
 def time_first_steps(runs: int) -> dict[str, float]:
-    """Return the seconds to the first step, the median of some runs.
+    """Return the median seconds to the first step.
 
     Raises:
-        SystemExit: the weights are not on this machine.
+        SystemExit: The weights are not on this machine.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -77,7 +77,7 @@ def time_first_steps(runs: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="three runs instead of seven")
-    parser.add_argument("--train", action="store_true", help="to the first step of a training")
+    parser.add_argument("--train", action="store_true", help="measure the time to the first training step")
     arguments = parser.parse_args()
     runs = 3 if arguments.quick else 7
     if arguments.train:

@@ -1,26 +1,26 @@
-"""How long does a phase take: kerastl beside Keras alone, PyTorch with torchvision, and fastai.
+"""Duration of a training phase: kerastl, Keras, PyTorch with torchvision, and fastai.
 
     python benchmarks/training.py [--quick] [--peers a,b,c] [--sizes 96] [--tasks head,last] [--images 2000] [--epochs 10]
                                   [--rounds 3] [--weights imagenet] [--curve images|epochs [--points 1000,10000] [--figure curve.png]]
 
-Images are phantom slices of hospital A, written as 8-bit PNG, a sub-folder a class, 80 % for training and the rest for
-validation; every peer reads the same files. `head` trains a new head for ten epochs on a frozen MobileNetV2
-(`--backbone resnet50`: ResNet50); `last` trains the last 30 % of the network, too. BatchNorm is frozen everywhere.
-Each peer runs as its own documentation recommends, in a process of its own, in turn, round by round. Told are the seconds from
-the first step to the last, validation and decoding included; start-up, imports and building, stands by itself.
+The images are phantom slices of hospital A, written as 8-bit PNG files with one subfolder per class, 80 % for training and the rest
+for validation. All peers read the same files. `head` trains a new head for ten epochs on a frozen MobileNetV2
+(`--backbone resnet50`: ResNet50). `last` trains the last 30 % of the network, too. BatchNorm is always frozen.
+Each peer runs as its own documentation recommends, in its own process, in turn in each round. The seconds from the first step to the
+last are reported, including validation and decoding. The start-up (imports and model building) is reported separately.
 
-- `keras` caches the decoded images in memory, and calls the base with training=False, as Keras's guide does. Its step is not
-  compiled with XLA, which is what `compile` chooses by itself on a CPU, too: `keras-xla`, run only where it is named.
-- `torch` and `torch-bf16` have two DataLoader workers and channels_last, and decode anew each epoch. `torch-bf16` is passed
-  over on a CPU without instructions for bfloat16, unless it is named.
-- `fastai` freezes BatchNorm, too; `fastai-defaults` does what its documentation does, and so other work: BatchNorm learns, and
-  `last` is `fine_tune`, an epoch of the head and then all layers; it runs only where it is named.
-- `kerastl` has `cache: auto` (head: features), `kerastl-none` no cache, `kerastl-boundary` the activations at the border, and the
-  `-fresh` ones an augmentation that is new in each epoch: a mirror and turns up to 36 degrees, on both sides.
+- `keras` caches the decoded images in memory, and calls the base model with `training=False`, as Keras's guide does. Its step
+  is not compiled with XLA. `keras-xla` is, the default of `compile` on a CPU, too; it runs only if named.
+- `torch` and `torch-bf16` use two DataLoader workers and channels_last, and decode the images in each epoch. `torch-bf16` is skipped
+  on CPUs without bfloat16 instructions unless named.
+- `fastai` also freezes BatchNorm. `fastai-defaults` follows its documentation, which is different work: BatchNorm is trained, and
+  `last` is `fine_tune`, one epoch of the head and then all layers. It runs only if named.
+- `kerastl` uses `cache: auto` (head: features), `kerastl-none` no cache, `kerastl-boundary` caches the activations at the boundary, and
+  `-fresh` peers use a new augmentation in each epoch: flips and rotations up to 36 degrees.
 
-Without `--weights imagenet` the weights are random, times are the same, and accuracy says nothing; with it, that holds of the rows
-that say `random`, as PyTorch's weights are used where they lie in its cache and are not fetched. `--curve` tells how the seconds grow, for
-Keras and for kerastl with and without a cache. The last line is one JSON object.
+Without `--weights imagenet` the weights are random: the durations are the same, and the accuracies are meaningless. With it, this
+applies to rows with `random` weights: PyTorch's weights are used if cached, and never downloaded. `--curve` measures how
+the duration grows, for Keras and for kerastl with and without a cache. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -45,24 +45,24 @@ from training_images import write_images
 HERE = Path(__file__).parent
 WORKERS = HERE / "_training_peers"
 SCRIPT_PATHS = (str(HERE), str(HERE / "_augmentation_peers"))
-"""Where the scripts of the peers find what they share."""
+"""Folders with modules that the scripts of the peers import."""
 EPOCHS = 10
 IN_MEMORY_BYTES = 4e9
-"""Decoded images of more than this, as float32, are decoded anew in each epoch instead of kept."""
+"""If the decoded images need more bytes, they are decoded in each epoch instead of cached."""
 BFLOAT16 = ("avx512_bf16", "amx_bf16")
-"""What Linux calls the instructions."""
+"""CPU flags of Linux."""
 
 
 @dataclass(frozen=True)
 class Peer:
-    """How one peer is run.
+    """How to run a peer.
 
     Args:
-        script: of `_training_peers`.
-        sets: fields of its task.
-        environment: file of `peers`, without `.txt`; empty: this one.
-        tasks: that it takes part in.
-        named_only: runs only where `--peers` names it.
+        script: File in `_training_peers`.
+        sets: Fields of its task.
+        environment: Name of the requirements file in `peers`. Empty: the current interpreter.
+        tasks: Its tasks.
+        named_only: Whether it runs only if named in `--peers`.
     """
 
     script: str
@@ -73,7 +73,7 @@ class Peer:
 
 
 def has_bfloat16() -> bool:
-    """Tell whether this CPU computes in bfloat16, as far as Linux says."""
+    """Return whether the CPU has bfloat16 instructions, according to Linux."""
     words = Path("/proc/cpuinfo")
     return words.is_file() and any(flag in words.read_text().split() for flag in BFLOAT16)
 
@@ -96,10 +96,10 @@ ON_CURVES = ("keras", "kerastl-none", "kerastl")
 
 
 def run_once(name: str, task: dict[str, Any]) -> dict[str, Any]:
-    """Run one peer on one task; return what it tells.
+    """Run one peer on one task and return its results.
 
     Raises:
-        Unavailable: it cannot be run.
+        Unavailable: The peer failed.
     """
     peer = PEERS[name]
     with tempfile.TemporaryDirectory() as scratch:
@@ -115,7 +115,7 @@ def run_once(name: str, task: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure(names: Sequence[str], task: dict[str, Any], rounds: int) -> dict[str, Any]:
-    """Run all peers in turn, round by round; return medians, and ratios to `keras` taken within rounds."""
+    """Run all peers in turn in each round. Return medians, and ratios to `keras` within rounds."""
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     missing: dict[str, str] = {}
     for _ in range(rounds):
@@ -148,14 +148,14 @@ def measure(names: Sequence[str], task: dict[str, Any], rounds: int) -> dict[str
 
 
 def get_epochs(arguments: argparse.Namespace) -> int:
-    """Return the epochs of a task: those that were asked for, or the usual ones."""
+    """Return the number of epochs of a task."""
     return int(arguments.epochs or (2 if arguments.quick else EPOCHS))
 
 
 def make_task(
     arguments: argparse.Namespace, folder: Path, part: str, size: int, images: int, epochs: int
 ) -> dict[str, Any]:
-    """Return what every peer is asked; each sets some fields of it."""
+    """Return the task shared by all peers. Each peer overrides some fields."""
     return {
         "folder": str(folder), "size": size, "epochs": epochs, "part": part,
         "augment": False, "cache": "none", "precision": "float32", "half": False, "xla": "off",
@@ -166,10 +166,10 @@ def make_task(
 
 
 def find_weights_file(arguments: argparse.Namespace, size: int) -> str:
-    """Return the file of weights that Keras and kerastl both load, or `none`.
+    """Return the file of weights for Keras and kerastl, or `none`.
 
     Raises:
-        SystemExit: it is not on this machine.
+        SystemExit: The weights are not on this machine.
     """
     if arguments.weights == "none":
         return "none"
@@ -177,12 +177,14 @@ def find_weights_file(arguments: argparse.Namespace, size: int) -> str:
 
     path = find_cached_weights(arguments.backbone, image_size_px=size)
     if path is None:
-        raise SystemExit(f"No weights here: kerastl weights fetch {arguments.backbone}")
+        raise SystemExit(
+            f"The weights are not on this machine. Run: kerastl weights fetch {arguments.backbone}"
+        )
     return str(path)
 
 
 def print_table(title: str, rows: dict[str, Any]) -> None:
-    """Print what `measure` found, in Markdown."""
+    """Print the results as a Markdown table."""
     print(f"\n| {title} | seconds | min to max | start-up | times keras | accuracy | weights |")
     print("|---|---|---|---|---|---|---|")
     for name, row in rows.items():
@@ -199,7 +201,7 @@ def print_table(title: str, rows: dict[str, Any]) -> None:
 
 
 def run_tasks(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Measure every task at every size; print and return the tables."""
+    """Measure every task at every size. Print and return the tables."""
     tables: dict[str, Any] = {}
     chosen = arguments.peers.split(",") if arguments.peers else ()
     images, rounds = (60, 1) if arguments.quick else (arguments.images, arguments.rounds)
@@ -222,7 +224,7 @@ def run_tasks(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_curve(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Measure the growth along one axis, one round; print, draw and return it."""
+    """Measure the growth along one axis in one round. Print, plot and return it."""
     axis, size = arguments.curve, int(arguments.sizes.split(",")[0])
     part = arguments.tasks.split(",")[0]
     names = arguments.peers.split(",") if arguments.peers else ON_CURVES
@@ -252,16 +254,18 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one round, few images, two epochs")
-    parser.add_argument("--peers", help=f"of {', '.join(PEERS)}; all that this machine suits")
-    parser.add_argument("--sizes", default="96", help="sides in pixels")
+    parser.add_argument("--peers", help=f"any of {', '.join(PEERS)}; default: all suitable for this machine")
+    parser.add_argument("--sizes", default="96", help="image sizes in pixels")
     parser.add_argument("--tasks", default="head,last")
     parser.add_argument("--images", type=int, default=2000)
-    parser.add_argument("--epochs", type=int, help="of every task; 10")
+    parser.add_argument("--epochs", type=int, help="epochs of each task (default: 10)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--backbone", choices=["mobilenet_v2", "resnet50"], default="mobilenet_v2")
     parser.add_argument("--weights", choices=["imagenet", "none"], default="none")
-    parser.add_argument("--curve", choices=["images", "epochs"], help="instead: how seconds grow")
-    parser.add_argument("--points", help="along the curve, as 1000,10000")
+    parser.add_argument(
+        "--curve", choices=["images", "epochs"], help="measure the growth along this axis instead"
+    )
+    parser.add_argument("--points", help="points of the curve, such as 1000,10000")
     parser.add_argument("--figure", help="PNG of the curve")
     arguments = parser.parse_args()
     results = {"curve": run_curve(arguments)} if arguments.curve else {"tasks": run_tasks(arguments)}

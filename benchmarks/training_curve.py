@@ -1,4 +1,4 @@
-"""How the seconds of a training grow with its images or its epochs: a table and an image of it."""
+"""Table and plot of the training duration by number of images or epochs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Rows = Mapping[str, Mapping[int, float]]
 
 
 def print_curve(axis: str, rows: Rows) -> None:
-    """Print a table in Markdown: a peer a row, a point a column, and what the last stretch cost.
+    """Print a Markdown table with a row per peer and a column per point. The last column is the slope between the last two points.
 
     Args:
         axis: `images` or `epochs`.
-        rows: seconds; a point that a peer did not reach is absent.
+        rows: Seconds by peer and point. Missing points are allowed.
     """
     points = sorted({point for row in rows.values() for point in row})
-    each = {"images": "1,000 more", "epochs": "one more"}[axis]
+    each = {"images": "1,000 more", "epochs": "one more epoch"}[axis]
     print("| seconds | " + " | ".join(f"{point:,} {axis}" for point in points) + f" | {each} |")
     print("|---" * (len(points) + 2) + "|")
     for name, row in rows.items():
@@ -29,7 +29,7 @@ def print_curve(axis: str, rows: Rows) -> None:
 
 
 def _slope(axis: str, row: Mapping[int, float]) -> float:
-    """Return the seconds of 1,000 more images, or of one more epoch, between the last two points."""
+    """Return the seconds per 1,000 more images, or per additional epoch, between the last two points."""
     points = sorted(row)
     if len(points) < 2:
         return float("nan")
@@ -38,7 +38,7 @@ def _slope(axis: str, row: Mapping[int, float]) -> float:
 
 
 def draw_curve(axis: str, rows: Rows, path: Path, *, title: str) -> None:
-    """Draw seconds over images or epochs, both in powers of ten, and write it as a PNG."""
+    """Plot seconds over images or epochs on logarithmic axes, and write a PNG file."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -57,7 +57,7 @@ def draw_curve(axis: str, rows: Rows, path: Path, *, title: str) -> None:
 
 
 def parse_points(axis: str, words: str, *, quick: bool) -> Sequence[int]:
-    """Return the points that were asked for, `10,100`, or the usual ones."""
+    """Return the points from an option such as `10,100`, or the default."""
     if words:
         return sorted(map(int, words.split(",")))
     return (QUICK if quick else POINTS)[axis]

@@ -1,4 +1,4 @@
-"""Images for the benchmark of training: phantom slices as 8-bit PNG, a sub-folder a class."""
+"""Images of the training benchmark: phantom slices as 8-bit PNG files with one subfolder per class."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import numpy as np
 from PIL import Image
 
 DISTINCT = 2000
-"""Images that are drawn; where more are asked for, the others are further names of these."""
+"""Maximum number of distinct images. Further images are hard links to these."""
 
 
 def write_images(folder: Path, count: int) -> None:
-    """Write phantom slices in `train/CLASS` and `val/CLASS`, every fifth patient in `val`.
+    """Write phantom slices to `train/CLASS` and `val/CLASS`. Every fifth patient is in `val`.
 
     Args:
-        folder: new or empty.
-        count: of images. Reading and decoding takes each as long as if all were distinct; `DISTINCT` of them are.
+        folder: A new or empty folder.
+        count: Number of images. At most `DISTINCT` of them differ, which does not change the time to read and decode them.
     """
     drawn = folder / "phantom"
     patients = -(-min(count, DISTINCT) // 4)
@@ -39,9 +39,9 @@ def write_images(folder: Path, count: int) -> None:
         out = folder / split / row["label"] / f"{number:06d}.png"
         out.parent.mkdir(parents=True, exist_ok=True)
         values = np.asarray(Image.open(drawn / row["path"]), np.float32)
-        # A window from -1000 to 400 HU, as lungs are looked at.
-        grey = np.clip((values - 24.0) / 1400.0, 0, 1) * 255
-        Image.fromarray(grey.astype(np.uint8)).convert("RGB").save(out)
+        # A lung window from -1000 to 400 HU.
+        gray = np.clip((values - 24.0) / 1400.0, 0, 1) * 255
+        Image.fromarray(gray.astype(np.uint8)).convert("RGB").save(out)
         written.append(out)
     for number in range(len(written), count):
         first = written[number % len(written)]

@@ -1,9 +1,9 @@
-"""Build every backbone and print what it is: seconds, parameters, shape, blocks.
+"""Build every backbone and print its build time, parameters, output shape and blocks.
 
     python benchmarks/zoo.py [--quick]
 
-`--quick` leaves out networks of more than 50 million weights. Exit 1 when one cannot be built or
-its parameters are not those of its table.
+`--quick` skips networks of more than 50 million parameters. The exit code is 1 if a backbone cannot be built, or if its number of
+parameters differs from its table.
 """
 
 import argparse
@@ -24,7 +24,7 @@ def main() -> int:
     from kerastl.models import build_backbone, get_blocks, list_backbones
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="only networks up to 50 M weights")
+    parser.add_argument("--quick", action="store_true", help="only networks of up to 50 million parameters")
     quick = parser.parse_args().quick
     seconds, faults = {}, []
     print(f"{'name':<22}{'input px':>9}{'output':>16}{'parameters':>13}{'blocks':>8}{'s':>7}")
