@@ -10,7 +10,7 @@ Each peer runs as its own documentation recommends, in its own process, in turn 
 last are reported, including validation and decoding. The start-up (imports and model building) is reported separately.
 
 - `keras` caches the decoded images in memory, and calls the base model with `training=False`, as Keras's guide does. Its step
-  is not compiled with XLA. `keras-xla` is, the default of `compile` on a CPU, too; it runs only if named.
+  is not compiled with XLA. `keras-xla` uses XLA, the default of `compile` even on CPUs; it runs only if named.
 - `torch` and `torch-bf16` use two DataLoader workers and channels_last, and decode the images in each epoch. `torch-bf16` is skipped
   on CPUs without bfloat16 instructions unless named.
 - `fastai` also freezes BatchNorm. `fastai-defaults` follows its documentation, which is different work: BatchNorm is trained, and

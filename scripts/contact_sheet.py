@@ -1,4 +1,4 @@
-"""Draw docs/images/phantom_hospitals.png: the phantom hospitals a, b and c, benign and malignant.
+"""Write docs/images/phantom_hospitals.png: benign and malignant phantoms of the hospitals a, b and c.
 
 Usage: python scripts/contact_sheet.py [OUT.png]
 """
@@ -22,8 +22,8 @@ PATIENTS = (3, 4)
 SEED = 7
 
 
-def image(hospital: str, patient: int, *, malignant: bool) -> np.ndarray:
-    """Return `[192, 192]` float64, 0 to 1: the middle slice of one patient in a lung window."""
+def render_slice(hospital: str, patient: int, *, malignant: bool) -> np.ndarray:
+    """Return the middle slice of a patient in a lung window, `[192, 192]`, float64 in [0, 1]."""
     slices = draw_patient(
         hospital,
         patient=patient,
@@ -34,12 +34,12 @@ def image(hospital: str, patient: int, *, malignant: bool) -> np.ndarray:
         region="lung",
     )
     low, high = LUNG_WINDOW_HU
-    grey = (slices[1].stored.astype(float) - STORED_OFFSET_HU - low) / (high - low)
-    return np.clip(grey, 0, 1)
+    gray = (slices[1].stored.astype(float) - STORED_OFFSET_HU - low) / (high - low)
+    return np.clip(gray, 0, 1)
 
 
 def main() -> None:
-    """Write the sheet: a row a class, two columns a hospital."""
+    """Write the sheet with a row per class and two columns per hospital."""
     mpl.use("agg")
     from matplotlib import pyplot as plt
 
@@ -50,7 +50,7 @@ def main() -> None:
         for row, malignant in enumerate((False, True)):
             axis = axes[row, column]
             number = PATIENTS[shift] + 10 * row
-            axis.imshow(image(hospital, number, malignant=malignant), cmap="gray", vmin=0, vmax=1)
+            axis.imshow(render_slice(hospital, number, malignant=malignant), cmap="gray", vmin=0, vmax=1)
             axis.set_axis_off()
     figure.subplots_adjust(left=0.03, right=0.998, top=0.88, bottom=0.06, wspace=0.03, hspace=0.03)
     for index, (name, hospital) in enumerate(HOSPITALS.items()):
@@ -64,13 +64,13 @@ def main() -> None:
         box = axes[row, 0].get_position()
         middle = (box.y0 + box.y1) / 2
         figure.text(0.014, middle, name, rotation=90, va="center", ha="center", fontsize=9)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, dpi=100)
-    Image.open(drawn).convert("L").save(out, optimize=True)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=100)
+    Image.open(buffer).convert("L").save(out, optimize=True)
     print(f"{out}: {out.stat().st_size / 1000:.0f} kB")
 
 
-TITLES = {"a": "smooth kernel, full dose", "b": "sharp kernel, low dose, rings", "c": "the scanner of a"}
+TITLES = {"a": "smooth kernel, full dose", "b": "sharp kernel, low dose, rings", "c": "same scanner as a"}
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,6 @@
-"""Draw docs/images/augmentation_gallery.jpg, every operation, and docs/images/augmentation_figure.jpg, one policy.
+"""Write docs/images/augmentation_gallery.jpg (all operations) and docs/images/augmentation_figure.jpg (one policy).
 
-The images are scikit-learn's, CC BY 2.0: flower.jpg (flickr.com/photos/vultilion/6056698931) and china.jpg
+The images are from scikit-learn, CC BY 2.0: flower.jpg (flickr.com/photos/vultilion/6056698931) and china.jpg
 (flickr.com/photos/danielbuechele/6061409035).
 
 Usage: python scripts/gallery.py [FOLDER]
@@ -25,9 +25,9 @@ from kerastl.augment.preview import Block, mixing_block, operation_block, policy
 
 OUT = Path(__file__).parent.parent / "docs" / "images"
 SIDE_PX = 96
-"""Of an image, as augmented and as shown."""
+"""Height and width of an augmented image."""
 ACROSS = 4
-"""Operations in a row; each shows two images."""
+"""Operations per row, each with two images."""
 DPI = 100
 QUALITY = 68
 POLICY, ROWS, COLUMNS = "photograph", 3, 4
@@ -36,7 +36,7 @@ CREDIT_CHINA = "; china.jpg: danielbuechele on Flickr, CC BY 2.0"
 
 
 def square(image: np.ndarray, side: int) -> np.ndarray:
-    """Return the middle of an image as `[side, side, 3]` float32 in [0, 255]."""
+    """Return the central square of an image, resized to `[side, side, 3]`, float32 in [0, 255]."""
     height, width, _ = image.shape
     left = (width - height) // 2
     middle = Image.fromarray(image[:, left : left + height])
@@ -44,13 +44,13 @@ def square(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def seeds(samples: int, batch: int) -> np.ndarray:
-    """Return `[samples, batch, 2]` int32, the same on every call."""
-    drawn = np.random.default_rng(16).integers(0, 2**31, (samples, batch, 2))
-    return drawn.astype(np.int32)
+    """Return seeds `[samples, batch, 2]`, int32, the same in each call."""
+    values = np.random.default_rng(16).integers(0, 2**31, (samples, batch, 2))
+    return values.astype(np.int32)
 
 
 def gallery(flower: np.ndarray, china: np.ndarray) -> list[Block]:
-    """Return every operation at strength 1 and every mixing, as blocks whose first row is the flower."""
+    """Return a block for every operation at strength 1 and for every mixing. The first row of each block is the flower."""
     blocks = []
     for name in registry.names("operation"):
         options = registry.module("operation", name).at_strength(1.0)
@@ -65,29 +65,29 @@ def gallery(flower: np.ndarray, china: np.ndarray) -> list[Block]:
 
 
 def cells(block: Block) -> list[tuple[str, np.ndarray]]:
-    """Return two (words, image) of a block: its ends, or samples; of a mixing, those that show both classes."""
-    words = block.captions[0] if block.captions else block.columns
-    shown = list(zip(words, block.images[0], strict=True))[1:]
+    """Return two (caption, image) pairs of a block. For a mixing, both classes are visible in the images."""
+    captions = block.captions[0] if block.captions else block.columns
+    shown = list(zip(captions, block.images[0], strict=True))[1:]
     return [row for row in shown if not block.captions or "," in row[0]][:2]
 
 
 def show(axis: Any, image: np.ndarray) -> None:
-    """Show an image pixel by pixel."""
+    """Show an image without interpolation."""
     axis.imshow(image, interpolation="none")
     axis.set_axis_off()
 
 
 def save(figure: Any, out: Path) -> None:
-    """Write a figure as JPEG."""
-    drawn = io.BytesIO()
-    figure.savefig(drawn, dpi=DPI)
+    """Write a figure as a JPEG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=DPI)
     out.parent.mkdir(parents=True, exist_ok=True)
-    Image.open(drawn).convert("RGB").save(out, quality=QUALITY, optimize=True)
+    Image.open(buffer).convert("RGB").save(out, quality=QUALITY, optimize=True)
     print(f"{out}: {out.stat().st_size / 1000:.0f} kB")
 
 
 def draw_gallery(blocks: list[Block], original: np.ndarray, out: Path) -> None:
-    """Write the gallery: the original first, then two images an operation."""
+    """Write the gallery: the original, then two images per operation."""
     from matplotlib import pyplot as plt
 
     shown = [("original", [("", original)])] + [(block.title, cells(block)) for block in blocks]
@@ -99,11 +99,11 @@ def draw_gallery(blocks: list[Block], original: np.ndarray, out: Path) -> None:
         left = 8 + index % ACROSS * (2 * wide + 16)
         top = index // ACROSS * high
         figure.text(left / width, 1 - (top + 11) / height, title, fontsize=8, weight="bold", va="center")
-        for number, (words, image) in enumerate(images):
+        for number, (caption, image) in enumerate(images):
             x = left + number * wide
             box = (x / width, 1 - (top + 20 + SIDE_PX) / height, SIDE_PX / width, SIDE_PX / height)
             show(figure.add_axes(box), image)
-            lines = "\n".join(textwrap.wrap(words, 21)[:4])
+            lines = "\n".join(textwrap.wrap(caption, 21)[:4])
             y = 1 - (top + 22 + SIDE_PX) / height
             figure.text(x / width, y, lines, fontsize=5.8, va="top", color="0.35", linespacing=1.0)
     figure.text(8 / width, 10 / height, CREDIT + CREDIT_CHINA, fontsize=6.5, color="0.35", va="center")
@@ -112,7 +112,7 @@ def draw_gallery(blocks: list[Block], original: np.ndarray, out: Path) -> None:
 
 
 def draw_figure(flower: np.ndarray, out: Path) -> None:
-    """Write the original, large, beside what one policy makes of it."""
+    """Write the original next to samples of one policy."""
     from matplotlib import pyplot as plt
 
     block = policy_block(named_policy(POLICY), flower[None], seeds(ROWS * COLUMNS, 1))

@@ -1,4 +1,4 @@
-"""Write the tables of the named policies into docs/augmentation.md, so that they cannot drift.
+"""Write the table of the named policies to docs/augmentation.md.
 
 Usage: python scripts/policy_table.py. A test checks that the page is up to date.
 """
@@ -15,7 +15,7 @@ BEGIN, END = "<!-- policies: begin -->\n", "<!-- policies: end -->\n"
 
 
 def format_options(operation: dict[str, Any]) -> str:
-    """Return the options of an operation as a recipe has them: `max_deg: 5`."""
+    """Return the options of an operation in recipe syntax, such as `max_deg: 5`."""
     return ", ".join(f"{key}: {value}" for key, value in operation.items() if key != "name")
 
 

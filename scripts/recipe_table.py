@@ -1,6 +1,6 @@
 """Write the tables of docs/recipes.md from the schema and the plug-ins.
 
-`python scripts/recipe_table.py` writes them; a test compares.
+Usage: python scripts/recipe_table.py. A test checks that the page is up to date.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ ARGUMENT = re.compile(r"^        (\w+): (.+?)(?=^        \w|\Z)", re.MULTILINE |
 
 
 def meanings(schema: type[StrictModel]) -> dict[str, str]:
-    """Return the text of each field from the class docstring's `Args`."""
+    """Return the description of each field from `Args` in the class docstring."""
     _, _, text = (schema.__doc__ or "").partition("Args:\n")
     return {name: " ".join(words.split()) for name, words in ARGUMENT.findall(text + "\n")}
 
 
 def _parts(annotation: Any) -> list[tuple[str, type[StrictModel]]]:
-    """Return the models inside an annotation, each with what the path gains: `[]` in a list."""
+    """Return the models in an annotation, each with the suffix of its path (`[]` in a list)."""
     models = []
     for part in members(unwrap(annotation)[0]):
         models += [("[]", item) for item in getattr(part, "__args__", ()) if is_model(item)]
@@ -48,7 +48,7 @@ def _default(field: FieldInfo, structured: bool) -> str:
 
 
 def rows(model: type[StrictModel], path: str = "") -> list[tuple[str, str, str, str]]:
-    """Return `(key, allowed values, default, meaning)` for every field, depth first."""
+    """Return `(key, allowed values, default, meaning)` of every field, depth first."""
     lines = []
     for name, field in model.model_fields.items():
         if name == "options" and issubclass(model, Plugin):
@@ -78,7 +78,7 @@ def table(lines: list[tuple[str, str, str, str]]) -> str:
 
 
 def plug_ins(kind: str) -> str:
-    """Return one table with the options of every plug-in of a kind."""
+    """Return a table of the options of all plug-ins of a kind."""
     lines = []
     for name in registry.names(kind):
         options = registry.options_of(kind, name)
@@ -87,7 +87,7 @@ def plug_ins(kind: str) -> str:
 
 
 def written(text: str) -> str:
-    """Return the page with new tables."""
+    """Return the page with updated tables."""
     parts = {"schema": table(rows(Recipe))}
     parts |= {kind: plug_ins(kind) for kind in KINDS}
     for name, new in parts.items():

@@ -1,4 +1,4 @@
-"""What is told of cases of adaptation: gaps, regret, counts and tables."""
+"""Summaries of the adaptation benchmark: gaps, regret, counts and tables."""
 
 import importlib.util
 import sys
@@ -23,29 +23,29 @@ def make_result(chosen, outcome=None, **values):
     return result if outcome is None else {**result, "outcome": outcome, "verdict": "adapt", "guards": []}
 
 
-def test_the_choice_closes_the_part_of_the_gap_that_it_gains(figures):
+def test_gap_closed_is_the_gain_of_the_selected_method_relative_to_the_gap(figures):
     assert figures.gap_closed(make_result("coral", source_only=0.5, coral=0.7, shot=0.9)) == pytest.approx(
         0.5
     )
     assert figures.gap_closed(make_result("shot", source_only=0.5, coral=0.7, shot=0.9)) == pytest.approx(1)
 
 
-def test_a_choice_below_source_only_closes_less_than_nothing(figures):
+def test_gap_closed_is_negative_for_a_method_below_source_only(figures):
     assert figures.gap_closed(make_result("dann", source_only=0.5, dann=0.4, shot=0.9)) == pytest.approx(
         -0.25
     )
 
 
-def test_there_is_no_gap_of_less_than_a_point(figures):
+def test_a_gap_below_one_point_is_not_reported(figures):
     assert figures.gap_closed(make_result("coral", source_only=0.5, coral=0.509)) is None
 
 
-def test_regret_is_measured_from_the_best_which_may_be_source_only(figures):
+def test_regret_is_measured_from_the_best_method_including_source_only(figures):
     assert figures.regret(make_result("dann", source_only=0.8, dann=0.6)) == pytest.approx(0.2)
     assert figures.regret(make_result("source_only", source_only=0.8, dann=0.6)) == 0
 
 
-def test_worse_is_what_the_interval_says_and_lower_what_the_figure_says(figures):
+def test_worse_uses_the_interval_and_lower_the_point_estimate(figures):
     cases = [
         make_result("dann", "worse", source_only=0.8, dann=0.6),
         make_result("dann", "cannot_tell", source_only=0.8, dann=0.79),
@@ -56,14 +56,14 @@ def test_worse_is_what_the_interval_says_and_lower_what_the_figure_says(figures)
     assert row["chosen"] == {"dann": 2, "source_only": 1}
 
 
-def test_a_tool_without_intervals_has_no_count_of_worse(figures):
+def test_worse_is_not_counted_without_intervals(figures):
     row = figures.summarize([make_result("mcc", source_only=0.5, mcc=0.7)])
     assert row["worse"] is None
     assert "verdicts" not in row
     assert row["closed"] == pytest.approx(1)
 
 
-def test_medians_are_over_cases_and_gaps_over_those_that_have_one(figures):
+def test_medians_include_all_cases_and_gaps_only_cases_with_a_gap(figures):
     cases = [
         make_result("mcc", source_only=0.5, mcc=0.6, shot=0.7),
         make_result("mcc", source_only=0.5, mcc=0.7, shot=0.7),
@@ -75,7 +75,7 @@ def test_medians_are_over_cases_and_gaps_over_those_that_have_one(figures):
     assert row["regret"] == pytest.approx(0)
 
 
-def test_the_best_single_method_is_the_one_of_the_greatest_median_gap_closed(figures):
+def test_the_best_single_method_has_the_greatest_median_gap_closed(figures):
     cases = [
         make_result("a", source_only=0.5, a=0.9, b=0.8),
         make_result("a", source_only=0.5, a=0.4, b=0.8),
@@ -84,11 +84,11 @@ def test_the_best_single_method_is_the_one_of_the_greatest_median_gap_closed(fig
     assert figures.best_single(cases) == ("b", pytest.approx(1))
 
 
-def test_without_any_gap_no_single_method_is_better(figures):
+def test_best_single_is_the_first_method_if_no_case_has_a_gap(figures):
     assert figures.best_single([make_result("b", source_only=0.5, b=0.5)]) == ("b", None)
 
 
-def test_a_table_has_a_row_for_every_method_and_a_blank_where_a_tool_has_it_not(figures):
+def test_the_table_has_a_row_per_method_and_empty_cells_for_missing_methods(figures):
     ours = [
         make_result("shot", "better", source_only=0.5, shot=0.9),
         make_result("shot", "better", source_only=0.4, shot=0.8),
@@ -103,6 +103,6 @@ def test_a_table_has_a_row_for_every_method_and_a_blank_where_a_tool_has_it_not(
     assert all(line.count("|") == 4 for line in lines)
 
 
-def test_the_table_of_choices_says_where_there_is_no_interval(figures):
+def test_the_table_of_choices_marks_tools_without_intervals(figures):
     lines = figures.choices_table("all", {"skada": [make_result("dann", source_only=0.6, dann=0.7)]})
     assert lines[-1] == "| skada | 1 | 1.00 | 0.000 | 0 | no interval | dann 1 |"

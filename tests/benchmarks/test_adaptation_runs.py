@@ -1,4 +1,4 @@
-"""The recipe that the benchmark of adaptation runs, and what it reads from a finished run."""
+"""The recipe of the adaptation benchmark, and the result read from a finished run."""
 
 import dataclasses
 import json
@@ -33,7 +33,7 @@ def checked(text):
     )  # fmt: skip
 
 
-def test_the_recipe_is_right_and_asks_what_the_plan_says(runs, plan, tmp_path):
+def test_the_recipe_is_valid_and_follows_the_plan(runs, plan, tmp_path):
     task = runs.make_task("a to b", tmp_path, plan.sizes, seed=4)
     recipe = checked(runs.format_recipe(task, 4, plan))
     assert (recipe.seed, recipe.target.labels) == (4, "none")
@@ -41,10 +41,10 @@ def test_the_recipe_is_right_and_asks_what_the_plan_says(runs, plan, tmp_path):
     assert (recipe.data.reader.options.patients, recipe.target.reader.options.patients) == (12, 6)
 
 
-def test_without_epochs_at_the_source_methods_begin_with_random_weights(runs, plan, tmp_path):
+def test_without_source_epochs_methods_start_from_random_weights(runs, plan, tmp_path):
     task = runs.make_task("a to b", tmp_path, plan.sizes, seed=4)
-    (only,) = checked(runs.format_recipe(task, 4, dataclasses.replace(plan, epochs=0))).phases
-    assert (only.domain, only.epochs, only.learning_rate) == ("target", 2, 1e-3)
+    (phase,) = checked(runs.format_recipe(task, 4, dataclasses.replace(plan, epochs=0))).phases
+    assert (phase.domain, phase.epochs, phase.learning_rate) == ("target", 2, 1e-3)
 
 
 def write_run(folder, **changes):
@@ -53,7 +53,7 @@ def write_run(folder, **changes):
     (folder / "adaptation.json").write_text(json.dumps({**result, **changes}))
 
 
-def test_what_a_run_came_to_is_read_from_its_folder(runs, tmp_path):
+def test_the_result_is_read_from_the_run_folder(runs, tmp_path):
     oracle = {"source_only": {"group_auc": {"value": 0.6}}, "shot": {"group_auc": {"value": 0.8}}}
     write_run(tmp_path, oracle=oracle, target_test={"difference": {"outcome": "better"}})
     assert runs.read_result(tmp_path, "group_auc") == {
@@ -62,7 +62,7 @@ def test_what_a_run_came_to_is_read_from_its_folder(runs, tmp_path):
     }  # fmt: skip
 
 
-def test_a_target_without_labels_has_no_values_and_no_outcome(runs, tmp_path):
+def test_an_unlabeled_target_has_no_values_and_no_outcome(runs, tmp_path):
     write_run(tmp_path, oracle=None, target_test=None)
     result = runs.read_result(tmp_path, "balanced_accuracy")
     assert (result["values"], result["outcome"]) == ({}, None)

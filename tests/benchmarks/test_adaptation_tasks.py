@@ -1,4 +1,4 @@
-"""The tasks of the benchmark of adaptation are what they say."""
+"""Properties of the tasks of the adaptation benchmark."""
 
 import csv
 import importlib.util
@@ -29,21 +29,21 @@ def rows_of(folder):
 
 @pytest.fixture
 def mnist(tmp_path):
-    """Thirty images as MNIST's: a margin of 4 pixels around a square that tells its number."""
+    """Thirty images like those of MNIST: a margin of 4 pixels around a square with a distinct value."""
     images = np.zeros((30, 28, 28), np.uint8)
     images[:, 4:24, 4:24] = np.arange(100, 130)[:, None, None]
     np.savez(tmp_path / "mnist.npz", x_train=images, y_train=np.arange(30) % 10)
     return tmp_path / "mnist.npz"
 
 
-def test_mnist_loses_its_margin(tasks, mnist):
+def test_mnist_is_cropped_to_the_digits(tasks, mnist):
     images, labels = tasks.load_digit_images("mnist", mnist)
     assert images.shape == (30, 20, 20)
     assert images.min() == 100
     assert list(labels[:3]) == [0, 1, 2]
 
 
-def test_both_domains_are_written_at_one_size_with_their_labels(tasks, mnist, tmp_path):
+def test_both_domains_are_written_at_the_same_size_with_labels(tasks, mnist, tmp_path):
     sizes = tasks.Sizes(images=20, patients=(4, 2), mnist=mnist)
     task = tasks.make_task("mnist to digits", tmp_path / "new", sizes, seed=3)
     assert (task.size_px, task.metric) == (32, "balanced_accuracy")
@@ -55,14 +55,14 @@ def test_both_domains_are_written_at_one_size_with_their_labels(tasks, mnist, tm
             assert image.size == (32, 32)
 
 
-def test_a_seed_draws_its_own_images_and_always_the_same(tasks):
+def test_the_sampled_images_depend_only_on_the_seed(tasks):
     images = tasks.load_digit_images("digits", None)
     sample_images = [tasks.sample_images(images, 50, np.random.default_rng(seed))[1] for seed in (1, 1, 2)]
     assert (sample_images[0] == sample_images[1]).all()
     assert (sample_images[0] != sample_images[2]).any()
 
 
-def test_another_prevalence_is_even_at_the_source_and_skewed_at_the_target(tasks):
+def test_other_prevalence_is_balanced_in_the_source_and_skewed_in_the_target(tasks):
     (_, source), (_, target) = tasks.make_domains("other prevalence", np.random.default_rng(1))
     even, skewed = Counter(source.tolist()), Counter(target.tolist())
     assert set(even) == set(skewed) == {0, 1, 2, 3, 4}
@@ -70,13 +70,13 @@ def test_another_prevalence_is_even_at_the_source_and_skewed_at_the_target(tasks
     assert max(skewed.values()) > 8 * min(skewed.values())
 
 
-def test_the_same_population_shares_no_image(tasks):
+def test_same_population_shares_no_image(tasks):
     (first, source), (second, target) = tasks.make_domains("same population", np.random.default_rng(1))
     assert set(source.tolist()) == set(target.tolist()) == set(range(10))
     assert len(first) + len(second) == 1797
 
 
-def test_the_unseen_class_is_a_fifth_of_the_target_and_not_labelled(tasks, tmp_path):
+def test_the_unseen_class_is_a_fifth_of_the_unlabeled_target(tasks, tmp_path):
     (_, source), (_, target) = tasks.make_domains("unseen class", np.random.default_rng(1))
     assert set(source.tolist()) == set(range(9))
     assert np.mean(target == tasks.UNSEEN) == pytest.approx(0.2, abs=0.01)
