@@ -37,7 +37,7 @@ def test_a_flat_image_has_no_edges_and_a_step_has_edges_of_one_direction():
     assert second.sum() == pytest.approx(second[:, 3:5, 0].sum())
 
 
-def test_every_group_gives_a_image_before_any_gives_two():
+def test_every_group_contributes_an_image_before_any_contributes_two():
     labels = ["a"] * 20
     groups = ["big"] * 15 + ["b", "c", "d", "e", "f"]
     chosen = sample_per_class(labels, groups, most_per_class=6, seed=1)

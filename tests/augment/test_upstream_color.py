@@ -49,7 +49,7 @@ def test_the_solarization_of_keras_cv_draws_one_number_twice_in_a_graph():
     np.testing.assert_array_equal(params["additions"], params["thresholds"])
 
 
-def test_the_channel_shift_of_keras_cv_shifts_all_channels_alike_in_a_graph_but_for_the_sign():
+def test_the_channel_shift_of_keras_cv_shifts_all_channels_equally_in_a_graph_except_for_the_sign():
     layer = layers.RandomChannelShift((0, 255), 0.5, seed=3)
     sample = tf.function(lambda: layer.get_random_transformation())
     for _ in range(5):

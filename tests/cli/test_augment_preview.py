@@ -145,7 +145,7 @@ def training_images(recipe, folder):
     return [record.path for record in divided.records if record.split == "train"]
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_one_others(capsys, photos):
+def test_the_output_depends_only_on_the_seed(capsys, photos):
     words = ("--samples", "1", "--operation", "random_rotation")
     for out, seed in (("a", "3"), ("b", "3"), ("c", "4")):
         assert call(capsys, photos, *words, "--out", out, "--seed", seed)[0] == 0
@@ -175,7 +175,7 @@ def test_nothing_is_written_among_the_data(capsys, photos, monkeypatch):
     assert callback_states(photos) == before
 
 
-def test_a_recipe_without_operations_says_what_to_type(capsys, photos):
+def test_a_recipe_without_operations_states_what_to_type(capsys, photos):
     code, out, err = call(capsys, photos, sets=["augment=none"])
     assert (code, out) == (1, "")
     assert "--set augment=light" in err

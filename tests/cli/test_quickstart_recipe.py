@@ -13,14 +13,14 @@ def test_it_learns_at_a_then_adapts_to_b(backbone, keras_home):
     assert recipe.phases[1].batch_norm == "statistics"
 
 
-def test_without_cached_weights_it_starts_from_random_ones_and_says_so(tmp_path, monkeypatch, capsys):
+def test_without_cached_weights_it_starts_from_random_weights_and_reports_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     recipe = quickstart.load_recipe(3, "mobilenet_v2")
     assert (recipe.backbone.name, recipe.backbone.weights, recipe.seed) == ("small_cnn", "none", 3)
     assert "No ImageNet weights" in capsys.readouterr().err
 
 
-def test_the_comparison_starts_from_nothing_on_the_same_few():
+def test_the_comparison_trains_from_scratch_on_the_same_labeled_images():
     recipe = quickstart.load_recipe(None, "small_cnn", extra=(quickstart.SCRATCH_PHASES,))
     (phase,) = recipe.phases
     assert (phase.domain, phase.trainable, phase.batch_norm) == ("target", "all", "trainable")

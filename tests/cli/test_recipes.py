@@ -49,7 +49,7 @@ def test_a_shipped_recipe_is_good_once_it_has_its_data(name):
 
 
 @pytest.mark.parametrize(("labels", "adapts"), [("none", True), ("few", False), ("all", False)])
-def test_hospital_adaptation_takes_any_labels_by_one_word(labels, adapts, capsys):
+def test_hospital_adaptation_accepts_any_labels_with_one_set(labels, adapts, capsys):
     sets = [*NEEDED["hospital-adaptation"], f"target.labels={labels}"]
     words = [word for setting in sets for word in ("--set", setting)]
     code, out, err = call(capsys, "check", "hospital-adaptation", *words)

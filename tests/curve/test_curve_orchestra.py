@@ -151,5 +151,5 @@ def test_a_curve_is_resumed_only_with_the_same_request(played, tmp_path, changed
     assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
-def test_the_door_for_python_is_the_one_that_the_page_names():
+def test_the_python_function_is_the_one_named_in_the_docs():
     assert curves.adapt_curve is adapt_curve

@@ -17,7 +17,7 @@ SCORES = {
 }
 
 
-def test_the_page_holds_every_point_escaped_and_loads_nothing(tmp_path):
+def test_the_page_contains_every_point_escaped_and_loads_nothing(tmp_path):
     curve = planted(SCORES, recipe="<script>a & b</script>", notes=("<b>note</b>",))
     text = write_curve_page(tmp_path, curve).read_text()
     assert "<script>" not in text
@@ -29,7 +29,7 @@ def test_the_page_holds_every_point_escaped_and_loads_nothing(tmp_path):
     assert "the loss became nan" in text
 
 
-def test_the_page_says_where_no_model_was_adapted(tmp_path):
+def test_the_page_states_where_no_model_was_adapted(tmp_path):
     curve = planted(SCORES)
     kept = [replace(test, method="source_only", verdict="cannot_tell") for test in curve.tests]
     curve = replace(curve, tests=tuple(kept))
@@ -39,7 +39,7 @@ def test_the_page_says_where_no_model_was_adapted(tmp_path):
     assert "adabn" not in text
 
 
-def test_image_and_page_are_the_same_bytes_again(tmp_path):
+def test_plot_and_page_are_reproducible(tmp_path):
     curve = planted(SCORES)
     written = []
     for name in ("one", "two"):

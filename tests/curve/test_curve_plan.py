@@ -16,7 +16,7 @@ def plan_of(recipe, labels=(0, 1, 3), seeds=(7, 8)) -> Plan:
     return Plan(recipe, labels, seeds, 40)
 
 
-def test_every_run_is_there_once_and_behind_those_that_it_begins_with():
+def test_every_run_is_planned_once_and_after_the_runs_it_starts_from():
     plan = plan_of(hospitals())
     jobs = plan.jobs()
     assert len({job.name for job in jobs}) == len(jobs) == 2 * (2 + 3 * 2)
@@ -29,7 +29,7 @@ def test_every_run_is_there_once_and_behind_those_that_it_begins_with():
 
 
 @pytest.mark.parametrize("name", ["hospital-adaptation", "hospital-unlabelled", "quickstart"])
-def test_the_recipe_of_every_run_is_one_that_check_takes(name):
+def test_the_recipe_of_every_run_is_valid(name):
     plan = plan_of(hospitals(name))
     for job in plan.jobs():
         derived = plan.recipe_of(job, RUNS)
@@ -45,29 +45,22 @@ def test_the_recipe_of_every_run_is_one_that_check_takes(name):
         assert derived.seed == job.seed
 
 
-def test_only_the_labels_differ_between_two_numbers_and_the_start_between_two_ways():
+def test_runs_differ_only_in_their_labels_and_initial_weights():
     plan = plan_of(hospitals("hospital-unlabelled"))
-    with_one_label, with_three_labels = (plan.recipe_of(Job("fine_tune", 7, n), RUNS) for n in (1, 3))
-    assert with_one_label.target.labels == "few"
-    assert with_one_label.model_copy(update={"target": None}) == with_three_labels.model_copy(
-        update={"target": None}
-    )
-    assert (with_one_label.target.few.groups_per_class, with_three_labels.target.few.groups_per_class) == (
-        1,
-        3,
-    )
+    smaller, larger = (plan.recipe_of(Job("fine_tune", 7, n), RUNS) for n in (1, 3))
+    assert smaller.target.labels == "few"
+    assert smaller.model_copy(update={"target": None}) == larger.model_copy(update={"target": None})
+    assert (smaller.target.few.groups_per_class, larger.target.few.groups_per_class) == (1, 3)
     first = plan.recipe_of(Job("adapt_then_fine_tune", 7, 3), RUNS)
-    assert first.model_copy(update={"backbone": None}) == with_three_labels.model_copy(
-        update={"backbone": None}
-    )
-    assert with_three_labels.backbone.weights == RUNS / "seed_7_source"
+    assert first.model_copy(update={"backbone": None}) == larger.model_copy(update={"backbone": None})
+    assert larger.backbone.weights == RUNS / "seed_7_source"
     assert first.backbone.weights == RUNS / "seed_7_adapted"
-    (phase,) = with_three_labels.phases
+    (phase,) = larger.phases
     # B has no labelled patient left to steer by, and no optimizer to go on with.
     assert (phase.keep, phase.early_stopping, phase.optimizer_state) == ("last", None, "reset")
 
 
-def test_without_ways_to_adapt_in_the_recipe_adabn_is_taken_and_its_statistics_may_follow():
+def test_the_default_method_is_adabn_with_target_statistics():
     frozen = "phases[1].batch_norm=frozen"
     plan = plan_of(hospitals("hospital-adaptation", frozen, "adaptation=null"))
     adapted = plan.recipe_of(Job("adapted", 7), RUNS)
@@ -79,7 +72,7 @@ def test_without_ways_to_adapt_in_the_recipe_adabn_is_taken_and_its_statistics_m
     assert first.backbone.weights == RUNS / "seed_7_adapted" / "runs" / "adabn"
 
 
-def test_from_scratch_is_the_same_network_with_everything_free_and_a_length_of_its_own():
+def test_training_from_scratch_uses_the_same_network_fully_trainable_with_its_own_epochs():
     plan = plan_of(hospitals())
     scratch = plan.recipe_of(Job("scratch", 8, 3), RUNS)
     (phase,) = scratch.phases

@@ -38,14 +38,14 @@ def test_all_options_are_checked_together_with_the_recipe(tmp_path, recipe, kind
         ("0,-1", (0, -1), 3), ("1.5", (), 1), ("²", (), 1), ("1;2", (), 1), ("99999999999", (), 1),
     ],
 )  # fmt: skip
-def test_labels_are_increasing_whole_numbers(text, numbers, count):
+def test_labels_are_increasing_integers(text, numbers, count):
     labels, problems = read_labels(text)
     assert labels == numbers
     assert len(problems) == count
     assert all(str(problem).startswith("--labels: ") for problem in problems)
 
 
-def begun(folder):
+def start_curve(folder):
     folder.mkdir()
     run = Run(folder)
     run.write_json(REQUEST, ASKED)
@@ -55,7 +55,7 @@ def begun(folder):
 
 def test_the_folder_of_a_stopped_curve_names_the_command_that_resumes_it(tmp_path):
     out = tmp_path / "my curve"
-    begun(out)
+    start_curve(out)
     (problem,) = map(str, out_problems(out))
     assert problem.endswith(
         f"kerastl adapt-curve '{out}/recipe.yaml' --labels 0,2 --seeds 2 --scratch-epochs 5 --out '{out}' --resume"
@@ -65,7 +65,7 @@ def test_the_folder_of_a_stopped_curve_names_the_command_that_resumes_it(tmp_pat
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"labels": 1, "seeds": 1}', None])
 def test_another_folder_cannot_be_resumed(tmp_path, content):
     out = tmp_path / "curve"
-    run = begun(out)
+    run = start_curve(out)
     if content is None:
         run.finish()
     else:
@@ -74,12 +74,12 @@ def test_another_folder_cannot_be_resumed(tmp_path, content):
     assert "--resume" not in problem
 
 
-def test_a_free_folder_is_no_problem(tmp_path):
+def test_a_new_folder_is_accepted(tmp_path):
     assert not list(out_problems(tmp_path))
     assert not list(out_problems(None))
 
 
-def test_a_source_free_recipe_is_refused_with_another_one():
+def test_a_source_free_recipe_is_refused_with_a_suggestion():
     recipe = hospitals().model_copy(update={"source": Source(model=Path("a"))})
     free = recipe.model_copy(update={"phases": recipe.phases[1:]})
     (problem,) = map(str, recipe_problems(free))

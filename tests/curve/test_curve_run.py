@@ -57,7 +57,7 @@ def problems(err):
     return lines
 
 
-def test_wrong_labels_are_reported_together_with_the_problems_of_the_recipe(call, tmp_path):
+def test_invalid_labels_are_reported_together_with_the_problems_of_the_recipe(call, tmp_path):
     code, _, err = call("hospital-adaptation", "--labels", "1,x", "--set", "data.batch_size=0")
     assert code == 1
     lines = problems(err)
@@ -131,7 +131,7 @@ def kill_when(file: Path, words: list[str]) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_curve_resumes_trains_nothing_twice_and_keeps_its_promises(call, tmp_path):
+def test_a_killed_curve_resumes_without_training_a_run_twice(call, tmp_path):
     """That a resumed curve equals an uninterrupted one is in test_curve_orchestra.py, for its runs in tests/workflows."""
     folder = tmp_path / "curve"
     words = words_of() + ASKED

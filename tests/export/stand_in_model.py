@@ -33,8 +33,8 @@ class Model:
         saved.ParseFromString((folder / "saved_model.pb").read_bytes())
         self.signatures = saved.meta_graphs[0].signature_def
 
-    def found(self, spec: model_pb2.ModelSpec) -> model_pb2.ModelSpec:
-        """Return the full name of the model that a request means."""
+    def resolve_spec(self, spec: model_pb2.ModelSpec) -> model_pb2.ModelSpec:
+        """Return the model spec of a request with name, version and signature."""
         which = spec.WhichOneof("version_choice")
         if which == "version_label":
             raise wrong(f"Unrecognized servable version label: {spec.version_label}")
@@ -46,7 +46,7 @@ class Model:
         return full
 
     def signature(self, spec: model_pb2.ModelSpec) -> Any:
-        name = self.found(spec).signature_name
+        name = self.resolve_spec(spec).signature_name
         if name not in self.signatures:
             raise wrong(f'Serving signature name: "{name}" not found in signature def')
         return self.signatures[name]
@@ -62,7 +62,7 @@ class Model:
         return {key: value.numpy() for key, value in outputs.items()}
 
     def predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
-        spec, signature = self.found(request.model_spec), self.signature(request.model_spec)
+        spec, signature = self.resolve_spec(request.model_spec), self.signature(request.model_spec)
         if request.inputs.keys() != signature.inputs.keys():
             raise wrong(f"input size does not match signature: {sorted(request.inputs)}")
         unknown = set(request.output_filter) - set(signature.outputs)
@@ -80,7 +80,7 @@ class Model:
         return response
 
     def classify(self, request: classification_pb2.ClassificationRequest) -> Any:
-        spec, signature = self.found(request.model_spec), self.signature(request.model_spec)
+        spec, signature = self.resolve_spec(request.model_spec), self.signature(request.model_spec)
         if signature.method_name != CLASSIFY_METHOD:
             raise wrong(f"Expected classification signature method_name to be {CLASSIFY_METHOD}")
         if set(signature.inputs) != {"inputs"} or not set(signature.outputs) <= {"classes", "scores"}:
@@ -104,7 +104,7 @@ class Model:
         return response
 
     def metadata(self, spec: model_pb2.ModelSpec) -> Any:
-        full = self.found(spec)
+        full = self.resolve_spec(spec)
         full.ClearField("signature_name")
         signatures = get_model_metadata_pb2.SignatureDefMap()
         for name, signature in self.signatures.items():

@@ -149,7 +149,7 @@ def test_planted_faults_are_named(
 
 
 @pytest.mark.parametrize("name", FORMATS_ONE_FAST)
-def test_a_broken_file_gives_findings_instead_of_a_crash(
+def test_a_broken_file_is_reported_as_findings(
     name: str, run_with_export: Callable[[str], Path], encoded: list[bytes]
 ) -> None:
     folder = run_with_export(name) / "export" / name / "1"

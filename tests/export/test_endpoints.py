@@ -134,15 +134,15 @@ def written(folder: Path, outputs: Any, method: str | None = None) -> Path:
     files = tf.TensorSpec([None], tf.string, name="image_bytes")
     images = tf.TensorSpec([None, None, None, 3], tf.float32, name="images")
     examples = tf.TensorSpec([None], tf.string, name="inputs")
-    module.one = tf.function(lambda image_bytes: outputs(), input_signature=[files])
-    module.two = tf.function(lambda images: outputs(), input_signature=[images])
-    module.three = tf.function(
+    module.from_bytes = tf.function(lambda image_bytes: outputs(), input_signature=[files])
+    module.from_pixels = tf.function(lambda images: outputs(), input_signature=[images])
+    module.classify = tf.function(
         lambda inputs: {"classes": tf.constant(["a"]), "scores": tf.constant([1.0])},
         input_signature=[examples],
     )
-    signatures = {"serving_default": module.one, "pixels": module.two}
+    signatures = {"serving_default": module.from_bytes, "pixels": module.from_pixels}
     if method is not None:
-        signatures["classify"] = module.three
+        signatures["classify"] = module.classify
     tf.saved_model.save(module, str(folder), signatures=signatures)
     return folder
 

@@ -96,7 +96,7 @@ def test_a_list_of_scores_is_damaged(run):
         read_model_facts(run)
 
 
-def test_facts_contain_nothing_of_the_data_and_the_machine(run):
+def test_facts_do_not_reveal_the_data_or_the_machine(run):
     facts = read_model_facts(run)
     text = render_card(facts, **ABOUT) + json.dumps([facts.scores, facts.training])
     for word in ("secret", "Mary", str(run), run.name + "/"):

@@ -43,7 +43,7 @@ def test_recipe_keys_types_and_defaults_are_the_golden_ones() -> None:
     assert recipe_keys.recipe_keys() == golden_files.read_lines(golden_files.RECIPE_KEYS)
 
 
-def test_the_golden_file_holds_every_request() -> None:
+def test_the_golden_file_contains_every_request() -> None:
     requests = [*wrong_requests.REPLACED, *wrong_requests.COMMANDS]
     assert list(golden_files.read_sections(golden_files.REQUESTS)) == requests
 

@@ -72,7 +72,7 @@ NAMED = {
     *CANDIDATES,
     *("dark", "light", "benign", "malignant"),
     *("a", "b"),
-    *("class_ami", "proven_information", "information_maximization", "snd"),
+    *("class_ami", "bounded_information", "information_maximization", "snd"),
 }
 """Names that a recipe or its data brings: candidates, classes, domains, validators."""
 SPLITS = {*("train", "val", "test"), *("target_train", "target_val", "target_test", "target_unlabelled")}

@@ -22,7 +22,7 @@ def problems(*sets):
     return [str(problem) for problem in caught.value.problems]
 
 
-def test_methods_have_options_and_what_chooses_has_a_default_that_is_written_out():
+def test_methods_have_options_and_the_default_validators_are_written_out():
     recipe = checked(GOOD, PHASES, TARGET, METHODS)
     assert recipe.adaptation.methods == (Method("adabn"), Method("coral", Alpha(0.5)))
     validators = (Validator("class_ami", Alpha()), Validator("bounded_information"))
@@ -44,12 +44,12 @@ def test_methods_have_options_and_what_chooses_has_a_default_that_is_written_out
         ("adaptation.methods=[{name: coral, alpha: 3}]", "must be a number from 0.1 to 2, got 3."),
     ],
 )  # fmt: skip
-def test_a_wrong_list_is_one_problem_that_says_what_is_allowed(change, said):
+def test_an_invalid_list_is_one_problem_that_states_what_is_allowed(change, said):
     (problem,) = problems(PHASES, TARGET, METHODS, change)
     assert said in problem
 
 
-def test_methods_need_a_target_and_phases_there_behind_those_of_the_source():
+def test_methods_need_a_target_and_target_phases_after_the_source_phases():
     (problem,) = problems(METHODS)
     assert "adapts to a target, but the recipe has no target" in problem
     (problem,) = problems(TARGET, METHODS)
@@ -61,7 +61,7 @@ def test_methods_need_a_target_and_phases_there_behind_those_of_the_source():
     assert "phases[1].domain: is source after a phase of the target" in problem
 
 
-def test_without_methods_a_phase_at_the_target_needs_labels():
+def test_without_methods_a_target_phase_needs_labels():
     (problem,) = problems(PHASES, TARGET)
     assert "target.labels is none" in problem
     assert "adaptation: {methods: [adabn, coral]}" in problem
@@ -74,7 +74,7 @@ def test_without_methods_a_phase_at_the_target_needs_labels():
         ("none", "always", True), ("few", "always", True), ("all", "always", True),
     ],
 )  # fmt: skip
-def test_methods_can_wait_until_there_are_no_labels(labels, when, counts):
+def test_methods_may_apply_only_without_labels(labels, when, counts):
     given = f"target={{reader: {{name: phantom}}, labels: {labels}, few: {{groups_per_class: 2}}}}"
     recipe = checked(GOOD, PHASES, given, METHODS, f"adaptation.when={when}")
     assert (recipe.adapts_by is not None) == counts

@@ -19,7 +19,7 @@ def problems_of(text: str, *sets: str) -> list[str]:
     return [str(problem) for problem in caught.value.problems]
 
 
-def test_the_letter_names_every_problem_with_line_path_and_remedy():
+def test_the_message_names_every_problem_with_line_path_and_fix():
     text = """\
 format: 1
 data: {reader: {name: folder, path: flowers}}
@@ -44,7 +44,7 @@ augment:
     )
 
 
-def test_the_command_that_checks_again_has_every_change_in_it():
+def test_the_command_that_checks_again_contains_every_set_option():
     sets = ("seed=7", "phases=[{name: it's, epoch: 5}]")
     with pytest.raises(Problems) as caught:
         checked(GOOD, *sets)
@@ -53,7 +53,7 @@ def test_the_command_that_checks_again_has_every_change_in_it():
     assert shlex.split(command) == words
 
 
-def test_a_good_recipe_has_every_default_filled_in():
+def test_a_valid_recipe_has_every_default_filled_in():
     recipe = checked(GOOD)
     assert recipe.data.split.val_fraction == 0.15
     assert recipe.phases[0].batch_norm == "frozen"
@@ -75,7 +75,7 @@ def test_a_folder_name_that_looks_like_another_yaml_type_stays_a_string(folder):
 
 
 @pytest.mark.parametrize("word", ["none", "null", "~", ""])
-def test_nothing_is_meant_by_none_where_nothing_is_allowed(word):
+def test_optional_keys_accept_none_in_every_spelling(word):
     assert checked(GOOD, f"phases[0].early_stopping={word}").phases[0].early_stopping is None
 
 
@@ -85,7 +85,7 @@ def test_quoted_none_is_the_text_none():
     assert checked(GOOD, table, "data.split.group_by=none").data.split.group_by is None
 
 
-def test_trainable_is_a_word_or_one_of_three_shapes():
+def test_trainable_is_a_keyword_or_one_of_three_mappings():
     def trainable(value):
         return checked(GOOD, f"phases[0].trainable={value}").phases[0].trainable
 
@@ -95,13 +95,13 @@ def test_trainable_is_a_word_or_one_of_three_shapes():
     assert trainable("{names: 'block_1.*'}") == LayerNames("block_1.*")
 
 
-def test_window_is_a_word_or_a_center_and_a_width():
+def test_window_is_a_keyword_or_a_center_and_a_width():
     assert checked(GOOD, "data.window=full").data.window == "full"
     recipe = checked(GOOD, "data.window={center: 424, width: 1500}")
     assert recipe.data.window == Window(424.0, 1500.0)
 
 
-def test_short_forms_mean_the_long_ones():
+def test_short_forms_equal_the_long_forms():
     long = checked(GOOD, "augment={operations: [{name: random_flip}]}", "backbone={name: small_cnn}")
     assert checked(GOOD, "augment=[random_flip]", "backbone=small_cnn") == long
     assert checked(GOOD, "augment=none") == checked(GOOD)
@@ -147,7 +147,7 @@ CHANGES = (
 )
 
 
-def test_each_wrong_value_is_one_problem_that_states_what_is_allowed():
+def test_each_invalid_value_is_one_problem_that_states_what_is_allowed():
     problems_by_change = {change: problems_of(GOOD, change) for change in CHANGES}
     assert all(len(problems) == 1 for problems in problems_by_change.values())
     assert {change: problem for change, (problem,) in problems_by_change.items()} == snapshot(
@@ -199,7 +199,7 @@ RENAMED = (
 )
 
 
-def test_renamed_keys_and_values_name_the_new_ones():
+def test_problems_of_renamed_keys_and_values_name_the_new_ones():
     assert {change: problems_of(GOOD, change)[0] for change in RENAMED} == snapshot(
         {
             "phases[0].momenta=keep": "--set phases[0].momenta: was renamed to 'optimizer_state' (renew is now reset).",
@@ -254,7 +254,7 @@ def test_random_weights_may_freeze_after_a_phase_that_trained_everything():
     assert problems_of(GOOD, "backbone.weights=none", phases, "phases[0].batch_norm=frozen")
 
 
-def test_a_phase_at_a_target_needs_its_labels_but_a_target_without_phases_does_not():
+def test_a_target_needs_labels_only_with_target_phases():
     target = "target={reader: {name: phantom}, labels: none}"
     assert checked(GOOD, target).target is not None
     assert "labels: few" in problems_of(GOOD, target, "phases[0].domain=target")[0]
@@ -266,14 +266,14 @@ def test_a_repeated_phase_name_is_reported_together_with_other_problems():
     assert len(problems_of(text, "seed=x")) == 2
 
 
-def test_a_missing_path_says_what_to_type():
+def test_a_missing_path_states_what_to_type():
     text = GOOD.replace(", path: flowers", "")
     assert problems_of(text) == [
         "line 4, data.reader: Missing required key 'path'. Add: path: DIR, or use --set data.reader.path=DIR"
     ]
 
 
-def test_problems_come_in_the_order_of_the_file_and_sets_last():
+def test_problems_are_in_the_order_of_the_file_with_set_options_last():
     text = GOOD.replace("seed: 7", "sed: 7").replace("epochs: 2", "epochs: no")
     problems = problems_of(text, "head.dropout=2")
     assert [problem.split(",")[0].split(":")[0] for problem in problems] == [
@@ -283,25 +283,25 @@ def test_problems_come_in_the_order_of_the_file_and_sets_last():
     ]
 
 
-def test_a_format_twice_is_one_too_many():
+def test_a_repeated_format_is_refused():
     (problem,) = problems_of(GOOD, "export.formats=[saved_model, saved_model]")
     assert "formats[1]: 'saved_model' is already in the list" in problem
 
 
-def test_what_is_quantized_is_written_and_can_be_calibrated():
+def test_quantized_formats_must_be_exported_and_need_calibration_images():
     recipe = checked(GOOD, "export={formats: [litert, onnx], quantize: int8}")
     assert recipe.export.quantize == "int8"
     (problem,) = problems_of(GOOD, "export={formats: [onnx], quantize: int8}")
     assert "int8 applies to the format litert, which is not in formats" in problem
 
 
-def test_text_of_a_stranger_cannot_write_to_the_terminal():
+def test_control_characters_in_a_recipe_are_not_printed():
     (problem,) = problems_of(GOOD, 'data.cache="\\e[31mred"')
     assert "\x1b" not in problem
     assert "red" in problem
 
 
-def test_a_plug_in_may_not_have_an_option_with_the_name_of_a_key(monkeypatch):
+def test_a_plug_in_option_cannot_have_the_name_of_a_key(monkeypatch):
     class Clash(StrictModel):
         weights: str = "x"
 

@@ -13,7 +13,7 @@ def tables():
     return runpy.run_path(str(ROOT / "scripts" / "recipe_table.py"))
 
 
-def test_the_tables_of_the_page_are_those_of_the_schema(tables):
+def test_the_tables_of_the_page_match_the_schema(tables):
     remedy = f"run: {Path(sys.executable).name} scripts/recipe_table.py"
     assert tables["written"](PAGE.read_text()) == PAGE.read_text(), remedy
 

@@ -16,13 +16,13 @@ def problems(*sets):
 
 
 @MADE_UP
-def test_nothing_is_mixed_unless_asked_for():
+def test_mixing_is_off_by_default():
     assert checked(GOOD).augment.mixing == ()
     assert checked(GOOD, "augment=[random_flip]").augment.mixing == ()
 
 
 @MADE_UP
-def test_a_word_stands_for_a_mixing_and_options_lie_beside_its_name():
+def test_a_mixing_is_a_name_or_a_mapping_with_options():
     recipe = checked(GOOD, "augment={mixing: [cut_mix, {name: mix_up, alpha: 0.2}]}")
     assert recipe.augment.mixing == (Mixing("cut_mix"), Mixing("mix_up", Alpha(0.2)))
     longer = ["augment={mixing: [cut_mix, mix_up]}", "augment.mixing[1].alpha=0.2"]
@@ -43,7 +43,7 @@ def test_a_word_stands_for_a_mixing_and_options_lie_beside_its_name():
         ("[random_flip]", "augment.mixing[0].name: 'random_flip' is not a mixing. It is allowed in augment.operations."),
     ],
 )  # fmt: skip
-def test_a_wrong_mixing_is_one_problem_that_says_what_is_allowed(mixing, said):
+def test_an_invalid_mixing_is_one_problem_that_states_what_is_allowed(mixing, said):
     reported = problems(f"augment={{mixing: {mixing}}}")
     assert len(reported) == 1
     assert said in reported[0]
@@ -64,11 +64,11 @@ def test_batches_of_one_image_cannot_be_mixed():
 
 
 @MADE_UP
-def test_a_wrong_short_list_of_operations_says_only_what_is_wrong_in_it():
+def test_an_invalid_short_list_of_operations_reports_only_its_own_problems():
     assert len(problems("augment=[{name: cutout, area: 30}]", "data.batch_size=1")) == 1
 
 
-def test_the_real_mixings_keep_their_bounds():
+def test_the_shipped_mixings_check_their_bounds():
     sets = ["augment={mixing: [{name: fourier_mix, alpha: -1, decay_power: 11}]}"]
     sets += ["data.reader={name: folder, path: x}", "backbone={name: small_cnn, weights: none}"]
     sets += ["phases[0].trainable=all"]

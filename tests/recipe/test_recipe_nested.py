@@ -20,7 +20,7 @@ augment:
 
 
 @MADE_UP
-def test_operations_are_read_inside_of_one_another():
+def test_nested_operations_are_read():
     operations = checked(GOOD + NESTED).augment.operations
     inner = Operation("holder", Holder((Operation("random_flip"),), 0.1))
     assert operations == (
@@ -30,7 +30,7 @@ def test_operations_are_read_inside_of_one_another():
 
 
 @MADE_UP
-def test_a_written_recipe_holds_every_default_of_what_is_inside_and_reads_back_equal():
+def test_a_written_recipe_contains_nested_defaults_and_reads_back_equal():
     recipe = checked(GOOD + NESTED)
     text = write(recipe)
     assert "    - name: cutout\n      area: 0.25\n" in text
@@ -40,7 +40,7 @@ def test_a_written_recipe_holds_every_default_of_what_is_inside_and_reads_back_e
 
 
 @MADE_UP
-def test_a_set_reaches_an_option_inside_also_beside_a_bare_name():
+def test_set_changes_a_nested_option_even_next_to_a_bare_name():
     recipe = checked(
         GOOD + NESTED,
         "augment.operations[1].operations[0].area=0.5",
@@ -102,7 +102,7 @@ def real(*sets):
     return check(REAL, name="f.yaml", sets=sets)
 
 
-def test_the_real_ones_are_read_written_and_set():
+def test_shipped_nested_operations_are_read_written_and_set():
     recipe = real("augment[0].operations[0].max_deg=5")
     choice, rand, mix = recipe.augment.operations
     rotation, apply = choice.options.operations
@@ -123,7 +123,7 @@ CHANGES = (
 )
 
 
-def test_problems_of_the_real_operations():
+def test_problems_of_shipped_nested_operations():
     problems_by_change = {}
     for change in CHANGES:
         with pytest.raises(Problems) as caught:

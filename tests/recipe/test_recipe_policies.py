@@ -17,13 +17,13 @@ def with_policies(*sets, text=GOOD, policy_of=lambda name: POLICY):
 
 
 @MADE_UP
-def test_the_short_word_and_the_key_say_the_same():
+def test_the_short_form_of_a_policy_equals_the_key():
     assert with_policies("augment=light") == with_policies("augment={policy: light}")
 
 
 @MADE_UP
 @pytest.mark.parametrize(("short", "operations"), [("light", POLICY), ("[random_flip]", POLICY[1:])])
-def test_a_key_beside_the_short_form_keeps_what_the_short_form_said(short, operations):
+def test_a_key_next_to_the_short_form_keeps_the_policy(short, operations):
     """As a set after a set, and as a set on what the file says."""
     for text, first in ((GOOD, [f"augment={short}"]), (f"{GOOD}augment: {short}\n", [])):
         recipe = with_policies(*first, "augment.placement=device", "augment.exact=true", text=text)
@@ -33,7 +33,7 @@ def test_a_key_beside_the_short_form_keeps_what_the_short_form_said(short, opera
 
 
 @MADE_UP
-def test_the_operations_of_the_policy_come_before_the_recipes_own():
+def test_the_operations_of_the_policy_precede_those_of_the_recipe():
     recipe = with_policies("augment={policy: light, operations: [{name: cutout, area: 0.5}]}")
     named = tuple(Operation(*fields) for fields in POLICY)
     assert recipe.augment.operations == (*named, Operation("cutout", Cutout(area=0.5)))
@@ -49,7 +49,7 @@ def test_the_resolved_recipe_repeats_the_run_when_the_policy_has_changed():
 
 
 @MADE_UP
-def test_none_is_asked_of_nobody():
+def test_policy_none_is_not_looked_up():
     assert with_policies("augment=none", policy_of=None).augment.operations == ()
     with pytest.raises(TypeError, match="policy_of is needed"):
         with_policies("augment=light", policy_of=None)
@@ -64,7 +64,7 @@ def problem_of(*sets):
 
 @MADE_UP
 @pytest.mark.parametrize("key", ["augment=radiografph", "augment={policy: radiografph}"])
-def test_an_unknown_policy_gets_the_nearest(key):
+def test_an_unknown_policy_suggests_the_closest_name(key):
     problem = problem_of(key)
     assert "must be none, light, medium, strong, radiograph or photograph" in problem
     assert "Did you mean 'radiograph'?" in problem
@@ -76,7 +76,7 @@ def test_exact_is_true_or_false():
     assert checked(GOOD).augment.exact is False
 
 
-def test_every_policy_reads_back_as_what_the_real_plug_ins_take():
+def test_every_policy_reads_back_with_the_shipped_plug_ins():
     for name in POLICIES:
         recipe = check(
             GOOD, name="x.yaml",

@@ -25,7 +25,7 @@ def refusal(text: str) -> str:
 
 
 @pytest.mark.parametrize("word", ["no", "yes", "on", "off", "1:30", "2024-01-01", "1_000", "y", "="])
-def test_what_yaml_1_1_would_change_is_text(word):
+def test_yaml_1_1_booleans_and_numbers_stay_text(word):
     assert value_of(word) == word
 
 
@@ -39,12 +39,12 @@ def test_what_yaml_1_1_would_change_is_text(word):
         ("null", None), ("~", None), ("", None), ('"1"', "1"), ("'no'", "no"),
     ],
 )  # fmt: skip
-def test_scalars_mean_what_yaml_1_2_says(text, value):
+def test_scalars_follow_yaml_1_2(text, value):
     assert value_of(text) == value
     assert type(value_of(text)) is type(value)
 
 
-def test_equal_keys_are_refused_with_both_lines():
+def test_duplicate_keys_are_refused_with_both_lines():
     assert "line 3, seed: duplicate key (first in line 2). Keep one." in refusal(
         GOOD.replace("seed: 7\n", "seed: 7\nseed: 8\n")
     )
@@ -80,7 +80,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize(("text", "message"), HOSTILE.values(), ids=list(HOSTILE))
-def test_a_hostile_file_is_refused_by_name(text, message):
+def test_a_malicious_file_is_refused_with_its_name(text, message):
     assert message in refusal(text)
 
 

@@ -12,17 +12,17 @@ def refusal(*sets: str) -> str:
     return str(caught.value)
 
 
-def test_set_changes_what_the_file_would_say():
+def test_set_overrides_the_file():
     edited = GOOD.replace("epochs: 2", "epochs: 9").replace("seed: 7", "seed: 8")
     assert checked(GOOD, "phases[0].epochs=9", "seed=8") == checked(edited)
 
 
-def test_set_makes_the_sections_that_it_needs():
+def test_set_creates_missing_sections():
     assert checked(GOOD, "head.dropout=0.5").head.dropout == 0.5
     assert checked(GOOD, "data.split.val_fraction=0.3").data.split.val_fraction == 0.3
 
 
-def test_the_last_word_on_a_path_wins():
+def test_the_last_set_of_a_path_wins():
     assert checked(GOOD, "seed=8", "seed=9").seed == 9
 
 
@@ -30,7 +30,7 @@ def test_set_reaches_into_short_forms():
     assert checked(GOOD, "backbone=mobilenet_v2", "backbone.alpha=0.5").backbone.options.alpha == 0.5
 
 
-def test_a_longer_path_takes_the_place_of_a_word_that_names_no_plug_in():
+def test_a_longer_path_replaces_a_keyword_that_is_not_a_plug_in():
     recipe = checked(GOOD, "phases[0].trainable.top_fraction=0.3")
     assert recipe == checked(GOOD, "phases[0].trainable={top_fraction: 0.3}")
     window = checked(GOOD, "data.window=full", "data.window.center=9", "data.window.width=4")
@@ -39,7 +39,7 @@ def test_a_longer_path_takes_the_place_of_a_word_that_names_no_plug_in():
     assert augment == checked(GOOD, "augment=[cutout]")
 
 
-def test_an_option_is_set_beside_the_bare_name_of_an_operation():
+def test_set_adds_an_option_to_the_bare_name_of_an_operation():
     for path in ("augment[1]", "augment.operations[1]"):
         operations = "augment={operations: [random_flip, cutout]}"
         sets = ["augment=[random_flip, cutout]"] if path == "augment[1]" else [operations]
@@ -48,7 +48,7 @@ def test_an_option_is_set_beside_the_bare_name_of_an_operation():
         )
 
 
-def test_set_null_takes_a_section_out():
+def test_set_null_removes_a_section():
     text = GOOD + "target: {reader: {name: phantom}, labels: none}\n"
     assert checked(text).target is not None
     assert checked(text, "target=null").target is None
@@ -72,9 +72,9 @@ def test_set_reads_numbers_as_the_file_does():
         ("seed=!!int 3", "--set seed: tags are not allowed"),
     ],
 )
-def test_a_set_that_cannot_be_applied_says_why(change, message):
+def test_a_set_that_cannot_be_applied_states_the_reason(change, message):
     assert message in refusal(change)
 
 
-def test_all_wrong_sets_are_reported_together():
+def test_all_invalid_sets_are_reported_together():
     assert "has 3 problems" in refusal("seed", "sed=1", "phases[7]=x")

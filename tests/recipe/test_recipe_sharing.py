@@ -77,7 +77,7 @@ def paths(reader) -> set[str]:
     return {record.path for record in registry.module("reader", "table").read(reader.options).records}
 
 
-def test_source_and_target_part_the_table_between_them(table):
+def test_source_and_target_split_the_table_by_domain(table):
     recipe = checked(TEXT)
     source, target = paths(recipe.data.reader), paths(recipe.target.reader)
     assert not source & target
@@ -85,26 +85,26 @@ def test_source_and_target_part_the_table_between_them(table):
     assert {path[0] for path in target} == {"b"}
 
 
-def test_the_written_recipe_says_both_and_runs_without_asking_the_table_again():
+def test_the_written_recipe_contains_both_domains_and_does_not_read_the_table_again():
     recipe = checked(TEXT)
     text = write(recipe)
     assert "- a\n" in text
     assert checked(text, read_domains=None) == recipe
 
 
-def test_patients_stay_whole_at_the_target_too():
+def test_the_target_is_also_split_by_patient():
     assert checked(TEXT).target.split.group_by == "who"
     assert checked(TEXT, "target.split.group_by=site").target.split.group_by == "site"
 
 
-def test_where_the_source_names_its_domains_the_table_is_not_read(table):
+def test_the_table_is_not_read_if_the_source_names_its_domains(table):
     table.unlink()
     recipe = checked(TEXT, "data.reader.domains=[a, b]", read_domains=None)
     assert recipe.data.reader.options.domains == ("a",)
     assert recipe.target.reader.options.domains == ("b",)
 
 
-def test_what_cannot_be_parted_is_refused_with_a_remedy(table):
+def test_domains_that_cannot_be_separated_are_refused_with_a_fix(table):
     assert problem_of("target.domains=[bb]").endswith("'bb'. Did you mean 'b'?")
     assert "none is left for the source" in problem_of("target.domains=[a, b, c]")
     assert "data.reader.domains=[NAME]" in problem_of(read_domains=None)
@@ -120,7 +120,7 @@ def _without_one_site(table: Path) -> str:
     return problem_of()
 
 
-def test_a_reader_beside_the_domains_is_refused():
+def test_a_reader_next_to_the_domains_is_refused():
     assert "target.reader.domains" in problem_of("target.reader={name: table, path: all.csv}")
 
 

@@ -66,7 +66,7 @@ def test_values_that_no_run_accepts_are_one_problem_each():
     )
 
 
-def test_everything_wrong_comes_together_in_the_order_of_the_file():
+def test_all_problems_are_reported_in_the_order_of_the_file():
     text = TEXT.replace("160", "16").replace("none}", "{from_block: blok_12}}")
     text = text.replace("path: nowhere", "group_pattern: '('").replace("epochs: 2", "epochs: 0")
     keys = [problem.partition(": ")[0] for problem in problems_of(text)]
@@ -80,7 +80,7 @@ def test_everything_wrong_comes_together_in_the_order_of_the_file():
 
 
 @pytest.mark.parametrize("name", registry.names("backbone"))
-def test_every_block_and_the_smallest_size_of_every_backbone_are_good(name):
+def test_every_block_and_the_smallest_size_of_every_backbone_are_valid(name):
     smallest = models.get_backbone(name).min_size_px
     sets = [f"backbone={{name: {name}, weights: ./w.h5}}", f"data.image_size_px={max(16, smallest)}"]
     for block in models.block_names(name):
@@ -99,12 +99,12 @@ def test_the_check_and_the_search_for_weights_agree(alpha):
         assert checked(TEXT, f"backbone.alpha={alpha}")
 
 
-def test_random_weights_need_no_published_ones():
+def test_random_weights_do_not_need_published_weights():
     assert checked(
         TEXT, "backbone={name: mobilenet_v2, weights: none, alpha: 0.4}", "phases[0].trainable=all"
     )
 
 
-def test_whether_the_images_are_there_is_left_to_the_run():
+def test_check_does_not_look_for_the_images():
     assert checked(TEXT).data.reader.options.path.name == "nowhere"
     assert checked(TEXT, "data.reader={name: table, path: no.csv, root: no}")

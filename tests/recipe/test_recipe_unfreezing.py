@@ -25,7 +25,7 @@ def checked(text, *sets):
     )  # fmt: skip
 
 
-def test_each_epoch_adds_a_block_and_the_last_part_takes_what_is_left():
+def test_each_epoch_adds_a_block_and_the_last_phase_gets_the_remaining_epochs():
     epochs = len(BLOCKS) + 2
     head, slow = checked(TEXT.replace("EPOCHS", str(epochs))).phases
     assert head.unfrozen_by_epoch(BLOCKS) == (head,)
@@ -45,12 +45,12 @@ def test_fewer_epochs_than_blocks_leave_the_first_blocks_frozen():
     ]  # fmt: skip
 
 
-def test_the_resolved_recipe_is_itself():
+def test_the_resolved_recipe_resolves_to_itself():
     recipe = checked(TEXT.replace("EPOCHS", "3"))
     assert checked(write(recipe)) == recipe
 
 
-def test_a_rate_names_a_block_that_there_is():
+def test_learning_rates_name_existing_blocks():
     sets = ["phases[1].trainable=all", f"phases[1].rates=[{{block: {BLOCKS[0]}, factor: 0.1}}]"]
     recipe = checked(TEXT.replace("EPOCHS", "2"), *sets)
     assert recipe.phases[1].rates == (BlockRate(BLOCKS[0], 0.1),)

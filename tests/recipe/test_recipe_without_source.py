@@ -52,7 +52,7 @@ def problems_of(*sets: str, text: str = FREE) -> list[str]:
     return [str(problem) for problem in caught.value.problems]
 
 
-def test_what_the_model_decides_is_written_out_and_the_recipe_repeats_the_run():
+def test_settings_of_the_model_are_written_out_and_the_recipe_repeats_the_run():
     recipe = checked(FREE, "adaptation.select_by=[class_ami]")
     folder = Path("from_a/2").absolute()
     assert recipe.source.model == folder
@@ -65,7 +65,7 @@ def test_what_the_model_decides_is_written_out_and_the_recipe_repeats_the_run():
     assert "is adapted without source images" in summary(recipe)
 
 
-def test_a_window_that_was_rounded_on_the_way_is_the_same():
+def test_a_rounded_window_equals_the_window_of_the_model():
     low, high = 1000.1 - 333.3 / 2, 1000.1 + 333.3 / 2
     again = f"data.window={{center: {(low + high) / 2!r}, width: {high - low!r}}}"
     assert checked(FREE, again, "adaptation.select_by=[class_ami]").data.window.center == pytest.approx(
@@ -93,7 +93,7 @@ CHANGES = (
 )
 
 
-def test_what_contradicts_a_model_is_reported(monkeypatch):
+def test_settings_that_contradict_the_model_are_reported(monkeypatch):
     monkeypatch.setattr(Path, "absolute", lambda path: Path("/here") / path)
     assert {change: problems_of(change) for change in CHANGES} == snapshot(
         {
@@ -147,7 +147,7 @@ def test_what_contradicts_a_model_is_reported(monkeypatch):
     )
 
 
-def test_methods_that_wait_for_no_labels_would_leave_nothing_to_do():
+def test_adaptation_without_labels_only_is_refused_with_a_source_model():
     (problem,) = problems_of("target.labels=all", "adaptation.when=no_labels")
     assert "adaptation.when: must be always with source.model" in problem
 
@@ -161,7 +161,7 @@ def test_without_a_model_a_recipe_needs_images():
     )
 
 
-def test_a_model_that_names_what_there_is_not_is_refused_by_name():
+def test_a_model_with_unknown_settings_is_refused():
     class Hostile(Models):
         def source_model_settings(self, path):
             settings = super().source_model_settings(path)
@@ -174,6 +174,6 @@ def test_a_model_that_names_what_there_is_not_is_refused_by_name():
     assert "head.dropout: must be a fraction" in message
 
 
-def test_where_nobody_named_who_chooses_those_are_taken_that_can_be_asked():
+def test_the_default_validators_need_no_source_images():
     named = [validator.name for validator in checked(FREE).adaptation.select_by]
     assert named == ["class_ami"]

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("made_up_plug_ins")
 PATHS = NAMES.filter(lambda text: text.strip() and "\0" not in text)
 
 
-def test_what_is_written_holds_every_default_and_absolute_paths():
+def test_the_written_recipe_contains_every_default_and_absolute_paths():
     plain = yaml.safe_load(write(checked(GOOD)))
     assert plain["data"]["split"]["test_fraction"] == 0.15
     assert Path(plain["data"]["reader"]["path"]).is_absolute()

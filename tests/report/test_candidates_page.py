@@ -15,7 +15,7 @@ CHOICE = {
 }  # fmt: skip
 
 
-def test_the_page_says_why_a_candidate_was_refused_or_left_out(tmp_path):
+def test_the_page_states_why_a_candidate_was_rejected_or_excluded(tmp_path):
     (tmp_path / "scores.json").write_text("{}")
     (tmp_path / "adaptation.json").write_text(json.dumps(CHOICE))
     page = write_report(tmp_path).read_text()

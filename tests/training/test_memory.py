@@ -70,7 +70,7 @@ def test_images_in_memory_are_counted(model, train):
     assert kept.host_fixed - plain.host_fixed == 2 * 40 * 32 * 32 * 3 * 4
 
 
-def test_a_gpu_takes_its_part_from_the_host(model, train):
+def test_memory_on_a_gpu_is_subtracted_from_the_host(model, train):
     host, gpu = (estimate_memory(model, all_trainable(), train, on_gpu=on_gpu) for on_gpu in (False, True))
     assert host.gpu(8) == 0 < gpu.gpu(8)
     assert gpu.host(8) + gpu.gpu(8) == host.host(8)

@@ -360,7 +360,7 @@ def test_training_on_cached_streams_equals_training_on_images(records, tmp_path,
 
 
 @pytest.mark.slow
-def test_augmentation_in_the_step_shows_each_stream_what_the_pipeline_would(records):
+def test_augmentation_in_the_step_equals_augmentation_in_the_pipeline(records):
     """The streams are in different epochs of their datasets, and each is augmented for its own epoch."""
     ends = []
     for placement in ("host", "device"):
