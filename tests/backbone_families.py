@@ -11,12 +11,12 @@ from kerastl.models import build_backbone
 
 
 class Member(NamedTuple):
-    """A backbone.
+    """A backbone of a family.
 
     Args:
-        name: of the backbone.
-        image_size_px: the smallest size that it takes, or close to it.
-        folded: how many of its BatchNorm layers can be folded, and how many there are; None: all.
+        name: Name of the backbone.
+        image_size_px: A size close to the smallest allowed one.
+        folded: Number of BatchNorm layers that can be folded, and their total number. None: all can be folded.
     """
 
     name: str
@@ -46,7 +46,7 @@ QUICK = ("small_cnn", "mobilenet_v2")
 
 
 def crops(size, count=24):
-    """Cut squares out of scikit-learn's two sample photographs."""
+    """Return random square crops of scikit-learn's two sample photographs."""
     generator, cuts = np.random.default_rng(0), []
     for number in range(count):
         photo = load_sample_images().images[number % 2]
@@ -58,9 +58,9 @@ def crops(size, count=24):
 
 
 def calibrated(name, size):
-    """Return a backbone with random weights whose BatchNorm statistics are those of photographs, the photographs, and the BatchNorm layers.
+    """Return a backbone with random weights and BatchNorm statistics of photographs, the photographs, and the BatchNorm layers.
 
-    With the statistics of an untrained network, rounding errors would hide every difference.
+    With initial statistics, rounding errors would hide all differences.
     """
     model = build_backbone(name, weights="none", image_size_px=size, seed=3)
     images, generator = crops(size), np.random.default_rng(0)

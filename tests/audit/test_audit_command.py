@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from digits_drawn import digits
+from make_digits import digits
 from PIL import Image
 
 from kerastl import recipe as recipes

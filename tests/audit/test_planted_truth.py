@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from digits_drawn import audited, digits, states
+from make_digits import audited, digits, states
 
 from kerastl.audit import format_lines
 

@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from digits_drawn import audited, digits, states
+from make_digits import audited, digits, states
 
 from kerastl.audit import as_plain, format_lines, policy_yaml
 

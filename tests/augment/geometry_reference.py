@@ -54,7 +54,7 @@ def sampled_params(policy, images, first=0):
 
 
 def matrix(name, params, row, size_px):
-    """Return where a result's pixel (x, y, 1) lies in the image: `[3, 3]` float64, from its parameters."""
+    """Return the matrix `[3, 3]`, float64, from output to input pixel coordinates (x, y, 1)."""
     if not params.get("chosen", np.ones(row + 1, bool))[row]:
         return np.eye(3)
     params = {key: float(np.ravel(values[row])[0]) for key, values in params["transformations"].items()}  # fmt: skip

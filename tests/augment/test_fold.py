@@ -51,7 +51,7 @@ COUNT = 8
 
 
 class Folded:
-    """One policy, what it and its exact twin made of the images, and the maps of each image."""
+    """A policy, its results and those of its exact version, and the transforms of each image."""
 
     def __init__(self, operations, images):
         self.images = images
@@ -152,7 +152,7 @@ def test_images_that_no_operation_chose_keep_their_bytes():
 
 
 def test_flip_between_two_warps_joins_their_fold():
-    """Also where they fill the outside in a way that the mirror never asks for."""
+    """Also with fill modes that a flip never needs."""
     turn = {"name": "random_rotation", "max_deg": 20.0, "fill_mode": "constant"}
     images = photos()
     folded = Folded([turn, {"name": "random_flip"}, turn], images)

@@ -135,7 +135,7 @@ def related(first, second=None):
 
 
 def later(columns, examples):
-    """Return the same columns, each number that of an example so many places later."""
+    """Return the columns shifted by a number of examples."""
     return {name: np.roll(column, -examples) for name, column in columns.items()}
 
 

@@ -152,7 +152,7 @@ def test_fourier_mix_power_decays_equally_in_all_directions(size, decay_power):
 
 
 def test_each_image_gets_one_of_several_mixings_equally_often():
-    """Flat images: a mixed-up one is still flat, at a level of its own; a cut one has two levels, whole ones."""
+    """Constant images: after MixUp they are constant at a new value, after CutMix they have two of the original values."""
     flat = 0
     for seed in range(10):
         names = ["mix_up", "fourier_mix"]

@@ -67,7 +67,7 @@ def test_flip_draws_all_mirror_images_equally_often(direction, mirrors):
 
 
 def test_translation_shifts_a_ramp_by_one_distance_per_axis(seeds):
-    """On a ramp the shift can be read off every pixel that came from inside."""
+    """On a ramp, every pixel from inside the image shows the shift."""
     down, right = np.mgrid[0:64, 0:64].astype(np.float32)
     ramp = np.stack([down, right, np.zeros_like(down)], axis=-1)
     moved = changed("random_translation", np.stack([ramp] * 16), seeds, max_fraction=0.2)

@@ -19,6 +19,6 @@ for name in registry.names("operation"):
 def test_operations_can_be_built_with_op_determinism():
     from kerastl import registry
 
-    # In a process of its own: another test may have left what TensorFlow asks for.
+    # In a new process, because other tests may have changed the state of TensorFlow.
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
     assert done.stdout.split() == list(registry.names("operation")), done.stderr[-2000:]

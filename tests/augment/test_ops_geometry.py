@@ -23,7 +23,7 @@ def changed(operation, images):
 
 
 def test_shear_keeps_the_center_and_areas():
-    """Read off ramps: the derivatives of where each pixel came from."""
+    """Return the derivatives of the input coordinates, measured on ramps."""
     came_from = changed({"name": "random_shear", "max_fraction": 0.2}, ramps(64, 65))
     middle = came_from[:, 20:45, 20:45, :2]
     np.testing.assert_allclose(came_from[:, 32, 32, :2], 32, atol=1e-3)

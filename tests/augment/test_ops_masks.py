@@ -41,7 +41,7 @@ def test_cutout_masks_the_documented_area(rectangles):
 
 @pytest.mark.parametrize(("axis", "largest"), [(0, 10), (1, 15)])
 def test_cutout_draws_each_length_equally_often(rectangles, axis, largest):
-    """Both ends are rounded to from half a pixel only, so that they come half as often."""
+    """Only half a pixel is rounded to each end, so the ends are half as frequent."""
     counts = np.bincount(rectangles[:, axis], minlength=largest + 1)
     shares = np.full(largest + 1, 1 / largest)
     shares[[0, -1]] /= 2
@@ -159,7 +159,7 @@ def test_grid_mask_draws_angle_period_ratio_and_position_independently():
 
 
 def test_unrotated_grid_has_squares_of_three_pixels_every_ten():
-    """Where the middle of an image of 40 pixels is a corner of squares, they begin at columns 0, 10, 20 and 30."""
+    """If the center of a 40-pixel image is a corner of the squares, they start at columns 0, 10, 20 and 30."""
     layer = built("grid_mask", 1, max_fraction=1.0, fill_value=0.0)
     params = {
         "steps": in_units([[1 / 20, 0.0]]),

@@ -16,7 +16,7 @@ def dot(size=9):
 
 
 def test_the_sharpness_of_keras_cv_softens():
-    """Its documentation says that 1.0 uses the sharpened result entirely."""
+    """According to its documentation, a factor of 1.0 returns the sharpened image."""
     softened = layers.RandomSharpness((1.0, 1.0), value_range=(0, 255))(dot()).numpy()
     assert softened.max() == pytest.approx(255 * 5 / 13, rel=1e-5)
 

@@ -10,7 +10,7 @@ MIXINGS = [layers.MixUp, layers.CutMix, layers.FourierMix]
 
 
 def flat(count, size=32):
-    """Images of one level each, each of a class of its own."""
+    """Constant images, each of a different class."""
     levels = np.arange(1.0, count + 1, dtype=np.float32)
     images = np.broadcast_to(levels[:, None, None, None], (count, size, size, 3))
     return {"images": tf.constant(images), "labels": tf.eye(count)}

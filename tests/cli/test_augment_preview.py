@@ -1,4 +1,4 @@
-"""`kerastl augment preview`, on small folders of drawn images."""
+"""`kerastl augment preview`, on small folders of generated images."""
 
 import base64
 import io

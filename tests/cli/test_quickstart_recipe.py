@@ -1,4 +1,4 @@
-"""The quickstart's recipe, with and without borrowed weights, tells the same story: learn at A, adapt to B."""
+"""The quickstart recipe, with and without pretrained weights, trains on A and adapts to B."""
 
 import pytest
 

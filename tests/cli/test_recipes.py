@@ -11,7 +11,7 @@ from kerastl.recipe import catalog, load, write
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))
 HEAVY = ("tensorflow", "keras", "keras_cv", "numpy", "matplotlib", "sklearn", "scipy", "pandas")
-# What a person must say before a shipped recipe can run.
+# The settings that a user must provide before a shipped recipe can run.
 NEEDED = {
     "quickstart": [],
     "folder-classifier": ["data.reader.path=photos"],

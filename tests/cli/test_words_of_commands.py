@@ -1,4 +1,4 @@
-"""What commands say: help with an example, commands to type next that work, one line where something breaks."""
+"""Output of the commands: help with an example, next commands that work, one line for an error."""
 
 import errno
 import json

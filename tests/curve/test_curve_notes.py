@@ -1,7 +1,7 @@
 """What a curve notes of its runs from scratch, in the right number."""
 
 import pytest
-from curves_drawn import hospitals
+from make_curves import hospitals
 
 from kerastl.runs import Run
 from kerastl.workflows import Job, Plan

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, field
 
 import pytest
-from curves_drawn import hospitals
+from make_curves import hospitals
 
 from kerastl import workflows as curves
 from kerastl.errors import PermanentFailure, RequestError

@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from curves_drawn import STRATEGIES, planted
+from make_curves import STRATEGIES, make_curve
 from PIL import Image
 
 from kerastl.report import write_curve_image, write_curve_page
@@ -18,7 +18,7 @@ SCORES = {
 
 
 def test_the_page_contains_every_point_escaped_and_loads_nothing(tmp_path):
-    curve = planted(SCORES, recipe="<script>a & b</script>", notes=("<b>note</b>",))
+    curve = make_curve(SCORES, recipe="<script>a & b</script>", notes=("<b>note</b>",))
     text = write_curve_page(tmp_path, curve).read_text()
     assert "<script>" not in text
     assert "&lt;script&gt;a &amp; b&lt;/script&gt;" in text
@@ -30,7 +30,7 @@ def test_the_page_contains_every_point_escaped_and_loads_nothing(tmp_path):
 
 
 def test_the_page_states_where_no_model_was_adapted(tmp_path):
-    curve = planted(SCORES)
+    curve = make_curve(SCORES)
     kept = [replace(test, method="source_only", verdict="cannot_tell") for test in curve.tests]
     curve = replace(curve, tests=tuple(kept))
     text = write_curve_page(tmp_path, curve).read_text()
@@ -40,7 +40,7 @@ def test_the_page_states_where_no_model_was_adapted(tmp_path):
 
 
 def test_plot_and_page_are_reproducible(tmp_path):
-    curve = planted(SCORES)
+    curve = make_curve(SCORES)
     written = []
     for name in ("one", "two"):
         folder = tmp_path / name
@@ -56,7 +56,7 @@ def test_plot_and_page_are_reproducible(tmp_path):
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_curves_of_one_seed_and_of_more_than_two_classes_are_drawn(tmp_path, seeds):
     scores = {key: [0.4] * seeds for key in SCORES}
-    curve = replace(planted(scores, seeds=seeds), metric="balanced_accuracy", unit="image")
+    curve = replace(make_curve(scores, seeds=seeds), metric="balanced_accuracy", unit="image")
     text = write_curve_page(tmp_path, curve).read_text()
     assert "balanced accuracy at B by labeled images" in text
     write_curve_image(tmp_path / "curve.png", curve)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from curves_drawn import hospitals
+from make_curves import hospitals
 
 from kerastl import augment, models, registry
 from kerastl import recipe as recipes

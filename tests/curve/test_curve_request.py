@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from curves_drawn import hospitals
+from make_curves import hospitals
 
 from kerastl.cli.adapt_curve import command
 from kerastl.errors import Problems, RequestError

@@ -177,7 +177,7 @@ def _check_promises(folder: Path) -> None:
         assert point["value"] == scores["target_test"]["overall"]["group_auc"]["value"]
     free = [point["run"] for point in points if point["groups_per_class"] == 0]
     assert free == ["runs/seed_7_source", "runs/seed_7_adapted/runs/adabn"]
-    # The candidate without adaptation is A's model, whatever the phases at B say.
+    # The candidate without adaptation is A's model, independent of the target phases.
     source, adapted = (folder / "runs" / f"seed_7_{name}" for name in ("source", "adapted"))
     before, kept = (
         load_trained(folder).model.get_weights() for folder in (source, adapted / "runs" / "source_only")

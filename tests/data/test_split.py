@@ -259,7 +259,7 @@ def test_a_group_of_both_classes_counts_for_both():
 
 
 def test_group_and_path_with_the_same_name_are_different_groups():
-    """A patient whose ID equals the path of an image is not that image."""
+    """A patient ID may equal the path of an image."""
     rows = [("a", "0.png"), *[("a", None)] * 10, *[("b", None)] * 10]
     collection = split(collection_of(rows), val_fraction=0.2, test_fraction=0.2, seed=0)
     assert np.isin(["train", "val", "test"], [record.split for record in collection.records]).all()

@@ -21,7 +21,7 @@ CLASSIFY_METHOD = "tensorflow/serving/classify"
 
 
 class Model:
-    """One version of one model, asked with the messages of the API."""
+    """One version of one model, called with the messages of the API."""
 
     def __init__(self, export: Path, name: str = "kerastl") -> None:
         numbered = [path for path in export.iterdir() if path.name.isdecimal()] or [export]

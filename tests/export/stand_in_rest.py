@@ -42,10 +42,10 @@ def parsed(body: bytes) -> dict[str, Any]:
 
 
 def fill_predict(content: dict[str, Any], inputs: Any, request: predict_pb2.PredictRequest) -> str:
-    """Put the tensors of a body into a request; return the key they stood under.
+    """Copy the tensors of a body to a request. Return their key.
 
     Args:
-        inputs: from the name of an input to its `TensorInfo`, of the signature that is asked.
+        inputs: Input name to `TensorInfo` of the signature.
     """
     if ROW in content and COLUMNS in content:
         raise wrong("Not formatted correctly expecting only one of 'inputs' or 'instances' keys")
@@ -193,7 +193,7 @@ def _add(value: Any, name: str, feature: Any) -> None:
 
 
 def predict_json(outputs: Any, key: str) -> dict[str, Any]:
-    """Return the body of an answer to a request whose tensors stood under `key`."""
+    """Return the body of the response to a request with tensors under `key`."""
     plain = {}
     for name, tensor in outputs.items():
         dtype = tf.dtypes.as_dtype(tensor.dtype)

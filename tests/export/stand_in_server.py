@@ -1,14 +1,14 @@
 """A stand-in for TensorFlow Serving: `python tests/export/stand_in_server.py EXPORT --port 8500 --rest-port 8501`.
 
-It serves a kerastl export by gRPC, with the servicer classes of `tensorflow-serving-api`, and by REST, by the rules
-of TensorFlow Serving's RESTful API. The graph is the export's own, run by TensorFlow in this Python process.
+It serves a kerastl export over gRPC, with the servicer classes of `tensorflow-serving-api`, and over REST, following
+TensorFlow Serving's RESTful API. TensorFlow runs the graph of the export in this Python process.
 
-It is not TensorFlow Serving and runs none of its code. It cannot show: whether TensorFlow Serving loads the export,
-its warm-up requests or its `models.config`, `batching.config` and `monitoring.config`; batching of several clients'
-requests; version policy and the change from one version to the next (it serves one version); metrics; TLS; speed;
-and what differs between the documented interface and the image that is deployed. `pytest -m docker` asks the image.
+It runs no code of TensorFlow Serving. It does not test whether TensorFlow Serving loads the export, its warm-up
+requests, or its `models.config`, `batching.config` and `monitoring.config`; batching of requests of several clients;
+version policies and version changes (it serves one version); metrics; TLS; speed; or differences between the documented
+interface and the deployed image. `pytest -m docker` tests the image.
 
-It listens on 127.0.0.1 alone.
+It listens on 127.0.0.1 only.
 """
 
 import argparse

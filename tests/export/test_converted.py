@@ -135,7 +135,7 @@ def test_planted_faults_are_named(
     other = write_format(other_weights(trained), tmp_path / "other", name)
     messages = faults(other, encoded, expected)
     assert {"settings", "equal to kerastl predict"} <= set(messages)
-    # Its manifest made honest again, the probabilities alone tell.
+    # With a corrected manifest, only the probabilities differ.
     shutil.copy(honest / "manifest.json", other)
     messages = faults(other, encoded, expected)
     assert set(messages) == {"files", "equal to kerastl predict"}

@@ -45,7 +45,7 @@ def lively(name: str, images: np.ndarray) -> keras.Model:
 def test_a_family_gives_the_same_predictions_in_another_runtime(
     name: str, format_name: str, photos: Path, tmp_path: Path
 ) -> None:
-    """Constants beside weights; groups, GELU and layer scale; hard swish; BatchNorms that cannot be folded."""
+    """Constants in addition to weights; groups, GELU and layer scale; hard swish; BatchNorm layers that cannot be folded."""
     need(format_name)
     files = sorted(photos.rglob("*.jpg"))[:8]
     assert len(files) == 8

@@ -32,7 +32,7 @@ def trained(finished_run: Path) -> Trained:
 
 
 def test_arrays_of_a_layer_that_are_not_weights_become_constants(tmp_path: Path) -> None:
-    """Normalization holds such: left alone, they come out as further inputs of the ONNX file."""
+    """Normalization layers have such constants. Unchanged, they become additional inputs of the ONNX file."""
     keras.utils.set_random_seed(2)
     image = keras.Input((SIZE, SIZE, 3))
     normal = keras.layers.Normalization(mean=[120.0, 110.0, 90.0], variance=[400.0, 900.0, 100.0])
@@ -132,7 +132,7 @@ def test_another_process_writes_the_same_bytes(trained: Trained, tmp_path: Path,
 
 
 def test_onnx_weights_in_another_file_are_not_read(tmp_path: Path) -> None:
-    """The format allows weights in a second file, whose name the writer chooses; here it is a secret."""
+    """The format allows weights in a second file with any name; here it is a secret file."""
     import onnx
 
     (tmp_path / "secret").write_bytes(np.arange(3, dtype=np.float32).tobytes())

@@ -215,7 +215,7 @@ def test_what_tensorflow_saves_is_refused(function: Any, kind: str, operation: s
 
 
 def test_a_session_would_run_a_python_function_that_this_process_has_registered(tmp_path: Path) -> None:
-    """The reason that the check must come before the session."""
+    """This is why the check must run before the session is created."""
     export = save(inside_while, tmp_path)
     calls.clear()
     assert graph_faults(export)["python"]

@@ -19,7 +19,7 @@ SETTINGS = {"class_names": CLASS_NAMES, "image_size_px": SIZE, "max_pixels": MAX
 
 @pytest.fixture
 def run_outputs(run_folder: Path, images: list[Path], encoded: list[bytes]) -> dict[str, Any]:
-    """What the pipeline of training makes of the files, and the run's answers."""
+    """The images decoded by the training pipeline, and the predictions of the run."""
     records = [Record(file.name, file, CLASS_NAMES[0]) for file in images]
     source = ImageDataset(records, batch_size=3, window=WINDOW, shuffle=False, **SETTINGS)
     pixels = np.concatenate([images.numpy() for images, _ in source.batches(0)])

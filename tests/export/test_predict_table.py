@@ -36,7 +36,7 @@ class Interrupted(Exception):
 
 
 def write_batches(out: Path, request: TableRequest, stop: int | None, *, resume: bool) -> int:
-    """Write batches up to a number of files; return how many of the files were unreadable."""
+    """Write batches up to a number of files. Return the number of unreadable files."""
     row_format = request.table_format
     with open_partial_table(out, request, HEADERS[row_format], resume=resume) as table:
         for start in range(table.num_rows, len(PREDICTIONS), 2):

@@ -38,7 +38,7 @@ def write_split(folder: Path, rows: list[tuple[str, str, str]]) -> None:
 
 @pytest.fixture
 def run(run_folder: Path, images: list[Path]) -> Path:
-    """The run with rows of training images: the drawn ones, which are its test images, too."""
+    """The run with rows of training images, the same as its test images."""
     root = images[0].parent.parent
     names = [file.relative_to(root).as_posix() for file in images]
     write_split(run_folder, [(name, CLASS_NAMES[at % 3], "train") for at, name in enumerate(names)])

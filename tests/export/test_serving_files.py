@@ -123,7 +123,7 @@ def check_flags(flags, out):
     values = dict(flag.removeprefix("--").split("=", 1) for flag in flags)
     assert (values["port"], values["rest_api_port"]) == ("8500", "8501")
     assert int(values["rest_api_timeout_in_ms"]) > 0
-    # One client's damaged image would fail the requests of others: merging requests is for whoever asks for it.
+    # With batching, the invalid image of one client fails the requests of others, so batching is opt-in.
     assert "enable_batching" not in values
     assert "batching_parameters_file" not in values
     files = [values[f"{name}_file"] for name in ("model_config", "monitoring_config")]
@@ -214,7 +214,7 @@ def status(state, error="OK"):
 
 
 def healthy(out, port):
-    """Run the check of the compose file as Docker does, its port put in the place of 8501."""
+    """Run the health check of the compose file as Docker does, with the port of the test instead of 8501."""
     first, *command = read_service(out)["healthcheck"]["test"]
     assert first == "CMD"
     assert not any("$" in word for word in command), "Compose would fill it in"

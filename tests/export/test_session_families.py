@@ -38,7 +38,7 @@ def files_of_photos(size: int) -> list[bytes]:
 
 
 def standardize_logits(model: keras.Model, images: np.ndarray) -> None:
-    """Set the head so that logits of these images have mean 0 and spread 1: alike answers would prove nothing."""
+    """Set the head so that the logits of these images have mean 0 and standard deviation 1, because constant predictions would hide errors."""
     features = keras.Model(model.input, model.get_layer("head").input)(images, training=False)
     kernel = np.random.default_rng(4).normal(size=(features.shape[-1], len(CLASS_NAMES)))
     logits = keras.ops.convert_to_numpy(features) @ kernel

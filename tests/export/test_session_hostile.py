@@ -17,7 +17,7 @@ from kerastl.export._probe import ServingSession
 from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW
 
 BETWEEN = 40
-"""So many hostile inputs, then the good image again."""
+"""The number of malicious inputs between two checks with a valid image."""
 HUGE = 30_000
 
 
@@ -61,7 +61,7 @@ def hostile(content: bytes, random: np.random.Generator) -> Iterator[bytes]:
         yield content[:length]
     for number in range(14):
         broken = np.frombuffer(content, np.uint8).copy()
-        # Half of them where the header lies.
+        # Half of the changes are in the header.
         end = min(64, len(broken)) if number % 2 else len(broken)
         positions = random.integers(0, end, 1 + number // 2)
         broken[positions] ^= np.uint8(1) << random.integers(0, 8, len(positions)).astype(np.uint8)
@@ -75,7 +75,7 @@ def hostile(content: bytes, random: np.random.Generator) -> Iterator[bytes]:
 
 
 def lying_headers(images: dict[str, bytes]) -> list[bytes]:
-    """Files whose header says 30,000 x 30,000, 0 x 0 or less than nothing, and holds almost nothing."""
+    """Small files with headers of 30,000 x 30,000, 0 x 0 or negative sizes."""
     files = []
     for side in (HUGE, 0, 2**31 - 1, 2**32 - 1):
         png = bytearray(images["png"])
@@ -131,7 +131,7 @@ def test_hostile_bytes_are_refused_or_predicted_and_do_not_affect_the_next_image
     batches = [[*good]]
     for start in range(0, len(wicked), BETWEEN):
         batches += [[content] for content in wicked[start : start + BETWEEN]]
-        # One bad image among good ones, then the good ones by themselves.
+        # One invalid image among valid ones, then only valid ones.
         batches += [[good[0], wicked[start], good[1]], [*good]]
     refused = 0
     with ServingSession(export) as session:

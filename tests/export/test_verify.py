@@ -47,7 +47,7 @@ def planted(
     from_pixels: Any = None,
     kept: Sequence[tf.Variable] = (),
 ) -> Path:
-    """Write an export with endpoints of the test's own and an honest manifest, as version 1."""
+    """Write an export with given endpoints and a correct manifest as version 1."""
     folder = folder / "1"
     folder.mkdir(parents=True)
     module = tf.Module()
@@ -66,7 +66,7 @@ def planted(
 
 
 def changed_endpoint(model: keras.Model, change: Any) -> Any:
-    """Return the endpoint for files with its answers changed."""
+    """Return the endpoint for files with changed outputs."""
     honest = bytes_endpoint(ServedModel(model, **SETTINGS))
     return lambda image_bytes: change(honest(image_bytes))
 

@@ -23,7 +23,7 @@ from tests.export.stand_in_rest import wrong
 from tests.export.stand_in_server import LOOPBACK, StandIn
 
 Row = tuple[list[bytes], list[float], bytes]
-"""What is answered for one image: names, probabilities, the name that is predicted."""
+"""The response for one image: class names, probabilities, predicted class name."""
 
 
 def formula(image: bytes) -> list[float]:
@@ -55,7 +55,7 @@ def _signatures() -> dict[str, Any]:
 
 
 class Drawn(Model):
-    """A model for the stand-in without a graph: its answers are `formula`'s, changed by `change`."""
+    """A model for the simulated server without a graph: its predictions are those of `formula`, changed by `change`."""
 
     def __init__(self, change: Callable[[Row], Row] = lambda row: row, version: int = 1) -> None:
         self.name, self.version, self.change = "kerastl", version, change
@@ -130,7 +130,7 @@ def faults(findings: dict[str, Finding]) -> dict[str, str]:
 
 @contextmanager
 def canned(send: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[int]:
-    """Run an HTTP server whose every answer is sent by `send`; give its port."""
+    """Run an HTTP server that sends every response with `send`. Yield its port."""
 
     class Canned(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -157,7 +157,7 @@ def canned(send: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[int]:
 
 
 def sending(content: Any, status: int = 200, **headers: str) -> Callable[[Any], None]:
-    """Return what sends one and the same answer: bytes as they are, anything else as JSON."""
+    """Return a function that always sends the same response: bytes unchanged, other values as JSON."""
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
 
     def send(request: BaseHTTPRequestHandler) -> None:

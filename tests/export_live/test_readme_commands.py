@@ -43,7 +43,7 @@ def commands(readme: str) -> list[str]:
 
 @pytest.fixture
 def client_folder(tmp_path: Path) -> Path:
-    """A folder with the client and a file that the drawn model takes for an image, larger than one word may be."""
+    """A folder with the client and an image file, larger than the limit of one command-line argument."""
     (tmp_path / "client.py").write_text(rendered("client.py"), encoding="utf-8")
     (tmp_path / "image.jpg").write_bytes(b"one" * 100_000)
     return tmp_path
@@ -192,7 +192,7 @@ def has_namespaces() -> bool:
 def test_the_readme_commands_work_at_the_default_ports(
     run_folder: Path, images: list[Path], tmp_path: Path
 ) -> None:
-    """In a network of its own, where the usual ports are free; the stand-in takes the place of the image."""
+    """In a network namespace with free default ports. The simulated server replaces the Docker image."""
     if shutil.which("curl") is None or not has_namespaces():
         pytest.skip("needs curl and a network namespace (unshare -rn)")
     folder, log = exported(run_folder, images), tmp_path / "log"
@@ -207,7 +207,7 @@ def test_the_readme_commands_work_at_the_default_ports(
 
 @pytest.mark.docker
 def test_the_readme_commands_work_with_the_official_image(run_folder: Path, images: list[Path]) -> None:
-    """The one test that asks TensorFlow Serving itself."""
+    """The only test that runs TensorFlow Serving."""
     for words in (["docker", "info"], ["docker", "compose", "version"]):
         if (
             shutil.which("docker") is None

@@ -26,7 +26,7 @@ def b64(content: bytes) -> dict[str, str]:
 
 
 def send(server: StandIn, path: str, body: Any = None) -> tuple[int, Any]:
-    """Return the status and the JSON of an answer; a body goes as JSON, or as it is where it is bytes."""
+    """Return the status and the JSON of a response. The body is sent as JSON, or unchanged if it is bytes."""
     data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
     request = urllib.request.Request(f"http://{LOOPBACK}:{server.rest_port}{path}", data)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))

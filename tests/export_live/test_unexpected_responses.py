@@ -99,7 +99,7 @@ def test_a_response_that_never_ends_times_out(how: str, drawn_export: Path) -> N
 
 
 class Lying(Predictions):
-    """Honest but for one output of Predict, which `lie` changes."""
+    """Correct except for one output of Predict, which is changed."""
 
     lie: Any = None
 

@@ -16,7 +16,7 @@ JSON_KEYS = FOLDER / "json_keys.txt"
 
 
 def read_sections(file: Path) -> dict[str, str]:
-    """Return the texts of a file by the titles above them: lines that begin with `=== `."""
+    """Return the sections of a file by title. Titles are lines that start with `=== `."""
     _, *parts = re.split(r"^=== (.*)\n", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return {title: text.rstrip("\n") + "\n" for title, text in zip(parts[::2], parts[1::2], strict=True)}
 

@@ -1,6 +1,6 @@
-"""Write the golden files of this folder anew: `python tests/golden/regenerate.py [PART]...`.
+"""Regenerate the golden files of this folder: `python tests/golden/regenerate.py [PART]...`.
 
-Parts: help, keys, requests, runs, or the name of a recipe for its run alone; without any, all of them. A deliberate change is committed by itself, with the reason.
+Parts: help, keys, requests, runs, or the name of a recipe for its run only. Default: all parts. Commit an intended change separately, with the reason.
 """
 
 from __future__ import annotations

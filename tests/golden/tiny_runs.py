@@ -139,9 +139,9 @@ def results_of(run: Path) -> dict[str, Any]:
 
 
 def _kept_at_source(run: Path) -> list[Any] | None:
-    """Return the phase and epoch whose weights were kept before adaptation, None if there was no training at the source.
+    """Return the phase and epoch whose weights were kept before adaptation, None without source training.
 
-    It is the epoch whose validation loss is that of the predictions on validation.
+    The validation loss of this epoch equals that of the validation predictions.
     """
     before = run / "runs" / "source_only" / "predictions.csv"
     losses = [
@@ -196,9 +196,9 @@ def _column(name: str) -> str:
 
 
 def _keys(value: Any, path: str = "", name: str = "") -> Iterator[tuple[str, ...]]:
-    """Yield path and name of every value that is no mapping.
+    """Yield path and name of every value that is not a mapping.
 
-    `[]` stands for the elements of a list, `*` for what users name, and for the packages of `versions.json`.
+    `[]` stands for the elements of a list, `*` for names from the recipe or its data, and for the packages of `versions.json`.
     """
     if isinstance(value, dict) and value:
         if {"value", "low", "high"} <= set(value):  # an estimate, which has a reason if it has no interval

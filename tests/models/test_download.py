@@ -1,4 +1,4 @@
-"""Downloads from a server on the loopback interface: good files and every kind of failure."""
+"""Downloads from a server on the loopback interface: valid files and all kinds of failure."""
 
 import hashlib
 import threading

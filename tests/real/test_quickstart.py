@@ -10,7 +10,7 @@ import pytest
 
 
 def _without_network() -> list[str]:
-    """Return the command prefix for a network namespace of its own; empty if the system does not allow it."""
+    """Return the command prefix for a new network namespace, empty if the system does not allow it."""
     words = ["unshare", "-rn"]
     if shutil.which("unshare") and subprocess.run([*words, "true"], check=False).returncode == 0:
         return words

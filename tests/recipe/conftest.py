@@ -1,6 +1,6 @@
 from collections.abc import Iterator
 
-import plug_ins_drawn
+import example_plug_ins
 import pytest
 
 from kerastl import registry
@@ -8,8 +8,8 @@ from kerastl import registry
 
 @pytest.fixture
 def made_up_plug_ins() -> Iterator[None]:
-    """Replace the plug-ins of kerastl by those of `plug_ins_drawn`."""
+    """Replace the plug-ins of kerastl by those of `example_plug_ins`."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "names", plug_ins_drawn.names_of)
-        patch.setattr(registry, "options_of", plug_ins_drawn.options_of)
+        patch.setattr(registry, "names", example_plug_ins.names_of)
+        patch.setattr(registry, "options_of", example_plug_ins.options_of)
         yield

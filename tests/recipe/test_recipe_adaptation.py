@@ -1,7 +1,7 @@
-"""The key `adaptation`: candidates, what chooses, and the phases in which they learn."""
+"""The key `adaptation`: candidates, validators, and the phases that train the candidates."""
 
 import pytest
-from plug_ins_drawn import GOOD, Alpha, checked
+from example_plug_ins import GOOD, Alpha, checked
 
 from kerastl.errors import Problems
 from kerastl.recipe import Method, Validator, check, summary, write

@@ -2,8 +2,8 @@ import shlex
 from pathlib import Path
 
 import pytest
+from example_plug_ins import GOOD, checked
 from inline_snapshot import snapshot
-from plug_ins_drawn import GOOD, checked
 
 from kerastl import registry
 from kerastl.errors import Problems

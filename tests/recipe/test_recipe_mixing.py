@@ -1,7 +1,7 @@
 """The key `augment.mixing`, with made-up plug-ins and with the real ones."""
 
 import pytest
-from plug_ins_drawn import GOOD, Alpha, checked
+from example_plug_ins import GOOD, Alpha, checked
 
 from kerastl.errors import Problems
 from kerastl.recipe import Mixing, check, write

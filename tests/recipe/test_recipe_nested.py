@@ -1,8 +1,8 @@
 """Operations that hold operations, as a recipe writes them: with made-up plug-ins and with the real ones."""
 
 import pytest
+from example_plug_ins import GOOD, Cutout, Holder, checked
 from inline_snapshot import snapshot
-from plug_ins_drawn import GOOD, Cutout, Holder, checked
 
 from kerastl.errors import Problems
 from kerastl.recipe import Operation, check, write

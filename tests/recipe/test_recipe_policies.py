@@ -1,7 +1,7 @@
 """The keys `augment.policy` and `augment.exact`."""
 
 import pytest
-from plug_ins_drawn import GOOD, Cutout, checked
+from example_plug_ins import GOOD, Cutout, checked
 
 from kerastl import augment
 from kerastl.augment.presets import POLICIES
@@ -24,7 +24,7 @@ def test_the_short_form_of_a_policy_equals_the_key():
 @MADE_UP
 @pytest.mark.parametrize(("short", "operations"), [("light", POLICY), ("[random_flip]", POLICY[1:])])
 def test_a_key_next_to_the_short_form_keeps_the_policy(short, operations):
-    """As a set after a set, and as a set on what the file says."""
+    """Both as a second set option and as a set option on the file."""
     for text, first in ((GOOD, [f"augment={short}"]), (f"{GOOD}augment: {short}\n", [])):
         recipe = with_policies(*first, "augment.placement=device", "augment.exact=true", text=text)
         assert recipe.augment.operations == tuple(Operation(*fields) for fields in operations)

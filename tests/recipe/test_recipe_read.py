@@ -1,9 +1,9 @@
 import math
 
 import pytest
+from example_plug_ins import GOOD, checked
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plug_ins_drawn import GOOD, checked
 
 from kerastl.errors import Problems
 from kerastl.options import Scalar

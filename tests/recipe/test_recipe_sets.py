@@ -1,5 +1,5 @@
 import pytest
-from plug_ins_drawn import GOOD, checked
+from example_plug_ins import GOOD, checked
 
 from kerastl.errors import Problems
 

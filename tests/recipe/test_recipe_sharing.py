@@ -58,7 +58,7 @@ def test_columns_of_subgroups_are_looked_up_in_the_table(table):
     assert "evaluation.subgroups[1]: 'who' is already in the list." in twice
     good = checked(TEXT, "evaluation.subgroups=[who, site]")
     assert good.evaluation.subgroups == ("who", "site")
-    # One that is not there is left to the run, which says what is wrong with it.
+    # A missing table is reported by the run.
     gone = ["data.reader.path=gone.csv", "evaluation.subgroups=[x]", "data.reader.domains=[a, b]"]
     assert check(
         TEXT, name="x.yaml",

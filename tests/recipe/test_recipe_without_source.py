@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
+from example_plug_ins import GOOD, Alpha
 from inline_snapshot import snapshot
-from plug_ins_drawn import GOOD, Alpha
 
 from kerastl.errors import Problems, RequestError
 from kerastl.recipe import Backbone, Head, Recipe, Window, check, summary, write

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from example_plug_ins import GOOD, checked
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plug_ins_drawn import GOOD, checked
 
 from kerastl.recipe import read_plain, write
 

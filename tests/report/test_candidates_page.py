@@ -1,4 +1,4 @@
-"""The page names every candidate, and says why one was refused or left out."""
+"""The page names every candidate and the reason if it was rejected or excluded."""
 
 import json
 

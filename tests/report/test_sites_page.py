@@ -123,7 +123,7 @@ UNKNOWN = "the class prevalence of the target is unknown"
 
 
 def describe_entry(scores, explained, fired):
-    """Return scores and a choice, as of a run whose estimates were, or were not, found to hold."""
+    """Return scores and a decision with the given results of the label-shift check."""
     rest = {"value": 0.6, "low": None, "high": None, "reason": NO_INTERVAL}
     shift = scores["label_shift"] | {"explained": explained, "rest": rest}
     guard = {"fired": fired, "reason": f"{UNKNOWN} (<few> patients)", "measured": {}}

@@ -1,4 +1,4 @@
-"""The sheet of restyled images is what it was given, and stands on the page where there is one."""
+"""The sheet of restyled images contains the given images, and is on the page if it exists."""
 
 import base64
 import io

@@ -36,7 +36,7 @@ def test_csv_round_trip_keeps_any_text(rows):
 
 
 def test_line_breaks_in_csv_cells_are_quoted(tmp_path):
-    # Python before 3.13 does not quote the first of these cells by itself.
+    # Python before 3.13 does not quote the first of these cells.
     write_csv(tmp_path / "t.csv", ("path", "n"), [("a\rb.png", 1), ("a\nb", 2), ("plain", 3)])
     assert (tmp_path / "t.csv").read_bytes() == b'path,n\n"a\rb.png",1\n"a\nb",2\nplain,3\n'
 

@@ -70,7 +70,7 @@ def make_images(count: int, seed: int = 0, size: int = 32) -> tuple[np.ndarray, 
 
 
 def plain_phase(*args, **options):
-    """A `Phase` that freezes BatchNorm, as for pretrained weights, and has no cache, unless the options say otherwise."""
+    """Return a `Phase` that by default freezes BatchNorm, as for pretrained weights, and has no cache."""
     from kerastl.recipe import Phase
 
     return Phase(*args, **({"batch_norm": "frozen", "cache": "none"} | options))

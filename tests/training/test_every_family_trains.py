@@ -30,7 +30,7 @@ def _check_folding(backbone, images, norms, expected):
     assert (len(find_foldable(backbone)), len(norms)) == expected
     left = [layer for layer in folded.layers if isinstance(layer, keras.layers.BatchNormalization)]
     assert len(left) == expected[1] - expected[0]
-    # Random weights make images nearly alike, and each BatchNorm then enlarges rounding errors: by how much depends on
+    # With random weights, features of all images are similar, and each BatchNorm amplifies rounding errors: by how much depends on
     # the CPU. A BatchNorm without its epsilon would be off by more than a hundredth.
     for training in (False, True):
         assert folding_error(backbone, folded, images, training=training) < 5e-4

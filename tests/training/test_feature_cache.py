@@ -401,7 +401,7 @@ def test_a_folded_and_a_cached_front_teach_a_real_network_the_same(
                 layer.momentum = 0.0
         backbone(np.concatenate([batch[0] for batch in source.batches(0)]), training=True)
     start = build_model(backbone, class_names=CLASSES, dropout=0.0, seed=1)
-    # Adam also updates weights whose gradient is only a rounding error.
+    # Adam also updates weights with a gradient that is only a rounding error.
     phase = plain_phase(
         "last", epochs=2, trainable=FromBlock(from_block=block), keep="last",
         optimizer="sgd", learning_rate=1e-3,

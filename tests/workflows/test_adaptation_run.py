@@ -43,7 +43,7 @@ def test_the_model_before_adaptation_is_a_run_of_its_own_and_is_compared(kerastl
 
 @pytest.mark.slow
 def test_methods_for_unlabeled_targets_change_nothing_where_there_are_labels(few, tmp_path):
-    """The scenario `unlabelled` shows that they are used where there are none."""
+    """The scenario `unlabelled` tests that they are used without labels."""
     methods = "adaptation={methods: [adabn, coral], when: no_labels}"
     waiting = run(few.recipe, tmp_path / "waiting", "--set", methods)
     same_bytes(few.path, waiting.path, [name for name in SAME if name != "adaptation.json"])

@@ -223,7 +223,7 @@ def test_a_full_disk_is_reported_and_the_run_resumes(plain, tmp_path):
 
 
 def test_light_commands_do_not_import_tensorflow(small):
-    """In a process of its own; `check` reads the options of every plug-in."""
+    """In a new process, because `check` reads the options of every plug-in."""
     script = (
         "import sys\nfrom kerastl.cli import main\n"
         "try:\n    main(sys.argv[1:])\nexcept SystemExit as left:\n    assert not left.code, left\n"

@@ -159,7 +159,7 @@ def test_neither_labels_of_b_nor_the_form_of_the_model_change_a_byte(free, recip
 
 
 def test_without_batch_norm_and_without_labels_there_is_a_model_and_no_score(recipe_of, monkeypatch):
-    """Initial predictions are then those of the model of A; the phases say batch_norm: statistics all the same."""
+    """The initial predictions are then those of the model of A, although the phases have batch_norm: statistics."""
     adapt_module = importlib.import_module("kerastl.workflows.adapt")
     monkeypatch.setattr(adapt_module, "collect_renormalized_evidence", lambda *_: None)
     finished = run(*recipe_of("unlabelled", labeled=False), "--set", "export.formats=[]")

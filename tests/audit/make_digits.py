@@ -1,4 +1,4 @@
-"""Real digits (scikit-learn's, 8 x 8, enlarged), and augmentation in NumPy: the statistics without TensorFlow."""
+"""Enlarged digits of scikit-learn, and augmentation in NumPy, to test the statistics without TensorFlow."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from kerastl.audit import FIXED_WIDTHS, Trial, audit, fixed_features
 
 @dataclass(frozen=True)
 class Change:
-    """What is done, by name."""
+    """An augmentation, by name."""
 
     what: str
     apply_probability: float = 1.0

@@ -1,4 +1,4 @@
-"""Curves with planted scores, and recipes of two phantom hospitals."""
+"""Curves with given scores, and recipes of two phantom hospitals."""
 
 from kerastl import recipe as recipes
 from kerastl.report import Curve, Point, TargetTest
@@ -7,8 +7,8 @@ from kerastl.workflows.check_recipe import check_recipe
 STRATEGIES = ("fine_tune", "adapt_then_fine_tune", "scratch")
 
 
-def planted(scores, *, seeds=3, metric="group_auc", unit="patient", notes=(), recipe="two") -> Curve:
-    """Return a curve from {(strategy, labels): [score per seed]}; None is a run that failed."""
+def make_curve(scores, *, seeds=3, metric="group_auc", unit="patient", notes=(), recipe="two") -> Curve:
+    """Return a curve from {(strategy, labels): [score per seed]}; None for a failed run."""
     numbers = tuple(sorted({number for _, number in scores}))
     points = tuple(
         Point(
