@@ -131,7 +131,7 @@ def free_space(disk: Path) -> None:
 
 def find_unwritten_file(output: str) -> str:
     """Return the kind of file that a run could not write, according to its output."""
-    if "cannot be kept" in output or "takes" in output:
+    if "Cannot write the activations" in output or "kerastl cache prune" in output:
         return "cache"
     match = re.search(r"left on device: (\S+)", output)
     name = Path(match[1]).name if match else ""

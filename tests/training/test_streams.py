@@ -31,7 +31,7 @@ class Aligned:
     """Cross-entropy on the source plus the gap between the mean logits of both domains; records its batches."""
 
     variables = ()
-    metric_names = ("place", "other_place")
+    metric_names = ("mean_index", "other_mean_index")
     stream_names = ("source", "target")
     uses_target_labels = False
 
@@ -51,14 +51,14 @@ class Aligned:
         return {
             "loss": tf.reduce_mean(cross_entropy(labels, logits)),
             "gap": tf.reduce_sum(gap**2),
-            "place": tf.reduce_mean(tf.cast(indices, tf.float32)),
-            "other_place": tf.reduce_mean(tf.cast(other_indices, tf.float32)),
+            "mean_index": tf.reduce_mean(tf.cast(indices, tf.float32)),
+            "other_mean_index": tf.reduce_mean(tf.cast(other_indices, tf.float32)),
         }
 
     def _note(self, name, labels, indices):
         self.saw[name].append((np.array(labels), np.array(indices)))
 
-    def places(self, name):
+    def batch_indices(self, name):
         return [indices.tolist() for _, indices in self.saw[name]]
 
     def on_epoch(self, model, sources):
@@ -121,10 +121,10 @@ def labeled():
 
 def test_the_shorter_stream_repeats_in_a_new_order_each_time(watched):
     step = watched.step
-    assert [len(indices) for indices in step.places("source")] == 2 * [8] * 5
-    for epoch in (step.places("source")[:5], step.places("source")[5:]):
+    assert [len(indices) for indices in step.batch_indices("source")] == 2 * [8] * 5
+    for epoch in (step.batch_indices("source")[:5], step.batch_indices("source")[5:]):
         assert sorted(flat(epoch)) == list(range(40))
-    batches = step.places("target")
+    batches = step.batch_indices("target")
     assert [len(indices) for indices in batches] == [4, 4, 3] * 3 + [4]
     rounds = [flat(batches[start : start + 3]) for start in (0, 3, 6)]
     assert all(sorted(indices) == list(range(11)) for indices in rounds)
@@ -132,8 +132,8 @@ def test_the_shorter_stream_repeats_in_a_new_order_each_time(watched):
 
 
 def test_a_longer_stream_is_read_whole_over_several_epochs(labeled):
-    assert len(labeled.step.places("source")) == 10
-    assert sorted(flat(labeled.step.places("target"))) == list(range(40))
+    assert len(labeled.step.batch_indices("source")) == 10
+    assert sorted(flat(labeled.step.batch_indices("target"))) == list(range(40))
 
 
 def test_phase_of_gradual_unfreezing_continues_the_streams(watched, train):
@@ -146,7 +146,9 @@ def test_phase_of_gradual_unfreezing_continues_the_streams(watched, train):
     fit(
         model_of(), train, target=target_of(), phases=parts, step_for=lambda phase, _: steps[phase.name]
     )  # fmt: skip
-    assert first.places("target") + second.places("target") == watched.step.places("target")
+    assert first.batch_indices("target") + second.batch_indices("target") == watched.step.batch_indices(
+        "target"
+    )
 
 
 def test_target_labels_are_passed_only_to_a_step_that_reads_them(watched, labeled):
@@ -170,8 +172,8 @@ def test_two_datasets_with_equal_seed_and_size_are_not_paired(tmp_path):
     images = MemoryDataset(records, class_names=CLASSES, image_size_px=32, batch_size=4)
     step = Aligned(spy=True)
     fit(model_of(), images, target=images, phases=[HEAD], step_for=lambda *_: step)
-    assert step.places("source") != step.places("target")
-    assert sorted(flat(step.places("target")[:3])) == list(range(12))
+    assert step.batch_indices("source") != step.batch_indices("target")
+    assert sorted(flat(step.batch_indices("target")[:3])) == list(range(12))
 
 
 def test_history_weighs_each_step_by_the_images_of_its_first_stream():
@@ -181,23 +183,26 @@ def test_history_weighs_each_step_by_the_images_of_its_first_stream():
     orders = [target.with_own_order(labeled=False).indexed_batches(epoch) for epoch in range(3)]
     means = [float(np.mean(indices)) for order in orders for _, _, indices in order]
     for row, epoch in zip(history.rows, steps, strict=True):
-        assert row["place"] == pytest.approx(19 / 2)
+        assert row["mean_index"] == pytest.approx(19 / 2)
         own = [mean * count for mean, (count, _) in zip(means, epoch, strict=False)]
-        assert row["other_place"] == pytest.approx(sum(own) / 20)
+        assert row["other_mean_index"] == pytest.approx(sum(own) / 20)
         means = means[3:]
 
 
 def test_an_epoch_is_as_long_as_the_stream_that_is_read_first(train):
     class Alone(Aligned):
         stream_names = ("target",)
-        metric_names = ("place",)
+        metric_names = ("mean_index",)
 
         def losses(self, model, batches, progress):
             assert set(batches) == {"target"}
             images, _, indices = batches["target"]
             shares = tf.nn.softmax(model(images, training=True))
             entropy = -tf.reduce_sum(shares * tf.math.log(shares + 1e-6), -1)
-            return {"entropy": tf.reduce_mean(entropy), "place": tf.reduce_mean(tf.cast(indices, tf.float32))}
+            return {
+                "entropy": tf.reduce_mean(entropy),
+                "mean_index": tf.reduce_mean(tf.cast(indices, tf.float32)),
+            }
 
     steps = []
     count = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: steps.append(batch))
@@ -206,7 +211,7 @@ def test_an_epoch_is_as_long_as_the_stream_that_is_read_first(train):
         callbacks=[count],
     )  # fmt: skip
     assert steps == [0, 1, 2] * 2
-    assert [row["place"] for row in history.rows] == [pytest.approx(5.0)] * 2
+    assert [row["mean_index"] for row in history.rows] == [pytest.approx(5.0)] * 2
 
 
 class Scaled(Aligned):
@@ -356,7 +361,7 @@ def test_training_on_cached_streams_equals_training_on_images(records, tmp_path,
     assert len(list(tmp_path.glob("*/about.json"))) == 3  # source, target, validation
     for row, other_row in zip(*histories, strict=True):
         assert row["gap"] == pytest.approx(other_row["gap"], rel=1e-3, abs=1e-6)
-        assert row["place"] == other_row["place"]
+        assert row["mean_index"] == other_row["mean_index"]
 
 
 @pytest.mark.slow
@@ -403,7 +408,7 @@ def mixed(records):
         (images_of, asking(stream_names=("train", "targets")), "train, targets"),
         (images_of, asking(stream_names=()), "reads"),
     ],
-    ids=["missing", "empty", "no batch", "size", "place", "mixed", "classes", "unknown", "none"],
+    ids=["missing", "empty", "no batch", "size", "placement", "mixed", "classes", "unknown", "none"],
 )
 def test_incompatible_target_data_is_refused_before_the_first_phase(records, target, step, words):
     model, train = model_of(), images_of(records[:29])
@@ -466,7 +471,7 @@ for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["
         return steps[0]
     history = fit(model, source, target=target, phases=[phase], strategy=strategy, step_for=step_for)
     ends.append((model.get_layer("head").get_weights()[0], steps[0].scale.numpy(),
-                 *([row[name] for row in history.rows] for name in ("loss", "gap", "other_place"))))
+                 *([row[name] for row in history.rows] for name in ("loss", "gap", "other_mean_index"))))
 for one, other in zip(*ends, strict=True):
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 assert ends[0][1] > 1.01
