@@ -34,7 +34,7 @@ def test_methods_have_options_and_the_default_validators_are_written_out():
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected_text"),
     [
         ("adaptation.methods=[corla]", "there is no adaptation 'corla'. Did you mean 'coral'?"),
         ("adaptation.methods=[]", "must have at least 1."),
@@ -44,9 +44,9 @@ def test_methods_have_options_and_the_default_validators_are_written_out():
         ("adaptation.methods=[{name: coral, alpha: 3}]", "must be a number from 0.1 to 2, got 3."),
     ],
 )  # fmt: skip
-def test_an_invalid_list_is_one_problem_that_states_what_is_allowed(change, said):
+def test_an_invalid_list_is_one_problem_that_states_what_is_allowed(change, expected_text):
     (problem,) = problems(PHASES, TARGET, METHODS, change)
-    assert said in problem
+    assert expected_text in problem
 
 
 def test_methods_need_a_target_and_target_phases_after_the_source_phases():

@@ -33,7 +33,7 @@ def test_a_mixing_is_a_name_or_a_mapping_with_options():
 
 @MADE_UP
 @pytest.mark.parametrize(
-    ("mixing", "said"),
+    ("mixing", "expected_text"),
     [
         ("mix_up", "augment.mixing: must be a list, got 'mix_up'. Write [mix_up]."),
         ("[mixup]", "augment.mixing[0].name: there is no mixing 'mixup'. Did you mean 'mix_up'?"),
@@ -43,10 +43,10 @@ def test_a_mixing_is_a_name_or_a_mapping_with_options():
         ("[random_flip]", "augment.mixing[0].name: 'random_flip' is not a mixing. It is allowed in augment.operations."),
     ],
 )  # fmt: skip
-def test_an_invalid_mixing_is_one_problem_that_states_what_is_allowed(mixing, said):
+def test_an_invalid_mixing_is_one_problem_that_states_what_is_allowed(mixing, expected_text):
     reported = problems(f"augment={{mixing: {mixing}}}")
     assert len(reported) == 1
-    assert said in reported[0]
+    assert expected_text in reported[0]
 
 
 @MADE_UP

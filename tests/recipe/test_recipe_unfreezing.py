@@ -59,7 +59,7 @@ def test_learning_rates_name_existing_blocks():
 
 
 @pytest.mark.parametrize(
-    ("sets", "said"),
+    ("sets", "expected_text"),
     [
         ("phases[1].early_stopping=2", "cannot be combined with gradual unfreezing"),
         ("phases[0].average_last=3", "must be at most epochs"),
@@ -67,6 +67,6 @@ def test_learning_rates_name_existing_blocks():
         ("phases[0].stretch={before: 2, epochs: 3}", "was removed"),
     ],
 )  # fmt: skip
-def test_settings_that_cannot_be_combined_are_refused(sets, said):
-    with pytest.raises(Problems, match=said):
+def test_settings_that_cannot_be_combined_are_refused(sets, expected_text):
+    with pytest.raises(Problems, match=expected_text):
         checked(TEXT.replace("EPOCHS", "2"), sets)

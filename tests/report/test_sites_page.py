@@ -131,7 +131,7 @@ def describe_entry(scores, explained, fired):
 
 
 @pytest.mark.parametrize(
-    ("explained", "fired", "said"),
+    ("explained", "fired", "expected_text"),
     [
         (None, True, f"it is unknown whether the sites differ by more than prevalence ({NO_INTERVAL})"),
         (None, None, f"{UNKNOWN} (<few> patients)"),
@@ -140,17 +140,17 @@ def describe_entry(scores, explained, fired):
         (True, True, ""),
     ],
 )
-def test_unchecked_estimates_have_a_warning(scores, tmp_path, capsys, explained, fired, said):
+def test_unchecked_estimates_have_a_warning(scores, tmp_path, capsys, explained, fired, expected_text):
     changed, choice = describe_entry(scores, explained, fired)
     print_sites(changed, choice)
     screen = capsys.readouterr().out
     (tmp_path / "scores.json").write_text(json.dumps(changed))
     (tmp_path / "adaptation.json").write_text(json.dumps(choice))
     words = text_of(write_report(tmp_path).read_text())
-    assert said in screen
-    assert said.replace("<", "&lt;").replace(">", "&gt;") in words
+    assert expected_text in screen
+    assert expected_text.replace("<", "&lt;").replace(">", "&gt;") in words
     for text in (screen, words):
-        assert ("The estimates may be unreliable" in text) == bool(said)
+        assert ("The estimates may be unreliable" in text) == bool(expected_text)
 
 
 def test_a_run_without_selection_warns_by_its_measurements(scores, capsys):
