@@ -8,11 +8,11 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 BLOCKED = ("kerastl", "keras", "keras_cv", "tensorflow", "tf_keras")
 # With None in sys.modules every such import fails: the export can only use its own runtime.
-sys.modules.update(dict.fromkeys(BLOCKED))  # type: ignore[arg-type]
+sys.modules.update(dict.fromkeys(BLOCKED, cast(Any, None)))
 
 import numpy as np  # noqa: E402
 

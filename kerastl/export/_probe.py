@@ -8,13 +8,13 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 BLOCKED = ("kerastl", "keras", "keras_cv", "tf_keras")
 if __name__ == "__main__":
     # An export must not depend on the package that wrote it, on Keras layers or on keras-cv. `import tensorflow` imports
     # Keras if it finds it; with None in sys.modules every such import fails, and TensorFlow continues without Keras.
-    sys.modules.update(dict.fromkeys(BLOCKED))  # type: ignore[arg-type]
+    sys.modules.update(dict.fromkeys(BLOCKED, cast(Any, None)))
 
 import numpy as np  # noqa: E402
 import numpy.typing as npt  # noqa: E402

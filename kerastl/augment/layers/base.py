@@ -26,7 +26,7 @@ class BlendedLayer(VectorizedBaseImageAugmentationLayer):
 
     def changed(self, images: tf.Tensor) -> tf.Tensor:
         """Return the changed copies of images `[batch, height, width, channels]` float32 in [0, 255]."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not define changed().")
 
     def get_random_transformation_batch(self, batch_size: Any, **_: Any) -> dict[str, tf.Tensor]:
         """Return `fractions`, `[batch, 1, 1, 1]` float32, the weights of the copies."""

@@ -61,7 +61,7 @@ class Container(VectorizedBaseImageAugmentationLayer):
             compile_members: Function from operations to a function that applies them.
             compiles: Whether XLA compiles all of them.
         """
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not define its functions.")
 
 
 def _one_by_one(operations: Sequence[BuiltOperation]) -> CompiledOperations:
