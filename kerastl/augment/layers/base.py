@@ -24,7 +24,7 @@ class BlendedLayer(VectorizedBaseImageAugmentationLayer):
         super().__init__(**kwargs)
         self.max_fraction = max_fraction
 
-    def changed(self, images: tf.Tensor) -> tf.Tensor:
+    def changed(self, images: tf.Tensor) -> tf.Tensor:  # noqa: ARG002 - overridden
         """Return the changed copies of images `[batch, height, width, channels]` float32 in [0, 255]."""
         raise TypeError(f"{type(self).__name__} does not define changed().")
 

@@ -54,7 +54,7 @@ class Container(VectorizedBaseImageAugmentationLayer):
             member.run_exactly()
         self.connect(_one_by_one, compiles=False)
 
-    def connect(self, compile_members: Compile, *, compiles: bool) -> None:
+    def connect(self, compile_members: Compile, *, compiles: bool) -> None:  # noqa: ARG002 - overridden
         """Build the functions that change images.
 
         Args:
