@@ -15,8 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
-import numpy as np
-
 from kerastl.console import track
 from kerastl.data.records import Record
 
@@ -240,6 +238,8 @@ def auto_window(records: Sequence[Record]) -> tuple[float, float] | None:
     Returns:
         `(low, high)` in stored values with low < high, or None without 16-bit grayscale images.
     """
+    import numpy as np
+
     threads = min(MAX_THREADS, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads) as pool:
         histograms = pool.map(_histogram, [record.file for record in records])
@@ -258,6 +258,7 @@ def auto_window(records: Sequence[Record]) -> tuple[float, float] | None:
 
 def _histogram(file: Path) -> Any:
     """Return the count of each stored value, `[65536]` int64, or None if the image is not 16-bit grayscale."""
+    import numpy as np
     import tensorflow as tf
 
     content = file.read_bytes()

@@ -202,7 +202,7 @@ def _compare_export(run: Run, format_name: str, inputs: dict[str, Any]) -> dict[
         }
     version = export.find_export(folder)
     if version is None:
-        return {"reason": "this format does not predict", "faults": []}
+        return {"reason": "no export in this format, or one that does not predict", "faults": []}
     return {"folder": version.relative_to(run.path).as_posix(), **export.compare_with_run(version, **inputs)}
 
 

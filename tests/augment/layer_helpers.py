@@ -34,8 +34,8 @@ def fully(name, images):
 
 def by_pillow(change, image):
     """Return Pillow's result: `[height, width, channels]` uint8 in and out."""
-    image = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-    return np.asarray(change(image)).reshape(image.shape)
+    converted = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    return np.asarray(change(converted)).reshape(image.shape)
 
 
 def mean_within(values, expected):

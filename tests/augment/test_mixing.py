@@ -253,11 +253,16 @@ def test_parallel_calls_do_not_change_the_bytes():
 @pytest.mark.parametrize(
     ("images", "labels", "seeds", "message"),
     [
-        (np.zeros((2, 8, 8, 3)), [0, 1], seeds_of(2), r"images: must be \[batch, 16, 16, 3\]"),
+        (np.zeros((2, 8, 8, 3)), [0, 1], seeds_of(2), r"images: expected shape \[batch, 16, 16, 3\]"),
         (np.zeros((2, 16, 16, 3)), [0, 1], seeds_of(3), "2 images and 3 seeds"),
-        (np.zeros((2, 16, 16, 3)), [0, 1, 1], seeds_of(2), r"labels: must be \[2\], got \[3\]"),
-        (np.zeros((2, 16, 16, 3)), np.eye(2), seeds_of(2), r"labels: must be \[2\], got \[2, 2\]"),
-        (np.zeros((2, 16, 16, 3)), [0.0, 1.0], seeds_of(2), "labels: must be whole numbers"),
+        (np.zeros((2, 16, 16, 3)), [0, 1, 1], seeds_of(2), r"labels: expected shape \[2\]\. Received \[3\]"),
+        (
+            np.zeros((2, 16, 16, 3)),
+            np.eye(2),
+            seeds_of(2),
+            r"labels: expected shape \[2\]\. Received \[2, 2\]",
+        ),
+        (np.zeros((2, 16, 16, 3)), [0.0, 1.0], seeds_of(2), "labels: expected integers"),
     ],
 )
 def test_what_has_another_shape_or_kind_is_refused_by_name(images, labels, seeds, message):

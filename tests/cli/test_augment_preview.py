@@ -86,7 +86,7 @@ def test_a_good_call_writes_a_page_and_a_image_and_touches_no_data(capsys, photo
     mixing = "augment={policy: light, mixing: [mix_up]}"
     code, out, err = call(capsys, photos, "--images", "2", "--samples", "2", sets=[mixing])
     assert (code, err) == (0, "")
-    assert out.splitlines()[0] == "The page to look at: preview-folder-classifier/preview.html"
+    assert out.splitlines()[0] == "Page:  preview-folder-classifier/preview.html"
     folder = Path("preview-folder-classifier")
     assert sorted(path.name for path in folder.iterdir()) == ["preview.html", "preview.png"]
     assert callback_states(photos) == before
@@ -116,7 +116,7 @@ def test_the_images_under_all_operations_are_those_of_the_first_epochs(capsys, p
     code, _, _ = call(capsys, photos, "--images", "3", "--samples", "2")
     assert code == 0
     page = Page(Path("preview-folder-classifier/preview.html").read_text())
-    assert "sample 1 is what training sees in epoch 1" in " ".join(page.text)
+    assert "sample 1 is the training image of epoch 1" in " ".join(page.text)
     shown = np.stack(page.blocks["all operations"]).reshape(3, 3, SIZE_PX, SIZE_PX, 3)
     recipe = check_recipe(find("folder-classifier"), sets_of(photos, "augment=light")[1::2])
     # Every training image as each epoch sees it, from the recipe's seed alone.

@@ -75,7 +75,7 @@ def test_the_command_that_phantom_prints_is_one_that_check_accepts(capsys, tmp_p
     goal = str(tmp_path / folder)
     code, out, _ = outcome(capsys, "data", "phantom", goal, "--hospital", "a", *size)
     assert code == 0
-    name, command, *rest = shlex.split(out.partition("Train on them: ")[2])
+    name, command, *rest = shlex.split(out.partition("To train on them: ")[2])
     assert (name, command) == ("kerastl", "run")
     code, out, err = outcome(capsys, "check", *rest, "--json")
     assert (code, err) == (0, "")

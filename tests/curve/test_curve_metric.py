@@ -15,7 +15,7 @@ def seen(rows, class_names=("a", "b")):
         Record(f"{row}.png", Path("/x"), label, "target_test", group, "site")
         for row, (label, group) in enumerate(rows)
     ]
-    return SimpleNamespace(class_names=class_names, of=lambda split: test)
+    return SimpleNamespace(class_names=class_names, in_split=lambda split: test)
 
 
 PATIENTS = [("a", "p1"), ("a", "p1"), ("b", "p2")]

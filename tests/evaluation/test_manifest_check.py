@@ -26,7 +26,7 @@ DESCRIPTION = {
 RUN_DESCRIPTION = {
     name: DESCRIPTION[name] for name in ("class_names", "image_size_px", "window", "max_pixels")
 }
-ASK = "ask the hospital that exported it for it anew"
+ASK = "request a new copy of the export"
 
 
 def write_manifest(folder, files=("model.json", "model.keras")):

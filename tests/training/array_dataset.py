@@ -19,6 +19,7 @@ class ArrayDataset:
     mixes: bool = False
     augmented: bool = False
     repeats: bool = True
+    has_fingerprint: bool = False
     placement: str = "host"
 
     @property

@@ -87,7 +87,7 @@ def test_random_labels_give_no_suggestion(tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"lowest": 1.0, "highest": 1e-6}, "lowest.*1, highest.*1e-06"),
+        ({"lowest": 1.0, "highest": 1e-6}, "lowest 1.*highest 1e-06"),
         ({"lowest": 0.0}, "lowest.*0"),
         ({"highest": float("nan")}, "highest.*nan"),
         ({"steps": 9}, "10.*9"),

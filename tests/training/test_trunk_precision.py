@@ -72,7 +72,7 @@ def test_comparison_uses_the_kept_weights(steady, train, val, trainable):
 def test_comparison_without_validation_images_has_no_metrics(steady, train):
     history = fit(steady, train, phases=[plain_phase("head", 1, trunk_precision="bfloat16")])
     assert history.freeze_reports[0]["trunk"]["rounded"] is None
-    assert "no validation images" in rounded_lines({"phases": history.freeze_reports})[0]
+    assert "without validation images" in rounded_lines({"phases": history.freeze_reports})[0]
 
 
 def test_float32_phase_has_no_comparison(model, train, val):

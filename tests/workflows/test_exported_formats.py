@@ -29,7 +29,7 @@ def test_each_format_of_a_recipe_is_written_and_verified_once(request):
         assert exports[name]["faults"] == []
         assert exports[name]["folder"] == f"export/{name}/1"
         assert f"export {name}" in page
-    assert exports["onnx"]["answers"]["largest_difference"] <= 1e-4
+    assert exports["onnx"]["predictions"]["largest_difference"] <= 1e-4
     conversion = exported.json("export/litert/1/manifest.json")["conversion"]
     assert conversion["quantize"] == "int8"
     assert conversion["effect"]["test"]["images"] > 0
@@ -44,7 +44,7 @@ def test_the_saved_model_of_a_run_computes_the_pixels_and_probabilities_of_the_r
     assert saved_model["split"] == "validation"
     assert (saved_model["files"], saved_model["without_file"]) == (8, 0)
     assert saved_model["pixels"] == {"compared": True, "differ": 0, "largest_difference": 0.0}
-    assert saved_model["answers"]["largest_difference"] <= saved_model["answers"]["allowed"] == 1e-4
+    assert saved_model["predictions"]["largest_difference"] <= saved_model["predictions"]["allowed"] == 1e-4
     assert checks["determinism"]["differ"] == 0
     assert checks["phases"][1]["batch_norm"]["changed"] == 0
 

@@ -81,7 +81,7 @@ def test_an_edited_patient_column_is_refused_on_resume(kerastl, recipe, images, 
     write()
     answer = kerastl(*command)
     assert answer.code == 1
-    assert "--resume" not in answer.err
+    assert "without --resume" in answer.err
     rows[0][2] = rows[1][2]
     write()
     stop_at(monkeypatch, kerastl, (run, "train"), *command[1:])
