@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import keras
 import pytest
+from array_dataset import plain_phase
 
-from kerastl.recipe import Phase
 from kerastl.training import TimeBudget, fit
 
 EPOCH_S = 1.0
@@ -42,15 +42,15 @@ def epochs_run(clock, model, train, seconds, phases, *, stop=None, **options):
 
 
 def test_phases_share_the_time_by_their_epochs(clock, model, train):
-    phases = [Phase("a", epochs=4), Phase("b", epochs=12)]
+    phases = [plain_phase("a", epochs=4), plain_phase("b", epochs=12)]
     assert epochs_run(clock, model, train, 16.0, phases) == [4, 12]
     assert epochs_run(clock, model, train, 8.0, phases) == [2, 6]
 
 
 def test_time_that_a_phase_does_not_use_is_left_to_the_next(clock, model, train):
-    phases = [Phase("a", epochs=1), Phase("b", epochs=3)]
+    phases = [plain_phase("a", epochs=1), plain_phase("b", epochs=3)]
     assert epochs_run(clock, model, train, 3.9, phases) == [1, 2]
-    early = [Phase("a", epochs=4, early_stopping=1, monitor="loss"), Phase("b", epochs=4)]
+    early = [plain_phase("a", epochs=4, early_stopping=1), plain_phase("b", epochs=4)]
     budget = TimeBudget(4.0, early)
     budget.elapsed_s, budget.phase_index = 1.0, 0
     budget.set_model(model)
@@ -65,13 +65,13 @@ def test_time_that_a_phase_does_not_use_is_left_to_the_next(clock, model, train)
 
 
 def test_every_phase_trains_for_at_least_one_epoch(clock, model, train, capsys):
-    phases = [Phase("a", epochs=5), Phase("b", epochs=5)]
+    phases = [plain_phase("a", epochs=5), plain_phase("b", epochs=5)]
     assert epochs_run(clock, model, train, 1e-6, phases) == [1, 1]
     assert "Time budget: phase b stops after 1 of 5 epochs." in capsys.readouterr().err
 
 
 def test_a_resumed_training_has_the_rest_of_the_budget(clock, model, train, tmp_path):
-    phases = [Phase("a", epochs=6), Phase("b", epochs=6)]
+    phases = [plain_phase("a", epochs=6), plain_phase("b", epochs=6)]
     with pytest.raises(KeyboardInterrupt):
         epochs_run(clock, model, train, 8.0, phases, stop=2, checkpoints=tmp_path)
     clock.now += 1000.0  # time between the two commands does not count
