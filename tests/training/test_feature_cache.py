@@ -413,7 +413,7 @@ def test_a_folded_and_a_cached_front_teach_a_real_network_the_same(
         return model, fit(model, source, phases=[phase], cache_dir=tmp_path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(trunk_module, "foldable", lambda trunk: {})
+        patch.setattr(trunk_module, "find_foldable", lambda trunk: {})
         plain, _ = trained(phase)
     folded, _ = trained(phase)
     cached, history = trained(with_cache(phase, "boundary"))
