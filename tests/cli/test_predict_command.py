@@ -212,5 +212,5 @@ def test_at_most_20_unreadable_files_are_printed(
     assert "61 of 62 files could not be read. The table lists all" in done.stderr
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert sum(row["problem"] != "" for row in rows) == 61
-    assert "not a file" in rows[-2]["problem"]
-    assert predict(run_folder, "/dev/zero", code=1).stdout.count("not a file") == 1
+    assert "not a regular file" in rows[-2]["problem"]
+    assert predict(run_folder, "/dev/zero", code=1).stdout.count("not a regular file") == 1
