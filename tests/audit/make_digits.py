@@ -1,15 +1,13 @@
 """Enlarged digits of scikit-learn, and augmentation in NumPy, to test the statistics without TensorFlow."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from sklearn.datasets import load_digits
 
 from kerastl.audit import FIXED_WIDTHS, Trial, audit, fixed_features
+from kerastl.options import StrictModel
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(StrictModel):
     """An augmentation, by name."""
 
     what: str
@@ -51,7 +49,7 @@ def audited(first, second, what, *, seed=0, groups=None, names=("A", "B")):
     images = np.concatenate([first, second])
     labels = [names[0]] * len(first) + [names[1]] * len(second)
     units = groups or [str(row) for row in range(len(images))]
-    trials = [Trial(name, 1.0, Change(name), Change(name)) for name in what]
+    trials = [Trial(name, 1.0, Change(what=name), Change(what=name)) for name in what]
 
     def changed(trial, draw):
         generator = np.random.default_rng([seed, draw, *trial.name.encode()])
