@@ -2,7 +2,7 @@
 
 `mean(H)`, the entropy of predictions, over target batches normalized by their own statistics. The phase must
 set `batch_norm: trainable` and `trainable: {names: ...}` with the names of BatchNorm layers only
-(`batch_norm_layer_names` returns it). The head gets a gradient of 0. The paper predicts each test batch with
+(`select_batch_norm` returns it). The head gets a gradient of 0. The paper predicts each test batch with
 the statistics of that batch. Here they are re-estimated on all training images of the target before an
 evaluation, so that a prediction does not depend on the other images of the batch.
 
