@@ -11,6 +11,7 @@ import keras
 from kerastl import data
 from kerastl.console import print_status
 from kerastl.data import Collection, ImageDataset
+from kerastl.data.readers import reader_name
 from kerastl.errors import RequestError
 from kerastl.evaluation.inference import predict
 from kerastl.evaluation.scores import score
@@ -21,8 +22,6 @@ from kerastl.recipe import Phase
 from kerastl.training.checkpoint import History
 from kerastl.training.loop import fit as fit_phases
 from kerastl.workflows.run_writer import epoch_line
-
-TABLES = (".csv", ".parquet")
 
 
 def read_images(path: str | Path, **options: Any) -> Collection:
@@ -44,9 +43,8 @@ def read_images(path: str | Path, **options: Any) -> Collection:
         >>> collection.class_names
         ('cat', 'dog')
     """
-    if Path(path).suffix.lower() in TABLES:
-        return data.read_table(path, **options)
-    return data.read_folder(path, **options)
+    read = data.read_table if reader_name(path) == "table" else data.read_folder
+    return read(path, **options)
 
 
 def build_classifier(

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from kerastl import recipe as recipes
+from kerastl.data.readers import reader_name
 from kerastl.errors import RequestError
 from kerastl.evaluation import Predictions, load_trained, read_predictions
 from kerastl.workflows.check_recipe import check_recipe
@@ -123,5 +124,4 @@ def run(
 
 def _reader(path: str | Path) -> str:
     """Return the reader of a path as the value of a `--set` option."""
-    name = "table" if Path(path).suffix.lower() in (".csv", ".parquet") else "folder"
-    return json.dumps({"name": name, "path": str(path)})
+    return json.dumps({"name": reader_name(path), "path": str(path)})

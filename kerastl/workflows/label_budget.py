@@ -556,9 +556,9 @@ def read_labels(text: str) -> tuple[tuple[int, ...], list[Problem]]:
     words = [word.strip() for word in text.split(",")]
     invalid = [word for word in words if not NUMBER.fullmatch(word)]
     numbers = tuple(int(word) for word in words if NUMBER.fullmatch(word))
-    problems = [*_order_problems(numbers), *_range_problems(numbers)]
     if not invalid:
-        return numbers, [*problems, *_no_label_problems(numbers)]
+        return numbers, list(label_problems(numbers))
+    problems = [*_order_problems(numbers), *_range_problems(numbers)]
     shown = ", ".join(repr(word[:40]) for word in invalid[:MAX_WORDS_SHOWN])
     return (), [Problem(LABELS_OPTION, f"expects numbers of patients, got {shown}. {EXAMPLE}"), *problems]
 

@@ -7,6 +7,13 @@ from typing import Any
 
 from kerastl.data.records import Collection
 
+TABLE_SUFFIXES = (".csv", ".parquet")
+
+
+def reader_name(path: Path | str) -> str:
+    """Return the name of the reader for a path: `table` for a table file, otherwise `folder`."""
+    return "table" if Path(path).suffix.lower() in TABLE_SUFFIXES else "folder"
+
 
 def read_folder(path: Path | str, **options: Any) -> Collection:
     """Read a folder with one subfolder per class. Options are those of `kerastl.data.readers.folder.Options`."""
