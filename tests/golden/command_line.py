@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,9 +54,23 @@ def normalized(text: str, folder: Path) -> str:
 
 
 def help_texts(folder: Path) -> dict[str, str]:
-    """Return the help of every command and subcommand, by the words that call it."""
+    """Return the help of every command and subcommand, by the words that call it.
+
+    A new process asks for them, because click keeps the help option of a command after its first call, and a test that calls
+    a command without the group leaves it without `-h`.
+    """
+    script = f"import json, command_line; print(json.dumps(command_line.read_help({str(folder)!r})))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(ROOT)])}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    return dict(json.loads(done.stdout))
+
+
+def read_help(folder: str) -> dict[str, str]:
+    """Return the help of every command and subcommand, asked for in this process."""
     with mock.patch.dict(os.environ, COLUMNS="100"):
-        return dict(_help([], folder))
+        return dict(_help([], Path(folder)))
 
 
 def _help(words: list[str], folder: Path) -> Iterator[tuple[str, str]]:
