@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
-import shlex
 import shutil
 import tempfile
 import time
@@ -14,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -34,148 +31,29 @@ from kerastl.runs import (
     Run,
     create_run,
     find_unfinished_run,
-    is_new_or_empty,
     read_csv,
     remove_partial_files,
     write_atomic,
     write_csv,
 )
 from kerastl.workflows import run as runner
+from kerastl.workflows.curve_plan import (
+    ADAPTED,
+    DEFAULT_METHOD,
+    RECIPE,
+    REQUEST,
+    SOURCE,
+    Job,
+    Plan,
+    recipe_problems,
+    resume_command,
+)
 from kerastl.workflows.datasets import Datasets, check_outside, load_datasets
 from kerastl.workflows.evaluate import write_summary
 from kerastl.workflows.model import build_initial_model, check_weights
 from kerastl.workflows.resolve import resolve
 from kerastl.workflows.run_writer import diff_recipes, set_determinism
 
-SOURCE, ADAPTED = "source", "adapted"
-DEFAULT_METHOD = "adabn"
-"""The adaptation method if the recipe lists none."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run of a curve.
-
-    Args:
-        strategy: `source` (A's model), `adapted` (A's model adapted without labels), or one of `STRATEGIES`.
-        seed: Seed of the run.
-        groups_per_class: Labeled groups (patients) per class of B.
-    """
-
-    strategy: str
-    seed: int
-    groups_per_class: int = 0
-
-    @property
-    def name(self) -> str:
-        """The name of its folder in `runs/`."""
-        suffix = f"_{self.groups_per_class}" if self.groups_per_class else ""
-        return f"seed_{self.seed}_{self.strategy}{suffix}"
-
-    def describe(self, unit: str) -> str:
-        """Return a description for the progress line."""
-        titles = {SOURCE: "A's model", ADAPTED: "A's model adapted without labels"}
-        text = f"seed {self.seed}, {titles.get(self.strategy, self.strategy)}"
-        if not self.groups_per_class:
-            return text
-        return f"{text}, {self.groups_per_class} {unit}{'s'[: self.groups_per_class != 1]} per class"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The runs of a curve.
-
-    Args:
-        recipe: A checked recipe; its target labels are replaced by those of the curve.
-        labels: Labeled groups per class, ascending from 0.
-        seeds: Ascending.
-        scratch_epochs: Epochs of each run from random weights.
-    """
-
-    recipe: Recipe
-    labels: tuple[int, ...]
-    seeds: tuple[int, ...]
-    scratch_epochs: int
-
-    def jobs(self) -> list[Job]:
-        """Return all runs, each after the run that it starts from."""
-        jobs = []
-        for seed in self.seeds:
-            jobs += [Job(SOURCE, seed), Job(ADAPTED, seed)]
-            jobs += [Job(strategy, seed, count) for strategy in STRATEGIES for count in self.labels if count]
-        return jobs
-
-    def recipe_of(self, job: Job, runs: Path) -> Recipe:
-        """Return the recipe of one run; `runs` is the folder of all runs."""
-        base = self.recipe.model_copy(
-            update={
-                "seed": job.seed,
-                "adaptation": None,
-                "export": self.recipe.export.model_copy(update={"formats": ()}),
-                "target": self._target(job.groups_per_class),
-            }
-        )
-        if job.strategy == SOURCE:
-            return base.model_copy(update={"phases": self._phases("source")})
-        if job.strategy == SCRATCH:
-            weights = base.backbone.model_copy(update={"weights": "none"})
-            scratch = (scratch_phase(self.scratch_epochs),)
-            return base.model_copy(update={"backbone": weights, "phases": scratch})
-        start = base.backbone.model_copy(update={"weights": self.start_of(job, runs)})
-        phases = tuple(_without_validation(phase) for phase in self._phases("target"))
-        phases = (phases[0].model_copy(update={"optimizer_state": "reset"}), *phases[1:])
-        if job.strategy != ADAPTED:
-            return base.model_copy(update={"backbone": start, "phases": phases})
-        adaptation = self.recipe.adaptation
-        if adaptation is None:
-            adaptation = recipes.Adaptation(methods=(recipes.Method(name=DEFAULT_METHOD),))
-            phases = tuple(_with_batch_statistics(phase) for phase in phases)
-        return base.model_copy(update={"backbone": start, "phases": phases, "adaptation": adaptation})
-
-    def start_of(self, job: Job, runs: Path) -> Path:
-        """Return the folder of the run that another one starts from."""
-        if job.strategy != ADAPT_THEN_FINE_TUNE:
-            return runs / Job(SOURCE, job.seed).name
-        return self.adapted_of(job.seed, runs)
-
-    def adapted_of(self, seed: int, runs: Path) -> Path:
-        """Return the run folder of the model that was adapted without labels: the selected one, or the default."""
-        adapted = runs / Job(ADAPTED, seed).name
-        return adapted if self.recipe.adaptation else adapted / "runs" / DEFAULT_METHOD
-
-    def _phases(self, domain: str) -> tuple[recipes.Phase, ...]:
-        return tuple(phase for phase in self.recipe.phases if phase.domain == domain)
-
-    def _target(self, groups_per_class: int) -> recipes.Target:
-        target = self.recipe.target
-        assert target is not None
-        if not groups_per_class:
-            return target.model_copy(update={"labels": "none", "few": None})
-        few = recipes.Few(groups_per_class=groups_per_class)
-        return target.model_copy(update={"labels": "few", "few": few})
-
-
-def scratch_phase(epochs: int) -> recipes.Phase:
-    """Return the training phase for random weights, with its own learning rate and number of epochs."""
-    return recipes.Phase(
-        name="scratch", domain="target", epochs=epochs, learning_rate=1e-3, trainable="all",
-        batch_norm="trainable", keep="last",
-    )  # fmt: skip
-
-
-def _without_validation(phase: recipes.Phase) -> recipes.Phase:
-    """Return a phase that keeps its last epoch, because no labeled patients of B are left for validation."""
-    return phase.model_copy(update={"keep": "last", "early_stopping": None})
-
-
-def _with_batch_statistics(phase: recipes.Phase) -> recipes.Phase:
-    if phase.batch_norm != "frozen":
-        return phase
-    return phase.model_copy(update={"batch_norm": "statistics"})
-
-
-RECIPE, REQUEST = "recipe.yaml", "request.json"
-"""Written when a curve starts. `RECIPE` is written last: a folder that contains it can be resumed."""
 MAX_KEYS_SHOWN = 10
 
 
@@ -222,29 +100,6 @@ def check_same(plan: Plan, request: dict[str, Any], run: Run) -> None:
         )
 
 
-def resume_command(request: Mapping[str, Any], run: Run) -> str:
-    """Return the command that resumes a curve; `request` is the content of its `request.json`."""
-    words = (
-        "kerastl", "adapt-curve", run.file(RECIPE), "--labels", ",".join(map(str, request["labels"])),
-        "--seeds", len(request["seeds"]), "--scratch-epochs", request["scratch_epochs"], "--out", run.path, "--resume",
-    )  # fmt: skip
-    return shlex.join(map(str, words))
-
-
-def out_problems(out: Path | None) -> Iterator[Problem]:
-    """Yield a problem if the folder of a new curve is not empty, with the command to resume an unfinished curve."""
-    if out is None or is_new_or_empty(out):
-        return
-    message = f"{out} already exists and is not empty. Choose another folder."
-    run = Run(out)
-    if run.file(RECIPE).is_file() and not run.finished:
-        # The files may be damaged or written by another program.
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            command = resume_command(run.read_json(REQUEST), run)
-            message += f" To resume the unfinished curve in it: {command}"
-    yield Problem("--out", message)
-
-
 MIN_CLASSES = 2
 LARGEST_LABELS = "(the largest value of --labels). Use fewer, or lower target.split.test_fraction"
 
@@ -264,29 +119,43 @@ class CurveDatasets:
     fingerprints: dict[str, dict[str, str]]
 
 
-def check_datasets(plan: Plan, problems: list[Problem], out: Path | None = None) -> CurveDatasets:
-    """Read and split the images of every seed, build the network, and check that every phase can be trained.
+def _plan(
+    recipe: Recipe,
+    labels: Sequence[int],
+    seeds: int,
+    scratch_epochs: int,
+    problems: list[Problem],
+    out: Path | None,
+) -> tuple[Plan, CurveDatasets]:
+    """Return the plan of a curve and what its datasets define, or raise all problems.
+
+    If the numbers are invalid, the images are checked with the smallest valid numbers, so that their problems are
+    reported, too.
 
     Args:
-        plan: Its recipe has a target and phases of both domains.
-        problems: Problems that are already known; they are reported together with new ones.
-        out: Folder of the curve, which must be outside of the data folders.
+        recipe, labels, seeds, scratch_epochs: As in `adapt_curve`.
+        problems: Problems of the request that are already known.
+        out: Folder of a new curve, which must be outside of the data folders.
 
     Raises:
         Problems: All problems. Nothing has been trained or written.
     """
-    print_status(f"Checking the images of {len(plan.seeds)} seed{'s'[: len(plan.seeds) > 1]}")
-    datasets: dict[int, Datasets] = {}
-    seeds_by_message: dict[str, list[int]] = {}
+    invalid = {problem.where for problem in problems}
+    if not invalid & {"--seeds", "--scratch-epochs"} and recipe.seed + seeds - 1 > LARGEST_SEED:
+        message = f"{recipe.seed} and the {seeds - 1} seeds after it exceed {LARGEST_SEED}."
+        problems.append(Problem("seed", message))
+        seeds = 1
+    if invalid & {"--seeds", "--scratch-epochs"}:
+        seeds, scratch_epochs = 1, 1
+    if unusable := list(recipe_problems(recipe)):
+        _raise_all([*problems, *unusable])
+    counts = (0, 1) if "--labels" in invalid else tuple(dict.fromkeys((0, *labels)))
+    plan = Plan(recipe, counts, tuple(range(recipe.seed, recipe.seed + seeds)), scratch_epochs)
+    print_status(f"Checking the images of {seeds} seed{'s'[: seeds > 1]}")
     with tempfile.TemporaryDirectory() as folder:
         scratch = Run(Path(folder))
-        problems += [Problem("", line) for line in _error_lines(lambda: check_weights(plan.recipe))]
-        for seed in plan.seeds:
-            for message in _dataset_problems(plan, seed, scratch, datasets):
-                seeds_by_message.setdefault(message, []).append(seed)
-        for message, seeds in seeds_by_message.items():
-            where = "" if len(seeds) == len(plan.seeds) else f"seed {', '.join(map(str, seeds))}"
-            problems.append(Problem(where, message))
+        problems += [Problem("", line) for line in _error_lines(partial(check_weights, recipe))]
+        datasets = _load_all_seeds(plan, problems, scratch)
         if not problems:
             problems += list(_phase_problems(plan, datasets[plan.seeds[0]], scratch))
     if out is not None:
@@ -294,12 +163,27 @@ def check_datasets(plan: Plan, problems: list[Problem], out: Path | None = None)
         for root in sorted(roots):
             lines = _error_lines(partial(check_outside, out, root, "curve"))
             problems += [Problem("--out", line) for line in lines]
-    raise_all(problems)
+    _raise_all(problems)
     metric, unit = metric_of(list(datasets.values()))
-    return CurveDatasets(metric, unit, {str(seed): each.fingerprints for seed, each in datasets.items()})
+    return plan, CurveDatasets(
+        metric, unit, {str(seed): each.fingerprints for seed, each in datasets.items()}
+    )
 
 
-def raise_all(problems: list[Problem]) -> None:
+def _load_all_seeds(plan: Plan, problems: list[Problem], scratch: Run) -> dict[int, Datasets]:
+    """Return the images of each seed, and add their problems, each with the seeds that have it."""
+    datasets: dict[int, Datasets] = {}
+    seeds_by_message: dict[str, list[int]] = {}
+    for seed in plan.seeds:
+        for message in _dataset_problems(plan, seed, scratch, datasets):
+            seeds_by_message.setdefault(message, []).append(seed)
+    for message, seeds in seeds_by_message.items():
+        where = "" if len(seeds) == len(plan.seeds) else f"seed {', '.join(map(str, seeds))}"
+        problems.append(Problem(where, message))
+    return datasets
+
+
+def _raise_all(problems: list[Problem]) -> None:
     """Raise all problems together, if there are any."""
     if problems:
         unique = list(dict.fromkeys(problems))
@@ -538,102 +422,6 @@ def without_retracing_warnings() -> Iterator[None]:
         logger.removeFilter(keep)
 
 
-MAX_LABELS = 1_000_000
-MAX_SEEDS, MAX_EPOCHS = 100, 100_000
-LABELS_OPTION = "--labels"
-NUMBER = re.compile(r"-?[0-9]{1,8}")
-"""Not str.isdigit, which accepts superscripts."""
-MAX_WORDS_SHOWN = 5
-EXAMPLE = "Write integers in ascending order, such as --labels 0,1,2,5,10."
-
-
-def read_labels(text: str) -> tuple[tuple[int, ...], list[Problem]]:
-    """Parse the value of `--labels`, such as `0,1,2,5,10`.
-
-    Returns:
-        The numbers, and the problems of the text. The numbers are empty if a word is not an integer.
-    """
-    words = [word.strip() for word in text.split(",")]
-    invalid = [word for word in words if not NUMBER.fullmatch(word)]
-    numbers = tuple(int(word) for word in words if NUMBER.fullmatch(word))
-    if not invalid:
-        return numbers, list(label_problems(numbers))
-    problems = [*_order_problems(numbers), *_range_problems(numbers)]
-    shown = ", ".join(repr(word[:40]) for word in invalid[:MAX_WORDS_SHOWN])
-    return (), [Problem(LABELS_OPTION, f"expects numbers of patients, got {shown}. {EXAMPLE}"), *problems]
-
-
-def label_problems(labels: Sequence[int]) -> Iterator[Problem]:
-    """Yield the problems of the numbers of labeled groups."""
-    yield from _order_problems(labels)
-    yield from _range_problems(labels)
-    yield from _no_label_problems(labels)
-
-
-def _order_problems(labels: Sequence[int]) -> Iterator[Problem]:
-    for before, after in pairwise(labels):
-        if after <= before:
-            yield Problem(LABELS_OPTION, f"{after} comes after {before}. {EXAMPLE}")
-            break
-
-
-def _range_problems(labels: Sequence[int]) -> Iterator[Problem]:
-    if any(not 0 <= count <= MAX_LABELS for count in labels):
-        yield Problem(LABELS_OPTION, f"each value must be from 0 to {MAX_LABELS:,}. {EXAMPLE}")
-
-
-def _no_label_problems(labels: Sequence[int]) -> Iterator[Problem]:
-    if not any(count > 0 for count in labels):
-        yield Problem(LABELS_OPTION, f"at least one value must be above 0. {EXAMPLE}")
-
-
-def count_problems(seeds: int, scratch_epochs: int) -> Iterator[Problem]:
-    """Yield the problems of the numbers of seeds and epochs."""
-    if not 1 <= seeds <= MAX_SEEDS:
-        yield Problem("--seeds", f"must be from 1 to {MAX_SEEDS}, got {seeds}.")
-    if not 1 <= scratch_epochs <= MAX_EPOCHS:
-        yield Problem("--scratch-epochs", f"must be from 1 to {MAX_EPOCHS:,}, got {scratch_epochs}.")
-
-
-def seed_problems(recipe: Recipe, seeds: int) -> Iterator[Problem]:
-    """Yield a problem if the last seed would exceed the largest allowed seed."""
-    if 1 <= seeds <= MAX_SEEDS and recipe.seed + seeds - 1 > LARGEST_SEED:
-        yield Problem("seed", f"{recipe.seed} and the {seeds - 1} seeds after it exceed {LARGEST_SEED}.")
-
-
-def recipe_problems(recipe: Recipe) -> Iterator[Problem]:
-    """Yield what prevents a curve of this recipe."""
-    if recipe.target is None:
-        yield Problem(
-            "target",
-            "is missing: a curve needs the images of hospital B. "
-            "Use hospital-adaptation, or add target: {reader: {name: table, path: B.csv}, labels: few}.",
-        )
-    domains = [phase.domain for phase in recipe.phases]
-    if recipe.source is not None:
-        yield Problem(
-            "source",
-            "is not allowed: a curve trains A's model and needs A's images (data.reader). Use hospital-adaptation: "
-            "kerastl adapt-curve hospital-adaptation --set data.reader.path=A.csv --set target.reader.path=B.csv",
-        )
-    elif "source" not in domains:
-        yield Problem("phases", "no phase has domain: source, but a curve trains A's model. Add one.")
-    if "target" not in domains:
-        yield Problem(
-            "phases",
-            "no phase has domain: target, which defines the fine-tuning at B. Add one, such as "
-            "{name: adapt, domain: target, epochs: 10, learning_rate: 1e-4, trainable: none, batch_norm: statistics}.",
-        )
-    elif "source" in domains[domains.index("target") :]:
-        yield Problem("phases", "a phase with domain: source comes after one with domain: target.")
-    if recipe.budget is not None:
-        yield Problem(
-            "budget",
-            "cannot be used with a curve: its runs would train for different numbers of epochs. "
-            "Use --set budget=null.",
-        )
-
-
 LABELS = (0, 1, 2, 5, 10)
 IMAGE = "curve.png"
 CONFIDENTIAL = (
@@ -693,10 +481,7 @@ def adapt_curve(
     """
     if resume:
         _find_unfinished_curve(name, out)  # before the images are read
-    plan, datasets = _checked(
-        recipe, labels, seeds=seeds, scratch_epochs=scratch_epochs,
-        out=None if resume else out, problems=list(problems),
-    )  # fmt: skip
+    plan, datasets = _plan(recipe, labels, seeds, scratch_epochs, list(problems), None if resume else out)
     with _opened(name, out, plan, datasets, resume=resume) as run, without_retracing_warnings():
         failed = _train(plan, datasets.unit, run)
         return _write_results(plan, datasets, run, failed)
@@ -714,35 +499,6 @@ def _write_results(plan: Plan, datasets: CurveDatasets, run: Run, failed: dict[J
     report.write_curve_page(run.path, curve)
     run.finish()
     return LabelBudget(run, curve)
-
-
-def _checked(
-    recipe: Recipe,
-    labels: Sequence[int],
-    *,
-    seeds: int,
-    scratch_epochs: int,
-    out: Path | None,
-    problems: list[Problem],
-) -> tuple[Plan, CurveDatasets]:
-    """Return the plan and its datasets, or raise all problems.
-
-    If the numbers are invalid, the images are checked with the smallest valid numbers, so that their problems are
-    reported, too.
-    """
-    if not any(problem.where == LABELS_OPTION for problem in problems):
-        problems += label_problems(labels)
-    has_invalid_labels = any(problem.where == LABELS_OPTION for problem in problems)
-    counts = (0, 1) if has_invalid_labels else tuple(dict.fromkeys((0, *labels)))
-    number_problems = [*count_problems(seeds, scratch_epochs), *seed_problems(recipe, seeds)]
-    if number_problems:
-        problems += number_problems
-        seeds, scratch_epochs = 1, 1
-    problems += out_problems(out)
-    if unusable := list(recipe_problems(recipe)):
-        raise_all([*problems, *unusable])
-    plan = Plan(recipe, counts, tuple(range(recipe.seed, recipe.seed + seeds)), scratch_epochs)
-    return plan, check_datasets(plan, problems, out)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from kerastl.errors import Problems, RequestError
 from kerastl.recipe import Source
 from kerastl.runs import Run
 from kerastl.workflows import out_problems, read_labels
-from kerastl.workflows.label_budget import RECIPE, REQUEST, recipe_problems
+from kerastl.workflows.curve_plan import RECIPE, REQUEST, recipe_problems
 
 WRONG = ("--labels", "0,-1,x", "--seeds", "-1", "--scratch-epochs", "-3", "--out")
 KEYS = ["--labels", "--labels", "--labels", "--seeds", "--scratch-epochs", "--out"]
