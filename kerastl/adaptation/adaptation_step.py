@@ -93,7 +93,7 @@ class AdaptationStep(ABC):
 
     def may_change(self, variable: keras.Variable) -> bool:
         """Return whether an untrained variable may change: statistics if `update_statistics` is set."""
-        from kerastl.training.batch_norm import is_statistic
+        from kerastl.training.freeze import is_statistic
 
         return self.update_statistics and is_statistic(variable)
 

@@ -5,11 +5,11 @@ from .checks import check_phases as check_phases
 from .checks import decide_phases as decide_phases
 from .checks import describe_cache as describe_cache
 from .freeze import batch_norm_layers as batch_norm_layers
+from .freeze import build_freeze_report as build_freeze_report
 from .freeze import default_batch_norm as default_batch_norm
 from .freeze import resolve_batch_norm as resolve_batch_norm
 from .freeze import resolve_trainable as resolve_trainable
 from .freeze import unfreeze as unfreeze
-from .freeze_check import build_freeze_report as build_freeze_report
 from .loop import fit as fit
 from .losses import ClassificationStep as ClassificationStep
 from .lr_finder import LearningRateTest as LearningRateTest
@@ -23,6 +23,5 @@ from .step import Step as Step
 from .step import StepFactory as StepFactory
 from .step import WeightFreezingStep as WeightFreezingStep
 from .step import trace_inference as trace_inference
-from .time_budget import TimeBudget as TimeBudget
 from .train_step import read_batches as read_batches
 from .trunk import activations_folder as activations_folder

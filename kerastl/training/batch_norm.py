@@ -17,11 +17,6 @@ from kerastl.training.step import trace
 from kerastl.training.train_step import read_batches
 
 
-def is_statistic(variable: keras.Variable) -> bool:
-    """Return whether a variable is a running mean or variance of a BatchNorm layer."""
-    return variable.path.rsplit("/", 1)[-1] in ("moving_mean", "moving_variance")
-
-
 def build_statistics_estimator(model: keras.Model) -> Callable[[ImageDataset], None]:
     """Return a function that sets the running statistics of a model to those of a dataset.
 

@@ -36,8 +36,15 @@ from kerastl.training.checkpoint import (
     write_checkpoint,
 )
 from kerastl.training.checks import Sources, check_epoch, check_losses, check_phases, decide_phases
-from kerastl.training.freeze import disable_frozen_dropout, resolve_batch_norm, unfreeze
-from kerastl.training.freeze_check import build_freeze_report, check_freeze_report, checksums, read_statistics
+from kerastl.training.freeze import (
+    build_freeze_report,
+    check_freeze_report,
+    checksums,
+    disable_frozen_dropout,
+    read_statistics,
+    resolve_batch_norm,
+    unfreeze,
+)
 from kerastl.training.losses import ClassificationStep, balanced_weights, cross_entropy
 from kerastl.training.optimizer import (
     WeightAverages,

@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from kerastl.data import ImageDataset
-from kerastl.training.batch_norm import build_statistics_estimator, is_statistic
+from kerastl.training.batch_norm import build_statistics_estimator
+from kerastl.training.freeze import is_statistic
 from kerastl.training.step import Batch
 
 

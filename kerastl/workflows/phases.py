@@ -10,12 +10,12 @@ import keras
 from kerastl import adaptation
 from kerastl import recipe as recipes
 from kerastl.adaptation import SOURCE_ONLY
+from kerastl.callbacks import TimeBudget
 from kerastl.console import print_status
 from kerastl.data import ImageDataset, Record
 from kerastl.errors import Problem, Problems, RequestError
 from kerastl.models import block_names
 from kerastl.recipe import Phase, Recipe
-from kerastl.training import TimeBudget
 from kerastl.workflows.datasets import Datasets
 
 

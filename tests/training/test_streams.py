@@ -17,7 +17,7 @@ from kerastl.errors import RequestError, RunFailed
 from kerastl.models import build_backbone, build_model
 from kerastl.recipe import FromBlock, Phase
 from kerastl.training import fit
-from kerastl.training.batch_norm import is_statistic
+from kerastl.training.freeze import is_statistic
 from kerastl.training.loop import classification_step, validate
 from kerastl.training.losses import cross_entropy
 

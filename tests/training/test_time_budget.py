@@ -7,7 +7,8 @@ import keras
 import pytest
 from array_dataset import plain_phase
 
-from kerastl.training import TimeBudget, fit
+from kerastl.callbacks import TimeBudget
+from kerastl.training import fit
 
 EPOCH_S = 1.0
 
@@ -16,7 +17,7 @@ EPOCH_S = 1.0
 def clock(monkeypatch):
     clock = SimpleNamespace(now=100.0)
     fake = SimpleNamespace(perf_counter=lambda: clock.now)
-    monkeypatch.setattr("kerastl.training.time_budget.time", fake)
+    monkeypatch.setattr("kerastl.callbacks.time", fake)
     return clock
 
 
