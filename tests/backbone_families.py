@@ -1,4 +1,4 @@
-"""The smallest member of each backbone family, with random weights that behave like trained ones."""
+"""The smallest member of each architecture of keras.applications, with random weights that behave like trained ones."""
 
 from typing import NamedTuple
 

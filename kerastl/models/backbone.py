@@ -20,6 +20,8 @@ Pixels = Literal["minus_one_to_one", "minus_one_to_one_128", "bgr_minus_mean", "
 
 KERAS_TABLE = "https://keras.io/api/applications/"
 """Table of published top-1 accuracies on the ImageNet validation set."""
+KERAS_FILES = "https://storage.googleapis.com/tensorflow/keras-applications"
+"""Folder of the published weights."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,20 @@ class PublishedWeights:
 
     @classmethod
     def pair(
-        cls, url: str, files: tuple[str, str], hashes: tuple[str, str], **fields: Any
+        cls, folder: str, stem: str, hashes: tuple[str, str], suffix: str = "_notop.h5", **fields: Any
     ) -> PublishedWeights:
-        """Return the description of two files at one URL, without and with top."""
-        (file, top_file), (file_hash, top_hash) = files, hashes
-        return cls(file, url + file, file_hash, top_file, url + top_file, top_hash, **fields)
+        """Return the description of two files in one folder.
+
+        Args:
+            folder: URL of the folder.
+            stem: File name with top, without `.h5`.
+            hashes: Published hashes with and without top, in the order of keras.applications.
+            suffix: End of the file name without top, after the stem.
+            **fields: `size_px` and `options`.
+        """
+        file, top_file = stem + suffix, stem + ".h5"
+        top_hash, file_hash = hashes
+        return cls(file, f"{folder}/{file}", file_hash, top_file, f"{folder}/{top_file}", top_hash, **fields)
 
 
 @dataclass(frozen=True)
@@ -95,11 +106,11 @@ class Backbone:
     Args:
         builder: Dotted name of the function that builds it.
         pixels: The preprocessing, which the model applies itself.
-        image_size_px: Side length of the images that it was published for.
-        min_size_px: Minimum side length.
         parameters: Number of parameters without top, with default options.
         blocks: Its blocks, starting at the input.
         reference: The paper.
+        image_size_px: Side length of the images that it was published for.
+        min_size_px: Minimum side length.
         weights: Published weights; may be empty.
         top1: Published top-1 accuracy on ImageNet, 0 to 1; None if not published.
         top1_source: Where the accuracy is published.
@@ -110,11 +121,11 @@ class Backbone:
 
     builder: str
     pixels: Pixels
-    image_size_px: int
-    min_size_px: int
     parameters: int
     blocks: tuple[BlockSeries, ...]
     reference: str
+    image_size_px: int = 224
+    min_size_px: int = 32
     weights: tuple[PublishedWeights, ...] = ()
     top1: float | None = None
     top1_source: str = KERAS_TABLE

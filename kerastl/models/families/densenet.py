@@ -1,9 +1,7 @@
 """DenseNet: each layer receives the outputs of all previous layers of its block."""
 
-from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
+from kerastl.models.backbone import KERAS_FILES, Backbone, BlockSeries, PublishedWeights
 
-URL = "https://storage.googleapis.com/tensorflow/keras-applications/densenet/"
-FILE = "densenet{}_weights_tf_dim_ordering_tf_kernels"
 MEMBERS = {
     121: (7_037_504, 0.750, (6, 12, 24, 16)),
     169: (12_642_880, 0.762, (6, 12, 32, 32)),
@@ -15,29 +13,30 @@ HASHES = {
     201: ("1ceb130c1ea1b78c3bf6114dbdfd8807", "c13680b51ded0fb44dff2d8f86ac8bb1"),
 }
 
+
+def _blocks(counts: tuple[int, ...]) -> tuple[BlockSeries, ...]:
+    blocks = [BlockSeries("conv1", "pool1")]
+    for stage, count in enumerate(counts, start=2):
+        if stage > 2:
+            blocks.append(BlockSeries(f"pool{stage - 1}", f"pool{stage - 1}_pool"))
+        name = f"conv{stage}_block{{}}"
+        blocks.append(BlockSeries(name, f"{name}_concat", range(1, count + 1)))
+    return (*blocks, BlockSeries("post", "relu"))
+
+
 BACKBONES = {
     f"densenet{depth}": Backbone(
         builder=f"keras.applications.DenseNet{depth}",
         pixels="mean_and_std",
-        image_size_px=224,
-        min_size_px=32,
         parameters=parameters,
-        blocks=(
-            BlockSeries("conv1", "pool1"),
-            BlockSeries("conv2_block{}", "conv2_block{}_concat", range(1, counts[0] + 1)),
-            BlockSeries("pool2", "pool2_pool"),
-            BlockSeries("conv3_block{}", "conv3_block{}_concat", range(1, counts[1] + 1)),
-            BlockSeries("pool3", "pool3_pool"),
-            BlockSeries("conv4_block{}", "conv4_block{}_concat", range(1, counts[2] + 1)),
-            BlockSeries("pool4", "pool4_pool"),
-            BlockSeries("conv5_block{}", "conv5_block{}_concat", range(1, counts[3] + 1)),
-            BlockSeries("post", "relu"),
-        ),
+        blocks=_blocks(counts),
         reference="Huang et al. 2016, arXiv:1608.06993",
         top1=top1,
         weights=(
             PublishedWeights.pair(
-                URL, (FILE.format(depth) + "_notop.h5", FILE.format(depth) + ".h5"), HASHES[depth][::-1]
+                f"{KERAS_FILES}/densenet",
+                f"densenet{depth}_weights_tf_dim_ordering_tf_kernels",
+                HASHES[depth],
             ),
         ),
     )

@@ -1,8 +1,6 @@
 """Inception-ResNet v2: Inception blocks whose outputs are added to their inputs."""
 
-from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
-
-URL = "https://storage.googleapis.com/tensorflow/keras-applications/inception_resnet_v2/"
+from kerastl.models.backbone import KERAS_FILES, Backbone, BlockSeries, PublishedWeights
 
 BACKBONES = {
     "inception_resnet_v2": Backbone(
@@ -27,12 +25,9 @@ BACKBONES = {
         top1=0.803,
         weights=(
             PublishedWeights.pair(
-                URL,
-                (
-                    "inception_resnet_v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
-                    "inception_resnet_v2_weights_tf_dim_ordering_tf_kernels.h5",
-                ),
-                ("d19885ff4a710c122648d3b5c3b684e4", "e693bd0210a403b3192acc6073ad2e96"),
+                f"{KERAS_FILES}/inception_resnet_v2",
+                "inception_resnet_v2_weights_tf_dim_ordering_tf_kernels",
+                ("e693bd0210a403b3192acc6073ad2e96", "d19885ff4a710c122648d3b5c3b684e4"),
             ),
         ),
     )

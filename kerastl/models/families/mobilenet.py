@@ -4,11 +4,8 @@ from typing import Annotated
 
 from annotated_types import Ge, Le
 
-from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
+from kerastl.models.backbone import KERAS_FILES, Backbone, BlockSeries, PublishedWeights
 from kerastl.options import StrictModel
-
-URL = "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet/"
-FILE = "mobilenet_{}_{}_tf"
 
 
 class Options(StrictModel):
@@ -25,17 +22,16 @@ BACKBONES = {
     "mobilenet": Backbone(
         builder="keras.applications.MobileNet",
         pixels="minus_one_to_one",
-        image_size_px=224,
-        min_size_px=32,
         parameters=3_228_864,
         blocks=(BlockSeries("conv1", "conv1_relu"), BlockSeries("block_{}", "conv_pw_{}_relu", range(1, 14))),
         reference="Howard et al. 2017, arXiv:1704.04861",
         top1=0.704,
         weights=tuple(
             PublishedWeights.pair(
-                URL,
-                (FILE.format(text, size) + "_no_top.h5", FILE.format(text, size) + ".h5"),
+                f"{KERAS_FILES}/mobilenet",
+                f"mobilenet_{text}_{size}_tf",
                 ("", ""),
+                "_no_top.h5",
                 size_px=size,
                 options=(("alpha", alpha),),
             )

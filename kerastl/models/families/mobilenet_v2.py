@@ -4,11 +4,8 @@ from typing import Annotated
 
 from annotated_types import Ge, Le
 
-from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
+from kerastl.models.backbone import KERAS_FILES, Backbone, BlockSeries, PublishedWeights
 from kerastl.options import StrictModel
-
-URL = "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/"
-FILE = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{}_{}"
 
 
 class Options(StrictModel):
@@ -25,8 +22,6 @@ BACKBONES = {
     "mobilenet_v2": Backbone(
         builder="keras.applications.MobileNetV2",
         pixels="minus_one_to_one",
-        image_size_px=224,
-        min_size_px=32,
         parameters=2_257_984,
         blocks=(
             BlockSeries("Conv1", "Conv1_relu"),
@@ -38,9 +33,10 @@ BACKBONES = {
         top1=0.713,
         weights=tuple(
             PublishedWeights.pair(
-                URL,
-                (FILE.format(alpha, size) + "_no_top.h5", FILE.format(alpha, size) + ".h5"),
+                f"{KERAS_FILES}/mobilenet_v2",
+                f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{alpha}_{size}",
                 ("", ""),
+                "_no_top.h5",
                 size_px=size,
                 options=(("alpha", alpha),),
             )

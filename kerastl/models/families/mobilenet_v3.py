@@ -4,11 +4,8 @@ from typing import Annotated
 
 from annotated_types import Ge, Le
 
-from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
+from kerastl.models.backbone import KERAS_FILES, Backbone, BlockSeries, PublishedWeights
 from kerastl.options import StrictModel
-
-URL = "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v3/"
-FILE = "weights_mobilenet_v3_{}{}_224_{}_float"
 
 
 class Options(StrictModel):
@@ -42,8 +39,6 @@ BACKBONES = {
         builder=f"keras.applications.MobileNetV3{member.capitalize()}",
         pixels="minus_one_to_one",
         arguments=(("include_preprocessing", False),),
-        image_size_px=224,
-        min_size_px=32,
         parameters=parameters,
         blocks=(
             BlockSeries("conv", "activation|re_lu"),
@@ -59,12 +54,10 @@ BACKBONES = {
         top1_source="https://keras.io/api/applications/mobilenet/",
         weights=tuple(
             PublishedWeights.pair(
-                URL,
-                (
-                    FILE.format(member, kind, alpha) + "_no_top_v2.h5",
-                    FILE.format(member, kind, alpha) + ".h5",
-                ),
-                hashes[::-1],
+                f"{KERAS_FILES}/mobilenet_v3",
+                f"weights_mobilenet_v3_{member}{kind}_224_{alpha}_float",
+                hashes,
+                "_no_top_v2.h5",
                 options=(("alpha", alpha), ("minimalistic", bool(kind))),
             )
             for (size, alpha, kind), hashes in HASHES.items()

@@ -1,9 +1,7 @@
 """VGG: plain convolutions in five blocks; large, slow, without BatchNorm."""
 
-from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
+from kerastl.models.backbone import KERAS_FILES, Backbone, BlockSeries, PublishedWeights
 
-URL = "https://storage.googleapis.com/tensorflow/keras-applications/vgg{0}/"
-FILE = "vgg{}_weights_tf_dim_ordering_tf_kernels"
 MEMBERS = {16: (14_714_688, 0.713), 19: (20_024_384, 0.713)}
 HASHES = {
     16: ("64373286793e3c8b2b4e3219cbf3544b", "6d6bbae143d832006294945121d1f1fc"),
@@ -14,8 +12,6 @@ BACKBONES = {
     f"vgg{depth}": Backbone(
         builder=f"keras.applications.VGG{depth}",
         pixels="bgr_minus_mean",
-        image_size_px=224,
-        min_size_px=32,
         parameters=parameters,
         blocks=(BlockSeries("block{}", "block{}_pool", range(1, 6)),),
         linear_top=False,
@@ -23,9 +19,7 @@ BACKBONES = {
         top1=top1,
         weights=(
             PublishedWeights.pair(
-                URL.format(depth),
-                (FILE.format(depth) + "_notop.h5", FILE.format(depth) + ".h5"),
-                HASHES[depth][::-1],
+                f"{KERAS_FILES}/vgg{depth}", f"vgg{depth}_weights_tf_dim_ordering_tf_kernels", HASHES[depth]
             ),
         ),
     )

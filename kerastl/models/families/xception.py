@@ -1,8 +1,6 @@
 """Xception: depthwise separable convolutions in place of Inception modules."""
 
-from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
-
-URL = "https://storage.googleapis.com/tensorflow/keras-applications/xception/"
+from kerastl.models.backbone import KERAS_FILES, Backbone, BlockSeries, PublishedWeights
 
 BACKBONES = {
     "xception": Backbone(
@@ -21,12 +19,9 @@ BACKBONES = {
         top1=0.790,
         weights=(
             PublishedWeights.pair(
-                URL,
-                (
-                    "xception_weights_tf_dim_ordering_tf_kernels_notop.h5",
-                    "xception_weights_tf_dim_ordering_tf_kernels.h5",
-                ),
-                ("b0042744bf5b25fce3cb969f33bebb97", "0a58e3b7378bc2990ea3b43d5981f1f6"),
+                f"{KERAS_FILES}/xception",
+                "xception_weights_tf_dim_ordering_tf_kernels",
+                ("0a58e3b7378bc2990ea3b43d5981f1f6", "b0042744bf5b25fce3cb969f33bebb97"),
             ),
         ),
     )
