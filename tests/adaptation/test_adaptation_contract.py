@@ -5,7 +5,7 @@ import pytest
 from kerastl import registry
 from kerastl.adaptation import method_options
 from kerastl.errors import RequestError
-from kerastl.testing.adaptation import check_adaptation
+from kerastl.testing import check_adaptation
 
 SLOW = {
     "cdan", "mdd",  # adversarial, as dann

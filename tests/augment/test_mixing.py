@@ -14,7 +14,7 @@ from kerastl.augment import build_mixing
 from kerastl.augment.mixing.fourier_mix import low_frequencies
 from kerastl.augment.stateless_random import CELLS, StatelessGenerator, beta_quantiles, build_beta
 from kerastl.errors import RequestError
-from kerastl.testing.augmentation import check_mixing
+from kerastl.testing import check_mixing
 
 NAMES = registry.names("mixing")
 FALSE_ALARM = 1e-4
