@@ -138,8 +138,7 @@ def get_method(name: str) -> Method:
         RequestError: There is no such method.
     """
     module: Any = registry.module(KIND, name)
-    method: Method = module.METHOD
-    return method
+    return module.METHOD
 
 
 def method_options(name: str, options: Any = None) -> Any:

@@ -215,7 +215,7 @@ def _inconclusive_audit(trials: Sequence[Trial], excluded: tuple[str, ...]) -> A
 
 def _committee(data: FeatureSet, seed: int) -> Committee:
     group_names = [f"{group:09d}" for group in data.groups]
-    drawn = resample(group_names, [""] * len(group_names), data.labels, seed=seed, resamples=RESAMPLES)
+    drawn = resample(group_names, data.labels, seed=seed, resamples=RESAMPLES)
     groups_per_class = [len(np.unique(data.groups[data.labels == label])) for label in np.unique(data.labels)]
     weights = drawn.counts[:, drawn.group_of].astype(np.float32)
     return Committee(data, weights, groups_per_class, MIN_GROUPS)

@@ -1,5 +1,5 @@
 from .bootstrap import groups_disagree as groups_disagree
-from .compare import paired_difference as paired_difference
+from .bootstrap import paired_difference as paired_difference
 from .inference import compare_passes as compare_passes
 from .inference import decode_twice as decode_twice
 from .inference import predict as predict

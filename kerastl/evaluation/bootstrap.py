@@ -1,15 +1,17 @@
-"""Bootstrap resampling of whole groups, and confidence intervals from it."""
+"""Bootstrap resampling of whole groups: confidence intervals of metrics, and of the difference of two models."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from kerastl.evaluation.metrics import auc
+from kerastl.errors import RequestError
+from kerastl.evaluation.metrics import OVERALL, auc
 from kerastl.evaluation.predictions import Array, Predictions
 
 Statistic = Callable[[Array], Array]
@@ -47,8 +49,7 @@ class Resamples:
 
     def value(self, statistic: Statistic) -> Array:
         """Return a statistic of the original images."""
-        row: Array = statistic(np.ones((1, len(self.group_of))))[0]
-        return row
+        return statistic(np.ones((1, len(self.group_of))))[0]
 
     def values(self, statistic: Statistic) -> Array:
         """Return a statistic of every resample, computed in chunks that fit into memory."""
@@ -61,7 +62,7 @@ class Resamples:
 
 
 def resample(
-    units: Sequence[str], domains: Sequence[str], labels: Array, *, seed: int, resamples: int
+    units: Sequence[str], labels: Array, *, seed: int, resamples: int, domains: Sequence[str] | None = None
 ) -> Resamples:
     """Draw groups with replacement within each domain (Efron & Tibshirani 1993, chapter 6).
 
@@ -69,13 +70,13 @@ def resample(
 
     Args:
         units: The group of each image. The result does not depend on the order of the images.
-        domains: The domain of each image.
         labels: `[n]` int.
         seed: Seed of the random numbers.
         resamples: The number of resamples.
+        domains: The domain of each image. None for a single domain.
     """
     names, first, group_of = np.unique(np.asarray(units), return_index=True, return_inverse=True)
-    group_domains = np.asarray(domains)[first]
+    group_domains = np.asarray([""] * len(units) if domains is None else domains)[first]
     strata = [np.flatnonzero(group_domains == domain) for domain in np.unique(group_domains)]
     classes, class_indices = np.unique(labels, return_inverse=True)
     has_class = np.zeros((len(names), len(classes)), bool)
@@ -86,16 +87,12 @@ def resample(
     redrawn = 0
     for row in range(resamples):
         for _ in range(MAX_REDRAWS):
-            counts[row] = _draw(generator, strata, len(names))
+            drawn = [members[generator.integers(len(members), size=len(members))] for members in strata]
+            counts[row] = np.bincount(np.concatenate(drawn), minlength=len(names))
             if has_class[counts[row] > 0].any(axis=0).sum() >= min_classes:
                 break
             redrawn += 1
     return Resamples(counts, group_of, redrawn)
-
-
-def _draw(generator: np.random.Generator, strata: Sequence[Array], size: int) -> Array:
-    drawn = [members[generator.integers(len(members), size=len(members))] for members in strata]
-    return np.bincount(np.concatenate(drawn), minlength=size)
 
 
 def interval(values: Array, *, level: float) -> tuple[float, float] | None:
@@ -208,8 +205,8 @@ def resample_predictions(
     predictions: Predictions, *, seed: int, resamples: int, level: float
 ) -> ResampledPredictions:
     """Return labeled predictions with resamples of their groups within each domain."""
-    units = resampling_units(predictions)
-    drawn = resample(units, predictions.domains, predictions.labels, seed=seed, resamples=resamples)
+    units, domains = resampling_units(predictions), predictions.domains
+    drawn = resample(units, predictions.labels, seed=seed, resamples=resamples, domains=domains)
     return ResampledPredictions(predictions, drawn, level)
 
 
@@ -236,6 +233,95 @@ def with_interval(value: float, resampled: Array, level: float) -> dict[str, Any
     if limits is None:
         return without_interval(value, UNDEFINED)
     return {"value": value, "low": limits[0], "high": limits[1]}
+
+
+GROUP_AUC = "group_auc"
+LOWER_IS_BETTER = ("log_loss", "ece", "brier")
+
+
+def overall_statistics(predictions: Predictions) -> dict[str, Statistic]:
+    """Return every overall metric by name, as a function of the weights of the images."""
+    statistics: dict[str, Statistic] = {
+        name: partial(metric, predictions.labels, predictions.probabilities)
+        for name, metric in OVERALL.items()
+    }
+    if any(predictions.groups):
+        statistics[GROUP_AUC] = group_auc_statistic(predictions)
+    return statistics
+
+
+def undefined_reason(predictions: Predictions, metric: str) -> str:
+    """Return why an overall metric is undefined."""
+    if metric == GROUP_AUC and groups_disagree(predictions):
+        return "a group has images of more than one class"
+    present = set(predictions.labels.tolist())
+    absent = [name for index, name in enumerate(predictions.class_names) if index not in present]
+    return f"no image of {', '.join(absent[:5])}" if absent else "no images"
+
+
+def paired_difference(
+    first: Predictions,
+    second: Predictions,
+    *,
+    metric: str = "auc",
+    seed: int = 0,
+    resamples: int = 1000,
+    level: float = 0.95,
+) -> dict[str, Any]:
+    """Return the metric of `second` minus that of `first`, resampled together.
+
+    Args:
+        first, second: Predictions of two models for the same images, in any order. Unlabeled images are ignored.
+        metric: `group_auc` or another overall metric of `score`.
+        seed, resamples, level: Settings of the bootstrap.
+
+    Returns:
+        `{"value", "low", "high", "outcome", "redrawn"}`. The outcome is `better` (the second model) or `worse` if the
+        interval excludes zero, else `cannot_tell`. Without an interval, it is `cannot_tell` with a `"reason"` instead of
+        `"redrawn"`, the number of resamples with a single class that were drawn again.
+
+    Raises:
+        RequestError: If the images, their labels or the classes differ, or if the metric is unknown.
+    """
+    first, second = canonical_order(first, labeled=True), canonical_order(second, labeled=True)
+    _check_same_images(first, second)
+    before, after = overall_statistics(first), overall_statistics(second)
+    if metric not in before:
+        raise RequestError(f"There is no metric '{metric}'. Available: {', '.join(before)}.")
+    part = resample_predictions(first, seed=seed, resamples=resamples, level=level)
+    undefined = undefined_reason(first, metric)
+    return estimate_difference(part, before[metric], after[metric], metric, undefined)
+
+
+def estimate_difference(
+    part: ResampledPredictions, before: Statistic, after: Statistic, metric: str, undefined: str
+) -> dict[str, Any]:
+    """Return the difference of a metric between two sets of predictions, as `paired_difference` does.
+
+    Args:
+        part: The images.
+        before, after: The metric for each set of predictions.
+        metric: Name of the metric, which determines whether lower is better.
+        undefined: The reason to report if it is undefined.
+    """
+    estimate = part.estimate(lambda weights: after(weights) - before(weights), undefined)
+    low, high = estimate["low"], estimate["high"]
+    if low is None:
+        return estimate | {"outcome": "cannot_tell"}
+    outcome = "better" if (low > 0) != (metric in LOWER_IS_BETTER) else "worse"
+    if low <= 0 <= high:
+        outcome = "cannot_tell"
+    return estimate | {"outcome": outcome, "redrawn": part.resamples.redrawn}
+
+
+def _check_same_images(first: Predictions, second: Predictions) -> None:
+    if first.class_names != second.class_names:
+        raise RequestError("The two models have different classes. Compare models with the same classes.")
+    same_images = first.paths == second.paths and resampling_units(first) == resampling_units(second)
+    if not same_images or not np.array_equal(first.labels, second.labels):
+        raise RequestError(
+            "The two models were evaluated on different images. Compare models on the same test images."
+        )
 
 
 def round_numbers(value: Any) -> Any:

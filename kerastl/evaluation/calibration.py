@@ -7,9 +7,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from scipy.optimize import brentq, minimize
+from scipy.special import softmax
 
 from kerastl.evaluation.bootstrap import ResampledPredictions
-from kerastl.evaluation.metrics import confidence_and_outcome, equal_mass_bins
+from kerastl.evaluation.metrics import confidence_and_outcome, equal_mass_bins, ratio
 from kerastl.evaluation.predictions import Array
 
 MIN_INVERSE_TEMPERATURE, MAX_INVERSE_TEMPERATURE = 1e-3, 50.0
@@ -35,7 +37,7 @@ class Calibrator:
 
     def probabilities(self, logits: Array) -> Array:
         """Return probabilities `[n, classes]` float64 for logits `[n, classes]`."""
-        return _softmax(logits.astype(np.float64) * self.inverse_temperature + self.bias)
+        return softmax(logits.astype(np.float64) * self.inverse_temperature + self.bias, axis=1)
 
 
 def fit_calibrator(labels: Array, logits: Array, *, weights: Array | None = None) -> Calibrator:
@@ -55,7 +57,11 @@ def fit_calibrator(labels: Array, logits: Array, *, weights: Array | None = None
     loss = _Loss(logits.astype(np.float64), np.eye(logits.shape[1])[labels], rows / rows.sum())
     parameters = _newton(loss)
     if parameters is None:
-        parameters = _quasi_newton(loss)
+        bounds = [(MIN_INVERSE_TEMPERATURE, MAX_INVERSE_TEMPERATURE), *[(None, None)] * (logits.shape[1] - 1)]
+        options = {"gtol": GRADIENT_TOLERANCE, "ftol": 1e-14}
+        parameters = minimize(
+            loss.value_and_gradient, loss.start, jac=True, method="L-BFGS-B", bounds=bounds, options=options
+        ).x
     return Calibrator(float(parameters[0]), np.append(0.0, parameters[1:]))
 
 
@@ -78,7 +84,7 @@ class _Loss:
         return np.append(1.0, np.zeros(self.logits.shape[1] - 1))
 
     def probabilities(self, parameters: Array) -> Array:
-        return _softmax(self.logits * parameters[0] + np.append(0.0, parameters[1:]))
+        return softmax(self.logits * parameters[0] + np.append(0.0, parameters[1:]), axis=1)
 
     def value_and_gradient(self, parameters: Array) -> tuple[float, Array]:
         predicted, change = self.probabilities(parameters), parameters - self.start
@@ -98,8 +104,7 @@ class _Loss:
         second_moment[0, 1:] = second_moment[1:, 0] = (mass * self.logits).sum(axis=0)[1:]
         # Not a matrix product: its order of summation depends on the number of threads.
         product = np.einsum("i,ij,ik->jk", self.weights, mean, mean, optimize=False)
-        hessian: Array = second_moment - product + 2 * REGULARIZATION * np.eye(len(parameters))
-        return hessian
+        return second_moment - product + 2 * REGULARIZATION * np.eye(len(parameters))
 
 
 def _newton(loss: _Loss) -> Array | None:
@@ -133,24 +138,6 @@ def _minimize_from(loss: _Loss, parameters: Array, first: int) -> Array | None:
     return None
 
 
-def _quasi_newton(loss: _Loss) -> Array:
-    from scipy.optimize import minimize
-
-    bounds = [(MIN_INVERSE_TEMPERATURE, MAX_INVERSE_TEMPERATURE)] + [(None, None)] * (len(loss.start) - 1)
-    options = {"gtol": GRADIENT_TOLERANCE, "ftol": 1e-14}
-    result = minimize(
-        loss.value_and_gradient, loss.start, jac=True, method="L-BFGS-B", bounds=bounds, options=options
-    )
-    minimum: Array = result.x
-    return minimum
-
-
-def _softmax(logits: Array) -> Array:
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: Array = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return probabilities
-
-
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.02, 50.0
 MIN_PROBABILITY = np.finfo(np.float64).tiny
 
@@ -171,8 +158,6 @@ def fit_temperature(labels: Array, probabilities: Array) -> float | None:
     Reference:
         Guo et al. 2017, arXiv:1706.04599, section 4.2.
     """
-    from scipy.optimize import brentq
-
     logits = logits_from(probabilities)
     gaps = logits - logits[np.arange(len(labels)), labels][:, None]
 
@@ -190,13 +175,12 @@ def fit_temperature(labels: Array, probabilities: Array) -> float | None:
 
 def with_temperature(probabilities: Array, temperature: float) -> Array:
     """Return `[n, classes]` float64, the softmax of the logits divided by a temperature above 0."""
-    return _softmax(logits_from(probabilities) / temperature)
+    return softmax(logits_from(probabilities) / temperature, axis=1)
 
 
 def logits_from(probabilities: Array) -> Array:
     """Return `[n, classes]` float64 logits of probabilities. A table that was read back gives the same bytes."""
-    logits: Array = np.log(np.maximum(probabilities, MIN_PROBABILITY))
-    return logits
+    return np.log(np.maximum(probabilities, MIN_PROBABILITY))
 
 
 CURVE_BINS = 10
@@ -219,7 +203,8 @@ def reliability_curve(part: ResampledPredictions, probabilities: Array) -> list[
     bins = equal_mass_bins(confidence, CURVE_BINS)
     indices = np.unique(bins)
     members = (bins[:, None] == indices).astype(np.float64)
-    frequencies = part.estimate_columns(partial(_frequencies, members, outcome), "no image")
+    hits = members * outcome[:, None]
+    frequencies = part.estimate_columns(lambda weights: ratio(weights @ hits, weights @ members), "no image")
     return [
         {
             "predicted": float(confidence[bins == index].mean()),
@@ -228,14 +213,6 @@ def reliability_curve(part: ResampledPredictions, probabilities: Array) -> list[
         }
         for index, frequency in zip(indices, frequencies, strict=True)
     ]
-
-
-def _frequencies(members: Array, outcome: Array, weights: Array) -> Array:
-    """Return `[resamples, bins]`, the observed frequency of the outcome in each bin."""
-    count, hits = weights @ members, weights @ (members * outcome[:, None])
-    frequency = np.full(count.shape, np.nan)
-    np.divide(hits, count, out=frequency, where=count > 0)
-    return frequency
 
 
 def net_benefit(positive: Array, treated: Array, weights: Array, *, at: tuple[float, ...]) -> Array:
@@ -253,8 +230,7 @@ def net_benefit(positive: Array, treated: Array, weights: Array, *, at: tuple[fl
     odds = np.array([threshold / (1 - threshold) for threshold in at])
     true_positives = weights @ (treated & positive[:, None]).astype(np.float64)
     false_positives = weights @ (treated & ~positive[:, None]).astype(np.float64)
-    benefit: Array = (true_positives - false_positives * odds) / weights.sum(axis=1)[:, None]
-    return benefit
+    return (true_positives - false_positives * odds) / weights.sum(axis=1)[:, None]
 
 
 def decision_curve(part: ResampledPredictions, positive: int) -> dict[str, Any]:

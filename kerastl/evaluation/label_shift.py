@@ -13,13 +13,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from kerastl.errors import RequestError
 from kerastl.evaluation.bootstrap import (
     COUNTED,
     UNDEFINED,
     ResampledPredictions,
     Resamples,
     canonical_order,
+    estimate_difference,
     interval,
     no_interval_reason,
     no_value,
@@ -29,7 +29,6 @@ from kerastl.evaluation.bootstrap import (
     without_interval,
 )
 from kerastl.evaluation.calibration import fit_calibrator, logits_from
-from kerastl.evaluation.compare import estimate_difference
 from kerastl.evaluation.metrics import balanced_accuracy, brier, ece, log_loss
 from kerastl.evaluation.predictions import Array, Predictions
 
@@ -46,7 +45,6 @@ class PrevalenceEstimate:
     """The frequency of each class at the target.
 
     Args:
-        method: `em` or `bbse`.
         source: `[classes]` float64, the frequencies of the source labels.
         value: `[classes]` float64, the estimated frequencies at the target. NaN without an estimate.
         low, high: `[classes]` float64, their interval. NaN without an interval.
@@ -54,7 +52,6 @@ class PrevalenceEstimate:
         reason: Why the estimate or the interval is missing. Empty if neither is.
     """
 
-    method: Method
     source: Array
     value: Array
     low: Array
@@ -68,61 +65,88 @@ class PrevalenceEstimate:
         """Whether the frequency of some class differs from the source beyond its interval. None if unknown."""
         if np.isnan(self.gap_low).any():
             return None
-        return bool(((self.gap_low > 0) | (self.gap_high < 0)).any())
+        return bool(self.signs.any())
+
+    @property
+    def signs(self) -> Array:
+        """`[classes]` int: -1 if less frequent at the target, 1 if more frequent, 0 if not significant."""
+        return (self.gap_low > 0).astype(int) - (self.gap_high < 0)
 
 
 def estimate_prevalence(
     source_labels: Array,
     source_logits: Array,
     target_logits: Array,
+    source: Resamples,
+    target: Resamples,
     *,
     method: Method = "em",
-    source_units: Sequence[str] | None = None,
-    target_units: Sequence[str] | None = None,
-    seed: int = 0,
-    resamples: int = 200,
     level: float = 0.95,
 ) -> PrevalenceEstimate:
     """Return the prevalence at a target without labels.
 
     Args:
-        source_labels: `[n]` int, labels of validation images of the source, which were not used in training.
+        source_labels: `[n]` int, labels of validation images of the source, which were not used in training. Each class
+            occurs.
         source_logits: `[n, classes]` float.
-        target_logits: `[m, classes]` float.
+        target_logits: `[m, classes]` float, of at least one image.
+        source, target: Resamples of the images. Everything is refitted for each of them.
         method: `em` (Saerens et al. 2002) on probabilities calibrated by `fit_calibrator`, with the smaller variance; or
             `bbse` (Lipton et al. 2018), from the confusion matrix, without calibration.
-        source_units, target_units: The unit of resampling of each image, e.g. a patient. None for the image.
-        seed, resamples: Settings of the bootstrap. Source and target are resampled and everything is refitted.
-        level: Confidence level. With more than two classes, the intervals are wider (Bonferroni), so that `differs` has
-            this error rate.
-
-    Raises:
-        RequestError: If a class has no source image, if there is no target image, or if shapes do not fit.
+        level: Confidence level, see `resample_prevalence`.
 
     Reference:
         Saerens, Latinne & Decaestecker 2002, doi:10.1162/089976602753284446, equation 2.9; Alexandari,
         Kundaje & Shrikumar 2020, arXiv:1901.06852; Lipton, Wang & Smola 2018, arXiv:1802.03916.
     """
-    _check_inputs(source_labels, source_logits, target_logits)
     classes = source_logits.shape[1]
     estimator = _em_estimate if method == "em" else _bbse_estimate
     estimate = partial(estimator, source_labels, source_logits, target_logits)
-    source = _frequencies(source_labels, np.ones(len(source_labels)), classes)
     value, reason = estimate(np.ones(len(source_labels)), np.ones(len(target_logits)))
-    unknown = np.full(classes, np.nan)
-    source_resamples = _resample(source_labels, source_units, seed, resamples)
-    target_resamples = _resample(np.zeros(len(target_logits), int), target_units, seed + 1, resamples)
-    reason = reason or no_interval_reason(min(source_resamples.groups, target_resamples.groups))
-    if reason:
-        return PrevalenceEstimate(method, source, value, unknown, unknown, unknown, unknown, reason)
-    values, sources = _resampled_estimates(
-        estimate, source_labels, source_resamples, target_resamples, classes
-    )
+    reason = reason or no_interval_reason(min(source.groups, target.groups))
+    intervals = (np.full(classes, np.nan),) * 4
+    if not reason:
+        intervals = resample_prevalence(
+            lambda *weights: estimate(*weights)[0], source_labels, source, target, level=level
+        )
+        reason = UNDEFINED if np.isnan(intervals[0]).any() else ""
+    frequencies = class_frequencies(source_labels, np.ones(len(source_labels)), classes)
+    return PrevalenceEstimate(frequencies, value, *intervals, reason)
+
+
+def resample_prevalence(
+    estimate: Callable[[Array, Array], Array],
+    labels: Array,
+    source: Resamples,
+    target: Resamples,
+    *,
+    level: float,
+) -> tuple[Array, Array, Array, Array]:
+    """Return the interval of an estimated prevalence, and that of its difference to the source.
+
+    Args:
+        estimate: Returns the prevalence `[classes]` at the target, given weights of the source and the target images.
+        labels: `[n]` int, the labels of the source images.
+        source, target: Resamples of the images. A resample of the source without some class is ignored.
+        level: Confidence level. With more than two classes, the intervals are wider (Bonferroni), so that `differs` has
+            this error rate.
+
+    Returns:
+        `low`, `high`, `gap_low` and `gap_high` of `PrevalenceEstimate`.
+    """
+    classes = int(labels.max()) + 1
+    values = np.full((len(source.counts), classes), np.nan)
+    gaps = np.full_like(values, np.nan)
+    for row, (source_counts, target_counts) in enumerate(zip(source.counts, target.counts, strict=True)):
+        weights = source_counts[source.group_of].astype(np.float64)
+        frequencies = class_frequencies(labels, weights, classes)
+        if (frequencies > 0).all():
+            values[row] = estimate(weights, target_counts[target.group_of].astype(np.float64))
+            gaps[row] = values[row] - frequencies
     corrected_level = 1 - (1 - level) / (classes if classes > 2 else 1)
-    low, high = _intervals(values, corrected_level)
-    gap_low, gap_high = _intervals(values - sources, corrected_level)
-    reason = UNDEFINED if np.isnan(low).any() else ""
-    return PrevalenceEstimate(method, source, value, low, high, gap_low, gap_high, reason)
+    limits = [interval(column, level=corrected_level) or (np.nan, np.nan) for column in (*values.T, *gaps.T)]
+    low, high = np.array(limits).T
+    return low[:classes], high[:classes], low[classes:], high[classes:]
 
 
 def correct_prevalence(probabilities: Array, source: Array, target: Array) -> Array:
@@ -133,8 +157,7 @@ def correct_prevalence(probabilities: Array, source: Array, target: Array) -> Ar
         source, target: `[classes]`, the prevalence at both sites, above 0 at the source.
     """
     weighted = probabilities * (target / source)
-    corrected: Array = weighted / weighted.sum(axis=1, keepdims=True)
-    return corrected
+    return weighted / weighted.sum(axis=1, keepdims=True)
 
 
 def em_prevalence(probabilities: Array, source: Array, weights: Array) -> Array:
@@ -181,8 +204,7 @@ def _extrapolate(start: Array, first: Array, second: Array) -> Array:
     length = np.linalg.norm(curvature)
     factor = max(1.0, float(np.linalg.norm(change) / length)) if length > 0 else 1.0
     extrapolated = np.maximum(start + 2 * factor * change + factor**2 * curvature, 1e-3 * second)
-    prevalence: Array = extrapolated / extrapolated.sum()
-    return prevalence
+    return extrapolated / extrapolated.sum()
 
 
 def bbse_prevalence(confusion: Array, predicted: Array) -> tuple[Array, str]:
@@ -210,7 +232,7 @@ def _em_estimate(
     labels: Array, logits: Array, target: Array, weights: Array, target_weights: Array
 ) -> tuple[Array, str]:
     calibrator = fit_calibrator(labels, logits, weights=weights)
-    source = _frequencies(labels, weights, logits.shape[1])
+    source = class_frequencies(labels, weights, logits.shape[1])
     return em_prevalence(calibrator.probabilities(target), source, target_weights), ""
 
 
@@ -220,61 +242,14 @@ def _bbse_estimate(
     classes = logits.shape[1]
     confusion = np.zeros((classes, classes))
     np.add.at(confusion, (logits.argmax(axis=1), labels), weights)
-    predicted = _frequencies(target.argmax(axis=1), target_weights, classes)
+    predicted = class_frequencies(target.argmax(axis=1), target_weights, classes)
     return bbse_prevalence(confusion / confusion.sum(axis=0), predicted)
 
 
-def _frequencies(labels: Array, weights: Array, classes: int) -> Array:
+def class_frequencies(labels: Array, weights: Array, classes: int) -> Array:
+    """Return `[classes]` float64, the frequency of each class with image weights `[n]`."""
     counts = np.bincount(labels, weights=weights, minlength=classes)
     return counts / counts.sum()
-
-
-def _resample(labels: Array, units: Sequence[str] | None, seed: int, resamples: int) -> Resamples:
-    names = [str(row) for row in range(len(labels))] if units is None else list(units)
-    return resample(names, [""] * len(labels), labels, seed=seed, resamples=resamples)
-
-
-def _resampled_estimates(
-    estimate: Callable[[Array, Array], tuple[Array, str]],
-    labels: Array,
-    source: Resamples,
-    target: Resamples,
-    classes: int,
-) -> tuple[Array, Array]:
-    """Return `[resamples, classes]` prevalence at the target and at the source. NaN if a class is absent."""
-    values = np.full((len(source.counts), classes), np.nan)
-    sources = np.full_like(values, np.nan)
-    for row, (source_counts, target_counts) in enumerate(zip(source.counts, target.counts, strict=True)):
-        weights = source_counts[source.group_of].astype(np.float64)
-        frequencies = _frequencies(labels, weights, classes)
-        if (frequencies > 0).all():
-            sources[row] = frequencies
-            values[row], _ = estimate(weights, target_counts[target.group_of].astype(np.float64))
-    return values, sources
-
-
-def _intervals(values: Array, level: float) -> tuple[Array, Array]:
-    limits = [interval(column, level=level) or (np.nan, np.nan) for column in values.T]
-    low, high = np.array(limits).T
-    return low, high
-
-
-def _check_inputs(labels: Array, logits: Array, target: Array) -> None:
-    if logits.ndim != 2 or target.ndim != 2 or logits.shape[1] != target.shape[1]:
-        raise RequestError(
-            "Source and target logits must have the shape [images, classes] with the same classes, got "
-            f"{logits.shape} and {target.shape}."
-        )
-    if len(labels) != len(logits):
-        raise RequestError(f"There are {len(labels)} labels, but {len(logits)} rows of logits.")
-    if not len(target):
-        raise RequestError("There are no target images, so their prevalence cannot be estimated.")
-    absent = sorted(set(range(logits.shape[1])) - set(labels.tolist()))
-    if absent:
-        raise RequestError(
-            f"Class {absent[0]} has no source validation image, so its prevalence at the target cannot be estimated. "
-            "Increase data.split.val_fraction."
-        )
 
 
 SOURCE = "val"
@@ -287,15 +262,6 @@ CORRECTION_METRICS = {
     "ece": ece, "brier": brier, "log_loss": log_loss, "balanced_accuracy": balanced_accuracy,
 }  # fmt: skip
 ASSUMPTION = "images of a class look the same at both sites. Another scanner violates this, and the estimates are then wrong"
-
-
-@dataclass(frozen=True)
-class _Sites:
-    """Predictions at both sites. The labels of `target` are not used."""
-
-    source: Predictions
-    target: Predictions
-    test: Predictions
 
 
 def estimate_label_shift(
@@ -321,48 +287,41 @@ def estimate_label_shift(
         "differs": {"em", "bbse"}, "correction"}`, each frequency `{"value", "low", "high"}`, or a `reason` instead.
         `true` is computed from the labels of the split `target_test`. Nothing else uses target labels.
     """
-    sites = _sites(predictions, source_val)
-    if sites is None:
-        return None
-    result: dict[str, Any] = {
-        "assumes": ASSUMPTION,
-        "class_names": list(predictions.class_names),
-        "source": _summary(sites.source),
-        "target": _summary(sites.target),
-    }
-    present = set(sites.source.labels.tolist())
-    absent = [name for index, name in enumerate(predictions.class_names) if index not in present]
-    if absent:
-        return result | {"reason": f"no source validation image of {', '.join(absent[:5])}"}
-    resamples_of_estimates = min(resamples, MAX_RESAMPLES)
-    estimates = {
-        name: estimate_prevalence(
-            sites.source.labels, logits_from(sites.source.probabilities),
-            logits_from(sites.target.probabilities), method=name,
-            source_units=resampling_units(sites.source), target_units=resampling_units(sites.target),
-            seed=seed, resamples=resamples_of_estimates, level=level,
-        )
-        for name in METHODS
-    }  # fmt: skip
-    test = None
-    if sites.test.paths:
-        test = resample_predictions(sites.test, seed=seed, resamples=resamples, level=level)
-    return result | {
-        "resamples": resamples_of_estimates,
-        "classes": _classes(predictions.class_names, estimates, test, training_counts or {}),
-        "differs": {name: estimate.differs for name, estimate in estimates.items()},
-        "correction": _correction(sites.source, test, estimates["em"]),
-    }
-
-
-def _sites(predictions: Predictions, source_val: Predictions | None) -> _Sites | None:
-    """Return the sorted predictions of both sites. None if there is no target or no source."""
     source = canonical_order(predictions.of(SOURCE) if source_val is None else source_val, labeled=True)
     target_rows = [row for row, split in enumerate(predictions.splits) if split in TARGET]
     if not source.paths or not target_rows:
         return None
-    target = predictions.take(target_rows)
-    return _Sites(source, canonical_order(target), canonical_order(predictions.of(TEST), labeled=True))
+    target = canonical_order(predictions.take(target_rows))
+    result: dict[str, Any] = {
+        "assumes": ASSUMPTION,
+        "class_names": list(predictions.class_names),
+        "source": _summary(source),
+        "target": _summary(target),
+    }
+    present = set(source.labels.tolist())
+    absent = [name for index, name in enumerate(predictions.class_names) if index not in present]
+    if absent:
+        return result | {"reason": f"no source validation image of {', '.join(absent[:5])}"}
+    test = canonical_order(predictions.of(TEST), labeled=True)
+    labeled_test = None
+    if test.paths:
+        labeled_test = resample_predictions(test, seed=seed, resamples=resamples, level=level)
+    count = min(resamples, MAX_RESAMPLES)
+    drawn = (
+        resample(resampling_units(source), source.labels, seed=seed, resamples=count),
+        resample(resampling_units(target), np.zeros(len(target.paths), int), seed=seed + 1, resamples=count),
+    )
+    logits = logits_from(source.probabilities), logits_from(target.probabilities)
+    estimates = {
+        name: estimate_prevalence(source.labels, *logits, *drawn, method=name, level=level)
+        for name in METHODS
+    }
+    return result | {
+        "resamples": count,
+        "classes": _classes(predictions.class_names, estimates, labeled_test, training_counts or {}),
+        "differs": {name: estimate.differs for name, estimate in estimates.items()},
+        "correction": _correction(source, labeled_test, estimates["em"]),
+    }
 
 
 def _summary(predictions: Predictions) -> dict[str, Any]:
@@ -408,12 +367,10 @@ def _test_frequencies(test: ResampledPredictions | None, classes: int) -> list[d
         return [no_value(f"no labeled image in the split {TEST}")] * classes
     one_hot = test.predictions.labels[:, None] == np.arange(classes)
 
-    def statistic(weights: Array) -> Array:
-        # Counts are integers, so their matrix product is exact in any order.
-        frequencies: Array = (weights @ one_hot.astype(np.float64)) / weights.sum(axis=1, keepdims=True)
-        return frequencies
-
-    return test.estimate_columns(statistic, "no images")
+    # Counts are integers, so their matrix product is exact in any order.
+    return test.estimate_columns(
+        lambda weights: (weights @ one_hot) / weights.sum(axis=1, keepdims=True), "no images"
+    )
 
 
 def _correction(
@@ -444,7 +401,9 @@ def _correction(
         for variant, of_variant in statistics.items()
     }
     difference = {
-        name: estimate_difference(test, statistics["uncalibrated"][name], statistics["corrected"][name], name)
+        name: estimate_difference(
+            test, statistics["uncalibrated"][name], statistics["corrected"][name], name, "no images"
+        )
         for name in CORRECTION_METRICS
     }
     return {"by": "em", "split": TEST, **scores, "difference": difference}

@@ -14,8 +14,8 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 
-def _ratio(numerator: Array, denominator: Array) -> Array:
-    """Divide; NaN if the denominator is 0, without a warning."""
+def ratio(numerator: Array, denominator: Array) -> Array:
+    """Divide. NaN if the denominator is 0, without a warning."""
     result = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan)
     np.divide(numerator, denominator, out=result, where=denominator > 0)
     return result
@@ -24,32 +24,32 @@ def _ratio(numerator: Array, denominator: Array) -> Array:
 def _nan_mean(values: Array) -> Array:
     """Return the mean of each row without NaN. NaN if there is no other value."""
     is_defined = ~np.isnan(values)
-    return _ratio(np.where(is_defined, values, 0.0).sum(axis=1), is_defined.sum(axis=1))
+    return ratio(np.where(is_defined, values, 0.0).sum(axis=1), is_defined.sum(axis=1))
 
 
 def accuracy(labels: Array, probabilities: Array, weights: Array) -> Array:
     """Return the weighted accuracy."""
     is_correct = (probabilities.argmax(axis=1) == labels).astype(np.float64)
-    return _ratio(weights @ is_correct, weights.sum(axis=1))
+    return ratio(weights @ is_correct, weights.sum(axis=1))
 
 
 def recalls(labels: Array, probabilities: Array, weights: Array) -> Array:
     """Return `[resamples, classes]`, the recall of each class."""
     of_class, of_prediction = _one_hot(labels, probabilities)
-    return _ratio(weights @ (of_class * of_prediction), weights @ of_class)
+    return ratio(weights @ (of_class * of_prediction), weights @ of_class)
 
 
 def precisions(labels: Array, probabilities: Array, weights: Array) -> Array:
     """Return `[resamples, classes]`, the precision of each class."""
     of_class, of_prediction = _one_hot(labels, probabilities)
-    return _ratio(weights @ (of_class * of_prediction), weights @ of_prediction)
+    return ratio(weights @ (of_class * of_prediction), weights @ of_prediction)
 
 
 def f1_scores(labels: Array, probabilities: Array, weights: Array) -> Array:
     """Return `[resamples, classes]`, the F1 score of each class: 2 TP / (2 TP + FP + FN)."""
     of_class, of_prediction = _one_hot(labels, probabilities)
     true_positives = weights @ (of_class * of_prediction)
-    return _ratio(2 * true_positives, weights @ of_prediction + weights @ of_class)
+    return ratio(2 * true_positives, weights @ of_prediction + weights @ of_class)
 
 
 def _one_hot(labels: Array, probabilities: Array) -> tuple[Array, Array]:
@@ -73,7 +73,7 @@ def log_loss(labels: Array, probabilities: Array, weights: Array) -> Array:
     """Return the weighted mean of -log p(label), in nats; p is at least 2.2e-16, as in scikit-learn."""
     of_label = np.clip(probabilities[np.arange(len(labels)), labels], np.finfo(np.float64).eps, 1.0)
     # Not a matrix product: its order of summation depends on the number of threads, and the terms are not integers.
-    return _ratio((weights * -np.log(of_label)).sum(axis=1), weights.sum(axis=1))
+    return ratio((weights * -np.log(of_label)).sum(axis=1), weights.sum(axis=1))
 
 
 def binary_auc(positive: Array, scores: Array, weights: Array) -> Array:
@@ -96,7 +96,7 @@ def binary_auc(positive: Array, scores: Array, weights: Array) -> Array:
     first = np.searchsorted(ranked, ranked[is_positive], side="left")
     last = np.searchsorted(ranked, ranked[is_positive], side="right")
     negatives_below = 0.5 * (below[:, first] + below[:, last])
-    return _ratio((drawn * negatives_below).sum(axis=1), drawn.sum(axis=1) * below[:, -1])
+    return ratio((drawn * negatives_below).sum(axis=1), drawn.sum(axis=1) * below[:, -1])
 
 
 def class_auc(labels: Array, probabilities: Array, weights: Array) -> Array:
@@ -160,7 +160,7 @@ def ece(labels: Array, probabilities: Array, weights: Array) -> Array:
     gaps = (confidence - outcome)[order]
     # Not a matrix product: its order of summation depends on the number of threads.
     sums = np.add.reduceat(weights[:, order] * gaps, starts, axis=1)
-    return _ratio(np.abs(sums).sum(axis=1), weights.sum(axis=1))
+    return ratio(np.abs(sums).sum(axis=1), weights.sum(axis=1))
 
 
 def brier(labels: Array, probabilities: Array, weights: Array) -> Array:
@@ -171,7 +171,7 @@ def brier(labels: Array, probabilities: Array, weights: Array) -> Array:
     targets = labels[:, None] == np.arange(probabilities.shape[1])
     squares = ((probabilities - targets) ** 2).sum(axis=1)
     halved = squares / 2 if probabilities.shape[1] == 2 else squares
-    return _ratio((weights * halved).sum(axis=1), weights.sum(axis=1))
+    return ratio((weights * halved).sum(axis=1), weights.sum(axis=1))
 
 
 Metric = Callable[[Array, Array, Array], Array]

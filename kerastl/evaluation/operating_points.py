@@ -17,7 +17,7 @@ from kerastl.evaluation.calibration import (
     reliability_curve,
     with_temperature,
 )
-from kerastl.evaluation.metrics import BINS, brier, ece, log_loss
+from kerastl.evaluation.metrics import BINS, brier, ece, log_loss, ratio
 from kerastl.evaluation.predictions import Array, Predictions
 
 Fixed = Literal["specificity", "sensitivity"]
@@ -71,9 +71,7 @@ def rates(positive: Array, scores: Array, weights: Array, *, threshold: float) -
         threshold: Images with at least this score are classified as positive.
     """
     called = scores >= threshold
-    true_positives = _weigh(weights, positive & called)
-    true_negatives = _weigh(weights, ~positive & ~called)
-    return _rates(true_positives, true_negatives, positive, weights)
+    return _rates(weights @ (positive & called), weights @ (~positive & ~called), positive, weights)
 
 
 def optimal_rates(positive: Array, scores: Array, weights: Array, *, fixed: Fixed, at: float) -> Array:
@@ -108,28 +106,9 @@ def _roc(positive: Array, scores: Array, weights: Array) -> tuple[Array, Array, 
     return thresholds, below[0][:, -1:] - below[0][:, first], below[1][:, first]
 
 
-def _weigh(weights: Array, members: Array) -> Array:
-    total: Array = weights @ members.astype(np.float64)
-    return total
-
-
 def _rates(true_positives: Array, true_negatives: Array, positive: Array, weights: Array) -> Array:
-    counts = np.stack([true_positives, true_negatives], axis=1)
-    of_class = np.stack([_weigh(weights, positive), _weigh(weights, ~positive)], axis=1)
-    fractions = np.full(counts.shape, np.nan)
-    np.divide(counts, of_class, out=fractions, where=of_class > 0)
-    return fractions
-
-
-def _operating_points_from(
-    validation: Predictions | None, positive: int, *, specificity: float, sensitivity: float
-) -> list[OperatingPoint]:
-    """Return the two operating points, with thresholds from the labeled validation images."""
-    targets: list[tuple[Fixed, float]] = [("specificity", specificity), ("sensitivity", sensitivity)]
-    return [
-        OperatingPoint(fixed, at, _validation_threshold(validation, positive, fixed, at))
-        for fixed, at in targets
-    ]
+    rates = ratio(true_positives, weights @ positive), ratio(true_negatives, weights @ ~positive)
+    return np.stack(rates, axis=1)
 
 
 def _validation_threshold(
@@ -231,9 +210,13 @@ def fit_on_validation(
     """
     index = positive_class(class_names, positive)
     validation = labeled.get(VALIDATION)
+    rates: list[tuple[Fixed, float]] = [("specificity", specificity), ("sensitivity", sensitivity)]
     points: list[OperatingPoint] = []
     if index is not None:
-        points = _operating_points_from(validation, index, specificity=specificity, sensitivity=sensitivity)
+        points = [
+            OperatingPoint(fixed, at, _validation_threshold(validation, index, fixed, at))
+            for fixed, at in rates
+        ]
     if validation is None and stored_fit is not None:
         return _from_stored_fit(stored_fit, class_names, index, points)
     if validation is None:

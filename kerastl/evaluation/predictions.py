@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from kerastl.errors import RequestError, report_damage
 from kerastl.runs import read_csv, write_csv
@@ -49,9 +50,7 @@ class Predictions:
 
         In float32, confident predictions would all be 1 and tie in the AUC if logits differ by more than 17.
         """
-        logits = self.logits.astype(np.float64)
-        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return exponentials / exponentials.sum(axis=1, keepdims=True)
+        return softmax(self.logits.astype(np.float64), axis=1)
 
     def _with(self, probabilities: Array) -> Predictions:
         """Set the probabilities. A table that is read back then gives the same scores to the byte."""

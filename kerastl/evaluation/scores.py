@@ -14,11 +14,12 @@ from kerastl.evaluation.bootstrap import (
     canonical_order,
     no_interval_reason,
     no_value,
+    overall_statistics,
     resample_predictions,
+    undefined_reason,
     with_interval,
     without_interval,
 )
-from kerastl.evaluation.compare import overall_statistics, undefined_reason
 from kerastl.evaluation.label_shift import estimate_label_shift
 from kerastl.evaluation.metrics import BY_CLASS
 from kerastl.evaluation.operating_points import clinical_scores, fit_on_validation, overall_and_domains
@@ -26,6 +27,7 @@ from kerastl.evaluation.predictions import Predictions
 from kerastl.evaluation.subgroups import assign_subgroups, subgroup_scores
 
 NO_SPLIT = "all"
+METHOD = "percentile bootstrap; groups are resampled within their domain"
 Resample = Callable[[Predictions], ResampledPredictions]
 
 
@@ -73,7 +75,9 @@ def score(
     kerastl.evaluation.score(predictions)["test"]["overall"]["auc"]
     ```
     """
-    predictions = _with_subgroups(predictions, subgroups or {})
+    is_training = [split == "train" for split in predictions.splits]
+    columns = assign_subgroups({**predictions.subgroups, **(subgroups or {})}, is_training)
+    predictions = predictions.with_subgroups(columns)
     labeled = _labeled_splits(predictions)
     fit = fit_on_validation(
         labeled, predictions.class_names,
@@ -86,27 +90,13 @@ def score(
         split: _split_scores(of_split, resample) | clinical_scores(of_split, fit)
         for split, of_split in parts.items()
     }
-    shift = estimate_label_shift(
+    if shift := estimate_label_shift(
         predictions, source_val=source_val, training_counts=training_counts, **settings
-    )
-    if shift is not None:
+    ):
         scores["label_shift"] = shift
-    return scores | {
-        "interval": {
-            "method": "percentile bootstrap; groups are resampled within their domain",
-            **settings,
-            "unit": "group" if any(predictions.groups) else "image",
-            "redrawn": sum(
-                part.resamples.redrawn for of_split in parts.values() for part in of_split.values()
-            ),
-        }
-    }
-
-
-def _with_subgroups(predictions: Predictions, more: Mapping[str, Sequence[Any]]) -> Predictions:
-    """Return the predictions with the subgroup of each image for every column."""
-    is_training = [split == "train" for split in predictions.splits]
-    return predictions.with_subgroups(assign_subgroups({**predictions.subgroups, **more}, is_training))
+    unit = "group" if any(predictions.groups) else "image"
+    redrawn = sum(part.resamples.redrawn for of_split in parts.values() for part in of_split.values())
+    return scores | {"interval": {"method": METHOD, **settings, "unit": unit, "redrawn": redrawn}}
 
 
 def _parts(split: Predictions, resample: Resample) -> dict[str | None, ResampledPredictions]:
@@ -122,7 +112,7 @@ def _parts(split: Predictions, resample: Resample) -> dict[str | None, Resampled
 def _split_scores(parts: dict[str | None, ResampledPredictions], resample: Resample) -> dict[str, Any]:
     whole = parts[None]
     split = whole.predictions
-    by_column = subgroup_scores(split, split.subgroups, resample, _overall)
+    by_column = subgroup_scores(split, resample, _overall)
     return {
         **overall_and_domains(parts, _overall),
         "classes": _classes(whole),
@@ -146,8 +136,7 @@ def _labeled_splits(predictions: Predictions) -> dict[str, Predictions]:
 def _confusion(split: Predictions) -> list[list[int]]:
     confusion = np.zeros((len(split.class_names), len(split.class_names)), int)
     np.add.at(confusion, (split.labels, split.probabilities.argmax(axis=1)), 1)
-    counts: list[list[int]] = confusion.tolist()
-    return counts
+    return confusion.tolist()
 
 
 def _overall(part: ResampledPredictions) -> dict[str, Any]:

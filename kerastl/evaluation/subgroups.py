@@ -63,26 +63,24 @@ def assign_subgroups(
 
 def subgroup_scores(
     predictions: Predictions,
-    columns: Mapping[str, Sequence[str]],
     resample: Callable[[Predictions], ResampledPredictions],
     overall: Callable[[ResampledPredictions], dict[str, Any]],
 ) -> dict[str, Any]:
     """Return `{column: {value: M}}` for the labeled images of one split.
 
     Args:
-        predictions: The labeled images of a split.
-        columns: Name to the subgroup of each image, empty if unknown.
+        predictions: The labeled images of a split, with their subgroups.
         resample: Draws resamples of predictions.
         overall: Returns every overall metric. The numbers of images and groups are added.
     """
     scores: dict[str, Any] = {}
-    for name, values in columns.items():
+    for name, values in predictions.subgroups.items():
         scores[name] = {}
         for value in sort_values(values):
             part = resample(predictions.take([row for row, own in enumerate(values) if own == value]))
-            counts = {"images": len(part.predictions.paths), "groups": part.resamples.groups}
             scores[name][value] = {
-                **{name: without_interval(count, COUNTED) for name, count in counts.items()},
+                "images": without_interval(len(part.predictions.paths), COUNTED),
+                "groups": without_interval(part.resamples.groups, COUNTED),
                 **overall(part),
             }
     return scores

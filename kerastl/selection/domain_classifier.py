@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from kerastl.evaluation.bootstrap import (
     with_interval,
     without_interval,
 )
-from kerastl.evaluation.metrics import binary_auc
+from kerastl.evaluation.metrics import binary_auc, ratio
 
 Array = np.ndarray[Any, Any]
 Folds = Sequence[tuple[Array, Array]]
@@ -37,29 +36,6 @@ MIN_WEIGHT = 1e-3
 """Smallest weight of an image. If a class is estimated to be absent, some images must be left to compare."""
 
 
-@dataclass(frozen=True)
-class DomainClassifier:
-    """A fitted classifier.
-
-    Args:
-        mean, std: `[width]` float64, for standardization; infinite for constant features.
-        axes: `[width, components]` float64.
-        weights: `[components]` float64.
-        bias: float.
-    """
-
-    mean: Array
-    std: Array
-    axes: Array
-    weights: Array
-    bias: float
-
-    def log_odds(self, features: Array) -> Array:
-        """Return `[n]` float64: log of p(second domain) / p(first domain)."""
-        scores: Array = ((features - self.mean) / self.std) @ self.axes @ self.weights
-        return scores + self.bias
-
-
 def fit_domain_classifier(
     features: Array,
     is_second: Array,
@@ -67,7 +43,7 @@ def fit_domain_classifier(
     inverse_penalty: float,
     weights: Array | None = None,
     balanced: bool = False,
-) -> DomainClassifier:
+) -> Callable[[Array], Array]:
     """Fit a logistic regression with L2 penalty on standardized principal components.
 
     Args:
@@ -76,6 +52,9 @@ def fit_domain_classifier(
         inverse_penalty: scikit-learn's C; features have a total variance of 1.
         weights: `[n]`, sample weights; None for equal weights.
         balanced: whether both domains have the same total weight, regardless of their number of images.
+
+    Returns:
+        A function of features `[n, width]`: `[n]` float64, log of p(second domain) / p(first domain).
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -93,7 +72,8 @@ def fit_domain_classifier(
         # The last digits do not change the order of the images.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(scaled @ axes, is_second, sample_weight=weights)
-    return DomainClassifier(mean, std, axes, model.coef_[0], float(model.intercept_[0]))
+    coefficients, bias = model.coef_[0], float(model.intercept_[0])
+    return lambda features: ((features - mean) / std) @ axes @ coefficients + bias
 
 
 def _principal_axes(scaled: Array) -> Array:
@@ -105,8 +85,7 @@ def _principal_axes(scaled: Array) -> Array:
     _, vectors = np.linalg.eigh(scaled @ scaled.T)
     axes = scaled.T @ vectors[:, ::-1][:, :components]
     lengths = np.linalg.norm(axes, axis=0)
-    unit_axes: Array = axes / np.where(lengths > 0, lengths, 1.0)
-    return unit_axes
+    return axes / np.where(lengths > 0, lengths, 1.0)
 
 
 def group_folds(labels: Array, units: Sequence[str], seed: int) -> Folds:
@@ -160,27 +139,9 @@ def within_fold_auc(folds: Folds, is_positive: Array, scores: Array, base_weight
             fold_auc = binary_auc(positive, scores[rows], fold_weights)
             won += np.where(pairs > 0, pairs * np.nan_to_num(fold_auc), 0.0)
             total += pairs
-        unknown = np.full(len(weights), np.nan)
-        values: Array = np.divide(won, total, out=unknown, where=total > 0)
-        return values
+        return ratio(won, total)
 
     return auc
-
-
-def _widen(estimate: dict[str, Any]) -> dict[str, Any]:
-    """Return a cross-validated AUC with its bootstrap interval sqrt(2) times as wide, clipped to 0 to 1.
-
-    The bootstrap treats folds as independent, but without a difference between the domains, what fold f gains
-    from the classifier that saw fold g, fold g gains from the one that saw f. The variance is therefore twice
-    that of the bootstrap. Without this correction, the interval of 95 % is above 0.5 for 8 % of equal domains
-    instead of 2.5 %.
-    """
-    if estimate["low"] is None:
-        return estimate
-    value = estimate["value"]
-    low = value - INTERVAL_FACTOR * (value - estimate["low"])
-    high = value + INTERVAL_FACTOR * (estimate["high"] - value)
-    return estimate | {"low": max(0.0, low), "high": min(1.0, high)}
 
 
 def is_above_chance(auc: Mapping[str, Any]) -> bool | None:
@@ -202,9 +163,7 @@ def prevalence_weights(
         prevalence: `[classes]`, fraction of each class among the images, above 0.
         new_prevalence: `[classes]`, fraction of each class after weighting.
     """
-    ratio = np.asarray(new_prevalence) / np.asarray(prevalence)
-    weights: Array = np.maximum(ratio, MIN_WEIGHT)[labels]
-    return weights
+    return np.maximum(np.asarray(new_prevalence) / np.asarray(prevalence), MIN_WEIGHT)[labels]
 
 
 def domain_auc(
@@ -257,27 +216,44 @@ def domain_auc(
         return no_value("a domain with a single patient cannot be held out")
 
     def fit_and_score(train: Array, held_out: Array) -> Array:
-        classifier = fit_domain_classifier(
+        log_odds = fit_domain_classifier(
             features[train], domain[train],
             inverse_penalty=INVERSE_PENALTY, weights=base_weights[train], balanced=True,
         )  # fmt: skip
-        return classifier.log_odds(features[held_out])
+        return log_odds(features[held_out])
 
     scores = _cross_fit(folds, fit_and_score, len(domain))
     auc = within_fold_auc(folds, domain == 1, scores, base_weights)
     fewest = min(len({unit for unit, at in zip(units, domain, strict=True) if at == side}) for side in (0, 1))
-    drawn = _resample_within(domain, units, domain, seed, resamples)
-    value = float(drawn.value(auc))
-    if reason := no_interval_reason(fewest, " at one site"):
-        return without_interval(value, reason)
-    return _widen(with_interval(value, drawn.values(auc), level))
+    no_interval = no_interval_reason(fewest, " at one site")
+    return _estimate(auc, domain, units, domain, no_interval, seed=seed, resamples=resamples, level=level)
 
 
-def _resample_within(domain: Array, units: Sequence[str], labels: Array, seed: int, resamples: int) -> Any:
-    """Resample groups within each domain; a group in two domains counts as two."""
+def _estimate(
+    auc: Statistic, domain: Array, units: Sequence[str], labels: Array, no_interval: str, *,
+    seed: int, resamples: int, level: float,
+) -> dict[str, Any]:  # fmt: skip
+    """Return a cross-validated AUC with its bootstrap interval sqrt(2) times as wide, clipped to 0 to 1.
+
+    Groups are resampled within each domain. A group in two domains counts as two.
+
+    The bootstrap treats folds as independent, but without a difference between the domains, what fold f gains
+    from the classifier that saw fold g, fold g gains from the one that saw f. The variance is therefore twice
+    that of the bootstrap. Without this correction, the interval of 95 % is above 0.5 for 8 % of equal domains
+    instead of 2.5 %.
+    """
     names = [str(number) for number in domain]
     groups = [f"{name}\0{unit}" for name, unit in zip(names, units, strict=True)]
-    return resample(groups, names, labels, seed=seed, resamples=resamples)
+    drawn = resample(groups, labels, seed=seed, resamples=resamples, domains=names)
+    value = float(drawn.value(auc))
+    if no_interval:
+        return without_interval(value, no_interval)
+    estimate = with_interval(value, drawn.values(auc), level)
+    if estimate["low"] is None:
+        return estimate
+    low = value - INTERVAL_FACTOR * (value - estimate["low"])
+    high = value + INTERVAL_FACTOR * (estimate["high"] - value)
+    return estimate | {"low": max(0.0, low), "high": min(1.0, high)}
 
 
 def _units(domain: str, count: int, groups: Sequence[str] | None) -> list[str]:
@@ -330,8 +306,7 @@ def site_label_auc(
         raise RequestError(
             f"At least two sites and two classes are needed, got {len(site_names)} and {len(classes)}."
         )
-    names = [""] * len(sites) if groups is None else groups
-    units = [group or f"\0{row}" for row, group in enumerate(names)]
+    units = _units("", len(sites), groups)
     folds = group_folds(label, units, seed)
     if not folds:
         return no_value("a class with a single patient cannot be held out") | {"shortcut": None}
@@ -339,14 +314,12 @@ def site_label_auc(
     statistics = [_site_statistic(folds, site, label == column) for column in columns]
 
     def mean_auc(weights: Array) -> Array:
-        values: Array = np.mean([statistic(weights) for statistic in statistics], axis=0)
-        return values
+        return np.mean([statistic(weights) for statistic in statistics], axis=0)
 
-    drawn = _resample_within(site, units, label, seed, resamples)
-    value = float(drawn.value(mean_auc))
-    if reason := no_interval_reason(len(set(units))):
-        return without_interval(value, reason) | {"shortcut": None}
-    estimate = _widen(with_interval(value, drawn.values(mean_auc), level))
+    no_interval = no_interval_reason(len(set(units)))
+    estimate = _estimate(
+        mean_auc, site, units, label, no_interval, seed=seed, resamples=resamples, level=level
+    )
     return estimate | {"shortcut": is_above_chance(estimate)}
 
 
@@ -357,8 +330,7 @@ def _site_statistic(folds: Folds, site: Array, is_positive: Array) -> Statistic:
         images = np.bincount(site[train], minlength=site.max() + 1)
         positives = np.bincount(site[train][is_positive[train]], minlength=site.max() + 1)
         # Add one image of each kind, so that a site that is missing in a fold counts as even.
-        scores: Array = ((positives + 1) / (images + 2))[site[held_out]]
-        return scores
+        return ((positives + 1) / (images + 2))[site[held_out]]
 
     scores = _cross_fit(folds, fit_and_score, len(site))
     return within_fold_auc(folds, is_positive, scores, np.ones(len(site)))

@@ -10,6 +10,7 @@ import numpy as np
 
 from kerastl.adaptation.method import SOURCE_ONLY
 from kerastl.errors import RequestError
+from kerastl.evaluation.bootstrap import Resamples, resample
 
 Array = np.ndarray[Any, Any]
 
@@ -63,6 +64,11 @@ class Outputs:
         if self.groups is None:
             return [f"\0{row}" for row in range(len(self.features))]
         return [group or f"\0{row}" for row, group in enumerate(self.groups)]
+
+    def resample(self, *, seed: int, resamples: int) -> Resamples:
+        """Return resamples of the units, in which all labels occur that there are."""
+        labels = np.zeros(len(self.features), int) if self.labels is None else self.labels
+        return resample(self.units, labels, seed=seed, resamples=resamples)
 
     @property
     def known_labels(self) -> Array:

@@ -38,8 +38,7 @@ class ClassSpace:
         """Return `[classes, directions]` of the source with image weights `[n]`."""
         classes = self.labels.max() + 1
         member = (self.labels[:, None] == np.arange(classes)) * weights[:, None]
-        means: Array = (member.T @ self.source) / member.sum(axis=0)[:, None]
-        return means
+        return (member.T @ self.source) / member.sum(axis=0)[:, None]
 
 
 def class_space(source: Array, labels: Array, target: Array) -> ClassSpace:
@@ -81,8 +80,7 @@ def _axes(rows: Array, count: int) -> Array:
     """Return the `[width, count]` directions of the largest spread around zero; fewer if the rank is lower."""
     _, values, directions = np.linalg.svd(rows, full_matrices=False)
     matrix_rank = int((values > 1e-9 * values.max()).sum())
-    axes: Array = directions[: min(count, max(1, matrix_rank))].T
-    return axes
+    return directions[: min(count, max(1, matrix_rank))].T
 
 
 MAX_ITERATIONS = 100
@@ -124,15 +122,13 @@ class ShiftedMixture:
         images, centers = images * unit, self.centers * unit
         distances = (images**2).sum(axis=1)[:, None] - 2 * images @ centers.T + (centers**2).sum(axis=1)
         constant = np.log(2 * np.pi * self.variance).sum()
-        logs: Array = np.log(self.shares) - 0.5 * (distances + constant)
-        return logs
+        return np.log(self.shares) - 0.5 * (distances + constant)
 
     def log_likelihood(self, images: Array) -> Array:
         """Return `[n]` float64, per image."""
         from scipy.special import logsumexp
 
-        likelihoods: Array = logsumexp(self.joint(images), axis=1)
-        return likelihoods
+        return logsumexp(self.joint(images), axis=1)
 
     def distance_of_extra(self) -> float:
         """Return the distance of the extra component from the nearest class, in standard deviations."""
@@ -320,7 +316,7 @@ def _extra_component(
     gains = with_extra.log_likelihood(images) - without_extra.log_likelihood(images)
     # One nat per parameter (Akaike 1974), divided by patients, because their images are not independent.
     cost = (images.shape[1] + 1) / len(set(units))
-    drawn = resample(list(units), [""] * len(units), ones, seed=seed, resamples=resamples)
+    drawn = resample(units, ones, seed=seed, resamples=resamples)
     weights = drawn.counts[:, drawn.group_of]
     limits = interval((weights * gains).sum(axis=1) / weights.sum(axis=1) - cost, level=level)
     low, high = limits or (None, None)
@@ -347,5 +343,4 @@ def _cluster_centers(images: Array, clusters: int, seed: int) -> Array:
     from sklearn.cluster import KMeans
 
     clusters = min(clusters, len(np.unique(images, axis=0)))
-    centers: Array = KMeans(clusters, n_init=5, random_state=seed).fit(images).cluster_centers_
-    return centers
+    return KMeans(clusters, n_init=5, random_state=seed).fit(images).cluster_centers_

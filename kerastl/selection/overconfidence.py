@@ -19,13 +19,7 @@ from typing import Any
 import numpy as np
 from scipy.special import entr, softmax
 
-from kerastl.evaluation.bootstrap import (
-    Statistic,
-    no_interval_reason,
-    resample,
-    with_interval,
-    without_interval,
-)
+from kerastl.evaluation.bootstrap import Statistic, no_interval_reason, with_interval, without_interval
 from kerastl.evaluation.calibration import fit_temperature, with_temperature
 from kerastl.selection.evidence import Evidence, VerifiedInformation
 
@@ -62,22 +56,23 @@ def check_overconfidence(
         whether the interval is above 0. With fewer than 10 patients in a domain there is no interval, and
         `overconfident` is False.
     """
-    (predicted_of, verified_of), (_, source_only_verified_of) = (
-        _statistics(evidence),
-        _statistics(source_only),
-    )
+    predicted_of, verified_of = _statistics(evidence)
+    _, source_only_verified_of = _statistics(source_only)
+
+    def largest_verified(weights: Array) -> Array:
+        return np.maximum(verified_of(weights), source_only_verified_of(weights))
+
     target, val = evidence.target, evidence.known_val
     predicted = _unweighted(predicted_of, len(target.logits))
-    verified = max(
-        _unweighted(statistic, len(val.logits)) for statistic in (verified_of, source_only_verified_of)
-    )
+    verified = _unweighted(largest_verified, len(val.logits))
     fewest = min(len(set(target.units)), len(set(val.units)))
     if reason := no_interval_reason(fewest):
         return _result(predicted, verified, without_interval(predicted - verified, reason))
-    drawn = resample(val.units, [""] * len(val.units), val.known_labels, seed=seed + 1, resamples=resamples)
-    drawn_verified = np.maximum(drawn.values(verified_of), drawn.values(source_only_verified_of))
-    differences = _resampled_on_target(evidence, predicted_of, seed, resamples) - drawn_verified
-    return _result(predicted, verified, with_interval(predicted - verified, differences, LEVEL))
+    resampled = target.resample(seed=seed, resamples=resamples).values(predicted_of)
+    drawn_verified = val.resample(seed=seed + 1, resamples=resamples).values(largest_verified)
+    return _result(
+        predicted, verified, with_interval(predicted - verified, resampled - drawn_verified, LEVEL)
+    )
 
 
 def check_overconfidence_without_source(
@@ -99,7 +94,8 @@ def check_overconfidence_without_source(
     value = predicted - verified.value
     if reason := no_interval_reason(len(set(target.units))):
         return _result(predicted, verified.value, without_interval(value, reason))
-    estimate = with_interval(predicted, _resampled_on_target(evidence, predicted_of, seed, resamples), LEVEL)
+    resampled = target.resample(seed=seed, resamples=resamples).values(predicted_of)
+    estimate = with_interval(predicted, resampled, LEVEL)
     difference = estimate | {"value": value}
     if estimate["low"] is not None:
         high = verified.value if verified.high is None else verified.high
@@ -139,13 +135,6 @@ def _unweighted(statistic: Statistic, images: int) -> float:
     return float(statistic(np.ones((1, images)))[0])
 
 
-def _resampled_on_target(evidence: Evidence, statistic: Statistic, seed: int, resamples: int) -> Array:
-    """Return a statistic of resampled target patients, `[resamples]`."""
-    units = evidence.target.units
-    drawn = resample(units, [""] * len(units), np.ones(len(units)), seed=seed, resamples=resamples)
-    return drawn.values(statistic)
-
-
 def _statistics(evidence: Evidence) -> tuple[Statistic, Statistic]:
     """Return the predicted and the verified information as functions of weights `[resamples, images]`."""
     labels = evidence.known_val.known_labels
@@ -155,8 +144,7 @@ def _statistics(evidence: Evidence) -> tuple[Statistic, Statistic]:
 
     def verified(weights: Array) -> Array:
         weights = weights / weights.sum(axis=1, keepdims=True)
-        values: Array = entr(weights @ one_hot).sum(axis=1) - weights @ losses
-        return values
+        return entr(weights @ one_hot).sum(axis=1) - weights @ losses
 
     return _predicted_information(evidence, temperature), verified
 
@@ -167,7 +155,6 @@ def _predicted_information(evidence: Evidence, temperature: float) -> Statistic:
 
     def predicted(weights: Array) -> Array:
         weights = weights / weights.sum(axis=1, keepdims=True)
-        values: Array = entr(weights @ probabilities).sum(axis=1) - weights @ entropies
-        return values
+        return entr(weights @ probabilities).sum(axis=1) - weights @ entropies
 
     return predicted

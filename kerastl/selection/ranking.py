@@ -16,7 +16,6 @@ from kerastl.errors import RequestError
 from kerastl.evaluation.bootstrap import (
     Statistic,
     no_interval_reason,
-    resample,
     single_threaded,
     with_interval,
     without_interval,
@@ -53,7 +52,7 @@ def source_accuracy_floor(source_only: Evidence, *, seed: int, resamples: int = 
             "rule": "the value of source_only, because there are too few patients for an interval",
             "interval": without_interval(value, reason),
         }
-    drawn = resample(val.units, [""] * len(val.logits), val.known_labels, seed=seed, resamples=resamples)
+    drawn = val.resample(seed=seed, resamples=resamples)
     estimate = with_interval(value, drawn.values(_accuracy_statistic(source_only)), 0.95)
     low = value if estimate["low"] is None else estimate["low"]
     return {

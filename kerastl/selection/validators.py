@@ -228,12 +228,9 @@ def density_ratio(evidence: Evidence, inverse_penalty: float) -> Array:
 
     source, target = evidence.known_train.features, evidence.target.features
     is_target = np.repeat([0, 1], [len(source), len(target)])
-    classifier = fit_domain_classifier(
-        np.concatenate([source, target]), is_target, inverse_penalty=inverse_penalty
-    )
-    odds = np.exp(classifier.log_odds(evidence.known_val.features))
-    ratio: Array = odds * (len(source) / len(target))
-    return ratio
+    features = np.concatenate([source, target])
+    log_odds = fit_domain_classifier(features, is_target, inverse_penalty=inverse_penalty)
+    return np.exp(log_odds(evidence.known_val.features)) * (len(source) / len(target))
 
 
 class ClassAmiOptions(StrictModel):
@@ -369,8 +366,7 @@ def _softmax(logits: Array) -> Array:
     import numpy as np
     from scipy.special import softmax
 
-    probabilities: Array = softmax(logits.astype(np.float64), axis=1)
-    return probabilities
+    return softmax(logits.astype(np.float64), axis=1)
 
 
 def _mean_entropy(logits: Array) -> float:

@@ -122,10 +122,9 @@ def test_equal_group_names_in_two_domains_are_different_groups():
 
 def test_every_resample_has_the_same_number_of_groups_per_domain():
     predictions = make_predictions(groups=30, domains=("a", "b", "b"))
-    drawn = resample(
-        resampling_units(predictions), predictions.domains, predictions.labels, seed=0, resamples=50
-    )
-    names = np.unique(resampling_units(predictions))
+    units, domains = resampling_units(predictions), predictions.domains
+    drawn = resample(units, predictions.labels, seed=0, resamples=50, domains=domains)
+    names = np.unique(units)
     for domain, count in (("a", 10), ("b", 20)):
         members = [name.startswith(domain + "\0") for name in names]
         assert (drawn.counts[:, members].sum(axis=1) == count).all()

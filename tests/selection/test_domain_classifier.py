@@ -47,7 +47,7 @@ def test_patients_are_held_out_as_a_group():
 def test_domain_classifier_equals_a_scikit_learn_pipeline():
     (a, _), (b, _) = draw_site(0), draw_site(1, shift=0.2)
     features, domain = np.concatenate([a, b]), np.repeat([0, 1], len(a))
-    log_odds = fit_domain_classifier(features, domain, inverse_penalty=3.0).log_odds(features)
+    log_odds = fit_domain_classifier(features, domain, inverse_penalty=3.0)(features)
     scaled = make_pipeline(StandardScaler(), LogisticRegression(C=3.0 / 16, max_iter=1000))
     expected = scaled.fit(features.astype(np.float64), domain).decision_function(features)
     np.testing.assert_allclose(log_odds, expected, atol=0.01)
@@ -59,7 +59,7 @@ def test_domain_classifier_handles_constant_features_and_more_features_than_imag
     features = np.concatenate([generator.normal(size=(count, 100)), np.ones((count, 3))], axis=1)
     domain = np.arange(count) % 2
     features[:, 0] += 4 * domain
-    scores = fit_domain_classifier(features, domain, inverse_penalty=30.0).log_odds(features)
+    scores = fit_domain_classifier(features, domain, inverse_penalty=30.0)(features)
     assert roc_auc_score(domain, scores) > 0.9
 
 

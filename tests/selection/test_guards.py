@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from make_evidence import make_source_only, random_axes, with_target
 
-from kerastl.selection.guards import evaluate_guards
+from kerastl.selection.decision import evaluate_guards
 
 CASES = {
     "equal": {},

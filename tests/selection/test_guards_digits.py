@@ -6,7 +6,7 @@ from make_evidence import linear_model
 from sklearn.datasets import load_digits
 
 from kerastl.selection import Evidence, Outputs
-from kerastl.selection.guards import evaluate_guards
+from kerastl.selection.decision import evaluate_guards
 
 KNOWN, UNKNOWN = 5, 6
 PIXELS, DIGITS = load_digits(return_X_y=True)
