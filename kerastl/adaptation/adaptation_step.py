@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kerastl.augment import Policy
     from kerastl.data import ImageDataset
     from kerastl.training import ClassificationStep
-    from kerastl.training.step import Batch
+    from kerastl.training.step import Batch, Batches, Losses
 
 
 class AdaptationStep(ABC):
@@ -56,14 +56,10 @@ class AdaptationStep(ABC):
         self._estimate: Callable[[ImageDataset], None] | None = None
 
     @abstractmethod
-    def losses(
-        self, model: keras.Model, batches: Mapping[str, Batch], progress: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
+    def losses(self, model: keras.Model, batches: Batches, progress: tf.Tensor) -> Losses:
         """Return named scalars; see `kerastl.training.Step`."""
 
-    def classification_losses(
-        self, batch: Batch, logits: tf.Tensor, progress: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
+    def classification_losses(self, batch: Batch, logits: tf.Tensor, progress: tf.Tensor) -> Losses:
         """Return `loss` and `accuracy` of labeled images, given their logits."""
         return self._classification.losses(
             lambda images, training: logits,  # noqa: ARG005 - replaces the model, which has already run
@@ -140,9 +136,7 @@ class TwoDomainStep(AdaptationStep):
         self._alignment_losses, self.variables = alignment_losses, list(variables)
         self.metric_names = ("accuracy", *metric_names)
 
-    def losses(
-        self, model: keras.Model, batches: Mapping[str, Batch], progress: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
+    def losses(self, model: keras.Model, batches: Batches, progress: tf.Tensor) -> Losses:
         """Return the source classification losses and the alignment losses."""
         from kerastl.adaptation.features import features_and_logits
 

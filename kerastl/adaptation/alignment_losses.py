@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
+from scipy.special import softmax
 
 Array = np.ndarray[Any, Any]
 Estimate = Literal["biased", "unbiased"]
@@ -185,8 +186,7 @@ def centroid_labels(features: Array, logits: Array, *, rounds: int = 2) -> Array
         Liang et al. 2020, arXiv:2002.08546, equations 4 to 6.
     """
     features, logits = features.astype(np.float64), logits.astype(np.float64)
-    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-    weights /= weights.sum(axis=1, keepdims=True)
+    weights = softmax(logits, axis=1)
     centroids = np.zeros((logits.shape[1], features.shape[1]))
     labels = np.zeros(len(features), np.int64)
     for _ in range(rounds):

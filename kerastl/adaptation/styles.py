@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -12,7 +12,7 @@ import tensorflow as tf
 from kerastl.adaptation.adaptation_step import AdaptationStep, step_seeds
 from kerastl.adaptation.features import features_and_logits
 from kerastl.augment.stateless_random import StatelessGenerator
-from kerastl.training.step import Batch
+from kerastl.training.step import Batches, Losses
 
 GRAY_TOLERANCE = 0.5
 """Largest difference between the channels of a gray image, of 255: half a level of an 8-bit image."""
@@ -239,9 +239,7 @@ class StyleTransferStep(AdaptationStep):
         super().__init__(**step_arguments)
         self._style, self._share, self._beside = style, share, beside
 
-    def losses(
-        self, model: keras.Model, batches: Mapping[str, Batch], progress: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
+    def losses(self, model: keras.Model, batches: Batches, progress: tf.Tensor) -> Losses:
         """Return `loss` and `accuracy` of the restyled images, with `beside` averaged with the originals."""
         originals, labels, indices = batches["source"]
         restyled = self.change_images(batches, progress)
@@ -251,7 +249,7 @@ class StyleTransferStep(AdaptationStep):
             losses.append(self.classification_losses((images, labels, indices), logits, progress))
         return {name: tf.add_n([terms[name] for terms in losses]) / len(losses) for name in losses[0]}
 
-    def change_images(self, batches: Mapping[str, Batch], progress: tf.Tensor) -> tf.Tensor:
+    def change_images(self, batches: Batches, progress: tf.Tensor) -> tf.Tensor:
         """Return the source images of the training step: `[batch, h, w, 3]` float32 in [0, 255]."""
         images, _, indices = batches["source"]
         targets = batches["target"][0]

@@ -12,7 +12,7 @@ import tensorflow as tf
 from kerastl.data import ImageDataset
 from kerastl.training.batch_norm import build_statistics_estimator
 from kerastl.training.freeze import is_statistic
-from kerastl.training.step import Batch
+from kerastl.training.step import Batches, Losses
 
 
 def balanced_weights(labels: np.ndarray[Any, Any], num_classes: int) -> np.ndarray[Any, Any]:
@@ -108,12 +108,7 @@ class ClassificationStep:
         self._update_statistics = update_statistics
         self._estimate: Callable[[ImageDataset], None] | None = None
 
-    def losses(
-        self,
-        model: keras.Model,
-        batches: Mapping[str, Batch],
-        progress: tf.Tensor,  # noqa: ARG002 - part of the contract
-    ) -> dict[str, tf.Tensor]:
+    def losses(self, model: keras.Model, batches: Batches, progress: tf.Tensor) -> Losses:  # noqa: ARG002
         """Return the weighted cross-entropy and the accuracy of a batch.
 
         The class of a mixed image is the one with the largest part of its label.

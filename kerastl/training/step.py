@@ -17,6 +17,8 @@ from kerastl.recipe.phase import Phase
 from kerastl.training.freeze import HEAD_LAYERS
 
 Batch = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+Batches = Mapping[str, Batch]
+Losses = dict[str, tf.Tensor]
 
 
 class Step(Protocol):
@@ -38,9 +40,7 @@ class Step(Protocol):
     uses_target_labels: bool
     """Whether the step gets the labels of `target`. If not, each label is -1."""
 
-    def losses(
-        self, model: keras.Model, batches: Mapping[str, Batch], progress: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
+    def losses(self, model: keras.Model, batches: Batches, progress: tf.Tensor) -> Losses:
         """Return named scalars, each a mean over the batch. The sum of all but `metric_names` is minimized."""
 
     def on_epoch(self, model: keras.Model, sources: Mapping[str, ImageDataset]) -> None:

@@ -15,7 +15,7 @@ Reference: Li et al. 2017, arXiv:1603.04779, algorithm 1.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kerastl.adaptation.adaptation_step import AdaptationStep
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-    from kerastl.training.step import Batch
+    from kerastl.training.step import Batches, Losses
 
 METHOD = Method(reference="Li et al. 2017, arXiv:1603.04779", source_optional=True, requires_statistics=True)
 
@@ -55,12 +55,7 @@ class TargetStatistics(AdaptationStep):
     def __init__(self, **step_arguments: Any) -> None:
         super().__init__(**(step_arguments | {"update_statistics": True}))
 
-    def losses(
-        self,
-        model: keras.Model,
-        batches: Mapping[str, Batch],
-        progress: tf.Tensor,  # noqa: ARG002 - part of the contract
-    ) -> dict[str, tf.Tensor]:
+    def losses(self, model: keras.Model, batches: Batches, progress: tf.Tensor) -> Losses:  # noqa: ARG002
         """Return `loss`, the mean entropy of the target batch in nats, which no weight minimizes."""
         import tensorflow as tf
 

@@ -10,16 +10,13 @@ Reference: Long et al. 2018, arXiv:1705.10667, section 3.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le
 
 from kerastl.adaptation.adaptation_step import DomainOutputs, TwoDomainStep
 from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
-
-if TYPE_CHECKING:
-    from kerastl.adaptation.adaptation_step import AdaptationStep
 
 METHOD = Method(reference="Long et al. 2018, arXiv:1705.10667", assumes_equal_prevalence=True, learns="head")
 
@@ -44,7 +41,7 @@ class Options(StrictModel):
 
 def build(
     options: Options, *, num_classes: int, num_features: int, seed: int, **step_arguments: Any
-) -> AdaptationStep:
+) -> TwoDomainStep:
     """Return the step."""
     import tensorflow as tf
 

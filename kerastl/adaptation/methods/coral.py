@@ -8,16 +8,13 @@ Reference: Sun & Saenko 2016, arXiv:1607.01719, equations 1 and 6.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
 from kerastl.adaptation.adaptation_step import DomainOutputs, TwoDomainStep
 from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
-
-if TYPE_CHECKING:
-    from kerastl.adaptation.adaptation_step import AdaptationStep
 
 METHOD = Method(
     reference="Sun & Saenko 2016, arXiv:1607.01719", assumes_equal_prevalence=True, distances=("coral_loss",)
@@ -35,7 +32,7 @@ class Options(StrictModel):
     weight: Annotated[float, Ge(0), Le(1e6)] = 100.0
 
 
-def build(options: Options, **step_arguments: Any) -> AdaptationStep:
+def build(options: Options, **step_arguments: Any) -> TwoDomainStep:
     """Return the step."""
     from kerastl.adaptation.alignment_losses import coral_loss
 

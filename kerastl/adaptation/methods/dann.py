@@ -10,16 +10,13 @@ Reference: Ganin et al. 2016, arXiv:1505.07818, equation 9 and section 5.2.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le
 
 from kerastl.adaptation.adaptation_step import DomainOutputs, TwoDomainStep
 from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
-
-if TYPE_CHECKING:
-    from kerastl.adaptation.adaptation_step import AdaptationStep
 
 METHOD = Method(reference="Ganin et al. 2016, arXiv:1505.07818", assumes_equal_prevalence=True)
 
@@ -39,7 +36,7 @@ class Options(StrictModel):
     hidden: Annotated[int, Ge(1), Le(8192)] = 256
 
 
-def build(options: Options, *, num_features: int, seed: int, **step_arguments: Any) -> AdaptationStep:
+def build(options: Options, *, num_features: int, seed: int, **step_arguments: Any) -> TwoDomainStep:
     """Return the step."""
     from kerastl.adaptation.alignment_losses import domain_loss, reversal_strength, reverse_gradient
     from kerastl.adaptation.features import build_domain_classifier

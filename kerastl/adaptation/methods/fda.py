@@ -11,15 +11,13 @@ Reference: Yang & Soatto 2020, arXiv:2004.05498, equations 1 and 2.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le
 
+from kerastl.adaptation.adaptation_step import AdaptationStep
 from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
-
-if TYPE_CHECKING:
-    from kerastl.adaptation.adaptation_step import AdaptationStep
 
 METHOD = Method(reference="Yang & Soatto 2020, arXiv:2004.05498", learns="head", changes_pixels=True)
 

@@ -10,7 +10,6 @@ Reference: Yosinski et al. 2014, arXiv:1411.1792 (fine-tuning); Daume 2007, arXi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kerastl.adaptation.adaptation_step import AdaptationStep
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-    from kerastl.training.step import Batch
+    from kerastl.training.step import Batch, Batches, Losses
 
 METHOD = Method(reference="Yosinski et al. 2014, arXiv:1411.1792", target_labels="some", learns="head")
 
@@ -50,16 +49,14 @@ class FineTune(AdaptationStep):
         super().__init__(**step_arguments)
         self.stream_names = ("source", "target") if both_domains else ("target",)
 
-    def losses(
-        self, model: keras.Model, batches: Mapping[str, Batch], progress: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
+    def losses(self, model: keras.Model, batches: Batches, progress: tf.Tensor) -> Losses:
         """Return `loss` and `accuracy`, averaged over the domains."""
         import tensorflow as tf
 
         losses = [self._losses_of(model, batches[name], progress) for name in self.stream_names]
         return {name: tf.add_n([terms[name] for terms in losses]) / len(losses) for name in losses[0]}
 
-    def _losses_of(self, model: keras.Model, batch: Batch, progress: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _losses_of(self, model: keras.Model, batch: Batch, progress: tf.Tensor) -> Losses:
         """Return `loss` and `accuracy` of the labeled images of a batch; 0 if there are none."""
         import tensorflow as tf
 

@@ -12,7 +12,6 @@ Reference: Sohn et al. 2020, arXiv:2001.07685, equations 3 and 4.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Le
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-    from kerastl.training.step import Batch
+    from kerastl.training.step import Batches, Losses
 
 METHOD = Method(reference="Sohn et al. 2020, arXiv:2001.07685", learns="head", changes_pixels=True)
 
@@ -65,9 +64,7 @@ class FixMatch(AdaptationStep):
         self._options = options
         self._policy = StepPolicy(options.policy, seed=self.seed)
 
-    def losses(
-        self, model: keras.Model, batches: Mapping[str, Batch], progress: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
+    def losses(self, model: keras.Model, batches: Batches, progress: tf.Tensor) -> Losses:
         """Return `loss` and `accuracy` of the source, the weighted `pseudo_label_loss`, and `confident`."""
         from kerastl.adaptation.alignment_losses import pseudo_label_loss
         from kerastl.adaptation.features import features_and_logits
@@ -82,7 +79,7 @@ class FixMatch(AdaptationStep):
         classification = self.classification_losses(batches["source"], source, progress)
         return classification | {"pseudo_label_loss": self._options.weight * loss, "confident": confident}
 
-    def change_images(self, batches: Mapping[str, Batch], progress: tf.Tensor) -> tf.Tensor:
+    def change_images(self, batches: Batches, progress: tf.Tensor) -> tf.Tensor:
         """Return the strong view of the target images: `[batch, h, w, 3]` float32 in [0, 255]."""
         return self._policy(batches["target"], progress)
 

@@ -9,16 +9,13 @@ Reference: Long et al. 2017, arXiv:1605.06636, section 4.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
 from kerastl.adaptation.adaptation_step import DomainOutputs, TwoDomainStep
 from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
-
-if TYPE_CHECKING:
-    from kerastl.adaptation.adaptation_step import AdaptationStep
 
 METHOD = Method(
     reference="Long et al. 2017, arXiv:1605.06636",
@@ -40,7 +37,7 @@ class Options(StrictModel):
     estimate: Literal["biased", "unbiased"] = "biased"
 
 
-def build(options: Options, **step_arguments: Any) -> AdaptationStep:
+def build(options: Options, **step_arguments: Any) -> TwoDomainStep:
     """Return the step."""
     import tensorflow as tf
 

@@ -8,16 +8,13 @@ Reference: Jin et al. 2020, arXiv:1912.03699, section 3.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le
 
 from kerastl.adaptation.adaptation_step import DomainOutputs, TwoDomainStep
 from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
-
-if TYPE_CHECKING:
-    from kerastl.adaptation.adaptation_step import AdaptationStep
 
 METHOD = Method(reference="Jin et al. 2020, arXiv:1912.03699", learns="head")
 
@@ -34,7 +31,7 @@ class Options(StrictModel):
     temperature: Annotated[float, Gt(0), Le(100)] = 2.5
 
 
-def build(options: Options, **step_arguments: Any) -> AdaptationStep:
+def build(options: Options, **step_arguments: Any) -> TwoDomainStep:
     """Return the step."""
     from kerastl.adaptation.alignment_losses import class_confusion_loss
 

@@ -9,16 +9,13 @@ Reference: Zhang et al. 2019, arXiv:1904.05801, section 5.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le
 
 from kerastl.adaptation.adaptation_step import DomainOutputs, TwoDomainStep
 from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
-
-if TYPE_CHECKING:
-    from kerastl.adaptation.adaptation_step import AdaptationStep
 
 METHOD = Method(reference="Zhang et al. 2019, arXiv:1904.05801", assumes_equal_prevalence=True)
 
@@ -39,7 +36,7 @@ class Options(StrictModel):
 
 def build(
     options: Options, *, num_classes: int, num_features: int, seed: int, **step_arguments: Any
-) -> AdaptationStep:
+) -> TwoDomainStep:
     """Return the step."""
     from kerastl.adaptation.alignment_losses import margin_disparity_loss, reversal_strength, reverse_gradient
     from kerastl.adaptation.features import build_second_head

@@ -10,16 +10,13 @@ Reference: Long et al. 2015, arXiv:1502.02791, section 3.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
 from kerastl.adaptation.adaptation_step import DomainOutputs, TwoDomainStep
 from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
-
-if TYPE_CHECKING:
-    from kerastl.adaptation.adaptation_step import AdaptationStep
 
 METHOD = Method(
     reference="Long et al. 2015, arXiv:1502.02791", assumes_equal_prevalence=True, distances=("mmd_loss",)
@@ -38,7 +35,7 @@ class Options(StrictModel):
     estimate: Literal["biased", "unbiased"] = "biased"
 
 
-def build(options: Options, **step_arguments: Any) -> AdaptationStep:
+def build(options: Options, **step_arguments: Any) -> TwoDomainStep:
     """Return the step."""
     from kerastl.adaptation.alignment_losses import mmd_loss
 

@@ -11,16 +11,13 @@ al. 2020, arXiv:2001.07685, equation 4.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
 from kerastl.adaptation.adaptation_step import DomainOutputs, TwoDomainStep
 from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
-
-if TYPE_CHECKING:
-    from kerastl.adaptation.adaptation_step import AdaptationStep
 
 METHOD = Method(reference="Lee 2013, ICML workshop", learns="head")
 
@@ -37,7 +34,7 @@ class Options(StrictModel):
     threshold: Annotated[float, Ge(0), Le(1)] = 0.95
 
 
-def build(options: Options, **step_arguments: Any) -> AdaptationStep:
+def build(options: Options, **step_arguments: Any) -> TwoDomainStep:
     """Return the step."""
     from kerastl.adaptation.alignment_losses import pseudo_label_loss
 

@@ -10,15 +10,13 @@ Reference: Reinhard et al. 2001, doi 10.1109/38.946629, equations 10 and 11.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from annotated_types import Gt, Le
 
+from kerastl.adaptation.adaptation_step import AdaptationStep
 from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
-
-if TYPE_CHECKING:
-    from kerastl.adaptation.adaptation_step import AdaptationStep
 
 METHOD = Method(reference="Reinhard et al. 2001, doi 10.1109/38.946629", learns="head", changes_pixels=True)
 

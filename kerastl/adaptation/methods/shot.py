@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from kerastl.data import ImageDataset
-    from kerastl.training.step import Batch
+    from kerastl.training.step import Batches, Losses
 
 METHOD = Method(
     reference="Liang et al. 2020, arXiv:2002.08546",
@@ -73,12 +73,7 @@ class Shot(AdaptationStep):
         self._labels = tf.Variable(np.zeros(0, np.int64), shape=[None], trainable=False)
         self._forward: Callable[[tf.Tensor], Any] | None = None
 
-    def losses(
-        self,
-        model: keras.Model,
-        batches: Mapping[str, Batch],
-        progress: tf.Tensor,  # noqa: ARG002 - part of the contract
-    ) -> dict[str, tf.Tensor]:
+    def losses(self, model: keras.Model, batches: Batches, progress: tf.Tensor) -> Losses:  # noqa: ARG002
         """Return `loss`, the mean entropy, and the two other terms, weighted."""
         import tensorflow as tf
 
@@ -127,25 +122,17 @@ class Shot(AdaptationStep):
 
         from kerastl.adaptation.alignment_losses import centroid_labels
         from kerastl.adaptation.features import features_and_logits
-        from kerastl.training.step import signature_of
+        from kerastl.training.step import trace
 
         if self._forward is None:
-            self._forward = tf.function(
-                lambda images: features_and_logits(model, images, training=False),
-                input_signature=[signature_of(model)],
-                autograph=False,
-            )
-        features, logits, rows = [], [], []
+            self._forward = trace(lambda images: features_and_logits(model, images, training=False), model)
         try:
-            for images, _, indices in target.plain_batches(0):
-                batch_features, batch_logits = self._forward(images)
-                features.append(np.asarray(batch_features))
-                logits.append(np.asarray(batch_logits))
-                rows.append(np.asarray(indices))
+            outputs = [(*self._forward(images), indices) for images, _, indices in target.plain_batches(0)]
         except tf.errors.OpError as error:
             raise target.explain(error) from error
+        features, logits, rows = (np.concatenate(column) for column in zip(*outputs, strict=True))
         labels = np.full(target.num_examples, UNLABELED, np.int64)
-        labels[np.concatenate(rows)] = centroid_labels(np.concatenate(features), np.concatenate(logits))
+        labels[rows] = centroid_labels(features, logits)
         self._labels.assign(labels)
 
     def state(self) -> dict[str, np.ndarray[Any, Any]]:

@@ -8,7 +8,7 @@ Reference: none; the baseline of Ben-David et al. 2010, doi 10.1007/s10994-009-5
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from kerastl.adaptation.adaptation_step import AdaptationStep
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-    from kerastl.training.step import Batch
+    from kerastl.training.step import Batches, Losses
 
 METHOD = Method(reference="Ben-David et al. 2010, doi 10.1007/s10994-009-5152-4", learns="head")
 
@@ -33,9 +33,7 @@ class SourceOnly(AdaptationStep):
 
     stream_names: Sequence[str] = ("source",)
 
-    def losses(
-        self, model: keras.Model, batches: Mapping[str, Batch], progress: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
+    def losses(self, model: keras.Model, batches: Batches, progress: tf.Tensor) -> Losses:
         """Return `loss` and `accuracy` of the source batch."""
         from kerastl.adaptation.features import features_and_logits
 

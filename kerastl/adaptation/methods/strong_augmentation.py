@@ -11,7 +11,6 @@ arXiv:2012.07421 (the data).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kerastl.adaptation.adaptation_step import AdaptationStep, StepPolicy
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-    from kerastl.training.step import Batch
+    from kerastl.training.step import Batches, Losses
 
 METHOD = Method(reference="Sagawa et al. 2022, arXiv:2112.05090", learns="head", changes_pixels=True)
 
@@ -55,9 +54,7 @@ class StrongAugmentation(AdaptationStep):
         self.stream_names = ("source", "target") if self.update_statistics else ("source",)
         self._policy = StepPolicy(policy, seed=self.seed)
 
-    def losses(
-        self, model: keras.Model, batches: Mapping[str, Batch], progress: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
+    def losses(self, model: keras.Model, batches: Batches, progress: tf.Tensor) -> Losses:
         """Return `loss` and `accuracy` of the augmented source batch."""
         from kerastl.adaptation.features import features_and_logits
 
@@ -66,7 +63,7 @@ class StrongAugmentation(AdaptationStep):
         _, logits = features_and_logits(model, images, training=True)
         return self.classification_losses((images, labels, indices), logits, progress)
 
-    def change_images(self, batches: Mapping[str, Batch], progress: tf.Tensor) -> tf.Tensor:
+    def change_images(self, batches: Batches, progress: tf.Tensor) -> tf.Tensor:
         """Return the augmented source images: `[batch, h, w, 3]` float32 in [0, 255]."""
         return self._policy(batches["source"], progress)
 

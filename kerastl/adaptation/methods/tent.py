@@ -11,7 +11,7 @@ Reference: Wang et al. 2021, arXiv:2006.10726, section 3.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from kerastl.adaptation.method import Method
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from kerastl.adaptation.adaptation_step import AdaptationStep
-    from kerastl.training.step import Batch
+    from kerastl.training.step import Batches, Losses
 
 METHOD = Method(
     reference="Wang et al. 2021, arXiv:2006.10726",
@@ -42,12 +42,7 @@ class Options(StrictModel):
 class Tent(TargetStatistics):
     """BatchNorm statistics of the target, and the entropy of its predictions."""
 
-    def losses(
-        self,
-        model: keras.Model,
-        batches: Mapping[str, Batch],
-        progress: tf.Tensor,  # noqa: ARG002 - part of the contract
-    ) -> dict[str, tf.Tensor]:
+    def losses(self, model: keras.Model, batches: Batches, progress: tf.Tensor) -> Losses:  # noqa: ARG002
         """Return `loss`, the mean entropy of the target batch in nats."""
         import tensorflow as tf
 
