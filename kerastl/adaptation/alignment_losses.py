@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
-from scipy.special import softmax
+
+from kerastl.tasks import SINGLE_LABEL
 
 Array = np.ndarray[Any, Any]
 Estimate = Literal["biased", "unbiased"]
@@ -38,9 +39,7 @@ def mmd_loss(
         estimates are those of Gretton et al. 2012, JMLR 13, equations 5 and 3, over all pairs, while DAN uses
         a linear-time subset.
     """
-    source, target = (tf.cast(values, tf.float32) for values in (source, target))
-    kernel = _gaussians(tf.concat([source, target], 0), bandwidths)
-    return _discrepancy(kernel, tf.shape(source)[0], estimate)
+    return joint_mmd_loss([source], [target], bandwidths=bandwidths, estimate=estimate)
 
 
 def joint_mmd_loss(
@@ -185,8 +184,8 @@ def centroid_labels(features: Array, logits: Array, *, rounds: int = 2) -> Array
     Reference:
         Liang et al. 2020, arXiv:2002.08546, equations 4 to 6.
     """
-    features, logits = features.astype(np.float64), logits.astype(np.float64)
-    weights = softmax(logits, axis=1)
+    features = features.astype(np.float64)
+    weights = SINGLE_LABEL.probabilities(logits)
     centroids = np.zeros((logits.shape[1], features.shape[1]))
     labels = np.zeros(len(features), np.int64)
     for _ in range(rounds):

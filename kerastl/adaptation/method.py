@@ -14,6 +14,7 @@ from kerastl import registry
 from kerastl.errors import Problems, RequestError
 from kerastl.options import list_problems
 from kerastl.recipe import Method as MethodOptions
+from kerastl.tasks import SINGLE_LABEL
 
 if TYPE_CHECKING:
     import keras
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from kerastl.recipe import LayerNames, Phase
     from kerastl.training import ClassificationStep, Step
 
+TASKS = (SINGLE_LABEL,)
+"""The tasks that this package supports."""
 SOURCE_ONLY = "source_only"
 """Name of the candidate that is trained on the source without adaptation. Every selection includes it."""
 

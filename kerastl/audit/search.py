@@ -24,7 +24,10 @@ from kerastl.audit.verdicts import ERROR_RATE, Finding, Verdict, find_harmful, m
 from kerastl.console import track
 from kerastl.evaluation.bootstrap import MIN_GROUPS, resample
 from kerastl.recipe import to_yaml
+from kerastl.tasks import SINGLE_LABEL
 
+TASKS = (SINGLE_LABEL,)
+"""The tasks that this package supports."""
 Array = np.ndarray[Any, Any]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from kerastl.runs import Run
+from kerastl.tasks import SINGLE_LABEL
 
 MAX_NAME_LENGTH = 60
 
@@ -34,7 +35,6 @@ def printable(name: str) -> str:
 
 
 TEST_SPLITS = ("test", "target_test")
-HEADLINES = ("group_auc", "auc", "balanced_accuracy", "accuracy")
 MAX_CLASSES = 5
 MAX_VALUES = 6
 
@@ -123,7 +123,7 @@ def _headline(values: dict[str, Any]) -> str:
     def num_values(metric: str) -> int:
         return sum(metrics.get(metric, {}).get("value") is not None for metrics in values.values())
 
-    return max(HEADLINES, key=num_values)
+    return max(SINGLE_LABEL.headlines, key=num_values)
 
 
 ADAPTATION = "adaptation.json"
@@ -211,7 +211,7 @@ def _verifiable(run: Run) -> list[Path]:
     return sorted(exports.iterdir())
 
 
-METRIC_TITLES = {"balanced_accuracy": "balanced accuracy", "auc": "AUC"}
+EFFECT_METRICS = ("balanced_accuracy", "auc")
 
 
 def describe_conversion(folder: Path) -> Iterator[str]:
@@ -248,8 +248,9 @@ def _quantization_lines(conversion: dict[str, Any]) -> Iterator[str]:
         yield "The effect of quantization was not measured: no test images of the run can be read."
     for split, effect in conversion["effect"].items():
         scores = "; ".join(
-            f"{title} {_format_value(effect[name]['before'])} to {_format_value(effect[name]['after'])}"
-            for name, title in METRIC_TITLES.items()
+            f"{SINGLE_LABEL.metric_titles[name]} {_format_value(effect[name]['before'])} to "
+            f"{_format_value(effect[name]['after'])}"
+            for name in EFFECT_METRICS
         )
         yield (
             f"{conversion['quantize']} on {effect['images']:,} images of {split}: {scores}; labels that differ: "

@@ -16,7 +16,6 @@ from .readers import read_table as read_table
 from .readers import read_tfds as read_tfds
 from .records import Collection as Collection
 from .records import Record as Record
-from .records import label_indices as label_indices
 from .splits import group_key as group_key
 from .splits import keep_few_labels as keep_few_labels
 from .splits import split as split

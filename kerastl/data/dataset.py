@@ -21,9 +21,10 @@ from kerastl.augment import build_policy, named_policy
 from kerastl.augment.stateless_random import hash_combine
 from kerastl.console import track
 from kerastl.data.decode import MAX_PIXELS, Window, traced_loader
-from kerastl.data.records import UNLABELED, Collection, Record, hash_contents, label_indices
+from kerastl.data.records import Collection, Record, hash_contents
 from kerastl.data.validate import read_error
 from kerastl.errors import KerastlError, RequestError, RunFailed
+from kerastl.tasks import SINGLE_LABEL
 
 no_autograph = tf.autograph.experimental.do_not_convert
 """Skips AutoGraph for functions of TensorFlow operations, because converting them is slower than tracing."""
@@ -190,7 +191,7 @@ class ImageDataset:
         self.has_fingerprint = augment is None or hasattr(augment, "fingerprint")
         self.repeats = views is not None or not (self.augmented or self.mixes)
         self.views = views if views is not None and self.augmented else 1
-        unlabeled = int((self.labels == UNLABELED).sum())
+        unlabeled = int((self.labels == SINGLE_LABEL.unlabeled).sum())
         if self.mixes and unlabeled:
             raise RequestError(
                 f"{unlabeled:,} of {self.num_examples:,} images are unlabeled. Mixing requires labels."
@@ -236,7 +237,7 @@ class ImageDataset:
         return other
 
     def _take_labels(self) -> None:
-        self.labels = label_indices(self.records, self.class_names)
+        self.labels = SINGLE_LABEL.encode([record.label for record in self.records], self.class_names)
         with tf.device("CPU:0"):
             self._labels = tf.constant(self.labels)
 

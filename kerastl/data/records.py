@@ -10,14 +10,9 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from kerastl.errors import Problem, RequestError
 from kerastl.runs import sha256_of
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
 
 SPLITS = ("train", "val", "test")
 SPLIT_WORDS = {
@@ -159,14 +154,3 @@ def check_class_names(names: Iterable[str]) -> list[Problem]:
 def pluralize(number: int, noun: str) -> str:
     """Return a number with its noun, e.g. `1 image` or `3 images`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-UNLABELED = -1
-
-
-def label_indices(records: Sequence[Record], class_names: Sequence[str]) -> npt.NDArray[np.int32]:
-    """Return the class index of each record: `[num_records]` int32, -1 if it is unlabeled."""
-    import numpy as np  # not needed by `check`
-
-    indices: dict[str | None, int] = {name: index for index, name in enumerate(class_names)}
-    return np.array([indices.get(record.label, UNLABELED) for record in records], np.int32)

@@ -14,6 +14,7 @@ import numpy as np
 
 from kerastl.data.records import SPLITS, Collection, Record, pluralize
 from kerastl.errors import Problem, Problems, RequestError
+from kerastl.tasks import SINGLE_LABEL
 
 STREAM = 0x5711  # random stream of the shuffle, different from other uses of the seed
 
@@ -38,13 +39,13 @@ def group_key(record: Record) -> str:
 
 def shuffled_groups(records: Sequence[Record], class_names: Sequence[str], seed: int) -> Groups:
     """Group labeled records. Groups are sorted, then shuffled with the seed."""
-    columns = {name: column for column, name in enumerate(class_names)}
-    images = Counter((group_key(record), columns[record.label or ""]) for record in records)
+    strata = SINGLE_LABEL.strata([record.label for record in records], class_names)
+    images = Counter(zip(map(group_key, records), strata, strict=True))
     keys = sorted({key for key, _ in images})
     generator = np.random.Generator(np.random.Philox(key=np.array([seed, STREAM], np.uint64)))
     shuffled = tuple(keys[index] for index in generator.permutation(len(keys)))
     rows = {key: row for row, key in enumerate(shuffled)}
-    counts = np.zeros((len(keys), len(columns)), np.int64)
+    counts = np.zeros((len(keys), len(class_names)), np.int64)
     for (key, column), number in images.items():
         counts[rows[key], column] = number
     return Groups(shuffled, counts)

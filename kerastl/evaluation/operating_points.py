@@ -254,11 +254,25 @@ def clinical_scores(parts: Parts, fit: ValidationFit) -> dict[str, Any]:
         `overall` and for each domain in `domains`.
     """
     names = parts[None].predictions.class_names
+    if fit.positive is None:
+        reason = (
+            f"there are {len(names)} classes and no positive class. Set evaluation.positive; "
+            "the other classes together are then negative"
+        )
+        points: dict[str, Any] = {"points": [], "positive": None, "reason": reason}
+        curve: dict[str, Any] = {"positive": None, "reason": reason}
+    else:
+        positive = names[fit.positive]
+        points = {"positive": positive, "threshold_from": fit.origin, "points": _operating_points(parts, fit)}
+        curve = {
+            "positive": positive,
+            **overall_and_domains(parts, partial(decision_curve, positive=fit.positive)),
+        }
     return {
-        "operating_points": _operating_points(parts, fit, names),
+        "operating_points": points,
         "calibration": _calibration(parts, fit),
         "reliability": _reliability(parts, fit, names),
-        "decision_curve": _decision_curve(parts, fit, names),
+        "decision_curve": curve,
     }
 
 
@@ -275,27 +289,16 @@ def overall_and_domains(
     return {"overall": whole, "domains": domains}
 
 
-def _no_positive_class(names: tuple[str, ...]) -> str:
-    return (
-        f"there are {len(names)} classes and no positive class. Set evaluation.positive; "
-        "the other classes together are then negative"
-    )
-
-
-def _operating_points(parts: Parts, fit: ValidationFit, names: tuple[str, ...]) -> dict[str, Any]:
-    index = fit.positive
-    if index is None:
-        return {"points": [], "positive": None, "reason": _no_positive_class(names)}
-    points = [
+def _operating_points(parts: Parts, fit: ValidationFit) -> list[dict[str, Any]]:
+    return [
         {
             "fixed": point.fixed,
             "at": point.at,
             "threshold": point.threshold,
-            **overall_and_domains(parts, partial(_point_scores, positive=index, point=point)),
+            **overall_and_domains(parts, partial(_point_scores, positive=fit.positive, point=point)),
         }
         for point in fit.points
     ]
-    return {"positive": names[index], "threshold_from": fit.origin, "points": points}
 
 
 def _calibration(parts: Parts, fit: ValidationFit) -> dict[str, Any]:
@@ -329,10 +332,3 @@ def _reliability(parts: Parts, fit: ValidationFit, names: tuple[str, ...]) -> di
 
     of = f"probability of {names[1]}" if len(names) == 2 else "probability of the predicted class"
     return {"of": of, **overall_and_domains(parts, curves)}
-
-
-def _decision_curve(parts: Parts, fit: ValidationFit, names: tuple[str, ...]) -> dict[str, Any]:
-    index = fit.positive
-    if index is None:
-        return {"positive": None, "reason": _no_positive_class(names)}
-    return {"positive": names[index], **overall_and_domains(parts, partial(decision_curve, positive=index))}

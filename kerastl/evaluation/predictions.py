@@ -9,16 +9,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from scipy.special import softmax
 
 from kerastl.errors import RequestError, report_damage
 from kerastl.runs import read_csv, write_csv
+from kerastl.tasks import SINGLE_LABEL
 
 HEADER = ("path", "label", "predicted", "split", "group", "domain")
-PREFIX = "prob_"
 SUBGROUP = "subgroup_"
 """Prefix of subgroup columns, which distinguishes them from other columns."""
-UNLABELED = -1
 Array = np.ndarray[Any, Any]
 
 
@@ -46,11 +44,8 @@ class Predictions:
 
     @cached_property
     def probabilities(self) -> Array:
-        """The softmax of the logits, `[n, classes]` float64.
-
-        In float32, confident predictions would all be 1 and tie in the AUC if logits differ by more than 17.
-        """
-        return softmax(self.logits.astype(np.float64), axis=1)
+        """`[n, classes]` float64."""
+        return SINGLE_LABEL.probabilities(self.logits)
 
     def _with(self, probabilities: Array) -> Predictions:
         """Set the probabilities. A table that is read back then gives the same scores to the byte."""
@@ -97,7 +92,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
         )
         for row, label in enumerate(predictions.labels.tolist())
     ]
-    columns = (*(PREFIX + name for name in names), *(SUBGROUP + name for name in predictions.subgroups))
+    columns = (*SINGLE_LABEL.columns(names), *(SUBGROUP + name for name in predictions.subgroups))
     write_csv(path, (*HEADER, *columns), rows)
 
 
@@ -112,17 +107,18 @@ def read_predictions(path: Path) -> Predictions:
     """
     rows = read_csv(path)
     columns = tuple(rows[0]) if rows else ()
-    names = tuple(name.removeprefix(PREFIX) for name in columns if name.startswith(PREFIX))
+    names = SINGLE_LABEL.class_names_of(columns)
+    probability_columns = SINGLE_LABEL.columns(names)
     if not names or not set(HEADER) <= set(columns):
-        required = ", ".join((*HEADER, f"{PREFIX}<class>"))
+        required = ", ".join((*HEADER, *SINGLE_LABEL.columns(["<class>"])))
         raise RequestError(f"{path} is not a table of predictions. Required columns: {required}.")
-    indices = {"": UNLABELED, **{name: index for index, name in enumerate(names)}}
+    indices = {"": SINGLE_LABEL.unlabeled, **{name: index for index, name in enumerate(names)}}
     labels = np.zeros(len(rows), np.int32)
     probabilities = np.zeros((len(rows), len(names)))
     for number, row in enumerate(rows):
         try:
             labels[number] = indices[row["label"]]
-            probabilities[number] = [_probability(row[PREFIX + name]) for name in names]
+            probabilities[number] = [_probability(row[column]) for column in probability_columns]
         except (KeyError, ValueError, TypeError) as error:
             raise RequestError(f"{path}, row {number + 1}: invalid value {error}.") from error
     values = (tuple(row[name] for row in rows) for name in ("path", "split", "group", "domain"))
@@ -178,9 +174,9 @@ def read_predicted_rows(run_folder: Path) -> list[PredictedRow]:
 
 
 def _predicted_row(row: dict[str, str]) -> PredictedRow:
-    probabilities = {
-        name.removeprefix(PREFIX): float(cell) for name, cell in row.items() if name.startswith(PREFIX)
-    }
+    names = SINGLE_LABEL.class_names_of(row)
+    cells = map(row.__getitem__, SINGLE_LABEL.columns(names))
+    probabilities = dict(zip(names, map(float, cells), strict=True))
     columns = {name: row[name] for name in ("path", "label", "predicted", "split", "domain")}
     return PredictedRow(**columns, probabilities=probabilities)
 

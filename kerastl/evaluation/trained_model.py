@@ -19,6 +19,7 @@ from kerastl.data.decode import decode_images
 from kerastl.errors import RequestError, first_line, report_damage
 from kerastl.recipe import read_plain
 from kerastl.runs import EXPORT_AGAIN, MANIFEST, RESOLVED_RECIPE, compare_hashes, read_csv
+from kerastl.tasks import SINGLE_LABEL
 
 Window = tuple[float, float]
 
@@ -81,7 +82,7 @@ class Trained(ModelDescription):
 
         # Not folded: the last bit of a prediction must not depend on the number of batches.
         logits = tf.cast(self.model(decode_images(encoded, self), training=False), tf.float64)
-        return cast(npt.NDArray[np.float32], tf.cast(tf.nn.softmax(logits), tf.float32).numpy())
+        return cast(npt.NDArray[np.float32], tf.cast(SINGLE_LABEL.activation(logits), tf.float32).numpy())
 
     def predict(self, encoded: Sequence[bytes]) -> tuple[list[str], npt.NDArray[np.float32]]:
         """Return the predicted class and the `probabilities` of encoded images."""

@@ -17,6 +17,7 @@ import tensorflow as tf
 from kerastl.data.decode import MAX_PIXELS, load_image
 from kerastl.export.graph_check import ENCODED
 from kerastl.export.postprocess import NO_POSTPROCESSING, SLACK, Postprocessing
+from kerastl.tasks import SINGLE_LABEL
 
 Outputs = dict[str, tf.Tensor]
 Endpoint = Callable[[tf.Tensor], Outputs]
@@ -57,7 +58,7 @@ def probabilities_of(logits: tf.Tensor, postprocessing: Postprocessing) -> tf.Te
     """Return `[n, classes]` probabilities after temperature and prevalence, in the float type of the logits."""
     if postprocessing.temperature is not None:
         logits = logits * (1.0 / postprocessing.temperature)
-    probabilities = tf.nn.softmax(logits)
+    probabilities = SINGLE_LABEL.activation(logits)
     prevalence = postprocessing.prevalence
     if prevalence is not None:
         ratios = [
@@ -76,7 +77,7 @@ def _predicted(
     if threshold is None:
         return tf.argmax(probabilities, axis=-1)
     positive = list(class_names).index(threshold.positive)
-    is_positive = tf.nn.softmax(logits)[:, positive] >= threshold.probability - SLACK
+    is_positive = SINGLE_LABEL.activation(logits)[:, positive] >= threshold.probability - SLACK
     is_positive_class = tf.constant([index == positive for index in range(len(class_names))])
     others = tf.argmax(tf.where(is_positive_class, -1.0, probabilities), axis=-1)
     return tf.where(is_positive, tf.constant(positive, tf.int64), others)

@@ -11,6 +11,7 @@ from typing import Any
 
 from kerastl.errors import RequestError, first_line
 from kerastl.export.findings import Finding
+from kerastl.tasks import SINGLE_LABEL
 
 GRAPH = "saved_model.pb"
 SERVE = "serve"
@@ -287,7 +288,6 @@ def name_classify(folder: Path) -> None:
 ENDPOINTS = "endpoints"
 REQUIRED_INPUTS = {"serving_default": "image_bytes", "pixels": "images"}
 """Signatures that every export has, with the name of their one input."""
-REQUIRED_OUTPUTS = ("probabilities", "predicted", "class_names")
 REST_TYPES = frozenset({
     "DT_FLOAT", "DT_DOUBLE", "DT_INT8", "DT_UINT8", "DT_INT16", "DT_UINT16", "DT_INT32", "DT_UINT32", "DT_INT64",
     "DT_UINT64", "DT_STRING", "DT_BOOL",
@@ -342,7 +342,7 @@ def _faults_of_predict(name: str, input_name: str, signature: Any) -> list[str]:
     faults = []
     if set(signature.inputs) != {input_name}:
         faults.append(f"{name} has the inputs {sorted(signature.inputs)} instead of {input_name}")
-    missing = [output for output in REQUIRED_OUTPUTS if output not in signature.outputs]
+    missing = [output for output in SINGLE_LABEL.outputs if output not in signature.outputs]
     if missing:
         faults.append(f"{name} does not return {', '.join(missing)}")
     return faults

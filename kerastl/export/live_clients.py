@@ -29,6 +29,7 @@ import numpy.typing as npt
 from kerastl.errors import Problem, Problems
 from kerastl.export.graph_check import ENCODED, put_image
 from kerastl.export.model_card import MODEL_NAME
+from kerastl.tasks import SINGLE_LABEL
 
 Floats = npt.NDArray[np.float32]
 
@@ -40,7 +41,6 @@ MAX_BYTES = 16 * 2**20
 """Largest response that is read: thirty times what four images and a thousand classes need."""
 MAX_TEXT_LENGTH = 200
 CLASSIFY = "classify"
-OUTPUTS = ("probabilities", "class_names", "predicted")
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Predictions:
         Raises:
             ServerFault: an output is missing or is not of that form.
         """
-        rows, names, predicted = (_value(outputs, name) for name in OUTPUTS)
+        rows, predicted, names = (_value(outputs, name) for name in SINGLE_LABEL.outputs)
         probabilities = as_floats(rows, count)
         if not isinstance(names, list) or len(names) != count:
             raise ServerFault(f"'class_names' are not {count} rows")
@@ -232,7 +232,9 @@ class GrpcClient:
     def predict(self, images: Sequence[bytes]) -> Predictions:
         """See `Client`."""
         outputs = self._send(self._predictions.Predict, _predict_request(images)).outputs
-        values = {name: _tensor_values(name, outputs[name]) for name in OUTPUTS if name in outputs}
+        values = {
+            name: _tensor_values(name, outputs[name]) for name in SINGLE_LABEL.outputs if name in outputs
+        }
         return Predictions.of(values, len(images))
 
     def classify(self, images: Sequence[bytes]) -> Predictions:
@@ -360,7 +362,7 @@ class RestClient:
         rows = _value(content, "predictions")
         if not isinstance(rows, list) or len(rows) != len(images):
             raise ServerFault(f"'predictions' is not a list of {len(images)} objects")
-        columns = {name: [_value(row, name) for row in rows] for name in OUTPUTS}
+        columns = {name: [_value(row, name) for row in rows] for name in SINGLE_LABEL.outputs}
         return Predictions.of(columns, len(images))
 
     def predict_columns(self, images: Sequence[bytes]) -> Predictions:

@@ -17,6 +17,7 @@ from kerastl.errors import report_damage
 from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing
 from kerastl.recipe import read_plain
 from kerastl.runs import RESOLVED_RECIPE, read_csv, write_atomic
+from kerastl.tasks import SINGLE_LABEL
 
 TEST_SPLITS = ("target_test", "test")
 PUBLIC_WEIGHTS = ("imagenet", "none")
@@ -251,16 +252,6 @@ PREVALENCE_COLUMNS = {
     "em": "at the target, estimated from unlabeled images (EM)",
     "true": "at the target, from its labels",
 }
-METRICS = {
-    "group_auc": "AUC by group",
-    "auc": "AUC",
-    "balanced_accuracy": "balanced accuracy",
-    "accuracy": "accuracy",
-    "macro_f1": "macro F1",
-    "ece": "expected calibration error",
-    "brier": "Brier score",
-    "log_loss": "log loss",
-}
 
 
 def write_card(folder: Path, facts: ModelFacts, **description: Any) -> None:
@@ -333,7 +324,7 @@ def _score_table(facts: ModelFacts, split: str) -> dict[str, Any]:
                     if isinstance(scores, Mapping)
                 ],
             )
-            for name, title in METRICS.items()
+            for name, title in SINGLE_LABEL.metric_titles.items()
             if name in overall
         ],
     }

@@ -31,6 +31,7 @@ from kerastl.export.predict import (
     predict_batch,
 )
 from kerastl.runs import csv_line, locked, package_versions, write_json
+from kerastl.tasks import SINGLE_LABEL
 
 TableFormat = Literal["csv", "json", "parquet"]
 REQUEST, ROWS, PARQUET, LOCK = "request.json", "rows", "parquet", "lock"
@@ -245,7 +246,7 @@ def _predictions(
 
 def columns(class_names: Sequence[str]) -> list[str]:
     """Return the column names of a table."""
-    return ["path", "predicted", "problem", *(f"prob_{name}" for name in class_names)]
+    return ["path", "predicted", "problem", *SINGLE_LABEL.columns(class_names)]
 
 
 def format_rows(row_format: str, rows: Sequence[FilePrediction], class_names: Sequence[str]) -> str:

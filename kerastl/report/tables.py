@@ -10,24 +10,11 @@ from typing import Any
 from kerastl.data.records import pluralize
 from kerastl.evaluation.subgroups import sort_values
 from kerastl.report.figures import decision_chart, reliability_chart
+from kerastl.tasks import SINGLE_LABEL
 
 HEADLINES = ("group_auc", "balanced_accuracy", "auc", "accuracy")
 SPLIT_ORDER = ("target_test", "test", "target_val", "val", "train")
-METRIC_TITLES = {
-    "accuracy": "accuracy",
-    "auc": "AUC",
-    "balanced_accuracy": "balanced accuracy",
-    "brier": "Brier score",
-    "ece": "ECE",
-    "f1": "F1",
-    "groups": "groups",
-    "group_auc": "AUC by group",
-    "log_loss": "log loss",
-    "macro_f1": "macro F1",
-    "precision": "precision",
-    "recall": "recall",
-    "support": "images",
-}
+METRIC_TITLES = {**SINGLE_LABEL.metric_titles, "ece": "ECE", "f1": "F1", "support": "images"}
 UNBOUNDED = {"log_loss", "support", "images", "groups"}
 
 

@@ -32,8 +32,11 @@ from kerastl.selection.open_set import (
 )
 from kerastl.selection.overconfidence import calibrate_on_source, target_probabilities
 from kerastl.selection.ranking import Ranking, rank
+from kerastl.tasks import SINGLE_LABEL
 
 Array = np.ndarray[Any, Any]
+TASKS = (SINGLE_LABEL,)
+"""The tasks that this package supports."""
 Verdict = Literal["adapt", "do_not_adapt", "cannot_tell"]
 RANKING = ("order", "mean_rank", "ranks", "rejected", "source", "overconfidence", "prediction_agreement")
 """Fields of `Ranking` in `adaptation.json`."""

@@ -213,17 +213,10 @@ MAX_RELATIVE_SPREAD = 0.5
 classes from another scanner, and 0.26 to 0.28 for an additional class."""
 MIN_PATIENTS = 3
 """The images of one patient form a cluster."""
+RESAMPLES, LEVEL = 500, 0.95
 
 
-def detect_unknown_class(
-    source: Outputs,
-    target: Outputs,
-    space: ClassSpace,
-    *,
-    seed: int,
-    resamples: int = 500,
-    level: float = 0.95,
-) -> dict[str, Any]:
+def detect_unknown_class(source: Outputs, target: Outputs, space: ClassSpace, *, seed: int) -> dict[str, Any]:
     """Detect a cluster of target images that is far from every class, wherever a shift moved all of them.
 
     There is an unknown class if an extra mixture component improves the likelihood by more than its
@@ -237,22 +230,20 @@ def detect_unknown_class(
         target: unlabeled images.
         space: both in one space.
         seed: seed of k-means and resamples.
-        resamples, level: of the interval.
 
     Returns:
         `detected` (None: too few patients), `distance` from the nearest class and `source_distance` in
         within-class standard deviations, `share` of the target images, `patients` in the cluster, `spread`
         between classes relative to the other images, and `gain` ({value, low, high}) in nats per image.
     """
-    component = _extra_component(space, target.units, seed, resamples, level)
+    component = _extra_component(space, target.units, seed)
     source_space = class_space(source.features, source.known_labels, source.features)
-    at_source = _extra_component(source_space, source.units, seed, resamples, level)
+    at_source = _extra_component(source_space, source.units, seed)
     source_distance = 0.0 if _objections(at_source) else at_source["distance"]
-    detected: bool | None = not _objections(component) and component["distance"] > max(
-        MIN_DISTANCE, source_distance
-    )
-    if len(set(target.units)) < MIN_GROUPS:
-        detected = None
+    limit = max(MIN_DISTANCE, source_distance)
+    detected = None
+    if len(set(target.units)) >= MIN_GROUPS:
+        detected = not _objections(component) and component["distance"] > limit
     return {"detected": detected, **component, "source_distance": source_distance}
 
 
@@ -293,9 +284,7 @@ def _objections(component: Mapping[str, Any]) -> list[str]:
     return reasons
 
 
-def _extra_component(
-    space: ClassSpace, units: Sequence[str], seed: int, resamples: int, level: float
-) -> dict[str, Any]:
+def _extra_component(space: ClassSpace, units: Sequence[str], seed: int) -> dict[str, Any]:
     """Return the fields of `detect_unknown_class` that describe the best extra component."""
     images = space.target
     ones = np.ones(len(images))
@@ -304,21 +293,18 @@ def _extra_component(
     starts = initial_mixtures(means, prevalence, images)
     without_extra = fit_shifted_mixture(images, starts, ones)
     centers = _cluster_centers(images, len(means) + 1, seed)
-    with_extra = fit_shifted_mixture(
-        images,
-        [
-            replace(mixture, extra=center, shares=np.append(0.8 * mixture.shares, 0.2))
-            for mixture in (*starts, without_extra)
-            for center in centers
-        ],
-        ones,
-    )
+    starts_with_extra = [
+        replace(mixture, extra=center, shares=np.append(0.8 * mixture.shares, 0.2))
+        for mixture in (*starts, without_extra)
+        for center in centers
+    ]
+    with_extra = fit_shifted_mixture(images, starts_with_extra, ones)
     gains = with_extra.log_likelihood(images) - without_extra.log_likelihood(images)
     # One nat per parameter (Akaike 1974), divided by patients, because their images are not independent.
     cost = (images.shape[1] + 1) / len(set(units))
-    drawn = resample(units, ones, seed=seed, resamples=resamples)
+    drawn = resample(units, ones, seed=seed, resamples=RESAMPLES)
     weights = drawn.counts[:, drawn.group_of]
-    limits = interval((weights * gains).sum(axis=1) / weights.sum(axis=1) - cost, level=level)
+    limits = interval((weights * gains).sum(axis=1) / weights.sum(axis=1) - cost, level=LEVEL)
     low, high = limits or (None, None)
     is_inside = with_extra.joint(images).argmax(axis=1) == len(means)
     return {

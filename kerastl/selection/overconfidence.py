@@ -17,11 +17,12 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy.special import entr, softmax
+from scipy.special import entr
 
 from kerastl.evaluation.bootstrap import Statistic, no_interval_reason, with_interval, without_interval
 from kerastl.evaluation.calibration import fit_temperature, with_temperature
 from kerastl.selection.evidence import Evidence, VerifiedInformation
+from kerastl.tasks import SINGLE_LABEL
 
 Array = np.ndarray[Any, Any]
 
@@ -108,7 +109,7 @@ def check_overconfidence_without_source(
 def calibrate_on_source(evidence: Evidence) -> tuple[Array, float]:
     """Return the calibrated probabilities `[n, classes]` of source validation images, and the temperature."""
     val = evidence.known_val
-    uncalibrated = softmax(val.logits.astype(np.float64), axis=1)
+    uncalibrated = SINGLE_LABEL.probabilities(val.logits)
     # No temperature is optimal if all predictions are correct or uninformative.
     temperature = fit_temperature(val.known_labels, uncalibrated) or 1.0
     return with_temperature(uncalibrated, temperature), temperature
@@ -116,8 +117,7 @@ def calibrate_on_source(evidence: Evidence) -> tuple[Array, float]:
 
 def target_probabilities(evidence: Evidence, temperature: float) -> Array:
     """Return the probabilities `[m, classes]` of target images with a temperature."""
-    logits = evidence.target.logits.astype(np.float64)
-    return with_temperature(softmax(logits, axis=1), temperature)
+    return with_temperature(SINGLE_LABEL.probabilities(evidence.target.logits), temperature)
 
 
 def _result(predicted: float, verified: float, difference: dict[str, Any]) -> dict[str, Any]:

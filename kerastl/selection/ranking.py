@@ -165,8 +165,8 @@ def rank(
         }
         for name, evidence in candidates.items()
     }
-    check = _check_with_source if candidates[SOURCE_ONLY].source_val is not None else _check_without_source
-    rejected, checks = check(candidates, seed)
+    has_source = candidates[SOURCE_ONLY].source_val is not None
+    rejected, checks = (_check_with_source if has_source else _check_without_source)(candidates, seed)
     rejected |= {name: reason for name, reason in (not_eligible or {}).items() if name in candidates}
     rejected.pop(SOURCE_ONLY, None)
     eligible = sorted(set(candidates) - set(rejected))
@@ -186,12 +186,13 @@ def _check_with_source(
     overconfidence = {
         name: check_overconfidence(evidence, source_only, seed=seed) for name, evidence in candidates.items()
     }
-    rejected = _overconfident(overconfidence)
-    for name, accuracy in accuracies.items():
-        if accuracy < floor["floor"]:
-            rejected[name] = (
-                f"its balanced accuracy on the source, {accuracy:.3f}, is below {floor['floor']:.3f}, {floor['rule']}"
-            )
+    rejected = _overconfident(overconfidence) | {
+        name: (
+            f"its balanced accuracy on the source, {accuracy:.3f}, is below {floor['floor']:.3f}, {floor['rule']}"
+        )
+        for name, accuracy in accuracies.items()
+        if accuracy < floor["floor"]
+    }
     return rejected, {
         "source": {"balanced_accuracy": accuracies} | floor,
         "overconfidence": overconfidence,
@@ -203,29 +204,26 @@ def _check_without_source(
     candidates: Mapping[str, Evidence], seed: int
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """Return the same as `_check_with_source` if the source images are not available."""
-    overconfidence = {}
-    if verified := candidates[SOURCE_ONLY].verified:
-        overconfidence = {
-            name: check_overconfidence_without_source(evidence, verified, seed=seed)
-            for name, evidence in candidates.items()
-        }
-    rejected = _overconfident(overconfidence)
-    agreements = {}
-    for name, evidence in candidates.items():
-        if (agreement := prediction_agreement(evidence)) is None:
-            continue
-        agreements[name] = agreement
-        if agreement < MIN_AGREEMENT:
-            rejected[name] = (
-                "its predictions disagree with its initial predictions: Cohen's kappa is "
-                f"{agreement:.2f}, below {MIN_AGREEMENT}"
-            )
-    source: dict[str, Any] = {
-        "balanced_accuracy": {},
-        "floor": None,
-        "rule": SOURCE_UNAVAILABLE,
-        "interval": None,
+    verified = candidates[SOURCE_ONLY].verified
+    overconfidence = {
+        name: check_overconfidence_without_source(evidence, verified, seed=seed)
+        for name, evidence in candidates.items()
+        if verified is not None
     }
+    agreements = {
+        name: agreement
+        for name, evidence in candidates.items()
+        if (agreement := prediction_agreement(evidence)) is not None
+    }
+    rejected = _overconfident(overconfidence) | {
+        name: (
+            "its predictions disagree with its initial predictions: Cohen's kappa is "
+            f"{agreement:.2f}, below {MIN_AGREEMENT}"
+        )
+        for name, agreement in agreements.items()
+        if agreement < MIN_AGREEMENT
+    }
+    source = {"balanced_accuracy": {}, "floor": None, "rule": SOURCE_UNAVAILABLE, "interval": None}
     return rejected, {"source": source, "overconfidence": overconfidence, "prediction_agreement": agreements}
 
 
@@ -268,11 +266,9 @@ def _finite(validator: str, candidate: str, score: float) -> float:
 def _ranks(
     scores: Mapping[str, Mapping[str, float]], names: Sequence[str], validators: Sequence[str]
 ) -> dict[str, dict[str, float]]:
-    columns = {validator: rankdata([-scores[name][validator] for name in names]) for validator in validators}
-    return {
-        name: {validator: float(columns[validator][row]) for validator in validators}
-        for row, name in enumerate(names)
-    }
+    columns = [rankdata([-scores[name][validator] for name in names]).tolist() for validator in validators]
+    rows = zip(*columns, strict=True)
+    return {name: dict(zip(validators, row, strict=True)) for name, row in zip(names, rows, strict=True)}
 
 
 def _taus(ranks: Mapping[str, Mapping[str, float]], validators: Collection[str]) -> dict[str, float | None]:

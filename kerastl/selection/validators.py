@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from kerastl.errors import RequestError
 from kerastl.options import StrictModel
+from kerastl.tasks import SINGLE_LABEL
 
 if TYPE_CHECKING:
     from kerastl.selection.evidence import Array, Evidence
@@ -71,7 +72,8 @@ def source_validation(evidence: Evidence, options: SourceValidationOptions) -> f
 
     val = evidence.known_val
     weights = np.ones((1, len(val.logits)))
-    return float(OVERALL[options.metric](val.known_labels, _softmax(val.logits), weights)[0])
+    probabilities = SINGLE_LABEL.probabilities(val.logits)
+    return float(OVERALL[options.metric](val.known_labels, probabilities, weights)[0])
 
 
 def entropy(evidence: Evidence) -> float:
@@ -101,7 +103,7 @@ def information_maximization(evidence: Evidence) -> float:
     from scipy.special import entr
 
     logits = evidence.target.logits
-    mean = _softmax(logits).mean(axis=0)
+    mean = SINGLE_LABEL.probabilities(logits).mean(axis=0)
     return float(entr(mean).sum()) - _mean_entropy(logits)
 
 
@@ -118,7 +120,7 @@ def bnm(evidence: Evidence) -> float:
     """
     import numpy as np
 
-    probabilities = _softmax(evidence.target.logits)
+    probabilities = SINGLE_LABEL.probabilities(evidence.target.logits)
     singular_values = np.linalg.svd(probabilities, compute_uv=False)
     rows, classes = probabilities.shape
     return float(singular_values.sum() / np.sqrt(rows * min(rows, classes)))
@@ -151,7 +153,7 @@ def snd(evidence: Evidence, options: SndOptions) -> float:
     import numpy as np
     from scipy.special import log_softmax
 
-    probabilities = _softmax(evidence.target.logits)
+    probabilities = SINGLE_LABEL.probabilities(evidence.target.logits)
     unit = probabilities / np.linalg.norm(probabilities, axis=1, keepdims=True)
     count = len(unit)
     if count == 1:
@@ -360,13 +362,6 @@ def mixval(evidence: Evidence, options: MixvalOptions) -> float:
     is_within = predicted[mixed.first] == predicted[mixed.second]
     shares = [float(is_consistent[pairs].mean()) if pairs.any() else 0.0 for pairs in (is_within, ~is_within)]
     return sum(shares) / 2
-
-
-def _softmax(logits: Array) -> Array:
-    import numpy as np
-    from scipy.special import softmax
-
-    return softmax(logits.astype(np.float64), axis=1)
 
 
 def _mean_entropy(logits: Array) -> float:

@@ -24,6 +24,7 @@ from kerastl.data import ImageDataset
 from kerastl.errors import Diverged, RequestError
 from kerastl.models import fold_batch_norm, get_blocks
 from kerastl.recipe.phase import Phase, Unfreeze
+from kerastl.tasks import SINGLE_LABEL
 from kerastl.training.checkpoint import (
     BestEpoch,
     Checkpoint,
@@ -45,7 +46,7 @@ from kerastl.training.freeze import (
     resolve_batch_norm,
     unfreeze,
 )
-from kerastl.training.losses import ClassificationStep, balanced_weights, cross_entropy
+from kerastl.training.losses import ClassificationStep, balanced_weights
 from kerastl.training.optimizer import (
     WeightAverages,
     build_l2_sp,
@@ -158,7 +159,7 @@ def validation_metrics(logits: Array, labels: Array) -> dict[str, float | None]:
     is_correct = logits.argmax(axis=1) == labels
     recalls = [is_correct[labels == label].mean() for label in np.unique(labels)]
     return {
-        "val_loss": float(tf.reduce_mean(cross_entropy(labels, logits))),
+        "val_loss": float(tf.reduce_mean(SINGLE_LABEL.loss(labels, logits))),
         "val_accuracy": float(is_correct.mean()),
         "val_balanced_accuracy": float(np.mean(recalls)),
         "val_auc": _auc(logits.astype(np.float64), labels),
@@ -171,8 +172,7 @@ def _auc(logits: Array, labels: Array) -> float | None:
         return None
     if num_classes == 2:
         return float(roc_auc_score(labels, logits[:, 1] - logits[:, 0]))
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
+    probabilities = SINGLE_LABEL.probabilities(logits)
     return float(roc_auc_score(labels, probabilities, multi_class="ovr", average="macro"))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerastl.data import ImageDataset
+from kerastl.tasks import SINGLE_LABEL
 from kerastl.training.batch_norm import build_statistics_estimator
 from kerastl.training.freeze import is_statistic
 from kerastl.training.step import Batches, Losses
@@ -22,34 +23,6 @@ def balanced_weights(labels: np.ndarray[Any, Any], num_classes: int) -> np.ndarr
     weights = np.zeros(num_classes)
     weights[present] = counts.sum() / (present.sum() * counts[present])
     return weights.astype(np.float32)
-
-
-def cross_entropy(
-    labels: tf.Tensor, logits: tf.Tensor, *, label_smoothing: float = 0.0, focal_gamma: float = 0.0
-) -> tf.Tensor:
-    """Return the cross-entropy of each image.
-
-    Args:
-        labels: `[batch]` int32, or `[batch, classes]` float32 rows that sum to 1 (mixed images).
-        logits: `[batch, classes]` float32.
-        label_smoothing: The fraction of the target, 0 to below 1, that is distributed evenly over all classes
-            (Szegedy et al. 2016, arXiv:1512.00567, section 7).
-        focal_gamma: The term of a class with predicted probability p is weighted by `(1 - p) ** gamma` (Lin et al.
-            2017, arXiv:1708.02002, equation 4).
-
-    Returns:
-        `[batch]` float32, in nats.
-    """
-    num_classes = logits.shape[-1]
-    shares = labels if _are_mixed(labels) else tf.one_hot(labels, num_classes)
-    target = shares * (1.0 - label_smoothing) + label_smoothing / num_classes
-    logits = tf.cast(logits, tf.float32)
-    if not focal_gamma:
-        return tf.nn.softmax_cross_entropy_with_logits(target, logits)
-    log_shares = tf.nn.log_softmax(logits)
-    # 1 - p by expm1: near p = 1 the difference has no digits left, and the slope of its power none at all.
-    missing = tf.maximum(-tf.math.expm1(log_shares), 1e-7)
-    return -tf.reduce_sum(target * missing**focal_gamma * log_shares, -1)
 
 
 def _are_mixed(labels: tf.Tensor) -> bool:
@@ -81,9 +54,9 @@ class ClassificationStep:
 
     Args:
         num_classes: Number of classes.
-        label_smoothing: As in `cross_entropy`.
+        label_smoothing: As in `SingleLabel.loss`.
         class_weights: `[classes]` weights of the images of each class. None for 1.
-        focal_gamma: As in `cross_entropy`.
+        focal_gamma: As in `SingleLabel.loss`.
         update_statistics: Whether to estimate the BatchNorm statistics over the training images before each
             validation. Needed if BatchNorm runs in training mode.
     """
@@ -116,7 +89,7 @@ class ClassificationStep:
         images, labels, _ = batches["train"]
         logits = model(images, training=True)
         weights, target = weighted(labels, self._class_weights)
-        entropy = cross_entropy(
+        entropy = SINGLE_LABEL.loss(
             target, logits, label_smoothing=self._label_smoothing, focal_gamma=self._focal_gamma
         )
         if _are_mixed(labels):

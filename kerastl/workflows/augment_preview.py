@@ -15,10 +15,11 @@ import numpy.typing as npt
 from kerastl import report
 from kerastl.augment.preview import POLICY_TITLE, Block, mixing_block, operation_block, policy_block
 from kerastl.console import track
-from kerastl.data import Record, label_indices, seeds_for
+from kerastl.data import Record, seeds_for
 from kerastl.errors import RequestError, join_words, nearest, quote
 from kerastl.recipe import Augment, Recipe
 from kerastl.runs import Run, is_new_or_empty
+from kerastl.tasks import SINGLE_LABEL
 from kerastl.workflows.datasets import Datasets, check_outside, load_datasets
 
 Images = npt.NDArray[np.float32]
@@ -144,7 +145,7 @@ def _blocks(
     if with_policy and len(operations) > 1 and len(seeds):
         blocks.append(policy_block(operations, images, seeds, exact=augment.exact))
     if augment.mixing:
-        labels = label_indices(records, class_names)
+        labels = SINGLE_LABEL.encode([record.label for record in records], class_names)
         blocks += [
             mixing_block((mixing.name, mixing.options), images, labels, seeds, class_names=class_names)
             for mixing in augment.mixing

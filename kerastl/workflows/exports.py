@@ -8,7 +8,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from scipy.special import softmax
 
 from kerastl import export
 from kerastl.adaptation import SOURCE_ONLY
@@ -21,6 +20,7 @@ from kerastl.evaluation.inference import compare_passes
 from kerastl.recipe import Recipe
 from kerastl.report import write_report
 from kerastl.runs import Run
+from kerastl.tasks import SINGLE_LABEL
 from kerastl.workflows.datasets import Datasets
 from kerastl.workflows.phases import candidate_methods, target_training_records
 
@@ -185,7 +185,7 @@ def _compare_exports(
     inputs = {
         "encoded": _read_files(sample.records, recipe.data.max_pixels),
         "pixels": sample.decodings[0],
-        "probabilities": softmax(logits.astype(np.float64), axis=1),
+        "probabilities": SINGLE_LABEL.probabilities(logits),
     }
     return {name: check | _compare_export(run, name, inputs) for name in formats}
 

@@ -210,14 +210,15 @@ def test_a_cosine_schedule_follows_a_linear_warmup(model, train):
 def test_label_smoothing_and_class_weights_are_those_of_keras_and_scikit_learn():
     from sklearn.utils.class_weight import compute_class_weight
 
-    from kerastl.training.losses import balanced_weights, cross_entropy
+    from kerastl.tasks import SINGLE_LABEL
+    from kerastl.training.losses import balanced_weights
 
     labels = np.array([0, 0, 0, 1, 2, 2], np.int32)
     logits = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
     theirs = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.2, reduction="none")(
         np.eye(3, dtype=np.float32)[labels], logits
     )
-    ours = cross_entropy(labels, logits, label_smoothing=0.2)
+    ours = SINGLE_LABEL.loss(labels, logits, label_smoothing=0.2)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
     np.testing.assert_allclose(
         balanced_weights(labels, 3),

@@ -11,8 +11,8 @@ from stopping import snapshots
 from kerastl.augment import build_mixing, build_policy
 from kerastl.data import Record
 from kerastl.errors import RequestError
+from kerastl.tasks import SINGLE_LABEL
 from kerastl.training import ClassificationStep, fit
-from kerastl.training.losses import cross_entropy
 
 CLASSES = ("dark", "light")
 PHASES = [
@@ -103,7 +103,9 @@ def test_one_hot_rows_have_the_loss_of_their_class_numbers_to_the_byte():
     assert {name: float(value) for name, value in by_number.items()} == {
         name: float(value) for name, value in by_row.items()
     }
-    np.testing.assert_array_equal(cross_entropy(labels, logits), cross_entropy(tf.one_hot(labels, 5), logits))
+    np.testing.assert_array_equal(
+        SINGLE_LABEL.loss(labels, logits), SINGLE_LABEL.loss(tf.one_hot(labels, 5), logits)
+    )
 
 
 def test_mixing_follows_the_policy_and_does_not_depend_on_the_first_step(records):

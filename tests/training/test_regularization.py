@@ -9,8 +9,8 @@ from stopping import snapshots
 
 from kerastl.models import build_backbone, build_model
 from kerastl.recipe import FromBlock
+from kerastl.tasks import SINGLE_LABEL
 from kerastl.training import fit
-from kerastl.training.losses import cross_entropy
 from kerastl.training.optimizer import WeightAverages, build_l2_sp
 
 LAST = FromBlock(from_block="block_3")
@@ -82,7 +82,7 @@ def test_averaged_weights_are_evaluated_and_kept(plain, more):
     assert any(differ)
     assert not all(differ)  # what is frozen is not averaged
     logits = averaged(source(16, seed=1).images, training=False)
-    loss = float(tf.reduce_mean(cross_entropy(source(16, seed=1).labels, logits)))
+    loss = float(tf.reduce_mean(SINGLE_LABEL.loss(source(16, seed=1).labels, logits)))
     assert loss == pytest.approx(history.rows[-1]["val_loss"], rel=1e-4)
 
 
@@ -149,7 +149,7 @@ def test_focal_loss_equals_the_formula_and_cross_entropy_for_gamma_zero():
     shares = np.exp(logits.astype(float))
     right = (shares / shares.sum(axis=1, keepdims=True))[np.arange(50), labels]
     for gamma in (0.0, 0.5, 2.0):
-        loss = cross_entropy(labels, tf.constant(logits), focal_gamma=gamma).numpy()
+        loss = SINGLE_LABEL.loss(labels, tf.constant(logits), focal_gamma=gamma).numpy()
         np.testing.assert_allclose(loss, -((1 - right) ** gamma) * np.log(right), rtol=2e-4, atol=1e-6)
 
 
@@ -157,5 +157,5 @@ def test_focal_loss_has_a_finite_gradient_for_confident_predictions():
     logits = tf.constant([[60.0, -60.0]])
     with tf.GradientTape() as tape:
         tape.watch(logits)
-        loss = cross_entropy(tf.constant([0]), logits, focal_gamma=0.5)
+        loss = SINGLE_LABEL.loss(tf.constant([0]), logits, focal_gamma=0.5)
     assert np.isfinite(tape.gradient(loss, logits).numpy()).all()

@@ -16,10 +16,10 @@ from kerastl.augment import build_mixing, build_policy
 from kerastl.errors import RequestError, RunFailed
 from kerastl.models import build_backbone, build_model
 from kerastl.recipe import FromBlock, Phase
+from kerastl.tasks import SINGLE_LABEL
 from kerastl.training import fit
 from kerastl.training.freeze import is_statistic
 from kerastl.training.loop import classification_step, validate
-from kerastl.training.losses import cross_entropy
 
 CLASSES = ("dark", "light")
 HEAD = plain_phase("head", epochs=2, learning_rate=1e-2, keep="last")
@@ -49,7 +49,7 @@ class Aligned:
         logits, other_logits = model(images, training=True), model(others, training=True)
         gap = tf.reduce_mean(logits, 0) - tf.reduce_mean(other_logits, 0)
         return {
-            "loss": tf.reduce_mean(cross_entropy(labels, logits)),
+            "loss": tf.reduce_mean(SINGLE_LABEL.loss(labels, logits)),
             "gap": tf.reduce_sum(gap**2),
             "mean_index": tf.reduce_mean(tf.cast(indices, tf.float32)),
             "other_mean_index": tf.reduce_mean(tf.cast(other_indices, tf.float32)),

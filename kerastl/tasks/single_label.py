@@ -1,0 +1,105 @@
+"""Single-label classification: every labeled image has exactly one class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    import numpy as np
+    import tensorflow as tf
+
+    Array = np.ndarray[Any, Any]
+
+# NumPy, SciPy and TensorFlow are imported inside functions: the command line reads only names.
+
+
+class SingleLabel:
+    """A label is the name of one class. Models return a logit per class."""
+
+    name = "single_label"
+    unlabeled = -1
+    """The encoding of an image without a label."""
+    metric_titles: ClassVar[Mapping[str, str]] = {
+        "group_auc": "AUC by group",
+        "auc": "AUC",
+        "balanced_accuracy": "balanced accuracy",
+        "accuracy": "accuracy",
+        "macro_f1": "macro F1",
+        "ece": "expected calibration error",
+        "brier": "Brier score",
+        "log_loss": "log loss",
+    }
+    """The overall metrics of `scores.json`, with titles for people."""
+    headlines = ("group_auc", "auc", "balanced_accuracy", "accuracy")
+    """The metrics of which one summarizes a run."""
+    column_prefix = "prob_"
+    outputs = ("probabilities", "predicted", "class_names")
+    """The outputs of every served signature."""
+
+    def encode(self, labels: Iterable[str | None], class_names: Sequence[str]) -> Array:
+        """Return the class index of each label: `[n]` int32, -1 if it is missing or not a class."""
+        import numpy as np
+
+        indices: dict[str | None, int] = {name: index for index, name in enumerate(class_names)}
+        return np.array([indices.get(label, self.unlabeled) for label in labels], np.int32)
+
+    def strata(self, labels: Iterable[str | None], class_names: Sequence[str]) -> list[int]:
+        """Return the stratum of each label, which every split contains with the same frequency: its class index."""
+        indices: dict[str | None, int] = {name: index for index, name in enumerate(class_names)}
+        return [indices[label] for label in labels]
+
+    def loss(
+        self, labels: tf.Tensor, logits: tf.Tensor, *, label_smoothing: float = 0.0, focal_gamma: float = 0.0
+    ) -> tf.Tensor:
+        """Return the cross-entropy of each image.
+
+        Args:
+            labels: `[batch]` int32, or `[batch, classes]` float32 rows that sum to 1 (mixed images).
+            logits: `[batch, classes]` float32.
+            label_smoothing: The fraction of the target, 0 to below 1, that is distributed evenly over all classes
+                (Szegedy et al. 2016, arXiv:1512.00567, section 7).
+            focal_gamma: The term of a class with predicted probability p is weighted by `(1 - p) ** gamma` (Lin et al.
+                2017, arXiv:1708.02002, equation 4).
+
+        Returns:
+            `[batch]` float32, in nats.
+        """
+        import tensorflow as tf
+
+        num_classes = logits.shape[-1]
+        is_mixed = tf.as_dtype(labels.dtype).is_floating
+        shares = labels if is_mixed else tf.one_hot(labels, num_classes)
+        target = shares * (1.0 - label_smoothing) + label_smoothing / num_classes
+        logits = tf.cast(logits, tf.float32)
+        if not focal_gamma:
+            return tf.nn.softmax_cross_entropy_with_logits(target, logits)
+        log_shares = tf.nn.log_softmax(logits)
+        # 1 - p by expm1: near p = 1 the difference has no digits left, and the slope of its power none at all.
+        missing = tf.maximum(-tf.math.expm1(log_shares), 1e-7)
+        return -tf.reduce_sum(target * missing**focal_gamma * log_shares, -1)
+
+    def activation(self, logits: tf.Tensor) -> tf.Tensor:
+        """Return the probabilities of tensors: `[n, classes]` of the type of the logits, rows of sum 1."""
+        import tensorflow as tf
+
+        return tf.nn.softmax(logits)
+
+    def probabilities(self, logits: Array) -> Array:
+        """Return the probabilities of arrays: `[n, classes]` float64, rows of sum 1.
+
+        In float32, confident predictions would all be 1 and tie in the AUC if logits differ by more than 17.
+        """
+        import numpy as np
+        from scipy.special import softmax
+
+        return softmax(logits.astype(np.float64), axis=1)
+
+    def columns(self, class_names: Sequence[str]) -> list[str]:
+        """Return the columns of a table of predictions that hold the probabilities."""
+        return [f"{self.column_prefix}{name}" for name in class_names]
+
+    def class_names_of(self, columns: Iterable[str]) -> tuple[str, ...]:
+        """Return the class names of the columns that hold probabilities, in their order."""
+        prefix = self.column_prefix
+        return tuple(name.removeprefix(prefix) for name in columns if name.startswith(prefix))
