@@ -1,6 +1,7 @@
 """Evidence of models on two random hospitals with normally distributed classes."""
 
 import dataclasses
+from functools import cache
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -48,6 +49,7 @@ def linear_model(features, labels):
     return logits
 
 
+@cache
 def make_source_only(seed, *, source=(0.5, 0.5), patients=60, **target):
     """Return the evidence of a model without adaptation, and the true labels of the target."""
     train = draw_domain(10 * seed, patients=2 * patients, shares=source, axes_seed=seed)

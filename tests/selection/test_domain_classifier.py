@@ -23,6 +23,7 @@ def auc(seed, shift):
     return domain_auc(a, b, groups_a, groups_b, seed=seed, resamples=300)
 
 
+@pytest.mark.slow
 def test_interval_of_equal_sites_rarely_excludes_chance():
     estimates = [auc(seed, 0.0) for seed in range(30)]
     assert sum(estimate["low"] > 0.5 for estimate in estimates) <= 3
@@ -30,7 +31,7 @@ def test_interval_of_equal_sites_rarely_excludes_chance():
 
 
 def test_interval_of_different_sites_excludes_chance():
-    assert all(auc(seed, 0.5)["low"] > 0.5 for seed in range(10))
+    assert all(auc(seed, 0.5)["low"] > 0.5 for seed in range(3))
 
 
 def test_patients_are_held_out_as_a_group():
@@ -40,8 +41,8 @@ def test_patients_are_held_out_as_a_group():
     features = (centers + generator.normal(size=(24, 10, 40))).reshape(-1, 40).astype(np.float32)
     names = list(np.repeat([f"p{patient}" for patient in range(24)], 10))
     a, b = features[:120], features[120:]
-    assert domain_auc(a, b)["value"] > 0.9
-    assert domain_auc(a, b, names[:120], names[120:])["value"] < 0.75
+    assert domain_auc(a, b, resamples=20)["value"] > 0.9
+    assert domain_auc(a, b, names[:120], names[120:], resamples=20)["value"] < 0.75
 
 
 def test_domain_classifier_equals_a_scikit_learn_pipeline():
@@ -93,8 +94,8 @@ def test_weights_compensate_for_another_prevalence():
 
     (a, groups_a), (b, groups_b) = part(400, 0.5), part(400, 0.8)
     weights = (np.bincount(groups_b) / np.bincount(groups_a))[groups_a]
-    assert domain_auc(a, b)["low"] > 0.5
-    assert domain_auc(a, b, weights_a=weights)["low"] <= 0.5
+    assert domain_auc(a, b, resamples=200)["low"] > 0.5
+    assert domain_auc(a, b, weights_a=weights, resamples=200)["low"] <= 0.5
 
 
 def test_few_patients_give_no_interval_and_a_single_one_gives_no_value():
@@ -119,9 +120,10 @@ def draw_labels(seed, difference, patients=120):
 
 
 def test_site_that_predicts_the_label_is_a_shortcut():
-    assert sum(bool(site_label_auc(*draw_labels(s, 0.5), resamples=300)["shortcut"]) for s in range(10)) >= 9
+    assert sum(bool(site_label_auc(*draw_labels(s, 0.5), resamples=100)["shortcut"]) for s in range(10)) >= 9
 
 
+@pytest.mark.slow
 def test_sites_with_equal_prevalence_are_rarely_a_shortcut():
     assert sum(bool(site_label_auc(*draw_labels(s, 0.0), resamples=300)["shortcut"]) for s in range(20)) <= 2
 
