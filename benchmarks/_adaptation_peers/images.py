@@ -34,7 +34,7 @@ def main() -> None:
         arrays = {}
         for split in SPLITS:
             records = datasets.in_split(split)
-            batches = list(datasets.dataset(recipe, records).batches(0))
+            batches = list(datasets.dataset(records).batches(0))
             arrays[f"{split}_images"] = np.concatenate([images.numpy() for images, _ in batches])
             arrays[f"{split}_labels"] = np.concatenate([labels.numpy() for _, labels in batches])
             names = [record.group or record.path for record in records]

@@ -55,8 +55,8 @@ class TrainingData:
         """Return the images of a run."""
         train, val = datasets.in_split("train"), datasets.in_split("target_val")
         return cls(
-            None if recipe.source else datasets.dataset(recipe, train, training=True),
-            datasets.dataset(recipe, val) if val else None,
+            datasets.dataset(train, training=True) if datasets.has_source else None,
+            datasets.dataset(val) if val else None,
             target_dataset(recipe, datasets),
         )
 
@@ -202,7 +202,7 @@ def _write_style_preview(
     source, target = datasets.in_split("train"), target_training_records(datasets)
     rows = min(PREVIEW_ROWS, len(source), len(target), recipe.data.known_batch_size)
     batches = {
-        domain: next(iter(datasets.dataset(recipe, _spread(records, rows)).indexed_batches(0)))
+        domain: next(iter(datasets.dataset(_spread(records, rows)).indexed_batches(0)))
         for domain, records in (("source", source), ("target", target))
     }
     changed = dict(_changed_images(recipe, method, datasets, batches) for method in changing)

@@ -124,7 +124,7 @@ def audit_recipe(
         )
         sampled = sample_per_class(all_labels, all_groups, most_per_class=most_per_class, seed=recipe.seed)
         print_status(f"Auditing on {len(sampled)} of {len(records)} training and validation images.")
-        images = read_images(recipe, datasets, [records[index] for index in sampled])
+        images = read_images(datasets, [records[index] for index in sampled])
     paths, labels = (
         tuple(records[index].path for index in sampled),
         tuple(all_labels[index] for index in sampled),
@@ -149,9 +149,9 @@ def _without_test_images(records: Sequence[Record], run: Path) -> list[Record]:
     return [record for record in records if rows.get((record.path, record.domain or "")) in AUDITED_SPLITS]
 
 
-def read_images(recipe: Recipe, datasets: Datasets, records: Sequence[Record]) -> Array:
+def read_images(datasets: Datasets, records: Sequence[Record]) -> Array:
     """Return resized images `[n, size, size, 3]`, rounded to uint8 to save memory."""
-    dataset = datasets.dataset(recipe, records)
+    dataset = datasets.dataset(records)
     size = datasets.image_size_px
     images = np.empty((len(records), size, size, 3), np.uint8)
     try:

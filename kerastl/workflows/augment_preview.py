@@ -65,7 +65,7 @@ def preview(
         num_decoded = max(num_images, 2) if augment.mixing else num_images
         indices = select_images(training, datasets.class_names, num_decoded, seed=seed)
         records = [training[index] for index in indices]
-        images = _decode(recipe, datasets, records)
+        images = _decode(datasets, records)
     seeds = np.zeros((samples, len(indices), 2), np.int32)
     for epoch in range(samples):
         seeds[epoch] = seeds_for(seed, epoch, np.array(indices, np.int64)).numpy()
@@ -119,10 +119,9 @@ def _selected_augment(augment: Augment, operation: str | None) -> Augment:
     )
 
 
-def _decode(recipe: Recipe, datasets: Datasets, records: Sequence[Record]) -> Images:
+def _decode(datasets: Datasets, records: Sequence[Record]) -> Images:
     """Return images `[n, size, size, 3]` float32 in [0, 255], without augmentation."""
-    data = recipe.data.model_copy(update={"batch_size": len(records)})
-    ((images, _),) = datasets.dataset(recipe.model_copy(update={"data": data}), records).batches(0)
+    ((images, _),) = replace(datasets, batch_size=len(records)).dataset(records).batches(0)
     decoded: Images = images.numpy()
     return decoded
 

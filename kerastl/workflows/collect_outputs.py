@@ -112,10 +112,10 @@ class SelectionData:
     @classmethod
     def of(cls, recipe: Recipe, datasets: Datasets) -> SelectionData:
         """Return the images of a run."""
-        target, mixval = datasets.dataset(recipe, target_training_records(datasets)), _mixval_options(recipe)
+        target, mixval = datasets.dataset(target_training_records(datasets)), _mixval_options(recipe)
         if recipe.source is not None:
             return cls(None, None, target, mixval, _verified_information(recipe.source.model))
-        train, val = (datasets.dataset(recipe, datasets.in_split(split)) for split in ("train", "val"))
+        train, val = (datasets.dataset(datasets.in_split(split)) for split in ("train", "val"))
         return cls(train, val, target, mixval)
 
 
@@ -215,9 +215,9 @@ class HeldOutData:
         splits = evaluated or (["target_unlabelled"] if datasets.in_split("target_unlabelled") else [])
         target = [record for split in splits for record in datasets.in_split(split)]
         return cls(
-            datasets.dataset(recipe, train),
-            datasets.dataset(recipe, val),
-            datasets.dataset(recipe, target) if target else None,
+            datasets.dataset(train),
+            datasets.dataset(val),
+            datasets.dataset(target) if target else None,
             tuple(splits),
         )
 

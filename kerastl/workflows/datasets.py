@@ -7,7 +7,7 @@ import difflib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +47,10 @@ class Datasets:
         quarantined: `(path, reason)` of unreadable images.
         fingerprints: SHA-256 of the data as read, by domain (`source` and `target`).
         notes: Messages for the user.
+        augment: Augmentation of the training images.
+        batch_size: Images per batch.
+        max_pixels: Images with more pixels are refused.
+        seed: Seed of the order and of the augmentation.
     """
 
     records: tuple[Record, ...]
@@ -59,24 +63,35 @@ class Datasets:
     quarantined: tuple[tuple[str, str], ...]
     fingerprints: dict[str, str]
     notes: tuple[str, ...]
+    augment: recipes.Augment = field(default_factory=recipes.Augment)
+    batch_size: int = 32
+    max_pixels: int = 50_000_000
+    seed: int = 0
 
     def in_split(self, split: str) -> list[Record]:
         """Return the records of a split."""
         return [record for record in self.records if record.split == split]
 
-    def dataset(self, recipe: Recipe, records: Sequence[Record], *, training: bool = False) -> ImageDataset:
-        """Return records as a dataset for training (shuffled, augmented, mixed) or for evaluation."""
+    @property
+    def has_source(self) -> bool:
+        """Whether source images are available; they are not with `source.model`."""
+        return "source" in self.fingerprints
+
+    def dataset(
+        self, records: Sequence[Record], *, training: bool = False, mixed: bool = True
+    ) -> ImageDataset:
+        """Return records as a dataset for training (shuffled, augmented, mixed if `mixed`) or for evaluation."""
         # Without training there is no policy, because building one imports keras-cv.
-        augment = recipe.augment if training else recipes.Augment()
+        augment = self.augment if training else recipes.Augment()
         operations = [(operation.name, operation.options) for operation in augment.operations]
-        mixing = [(mixer.name, mixer.options) for mixer in augment.mixing]
+        mixing = [(mixer.name, mixer.options) for mixer in augment.mixing if mixed]
         size, classes = self.image_size_px, len(self.class_names)
         policy = build_policy(operations, image_size_px=size, exact=augment.exact)
         mixer = build_mixing(mixing, image_size_px=size, num_classes=classes) if mixing else None
         return ImageDataset(
             records, class_names=self.class_names, image_size_px=size,
-            batch_size=recipe.data.known_batch_size, window=self.window, max_pixels=recipe.data.max_pixels,
-            seed=recipe.seed, shuffle=training, augment=policy if operations else None, mix=mixer,
+            batch_size=self.batch_size, window=self.window, max_pixels=self.max_pixels,
+            seed=self.seed, shuffle=training, augment=policy if operations else None, mix=mixer,
             placement=augment.placement, cache=self.cache, views=augment.views,
         )  # fmt: skip
 
@@ -125,6 +140,8 @@ def load_datasets(recipe: Recipe, run: Run) -> Datasets:
     return Datasets(
         tuple(records), source.class_names, size, _window(recipe, records) if needs_window else None,
         _cache(recipe, len(records), size), source.root, target_root, quarantined, fingerprints, tuple(notes),
+        augment=recipe.augment, batch_size=recipe.data.known_batch_size, max_pixels=recipe.data.max_pixels,
+        seed=recipe.seed,
     )  # fmt: skip
 
 
@@ -515,7 +532,7 @@ def _pixel_warnings(recipe: Recipe, datasets: Datasets) -> Iterator[str]:
     if not target:
         return
     sample = sample_records(target)
-    statistics = pixel_statistics(sample, window=datasets.window, max_pixels=recipe.data.max_pixels)
+    statistics = pixel_statistics(sample, window=datasets.window, max_pixels=datasets.max_pixels)
     if statistics.num_constant > MOST * statistics.num_images:
         sampled = "sampled " if len(sample) < len(target) else ""
         yield (

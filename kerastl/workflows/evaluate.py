@@ -146,7 +146,7 @@ def _evaluate_model(
     if held_out is not None and _unlabeled_are_representative(datasets):
         splits = (*splits, "target_unlabelled")
     records = [record for split in splits for record in datasets.in_split(split)]
-    predictions = predict(model, datasets.dataset(recipe, records))
+    predictions = predict(model, datasets.dataset(records))
     outputs, source_val = None, None
     if held_out is not None:
         target_phase = target_statistics_phase(recipe, name, model)

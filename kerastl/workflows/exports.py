@@ -130,7 +130,7 @@ def _sample(recipe: Recipe, datasets: Datasets, max_images: int) -> Sample:
     decodings = None
     if selected:
         # Without a cache, because it would return the first decoding twice.
-        decodings = decode_twice(replace(datasets, cache="none").dataset(recipe, selected))
+        decodings = decode_twice(replace(datasets, cache="none").dataset(selected))
     return Sample(
         tuple(selected),
         decodings,

@@ -101,7 +101,7 @@ def find_rates(
             raise RequestError(
                 f"Phase {tested.name}: there are no labeled images of its domain, {tested.domain}."
             )
-        source = images.dataset(recipe, images.in_split(split), training=True)
+        source = images.dataset(images.in_split(split), training=True)
         models = _models(recipe, images, seeds)
         tests = [
             find_learning_rate(

@@ -95,15 +95,13 @@ def changes_pixels(recipe: Recipe) -> bool:
     return any(adaptation.get_method(method.name).changes_pixels for method in methods)
 
 
-def datasets_by_domain(
-    recipe: Recipe, datasets: Datasets, phases: Sequence[Phase], split: str
-) -> dict[str, ImageDataset]:
+def datasets_by_domain(datasets: Datasets, phases: Sequence[Phase], split: str) -> dict[str, ImageDataset]:
     """Return the dataset of a split (`train` or `val`) for each domain of the phases that has images."""
     by_domain: dict[str, ImageDataset] = {}
     for domain in dict.fromkeys(phase.domain for phase in phases):
         records = datasets.in_split(split if domain == "source" else f"target_{split}")
         if records:
-            by_domain[domain] = datasets.dataset(recipe, records, training=split == "train")
+            by_domain[domain] = datasets.dataset(records, training=split == "train")
     return by_domain
 
 
@@ -119,8 +117,7 @@ def target_dataset(recipe: Recipe, datasets: Datasets) -> ImageDataset | None:
     """
     if recipe.adapts_by is None:
         return None
-    unmixed = recipe.model_copy(update={"augment": recipe.augment.model_copy(update={"mixing": ()})})
-    return datasets.dataset(unmixed, target_training_records(datasets), training=True)
+    return datasets.dataset(target_training_records(datasets), training=True, mixed=False)
 
 
 def build_step_factory(recipe: Recipe, method: recipes.Method, model: keras.Model) -> Any:

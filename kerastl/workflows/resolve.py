@@ -100,7 +100,7 @@ def _build_plan(recipe: Recipe, model: keras.Model, datasets: Datasets, run: Run
     """Return the plan of a run, with the cache of each phase decided."""
     without_target, with_target = run_phases(recipe), method_phases(recipe)
     phases, target = [*without_target, *with_target], target_dataset(recipe, datasets)
-    trains, vals = (datasets_by_domain(recipe, datasets, phases, split) for split in ("train", "val"))
+    trains, vals = (datasets_by_domain(datasets, phases, split) for split in ("train", "val"))
     targets = [None] * len(without_target) + [target] * len(with_target)
     resumed_recipe = None
     if resume and run.file(RESOLVED_RECIPE).is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from kerastl import report
@@ -44,6 +45,7 @@ def run(
         datasets = warn_about_target(recipe, load_datasets(recipe, folder), oracle=oracle)
         initial = build_initial_model(recipe, datasets)
         recipe = resolve(recipe, initial, datasets, folder, resume=resume)
+        datasets = replace(datasets, batch_size=recipe.data.known_batch_size)
         write_start(recipe, initial, datasets, folder, resume=resume)
         train(recipe, initial, datasets, folder, resume=resume)
         adaptation = adapt(recipe, initial, datasets, folder, resume=resume)

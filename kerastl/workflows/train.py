@@ -51,7 +51,7 @@ def train(recipe: Recipe, initial: InitialModel, datasets: Datasets, run: Run, *
         write_freeze_reports(run, history.freeze_reports)
         _write_source_only(recipe, initial, datasets, run, history)
         return history
-    trains, vals = (datasets_by_domain(recipe, datasets, phases, split) for split in ("train", "val"))
+    trains, vals = (datasets_by_domain(datasets, phases, split) for split in ("train", "val"))
     writer = HistoryWriter(run, sum(phase.epochs for phase in phases))
 
     def on_phase_end(phase: Phase, history: History) -> None:

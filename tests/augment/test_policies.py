@@ -105,9 +105,9 @@ def test_exact_of_the_recipe_reaches_the_policy(exact, tmp_path, monkeypatch):
     file = tmp_path / "a.png"
     loaded = datasets.Datasets(
         records=(), class_names=("a", "b"), image_size_px=SIZE_PX, window=None, cache="none",
-        root=None, target_root=None, quarantined=(), fingerprints={}, notes=(),
+        root=None, target_root=None, quarantined=(), fingerprints={}, notes=(), augment=recipe.augment,
     )  # fmt: skip
-    loaded.dataset(recipe, [Record("a.png", file, "a")], training=True)
+    loaded.dataset([Record("a.png", file, "a")], training=True)
     assert [options["exact"] for options in built] == [exact == "true"]
 
 
