@@ -3,37 +3,53 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from kerastl import adaptation, report, selection
-from kerastl import recipe as recipes
 from kerastl.adaptation import SOURCE_ONLY
 from kerastl.console import print_status
 from kerastl.data import ImageDataset, Record
 from kerastl.errors import Diverged
 from kerastl.evaluation import load_trained
-from kerastl.recipe import Recipe
+from kerastl.recipe import Method
 from kerastl.runs import RESOLVED_RECIPE, Run
 from kerastl.selection.evidence import Evidence
 from kerastl.training import fit, unfreeze
 from kerastl.workflows.collect_outputs import SelectionData, collect_evidence, collect_renormalized_evidence
 from kerastl.workflows.datasets import Datasets
+from kerastl.workflows.exports import Sample, check_candidate
 from kerastl.workflows.model import InitialModel
-from kerastl.workflows.phases import (
-    build_step_factory,
-    candidate_methods,
-    candidate_phases,
-    target_dataset,
-    target_training_records,
-    time_budget,
-)
+from kerastl.workflows.resolve import CandidatePlan, Plan
 from kerastl.workflows.run_writer import HistoryWriter, write_model, write_start
+from kerastl.workflows.train import Candidate, Trained
 
 PREVIEW_ROWS = 4
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The candidates of an adaptation.
+
+    Args:
+        trained: `source_only` first; empty if no phase trains at the target.
+        diverged: What diverged, for each method whose training failed.
+        renormalized: Evidence of `source_only` with BatchNorm statistics of each domain. None without BatchNorm, or without
+            a selection.
+    """
+
+    trained: tuple[Candidate, ...]
+    diverged: dict[str, str]
+    renormalized: Evidence | None
+
+    @property
+    def faults(self) -> list[str]:
+        """The failed checks of all candidates."""
+        return [fault for candidate in self.trained for fault in candidate.faults]
 
 
 @dataclass(frozen=True)
@@ -48,89 +64,176 @@ class TrainingData:
 
     train: ImageDataset | None
     val: ImageDataset | None
-    target: ImageDataset | None
+    target: ImageDataset
 
     @classmethod
-    def of(cls, recipe: Recipe, datasets: Datasets) -> TrainingData:
+    def of(cls, datasets: Datasets) -> TrainingData:
         """Return the images of a run."""
-        train, val = datasets.in_split("train"), datasets.in_split("target_val")
+        val = datasets.in_split("target_val")
         return cls(
-            datasets.dataset(train, training=True) if datasets.has_source else None,
+            datasets.dataset(datasets.in_split("train"), training=True) if datasets.has_source else None,
             datasets.dataset(val) if val else None,
-            target_dataset(recipe, datasets),
+            datasets.target_training(),
         )
 
 
-def adapt(
-    recipe: Recipe, initial: InitialModel, datasets: Datasets, run: Run, *, resume: bool
-) -> dict[str, Any] | None:
-    """Train every candidate, select one without target labels, and give its weights to the model.
+def train_candidates(
+    initial: InitialModel,
+    trained: Trained,
+    plan: Plan,
+    datasets: Datasets,
+    sample: Sample,
+    run: Run,
+    *,
+    resume: bool,
+) -> Candidates:
+    """Train each candidate, collect its outputs for the selection, check that it is deterministic, and write it.
 
     Each candidate is a run folder under `runs/`. A resumed run does not train finished candidates again. A candidate
     is excluded if its training diverges.
 
     Args:
-        recipe: The recipe.
-        initial: The model after the source phases. Afterwards, it has the weights of the selected candidate.
+        initial: The initial model, for the files of the candidates.
+        trained: The model after the source phases.
+        plan: The candidates.
         datasets: All images. No test image is opened. Target labels are used only by methods that train on them.
+        sample: The images of the check.
         run: The run folder.
         resume: Whether the run is resumed.
-
-    Returns:
-        The content of `adaptation.json`, as far as it is known without target labels; None if the model was not adapted.
 
     Raises:
         PermanentFailure: A frozen variable changed.
     """
-    if recipe.adapts_by is None:
-        return _fine_tuned(recipe) if (run.file("runs") / SOURCE_ONLY).is_dir() else None
-    model, methods = initial.model, candidate_methods(recipe)
+    model = trained.model
+    if not plan.candidates:
+        return Candidates(_checked_source_only(trained, sample), {}, None)
     # All variables, because the state of random generators would make a candidate depend on earlier ones.
     initial_values = [(variable, variable.numpy()) for variable in model.variables]
-    training_data, selection_data = TrainingData.of(recipe, datasets), SelectionData.of(recipe, datasets)
+    training_data, selection_data = TrainingData.of(datasets), SelectionData.of(plan, datasets)
     # Without source images, this shows what candidates start from: statistics of augmented images.
-    statistics_data = (training_data.target if recipe.source else None) or selection_data.target
+    statistics_data = selection_data.target if datasets.has_source else training_data.target
     renormalized = collect_renormalized_evidence(model, selection_data, statistics_data)
-    evidence: dict[str, Evidence] = {}
+    _write_style_preview([planned.method for planned in plan.candidates], datasets, run)
+    candidates: list[Candidate] = []
     diverged: dict[str, str] = {}
-    _write_style_preview(recipe, methods, datasets, run)
-    for number, method in enumerate(methods, 1):
-        print_status(f"Candidate {number} of {len(methods)}: {method.name}")
+    for number, planned in enumerate(plan.candidates, 1):
+        name = planned.method.name
+        print_status(f"Candidate {number} of {len(plan.candidates)}: {name}")
         for variable, value in initial_values:
             variable.assign(value)
-        inner = Run(run.file("runs") / method.name)
-        if inner.file("model.json").is_file():
-            model.set_weights(load_trained(inner.path).model.get_weights())
-        else:
-            try:
-                _train_candidate(recipe, method, initial, datasets, training_data, inner, resume=resume)
-            except Diverged as error:
-                diverged[method.name] = error.what
-                print_status(f"Warning: {method.name} is excluded: {error.what}")
-                continue
-        last = candidate_phases(recipe, method, model)[-1]
+        inner = Run(run.file("runs") / name)
+        try:
+            if name == SOURCE_ONLY and trained.source_only is not None:
+                candidate = trained.source_only
+            elif inner.file("model.json").is_file():
+                candidate = _read_candidate(planned, model, inner)
+            else:
+                candidate = _train_candidate(planned, plan, initial, datasets, training_data, inner, resume=resume)  # fmt: skip
+        except Diverged as error:
+            diverged[name] = error.what
+            print_status(f"Warning: {name} is excluded: {error.what}")
+            continue
         # For a candidate of a resumed run, too: the flags determine which BatchNorm layers have target statistics.
+        last = planned.phases[-1]
         unfreeze(model, last.trainable, batch_norm=last.batch_norm)
-        has_target_statistics = method.name != SOURCE_ONLY and last.batch_norm != "frozen"
-        evidence[method.name] = collect_evidence(
+        has_target_statistics = planned.target_phase is not None
+        source_evidence = candidates[0].evidence if candidates else None
+        evidence = collect_evidence(
             model, selection_data,
             has_target_statistics=has_target_statistics,
-            initial=(renormalized if has_target_statistics else None) or evidence.get(SOURCE_ONLY),
+            initial=(renormalized if has_target_statistics else None) or source_evidence,
         )  # fmt: skip
-    decision = _select(recipe, evidence, renormalized)
-    print_status(f"{decision.verdict.replace('_', ' ')}: {decision.reason}")
-    # Candidates are read back one at a time, so that memory never holds the weights of all.
-    model.set_weights(load_trained(run.file("runs") / decision.chosen).model.get_weights())
-    return decision.to_json() | {"diverged": diverged}
+        candidate = replace(candidate, evidence=evidence)
+        candidates.append(check_candidate(model, candidate, sample))
+    return Candidates(tuple(candidates), diverged, renormalized)
 
 
-def _fine_tuned(recipe: Recipe) -> dict[str, Any]:
-    """Return the content of `adaptation.json` for a model that was fine-tuned on target labels."""
-    reason = (
-        "The recipe has one method, fine-tuning on target labels."
-        if recipe.adaptation is None
-        else "Target labels are available, so the model was fine-tuned on them."
+def _checked_source_only(trained: Trained, sample: Sample) -> tuple[Candidate, ...]:
+    """Return the checked model before fine-tuning at the target, or an empty tuple if there is none."""
+    if trained.source_only is None:
+        return ()
+    weights = trained.model.get_weights()
+    trained.model.set_weights(trained.source_only.weights)
+    source_only = check_candidate(trained.model, trained.source_only, sample)
+    trained.model.set_weights(weights)
+    return (source_only,)
+
+
+def _read_candidate(planned: CandidatePlan, model: keras.Model, inner: Run) -> Candidate:
+    """Read a candidate that was trained before the run was interrupted, and give its weights to the model."""
+    model.set_weights(load_trained(inner.path).model.get_weights())
+    freeze_reports = inner.read_json("freeze.json")["phases"]
+    return Candidate(planned.method.name, inner, model.get_weights(), freeze_reports, planned.target_phase)
+
+
+def _train_candidate(
+    planned: CandidatePlan,
+    plan: Plan,
+    initial: InitialModel,
+    datasets: Datasets,
+    training_data: TrainingData,
+    inner: Run,
+    *,
+    resume: bool,
+) -> Candidate:
+    """Train one candidate, and write it as a run folder of its own."""
+    model, method, phases = initial.model, planned.method, planned.phases
+    resume = resume and inner.file(RESOLVED_RECIPE).is_file()
+    inner.path.mkdir(parents=True, exist_ok=True)
+    write_start(planned.recipe, initial, datasets, inner, resume=resume)
+    writer = HistoryWriter(inner, sum(phase.epochs for phase in phases))
+    step_for = adaptation.step_for(
+        method.name, model, method.options, seed=datasets.seed, without_source=not datasets.has_source
     )
+    history = fit(
+        model, training_data.train or {}, val=training_data.val, target=training_data.target, phases=phases,
+        step_for=step_for, callbacks=plan.time_budget(phases),
+        on_epoch=writer.on_epoch, on_freeze_report=writer.on_freeze_report,
+        checkpoints=inner.file("checkpoints"), resume=resume,
+    )  # fmt: skip
+    write_model(model, datasets, inner)
+    shutil.rmtree(inner.file("checkpoints"), ignore_errors=True)
+    return Candidate(method.name, inner, model.get_weights(), history.freeze_reports, planned.target_phase)
+
+
+def select(candidates: Candidates, plan: Plan, model: keras.Model) -> dict[str, Any] | None:
+    """Select a candidate without target labels, and give its weights to the model.
+
+    Args:
+        candidates: The candidates.
+        plan: The criteria of the selection.
+        model: The model.
+
+    Returns:
+        The content of `adaptation.json`, as far as it is known without target labels; None without candidates.
+    """
+    if not candidates.trained:
+        return None
+    block = plan.recipe.adapts_by
+    if block is None:
+        return _fine_tuned(has_methods=plan.recipe.adaptation is not None)
+    evidence = {candidate.name: candidate.evidence for candidate in candidates.trained if candidate.evidence}
+    decision = selection.decide(
+        evidence,
+        select_by=[validator.name for validator in block.select_by],
+        options={validator.name: validator.options for validator in block.select_by if validator.options},
+        assumes_equal_prevalence={
+            name for name in evidence if adaptation.get_method(name).assumes_equal_prevalence
+        },
+        renormalized=candidates.renormalized,
+        seed=plan.recipe.seed,
+    )
+    print_status(f"{decision.verdict.replace('_', ' ')}: {decision.reason}")
+    (chosen,) = [candidate for candidate in candidates.trained if candidate.name == decision.chosen]
+    model.set_weights(chosen.weights)
+    return decision.to_json() | {"diverged": candidates.diverged}
+
+
+def _fine_tuned(*, has_methods: bool) -> dict[str, Any]:
+    """Return the content of `adaptation.json` for a model that was fine-tuned on target labels."""
+    reason = "The recipe has one method, fine-tuning on target labels."
+    if has_methods:
+        reason = "Target labels are available, so the model was fine-tuned on them."
     return {
         "candidates": {SOURCE_ONLY: {"validators": {}}, "fine_tune": {"validators": {}}},
         "chosen": "fine_tune",
@@ -141,71 +244,18 @@ def _fine_tuned(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _train_candidate(
-    recipe: Recipe,
-    method: recipes.Method,
-    initial: InitialModel,
-    datasets: Datasets,
-    training_data: TrainingData,
-    inner: Run,
-    *,
-    resume: bool,
-) -> None:
-    """Train one candidate, and write it as a run folder of its own."""
-    assert recipe.adapts_by is not None
-    inner_recipe = recipe.model_copy(
-        update={
-            "adaptation": recipe.adapts_by.model_copy(update={"methods": (method,)}),
-            "export": recipe.export.model_copy(update={"formats": ()}),
-        }
-    )
-    phases = candidate_phases(recipe, method, initial.model)
-    resume = resume and inner.file(RESOLVED_RECIPE).is_file()
-    inner.path.mkdir(parents=True, exist_ok=True)
-    write_start(inner_recipe, initial, datasets, inner, resume=resume)
-    writer = HistoryWriter(inner, sum(phase.epochs for phase in phases))
-    fit(
-        initial.model, training_data.train or {}, val=training_data.val, target=training_data.target, phases=phases,
-        step_for=build_step_factory(recipe, method, initial.model), callbacks=time_budget(recipe, phases),
-        on_epoch=writer.on_epoch, on_freeze_report=writer.on_freeze_report,
-        checkpoints=inner.file("checkpoints"), resume=resume,
-    )  # fmt: skip
-    write_model(inner_recipe, initial.model, datasets, inner)
-    shutil.rmtree(inner.file("checkpoints"), ignore_errors=True)
-
-
-def _select(
-    recipe: Recipe, evidence: Mapping[str, Evidence], renormalized: Evidence | None
-) -> selection.Decision:
-    """Select a candidate without target labels."""
-    assert recipe.adapts_by is not None
-    validators = recipe.adapts_by.select_by
-    return selection.decide(
-        evidence,
-        select_by=[validator.name for validator in validators],
-        options={validator.name: validator.options for validator in validators if validator.options},
-        assumes_equal_prevalence={
-            name for name in evidence if adaptation.get_method(name).assumes_equal_prevalence
-        },
-        renormalized=renormalized,
-        seed=recipe.seed,
-    )
-
-
-def _write_style_preview(
-    recipe: Recipe, methods: Sequence[recipes.Method], datasets: Datasets, run: Run
-) -> None:
+def _write_style_preview(methods: Sequence[Method], datasets: Datasets, run: Run) -> None:
     """Write `style_preview.png`, training images before and after each method that changes pixels, if there is one."""
     changing = [method for method in methods if adaptation.get_method(method.name).changes_pixels]
     if not changing:
         return
-    source, target = datasets.in_split("train"), target_training_records(datasets)
-    rows = min(PREVIEW_ROWS, len(source), len(target), recipe.data.known_batch_size)
+    source, target = datasets.in_split("train"), datasets.target_training_records
+    rows = min(PREVIEW_ROWS, len(source), len(target), datasets.batch_size)
     batches = {
         domain: next(iter(datasets.dataset(_spread(records, rows)).indexed_batches(0)))
         for domain, records in (("source", source), ("target", target))
     }
-    changed = dict(_changed_images(recipe, method, datasets, batches) for method in changing)
+    changed = dict(_changed_images(method, datasets, batches) for method in changing)
     report.write_style_sheet(run.path, batches["source"][0], batches["target"][0], changed)
 
 
@@ -214,15 +264,13 @@ def _spread(records: Sequence[Record], count: int) -> list[Record]:
     return [records[len(records) * index // count] for index in range(count)]
 
 
-def _changed_images(
-    recipe: Recipe, method: recipes.Method, datasets: Datasets, batches: Any
-) -> tuple[str, Any]:
+def _changed_images(method: Method, datasets: Datasets, batches: Any) -> tuple[str, Any]:
     """Return a title and the images that a method produces."""
     options = adaptation.method_options(method.name, method.options)
     if hasattr(options, "share"):
         options = options.model_copy(update={"share": 1.0})
     step: Any = adaptation.build_step(
-        method.name, options, num_classes=len(datasets.class_names), num_features=1, seed=recipe.seed,
+        method.name, options, num_classes=len(datasets.class_names), num_features=1, seed=datasets.seed,
     )  # fmt: skip
     name = method.name.replace("_", " ")
     title = name if step.changed_stream == "source" else f"{name}, of the {step.changed_stream}"

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from kerastl.adaptation import SOURCE_ONLY
 from kerastl.data import ImageDataset
-from kerastl.evaluation.trained_model import read_unverified_model
 from kerastl.recipe import Phase, Recipe
 from kerastl.selection.evidence import Evidence, Mixed, Outputs, VerifiedInformation
 from kerastl.selection.validators import MixvalOptions, draw_pairs
@@ -26,12 +23,7 @@ from kerastl.training import (
     unfreeze,
 )
 from kerastl.workflows.datasets import Datasets
-from kerastl.workflows.phases import (
-    candidate_methods,
-    candidate_phases,
-    target_training_records,
-    training_phases,
-)
+from kerastl.workflows.resolve import Plan
 
 Forward = Callable[[Any], Any]
 """Maps images `[b, size, size, 3]` float32 in [0, 255] to (features, logits)."""
@@ -110,11 +102,11 @@ class SelectionData:
     verified: VerifiedInformation | None = None
 
     @classmethod
-    def of(cls, recipe: Recipe, datasets: Datasets) -> SelectionData:
+    def of(cls, plan: Plan, datasets: Datasets) -> SelectionData:
         """Return the images of a run."""
-        target, mixval = datasets.dataset(target_training_records(datasets)), _mixval_options(recipe)
-        if recipe.source is not None:
-            return cls(None, None, target, mixval, _verified_information(recipe.source.model))
+        target, mixval = datasets.dataset(datasets.target_training_records), _mixval_options(plan.recipe)
+        if not datasets.has_source:
+            return cls(None, None, target, mixval, _verified_information(plan.source_validation))
         train, val = (datasets.dataset(datasets.in_split(split)) for split in ("train", "val"))
         return cls(train, val, target, mixval)
 
@@ -126,9 +118,8 @@ def _mixval_options(recipe: Recipe) -> MixvalOptions | None:
     return None
 
 
-def _verified_information(model: Path) -> VerifiedInformation | None:
+def _verified_information(validation: dict[str, Any] | None) -> VerifiedInformation | None:
     """Return what a source model states about its validation images, or None if it is incomplete."""
-    validation = read_unverified_model(model).validation
     if not validation or validation["bounded_information"] is None or validation["temperature"] is None:
         return None
     information = validation["bounded_information"]
@@ -206,10 +197,10 @@ class HeldOutData:
     target_splits: tuple[str, ...]
 
     @classmethod
-    def of(cls, recipe: Recipe, datasets: Datasets) -> HeldOutData | None:
+    def of(cls, datasets: Datasets) -> HeldOutData | None:
         """Return the images of a run, or None if it has one domain or no source images."""
         train, val = datasets.in_split("train"), datasets.in_split("val")
-        if not train or not val or (recipe.target is None and not source_domains(datasets)):
+        if not train or not val or not (datasets.has_target or source_domains(datasets)):
             return None
         evaluated = [split for split in ("target_test", "target_val") if datasets.in_split(split)]
         splits = evaluated or (["target_unlabelled"] if datasets.in_split("target_unlabelled") else [])
@@ -261,21 +252,3 @@ def compute_held_out_outputs(
     unfreeze(model, target_phase.trainable, batch_norm=target_phase.batch_norm)
     with batch_norm_statistics(model, held_out.train):
         return HeldOutOutputs(compute_outputs(forward, held_out.val, with_labels=True), target)
-
-
-def target_statistics_phase(recipe: Recipe, name: str, model: keras.Model) -> Phase | None:
-    """Return the last phase of a candidate if BatchNorm adopted target statistics in it, otherwise None.
-
-    Args:
-        recipe: The recipe.
-        name: Name of the candidate; `fine_tune` if the recipe has no adaptation methods.
-        model: The candidate.
-    """
-    if name == SOURCE_ONLY:
-        return None
-    if recipe.adapts_by is None:
-        last = training_phases(recipe)[-1]
-        return last if last.domain == "target" and last.batch_norm != "frozen" else None
-    method = next(method for method in candidate_methods(recipe) if method.name == name)
-    last = candidate_phases(recipe, method, model)[-1]
-    return last if last.batch_norm != "frozen" else None

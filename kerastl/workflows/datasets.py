@@ -77,6 +77,11 @@ class Datasets:
         """Whether source images are available; they are not with `source.model`."""
         return "source" in self.fingerprints
 
+    @property
+    def has_target(self) -> bool:
+        """Whether the run has a target."""
+        return "target" in self.fingerprints
+
     def dataset(
         self, records: Sequence[Record], *, training: bool = False, mixed: bool = True
     ) -> ImageDataset:
@@ -94,6 +99,18 @@ class Datasets:
             seed=self.seed, shuffle=training, augment=policy if operations else None, mix=mixer,
             placement=augment.placement, cache=self.cache, views=augment.views,
         )  # fmt: skip
+
+    @property
+    def target_training_records(self) -> list[Record]:
+        """The target images that training may use: all except validation and test images."""
+        return [*self.in_split("target_train"), *self.in_split("target_unlabelled")]
+
+    def target_training(self) -> ImageDataset:
+        """Return the target images as adaptation methods read them.
+
+        They are augmented like source images, but not mixed, because most have no label.
+        """
+        return self.dataset(self.target_training_records, training=True, mixed=False)
 
     def split_rows(self) -> list[tuple[Any, ...]]:
         """Return the rows of `split.csv`: path, label, split, group, domain."""

@@ -12,19 +12,14 @@ from typing import Any
 import keras
 import numpy as np
 
+from kerastl import recipe as recipes
 from kerastl.adaptation import SOURCE_ONLY
-from kerastl.evaluation import (
-    Predictions,
-    groups_disagree,
-    load_trained,
-    paired_difference,
-    write_predictions,
-)
+from kerastl.evaluation import Predictions, groups_disagree, paired_difference, write_predictions
 from kerastl.evaluation.bootstrap import no_value, round_numbers, single_threaded
 from kerastl.evaluation.inference import predict
 from kerastl.evaluation.scores import score
-from kerastl.evaluation.trained_model import read_unverified_model
-from kerastl.recipe import Recipe
+from kerastl.recipe import Phase
+from kerastl.report import write_report
 from kerastl.runs import Run
 from kerastl.selection.domain_classifier import (
     domain_auc,
@@ -38,9 +33,10 @@ from kerastl.workflows.collect_outputs import (
     HeldOutOutputs,
     compute_held_out_outputs,
     source_domains,
-    target_statistics_phase,
 )
 from kerastl.workflows.datasets import Datasets
+from kerastl.workflows.resolve import Plan
+from kerastl.workflows.train import Candidate
 
 LAYER = "pooled"
 MAX_DOMAINS = 30
@@ -75,93 +71,99 @@ class Evaluation:
 
 @single_threaded()
 def evaluate(
-    recipe: Recipe,
     model: keras.Model,
+    candidates: Sequence[Candidate],
+    adaptation: Mapping[str, Any] | None,
+    plan: Plan,
     datasets: Datasets,
     run: Run,
-    adaptation: Mapping[str, Any] | None,
     *,
     oracle: bool = False,
 ) -> None:
     """Predict and score validation and test images, and write the results.
 
     After an adaptation, the model before adaptation is evaluated on the same images, and `adaptation.json` states the
-    difference. Other candidates are evaluated on validation images only.
+    difference. Other candidates are evaluated on validation images only. Candidates without faults are marked as finished.
 
     Args:
-        recipe: The recipe.
         model: The final model.
+        candidates: The candidates of the adaptation. Their results are written to their run folders.
+        adaptation: The result of `select`; None if the model was not adapted.
+        plan: The options of the evaluation.
         datasets: All images.
-        run: The run folder. Results of candidates are written to the run folders inside.
-        adaptation: The result of `adapt`; None if the model was not adapted.
+        run: The run folder.
         oracle: Evaluate all candidates on test images, to show which one target labels would select.
     """
-    held_out = HeldOutData.of(recipe, datasets)
-    source_validation = read_unverified_model(recipe.source.model).validation if recipe.source else None
-    evaluate_model = partial(_evaluate_model, recipe, datasets, source_validation)
+    held_out, options = HeldOutData.of(datasets), plan.recipe.evaluation
+    evaluate_model = partial(_evaluate_model, options, plan.source_validation, datasets, model)
     chosen = adaptation["chosen"] if adaptation else SOURCE_ONLY
-    final = evaluate_model(model, chosen, EVALUATED, held_out)
+    target_phases = {candidate.name: candidate.target_phase for candidate in candidates}
+    final = evaluate_model(target_phases.get(chosen, plan.target_phase), EVALUATED, held_out)
+    final_weights = model.get_weights()
     evaluations: dict[str, Evaluation] = {}
-    for name in adaptation["candidates"] if adaptation else ():
-        inner = Run(run.file("runs") / name)
-        if name == chosen and inner.path.is_dir():
-            evaluations[name] = final
-        elif inner.path.is_dir():  # a fine-tuned model has no run folder of its own
-            splits = EVALUATED if oracle or name == SOURCE_ONLY else VALIDATION
-            candidate_held_out = held_out if splits == EVALUATED else None
-            candidate = load_trained(inner.path).model
-            evaluations[name] = evaluate_model(candidate, name, splits, candidate_held_out)
+    for candidate in candidates:
+        if candidate.name == chosen:
+            evaluations[candidate.name] = final
+            continue
+        model.set_weights(candidate.weights)
+        splits = EVALUATED if oracle or candidate.name == SOURCE_ONLY else VALIDATION
+        candidate_held_out = held_out if splits == EVALUATED else None
+        evaluations[candidate.name] = evaluate_model(candidate.target_phase, splits, candidate_held_out)
+    model.set_weights(final_weights)
+    bootstrap = {"seed": datasets.seed, "resamples": options.resamples}
     others = [evaluation for evaluation in evaluations.values() if evaluation is not final]
-    _add_sites(recipe, datasets, held_out, evaluations.get(SOURCE_ONLY, final), [final, *others])
-    for name, evaluation in evaluations.items():
-        evaluation.write(Run(run.file("runs") / name))
+    _add_sites(datasets, held_out, evaluations.get(SOURCE_ONLY, final), [final, *others], bootstrap)
+    for candidate in candidates:
+        evaluations[candidate.name].write(candidate.run)
+        write_report(candidate.run.path)
+        if not candidate.faults:
+            candidate.run.finish()
     final.write(run)
     if adaptation is not None:
-        effect = _adaptation_effect(recipe, evaluations, final, oracle=oracle)
+        effect = _adaptation_effect(evaluations, final, bootstrap, oracle=oracle)
         run.write_json("adaptation.json", {**adaptation, **effect})
     write_summary(run)
 
 
 def _evaluate_model(
-    recipe: Recipe,
-    datasets: Datasets,
+    options: recipes.Evaluation,
     source_validation: dict[str, Any] | None,
+    datasets: Datasets,
     model: keras.Model,
-    name: str,
+    target_phase: Phase | None,
     splits: Sequence[str],
     held_out: HeldOutData | None,
 ) -> Evaluation:
     """Evaluate one model.
 
     Args:
-        recipe: The recipe.
-        datasets: All images.
+        options: Options of the scores.
         source_validation: Validation results of the source model, whose images are unavailable; None otherwise.
+        datasets: All images.
         model: The model.
-        name: Name of the candidate.
+        target_phase: The phase in which BatchNorm adopted target statistics; None if it has source statistics.
         splits: The splits to evaluate.
         held_out: Held-out images. With them, unlabeled target images are predicted, too, to estimate the prevalence.
     """
-    options = recipe.evaluation
     if held_out is not None and _unlabeled_are_representative(datasets):
         splits = (*splits, "target_unlabelled")
     records = [record for split in splits for record in datasets.in_split(split)]
     predictions = predict(model, datasets.dataset(records))
     outputs, source_val = None, None
     if held_out is not None:
-        target_phase = target_statistics_phase(recipe, name, model)
         outputs = compute_held_out_outputs(model, held_out, target_phase)
         if target_phase is not None:
             source_val = dataclasses.replace(predictions.of("val"), logits=outputs.val.logits)
     scores = score(
-        predictions, seed=recipe.seed, resamples=options.resamples, positive=options.positive,
+        predictions, seed=datasets.seed, resamples=options.resamples, positive=options.positive,
         specificity=options.specificity, sensitivity=options.sensitivity, source_val=source_val,
         training_counts=Counter(record.label or "" for record in datasets.in_split("train")),
         stored_fit=source_validation,
     )  # fmt: skip
     if outputs is not None and "label_shift" in scores:
         label_shift = scores["label_shift"]
-        label_shift |= score_residual_shift(outputs, label_shift, _bootstrap_options(recipe))
+        bootstrap = {"seed": datasets.seed, "resamples": options.resamples}
+        label_shift |= score_residual_shift(outputs, label_shift, bootstrap)
     return Evaluation(predictions, scores, outputs)
 
 
@@ -174,7 +176,7 @@ def _unlabeled_are_representative(datasets: Datasets) -> bool:
 
 
 def _adaptation_effect(
-    recipe: Recipe, evaluations: Mapping[str, Evaluation], final: Evaluation, *, oracle: bool
+    evaluations: Mapping[str, Evaluation], final: Evaluation, bootstrap: dict[str, Any], *, oracle: bool
 ) -> dict[str, Any]:
     """Return what target labels show about the choice; empty without labeled target test images."""
     before = evaluations[SOURCE_ONLY]
@@ -183,7 +185,7 @@ def _adaptation_effect(
         return {}
     has_groups = any(first.groups) and not groups_disagree(first)
     metric = "group_auc" if has_groups else "auc"
-    difference = paired_difference(first, second, metric=metric, **_bootstrap_options(recipe))
+    difference = paired_difference(first, second, metric=metric, **bootstrap)
     effect: dict[str, Any] = {
         "target_test": {
             "source_only": before.target_test,
@@ -215,16 +217,12 @@ def write_summary(run: Run) -> None:
     run.write_json("summary.json", {"runs": overall, "chosen": "." if "." in overall else None})
 
 
-def _bootstrap_options(recipe: Recipe) -> dict[str, Any]:
-    return {"seed": recipe.seed, "resamples": recipe.evaluation.resamples}
-
-
 def _add_sites(
-    recipe: Recipe,
     datasets: Datasets,
     held_out: HeldOutData | None,
     before: Evaluation,
     evaluations: Sequence[Evaluation],
+    bootstrap: dict[str, Any],
 ) -> None:
     """Add `sites` to the scores of each model, if there are several domains.
 
@@ -232,36 +230,36 @@ def _add_sites(
     """
     if held_out is None or before.outputs is None:
         return
-    sites = score_sites(recipe, datasets, held_out, before.outputs)
+    sites = score_sites(datasets, held_out, before.outputs, bootstrap)
     for evaluation in evaluations:
         if evaluation.outputs is not None:
             after = evaluation.outputs if evaluation is not before else None
-            evaluation.scores["sites"] = add_adapted(recipe, sites, after)
+            evaluation.scores["sites"] = add_adapted(sites, after, bootstrap)
 
 
 def score_sites(
-    recipe: Recipe, datasets: Datasets, held_out: HeldOutData, before: HeldOutOutputs
+    datasets: Datasets, held_out: HeldOutData, before: HeldOutOutputs, bootstrap: dict[str, Any]
 ) -> dict[str, Any]:
     """Return `sites` of `scores.json`: how well features of the model before adaptation separate the domains.
 
     Args:
-        recipe: The recipe.
         datasets: Source training images show whether the domain predicts the label.
         held_out: The held-out images.
         before: Outputs of the model before adaptation on them.
+        bootstrap: `seed` and `resamples`.
 
     Returns:
         `{"layer", "target": {"source_splits", "target_splits", "before": M, "after": None}, "domains": {name: M},
         "label": M, "warnings": [...]}`, where M is an AUC with its interval. `target` is None without a target;
         `domains` and `label` are None with one source domain.
     """
-    names, options = source_domains(datasets), _bootstrap_options(recipe)
-    label = _label_auc(datasets, names, options)
-    domains = _domain_aucs(before.val, held_out, names, options)
+    names = source_domains(datasets)
+    label = _label_auc(datasets, names, bootstrap)
+    domains = _domain_aucs(before.val, held_out, names, bootstrap)
     target: dict[str, Any] | None = None
     if before.target is not None:
         target = {"source_splits": ["val"], "target_splits": list(held_out.target_splits)}
-        target |= {"before": _outputs_auc(before.val, before.target, options), "after": None}
+        target |= {"before": _outputs_auc(before.val, before.target, bootstrap), "after": None}
     sites: dict[str, Any] = round_numbers(
         {
             "layer": LAYER,
@@ -274,11 +272,13 @@ def score_sites(
     return sites
 
 
-def add_adapted(recipe: Recipe, sites: dict[str, Any], after: HeldOutOutputs | None) -> dict[str, Any]:
+def add_adapted(
+    sites: dict[str, Any], after: HeldOutOutputs | None, bootstrap: dict[str, Any]
+) -> dict[str, Any]:
     """Return `sites` with the AUC of an adapted model; unchanged if `after` is None."""
     if after is None or after.target is None or sites["target"] is None:
         return sites
-    auc = _outputs_auc(after.val, after.target, _bootstrap_options(recipe))
+    auc = _outputs_auc(after.val, after.target, bootstrap)
     return sites | {"target": sites["target"] | {"after": round_numbers(auc)}}
 
 

@@ -18,7 +18,7 @@ from kerastl.training import LearningRateTest
 from kerastl.training.lr_finder import find_learning_rate
 from kerastl.workflows.datasets import Datasets, load_datasets
 from kerastl.workflows.model import build_initial_model, check_weights
-from kerastl.workflows.phases import expanded_phases, training_phases
+from kerastl.workflows.resolve import expanded_phases, training_phases
 from kerastl.workflows.run_writer import set_determinism
 
 

@@ -1,114 +1,348 @@
-"""Decide every `auto` value of a recipe and check its phases before training starts."""
+"""Resolve a recipe to a plan: the phases of every training, with each `auto` value decided, checked before training starts."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 
-from kerastl import training
+from kerastl import adaptation, training
+from kerastl import recipe as recipes
+from kerastl.adaptation import SOURCE_ONLY
+from kerastl.callbacks import TimeBudget
 from kerastl.console import print_status
 from kerastl.data import ImageDataset
-from kerastl.errors import Problem, Problems
-from kerastl.recipe import Phase, Recipe, read_plain
+from kerastl.errors import Problem, Problems, RequestError
+from kerastl.evaluation.trained_model import read_unverified_model
+from kerastl.models import block_names
+from kerastl.recipe import Method, Phase, Recipe, read_plain
 from kerastl.runs import RESOLVED_RECIPE, Run, format_bytes
 from kerastl.training import MemoryEstimate
 from kerastl.workflows.datasets import Datasets
 from kerastl.workflows.model import InitialModel
-from kerastl.workflows.phases import (
-    changes_pixels,
-    check_methods,
-    datasets_by_domain,
-    expanded_phases,
-    method_phases,
-    run_phases,
-    target_dataset,
-)
 
 AUTO_SHARE = 0.5
 """The share of the available memory that `batch_size: auto` uses, because other programs need memory, too."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a run will train.
+class CandidatePlan:
+    """How a candidate of an adaptation is trained.
 
     Args:
-        phases: The phases of the run and of the adaptation methods.
-        model: The initial model.
-        trains, vals: Datasets by domain.
-        targets: The target dataset that each phase reads in addition to its own; None if it reads none.
-        resumed_recipe: The resolved recipe of a resumed run, which keeps its values; None for a new run.
+        method: The adaptation method.
+        phases: Its phases.
+        recipe: The recipe that is written to its run folder.
     """
 
-    phases: Sequence[Phase]
-    model: keras.Model
-    trains: Mapping[str, ImageDataset]
-    vals: Mapping[str, ImageDataset]
-    targets: Sequence[ImageDataset | None]
-    resumed_recipe: Mapping[str, Any] | None = None
+    method: Method
+    phases: tuple[Phase, ...]
+    recipe: Recipe
 
     @property
-    def phase_images(self) -> list[list[ImageDataset]]:
-        """The training datasets that each phase reads."""
-        return [
-            [dataset for dataset in (self.trains.get(phase.domain), target) if dataset is not None]
-            for phase, target in zip(self.phases, self.targets, strict=True)
-        ]
+    def target_phase(self) -> Phase | None:
+        """The last phase if BatchNorm adopts target statistics in it, otherwise None."""
+        return None if self.method.name == SOURCE_ONLY else _adopts_statistics(self.phases[-1])
 
 
-def resolve(recipe: Recipe, initial: InitialModel, datasets: Datasets, run: Run, *, resume: bool) -> Recipe:
+@dataclass(frozen=True)
+class Plan:
+    """What a run trains.
+
+    Args:
+        recipe: The recipe with every `auto` value decided, as it is written to the run folder.
+        phases: The phases of the run itself. None if the initial model is not trained before its adaptation.
+        num_before: Number of phases before the adaptation, after which the model is kept as `source_only`. None if no phase
+            at the target follows.
+        source_recipe: The recipe that is written to the run folder of `source_only`.
+        candidates: `source_only` and the adaptation methods. Empty if the run itself trains the target phases.
+        target_phase: The last phase of a fine-tuning at the target if BatchNorm adopts target statistics in it, otherwise
+            None.
+        seconds_per_epoch: The time budget of each epoch. None without a budget.
+        source_validation: Validation results of the model of `source.model`. None without such a model.
+    """
+
+    recipe: Recipe
+    phases: tuple[Phase, ...] | None
+    num_before: int | None
+    source_recipe: Recipe
+    candidates: tuple[CandidatePlan, ...]
+    target_phase: Phase | None
+    seconds_per_epoch: float | None
+    source_validation: dict[str, Any] | None
+
+    def time_budget(self, phases: Sequence[Phase]) -> list[TimeBudget]:
+        """Return the callback that keeps a training within its share of the time budget, or none without a budget."""
+        if self.seconds_per_epoch is None:
+            return []
+        return [TimeBudget(self.seconds_per_epoch * _num_epochs(phases), phases)]
+
+
+def resolve(recipe: Recipe, initial: InitialModel, datasets: Datasets, run: Run, *, resume: bool) -> Plan:
     """Decide the `auto` values of a recipe, and check that each phase can be trained.
 
     Args:
         recipe: The recipe.
         initial: The initial model.
         datasets: All images.
-        run: The run folder. A resumed run keeps the values of its resolved recipe.
+        run: The run folder. A resumed run keeps the batch size of its resolved recipe.
         resume: Whether the run is resumed.
 
     Returns:
-        The recipe with the cache of each phase and the batch size.
+        The phases of every training, and the resolved recipe.
 
     Raises:
         Problems: Phases that cannot be trained: missing layers, images or disk space, unsuitable methods, too little
             memory. Nothing was written.
     """
     check_methods(recipe, datasets, initial.model)
-    plan = _build_plan(recipe, initial.model, datasets, run, resume=resume)
+    own, adapting = run_phases(recipe), method_phases(recipe)
+    trains, vals = (datasets_by_domain(datasets, [*own, *adapting], split) for split in ("train", "val"))
+    targets = [None] * len(own) + [datasets.target_training()] * len(adapting)
+    phase_images = [
+        [dataset for dataset in (trains.get(phase.domain), target) if dataset is not None]
+        for phase, target in zip([*own, *adapting], targets, strict=True)
+    ]
+    phases = training.decide_phases([*own, *adapting], trains, phase_images=phase_images)
     training.check_phases(
-        plan.model, plan.phases, trains=plan.trains, vals=plan.vals,
-        cache_dir=training.activations_folder(), phase_images=plan.phase_images,
+        initial.model, phases, trains=trains, vals=vals, cache_dir=training.activations_folder(),
+        phase_images=phase_images,
     )  # fmt: skip
-    for phase, phase_images in zip(plan.phases, plan.phase_images, strict=True):
+    for phase, images in zip(phases, phase_images, strict=True):
         if phase.cache != "none":
-            val = [plan.vals[phase.domain]] if phase.domain in plan.vals else []
-            print_status(training.describe_cache(plan.model, phase, [*phase_images, *val]))
-    caches: dict[int, str] = {}
-    for (index, _), phase in zip(expanded_phases(recipe), plan.phases, strict=True):
-        caches.setdefault(index, phase.cache)
-    phases = tuple(
-        phase.model_copy(update={"cache": caches[index]}) for index, phase in enumerate(recipe.phases)
-    )
-    return _with_batch_size(recipe.model_copy(update={"phases": phases}), plan)
-
-
-def _build_plan(recipe: Recipe, model: keras.Model, datasets: Datasets, run: Run, *, resume: bool) -> Plan:
-    """Return the plan of a run, with the cache of each phase decided."""
-    without_target, with_target = run_phases(recipe), method_phases(recipe)
-    phases, target = [*without_target, *with_target], target_dataset(recipe, datasets)
-    trains, vals = (datasets_by_domain(datasets, phases, split) for split in ("train", "val"))
-    targets = [None] * len(without_target) + [target] * len(with_target)
-    resumed_recipe = None
+            val = [vals[phase.domain]] if phase.domain in vals else []
+            print_status(training.describe_cache(initial.model, phase, [*images, *val]))
+    resumed_batch_size = None
     if resume and run.file(RESOLVED_RECIPE).is_file():
-        resumed_recipe = read_plain(run.file(RESOLVED_RECIPE).read_text(encoding="utf-8"))
-    plan = Plan(phases, model, trains, vals, targets, resumed_recipe)
-    return dataclasses.replace(
-        plan, phases=training.decide_phases(phases, trains, phase_images=plan.phase_images)
+        resolved = read_plain(run.file(RESOLVED_RECIPE).read_text(encoding="utf-8"))
+        resumed_batch_size = int(resolved["data"]["batch_size"])
+    batch_size = _batch_size(recipe, initial.model, phases, trains, vals, targets, resumed_batch_size)
+    return plan_of(_resolved(recipe, phases, datasets, batch_size), initial)
+
+
+def _resolved(recipe: Recipe, decided_phases: Sequence[Phase], datasets: Datasets, batch_size: int) -> Recipe:
+    """Return the recipe with the decided values of its phases and its data."""
+    caches: dict[int, str] = {}
+    for (index, _), phase in zip(expanded_phases(recipe), decided_phases, strict=True):
+        caches.setdefault(index, phase.cache)
+    phases = [phase.model_copy(update={"cache": caches[index]}) for index, phase in enumerate(recipe.phases)]
+    window: recipes.Window | str = "full"
+    if datasets.window:
+        low, high = datasets.window
+        window = recipes.Window(center=(low + high) / 2, width=high - low)
+    values = {"image_size_px": datasets.image_size_px, "cache": datasets.cache, "batch_size": batch_size}
+    data = recipe.data.model_copy(update={"window": window, **values})
+    return recipe.model_copy(update={"phases": tuple(phases), "data": data})
+
+
+def plan_of(recipe: Recipe, initial: InitialModel) -> Plan:
+    """Return the plan of a resolved recipe."""
+    own, all_phases = run_phases(recipe), training_phases(recipe)
+    without_export = recipe.model_copy(update={"export": recipe.export.model_copy(update={"formats": ()})})
+    candidates = [
+        CandidatePlan(
+            method,
+            tuple(candidate_phases(recipe, method, initial.model)),
+            _with_method(without_export, recipe.adapts_by, method),
+        )
+        for method in candidate_methods(recipe)
+    ]
+    is_trained = recipe.source is None and (bool(own) or initial.head.outcome != "kept")
+    num_before = 0
+    for number, phase in enumerate(all_phases, 1):
+        num_before = number if phase.domain == "source" else num_before
+    is_kept = num_before < len(all_phases) and (num_before > 0 or not is_trained)
+    source_phases = tuple(phase for phase in recipe.phases if phase.domain == "source")
+    source_recipe = without_export.model_copy(update={"adaptation": None, "phases": source_phases})
+    if not num_before and recipe.adaptation is not None:
+        # Without a training phase, the recipe repeats the run only with its adaptation and its phases.
+        source_recipe = _with_method(without_export, recipe.adaptation, Method(name=SOURCE_ONLY))
+    seconds_per_epoch = None
+    if recipe.budget is not None:
+        # The run itself and each adaptation method get shares in proportion to their epochs.
+        num_methods = max(0, len(candidates) - 1)
+        num_epochs = _num_epochs(own) + num_methods * _num_epochs(method_phases(recipe))
+        seconds_per_epoch = 60 * recipe.budget.minutes / num_epochs
+    return Plan(
+        recipe,
+        tuple(own) if is_trained else None,
+        num_before if is_kept else None,
+        source_recipe,
+        tuple(candidates),
+        _adopts_statistics(all_phases[-1]) if is_kept and not candidates else None,
+        seconds_per_epoch,
+        read_unverified_model(recipe.source.model).validation if recipe.source else None,
     )
+
+
+def _with_method(recipe: Recipe, block: recipes.Adaptation | None, method: Method) -> Recipe:
+    """Return a recipe that adapts by one method."""
+    assert block is not None
+    return recipe.model_copy(update={"adaptation": block.model_copy(update={"methods": (method,)})})
+
+
+def _adopts_statistics(phase: Phase) -> Phase | None:
+    """Return a phase at the target if BatchNorm adopts target statistics in it, otherwise None."""
+    return phase if phase.batch_norm != "frozen" else None
+
+
+def expanded_phases(recipe: Recipe) -> list[tuple[int, Phase]]:
+    """Return each training phase with its index in the recipe; gradual unfreezing has one phase per block."""
+    blocks: Sequence[str] = ()
+    if any(isinstance(phase.trainable, recipes.Unfreeze) for phase in recipe.phases):
+        blocks = block_names(recipe.backbone.name)
+    return [
+        (index, part) for index, phase in enumerate(recipe.phases) for part in phase.unfrozen_by_epoch(blocks)
+    ]
+
+
+def training_phases(recipe: Recipe) -> list[Phase]:
+    """Return the training phases; gradual unfreezing has one phase per block."""
+    return [phase for _, phase in expanded_phases(recipe)]
+
+
+def run_phases(recipe: Recipe) -> list[Phase]:
+    """Return the phases that the run itself trains: all, or only the source phases if methods adapt the model."""
+    phases = training_phases(recipe)
+    return phases if recipe.adapts_by is None else [phase for phase in phases if phase.domain == "source"]
+
+
+def method_phases(recipe: Recipe) -> list[Phase]:
+    """Return the target phases as every adaptation method trains them; empty without methods.
+
+    Their labeled dataset is the source, and the target is a second dataset. If a method changes pixels in its step,
+    activations cannot be cached, so that `cache: auto` becomes `none`.
+    """
+    if recipe.adapts_by is None:
+        return []
+    phases = [
+        phase.model_copy(update={"domain": "source"})
+        for phase in training_phases(recipe)
+        if phase.domain == "target"
+    ]
+    if not changes_pixels(recipe):
+        return phases
+    return [
+        phase.model_copy(update={"cache": "none"}) if phase.cache == "auto" else phase for phase in phases
+    ]
+
+
+def candidate_phases(recipe: Recipe, method: recipes.Method, model: keras.Model) -> list[Phase]:
+    """Return the phases of one candidate.
+
+    A method that trains BatchNorm only keeps all other layers frozen, whatever the phases of the recipe say. A
+    source-free method that only estimates statistics needs one epoch.
+    """
+    phases, properties = method_phases(recipe), adaptation.get_method(method.name)
+    if recipe.source is not None and properties.source_optional:
+        last = phases[-1]
+        batch_norm = "statistics" if last.batch_norm == "trainable" else last.batch_norm
+        update = {"epochs": 1, "trainable": "none", "batch_norm": batch_norm, "cache": "none"}
+        return [last.model_copy(update=update)]
+    if not properties.only_batch_norm:
+        return phases
+    update = {
+        "trainable": adaptation.select_batch_norm(model), "batch_norm": "trainable", "cache": "none",
+    }  # fmt: skip
+    return [phase.model_copy(update=update) for phase in phases]
+
+
+def candidate_methods(recipe: Recipe) -> list[recipes.Method]:
+    """Return `source_only` and the methods of the recipe, without those that need missing target labels."""
+    if recipe.adapts_by is None:
+        return []
+    methods = {method.name: method for method in recipe.adapts_by.methods}
+    source_only = methods.pop(SOURCE_ONLY, recipes.Method(name=SOURCE_ONLY))
+    return [source_only, *(method for method in methods.values() if not _lacks_labels(recipe, method))]
+
+
+def changes_pixels(recipe: Recipe) -> bool:
+    """Return whether a method of the recipe changes pixels in its step."""
+    methods = recipe.adapts_by.methods if recipe.adapts_by else ()
+    return any(adaptation.get_method(method.name).changes_pixels for method in methods)
+
+
+def datasets_by_domain(datasets: Datasets, phases: Sequence[Phase], split: str) -> dict[str, ImageDataset]:
+    """Return the dataset of a split (`train` or `val`) for each domain of the phases that has images."""
+    by_domain: dict[str, ImageDataset] = {}
+    for domain in dict.fromkeys(phase.domain for phase in phases):
+        records = datasets.in_split(split if domain == "source" else f"target_{split}")
+        if records:
+            by_domain[domain] = datasets.dataset(records, training=split == "train")
+    return by_domain
+
+
+def check_methods(recipe: Recipe, datasets: Datasets, model: keras.Model) -> None:
+    """Check that each adaptation method can train the model on the target images.
+
+    Args:
+        recipe: The recipe.
+        datasets: All images.
+        model: The model that will be adapted.
+
+    Raises:
+        Problems: All problems. Nothing was trained.
+    """
+    if recipe.adapts_by is None:
+        return
+    problems = list(_method_problems(recipe, datasets, model))
+    if problems:
+        raise Problems("The adaptation", problems, "Nothing was trained.")
+    for method in recipe.adapts_by.methods:
+        if _lacks_labels(recipe, method):
+            print_status(f"Skipping {method.name}: it needs target labels (target.labels is none).")
+
+
+def _method_problems(recipe: Recipe, datasets: Datasets, model: keras.Model) -> Iterator[Problem]:
+    if not datasets.target_training_records:
+        yield Problem(
+            "target",
+            "All images are validation or test images, so none is left for adaptation. Lower target.split.test_fraction.",
+        )
+    validation_labels = {record.label for record in datasets.in_split("val")}
+    missing = [name for name in datasets.class_names if name not in validation_labels]
+    if missing and recipe.source is None:
+        yield Problem(
+            "data.split",
+            f"Class '{missing[0]}' has no source validation image. Model selection needs some of each class. "
+            "Raise val_fraction.",
+        )
+    methods = candidate_methods(recipe)
+    if len(methods) == 1:
+        yield Problem(
+            "adaptation.methods",
+            "The only candidate is source_only. "
+            f"Add a method, for example {'shot' if recipe.source else 'coral'} or adabn"
+            + (", or set target.labels: few." if _without_labels(recipe) else "."),
+        )
+    for phase in method_phases(recipe):
+        needs_validation = phase.keep == "best" or phase.early_stopping is not None
+        if needs_validation and not datasets.in_split("target_val"):
+            yield Problem(
+                f"phase {phase.name}",
+                "The target has no labeled validation images to choose the best epoch. "
+                "Set keep: last, and remove early_stopping.",
+            )
+    for method in methods[1:]:
+        for phase in candidate_phases(recipe, method, model):
+            try:
+                adaptation.check_phase(method.name, adaptation.get_method(method.name), model, phase)
+            except RequestError as error:
+                yield Problem("adaptation.methods", str(error))
+
+
+def _without_labels(recipe: Recipe) -> bool:
+    return recipe.target is None or recipe.target.labels == "none"
+
+
+def _lacks_labels(recipe: Recipe, method: recipes.Method) -> bool:
+    return _without_labels(recipe) and adaptation.get_method(method.name).target_labels == "some"
+
+
+def _num_epochs(phases: Sequence[Phase]) -> int:
+    return sum(phase.epochs for phase in phases)
 
 
 @dataclass(frozen=True)
@@ -137,22 +371,41 @@ class AvailableMemory:
         return f"{' and '.join(needed)} at batch size {batch_size} ({' and '.join(available)} available)"
 
 
-def _with_batch_size(recipe: Recipe, plan: Plan) -> Recipe:
-    """Return the recipe with its batch size, and print the estimated memory of the largest phase."""
+def _batch_size(
+    recipe: Recipe,
+    model: keras.Model,
+    phases: Sequence[Phase],
+    trains: Mapping[str, ImageDataset],
+    vals: Mapping[str, ImageDataset],
+    targets: Sequence[ImageDataset | None],
+    resumed: int | None,
+) -> int:
+    """Return the batch size of a run, and print the estimated memory of the largest phase.
+
+    Args:
+        recipe: The recipe.
+        model: The initial model.
+        phases: All phases.
+        trains, vals: Datasets by domain.
+        targets: The target dataset that each phase reads in addition to its own; None if it reads none.
+        resumed: The batch size of a resumed run, which is kept without a check; None for a new run.
+
+    Raises:
+        Problems: A phase does not fit into memory.
+    """
     available = AvailableMemory(training.available_memory(), training.available_gpu_memory())
     estimates = [
         training.estimate_memory(
-            plan.model, phase, plan.trains.get(phase.domain), plan.vals.get(phase.domain),
+            model, phase, trains.get(phase.domain), vals.get(phase.domain),
             target=target, on_gpu=available.gpu is not None,
             changes_pixels=target is not None and changes_pixels(recipe),
         )
-        for phase, target in zip(plan.phases, plan.targets, strict=True)
+        for phase, target in zip(phases, targets, strict=True)
     ]  # fmt: skip
-    wanted = recipe.data.batch_size
-    if wanted != "auto":
-        batch_size = wanted
-    elif plan.resumed_recipe is not None:
-        batch_size = int(plan.resumed_recipe["data"]["batch_size"])
+    if recipe.data.batch_size != "auto":
+        batch_size = recipe.data.batch_size
+    elif resumed is not None:
+        batch_size = resumed
     else:
         least = 2 if recipe.augment.mixing else 1
         batch_size = auto_batch_size(estimates, available, recipe.data.known_batch_size, least)
@@ -160,11 +413,10 @@ def _with_batch_size(recipe: Recipe, plan: Plan) -> Recipe:
     if estimates:
         largest = max(estimates, key=lambda estimate: estimate.host(batch_size))
         print_status(f"Estimated peak memory: {available.describe(largest, batch_size)}")
-    if plan.resumed_recipe is None:
-        is_cached = any(source.cache == "memory" for source in plan.trains.values())
-        check_fits(plan.phases, estimates, batch_size, available, is_cached)
-    data = recipe.data.model_copy(update={"batch_size": batch_size})
-    return recipe.model_copy(update={"data": data})
+    if resumed is None:
+        is_cached = any(source.cache == "memory" for source in trains.values())
+        check_fits(phases, estimates, batch_size, available, is_cached)
+    return batch_size
 
 
 def auto_batch_size(

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from kerastl import report
+from kerastl import export, report
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
-from kerastl.workflows.adapt import adapt
+from kerastl.workflows.adapt import select, train_candidates
 from kerastl.workflows.datasets import load_datasets, warn_about_target
 from kerastl.workflows.evaluate import evaluate
-from kerastl.workflows.exports import check_consistency, check_exports, write_exports
+from kerastl.workflows.exports import check_consistency, decode_sample, write_exports
 from kerastl.workflows.model import build_initial_model, check_weights
 from kerastl.workflows.resolve import resolve
-from kerastl.workflows.run_writer import finish_run, open_run, set_determinism, write_model, write_start
+from kerastl.workflows.run_writer import open_run, set_determinism, write_model, write_start
 from kerastl.workflows.train import train
 
 
@@ -40,19 +40,24 @@ def run(
     """
     set_determinism(recipe.seed)
     check_weights(recipe)
-    check_exports(recipe)
+    export.check_formats(recipe.export.formats)
     with open_run(name, out, resume=resume) as folder:
         datasets = warn_about_target(recipe, load_datasets(recipe, folder), oracle=oracle)
         initial = build_initial_model(recipe, datasets)
-        recipe = resolve(recipe, initial, datasets, folder, resume=resume)
-        datasets = replace(datasets, batch_size=recipe.data.known_batch_size)
-        write_start(recipe, initial, datasets, folder, resume=resume)
-        train(recipe, initial, datasets, folder, resume=resume)
-        adaptation = adapt(recipe, initial, datasets, folder, resume=resume)
-        write_model(recipe, initial.model, datasets, folder)
-        evaluate(recipe, initial.model, datasets, folder, adaptation, oracle=oracle)
-        write_exports(recipe, folder)
-        check_consistency(recipe, initial.model, datasets, folder)
+        plan = resolve(recipe, initial, datasets, folder, resume=resume)
+        datasets = replace(datasets, batch_size=plan.recipe.data.known_batch_size)
+        sample = decode_sample(datasets)
+        write_start(plan.recipe, initial, datasets, folder, resume=resume)
+        trained = train(initial, plan, datasets, folder, resume=resume)
+        candidates = train_candidates(initial, trained, plan, datasets, sample, folder, resume=resume)
+        adaptation = select(candidates, plan, trained.model)
+        write_model(trained.model, datasets, folder)
+        evaluate(trained.model, candidates.trained, adaptation, plan, datasets, folder, oracle=oracle)
+        write_exports(plan.recipe.export, folder)
+        check_consistency(
+            trained.model, sample, trained.history.freeze_reports, plan.recipe.export.formats, folder,
+            candidate_faults=candidates.faults,
+        )  # fmt: skip
         report.write_report(folder.path)
-        finish_run(folder)
+        folder.finish()
     return folder

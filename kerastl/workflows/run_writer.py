@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from difflib import SequenceMatcher
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -164,7 +164,7 @@ def write_start(recipe: Recipe, initial: InitialModel, datasets: Datasets, run: 
     """Write the resolved recipe, versions, split and notes; a resumed run is compared with the existing files.
 
     Args:
-        recipe: The recipe, with its `auto` values decided.
+        recipe: The resolved recipe.
         initial: The initial model.
         datasets: All images.
         run: The run folder.
@@ -173,8 +173,8 @@ def write_start(recipe: Recipe, initial: InitialModel, datasets: Datasets, run: 
     Raises:
         RequestError: The recipe, the data or the weights of a resumed run have changed.
     """
-    text = recipes.write(_with_data_values(recipe, datasets))
-    versions = _versions(recipe, initial, datasets)
+    text = recipes.write(recipe)
+    versions = _versions(initial, datasets)
     if resume:
         _check_unchanged(text, versions, run)
         return
@@ -187,23 +187,13 @@ def write_start(recipe: Recipe, initial: InitialModel, datasets: Datasets, run: 
     write_atomic(run.file(RESOLVED_RECIPE), text)
 
 
-def _with_data_values(recipe: Recipe, datasets: Datasets) -> Recipe:
-    """Return the recipe with the window, image size and cache of the datasets."""
-    window: recipes.Window | Literal["full"] = "full"
-    if datasets.window:
-        low, high = datasets.window
-        window = recipes.Window(center=(low + high) / 2, width=high - low)
-    update = {"window": window, "image_size_px": datasets.image_size_px, "cache": datasets.cache}
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update=update)})
-
-
-def _versions(recipe: Recipe, initial: InitialModel, datasets: Datasets) -> dict[str, Any]:
+def _versions(initial: InitialModel, datasets: Datasets) -> dict[str, Any]:
     return {
         "packages": package_versions(),
         "machine": machine_info(),
         "devices": [device.name for device in tf.config.list_physical_devices()],
         "op_determinism": True,
-        "seed": recipe.seed,
+        "seed": datasets.seed,
         "weights": initial.weights,
         "head": {"outcome": initial.head.outcome, "carried": list(initial.head.carried)},
         "data_sha256": datasets.fingerprints,
@@ -244,7 +234,7 @@ def _warn_about_packages(old: dict[str, str], new: dict[str, str]) -> None:
         )
 
 
-def write_model(recipe: Recipe, model: keras.Model, datasets: Datasets, run: Run) -> None:
+def write_model(model: keras.Model, datasets: Datasets, run: Run) -> None:
     """Write `model.keras` and `model.json`, each atomically."""
     write_network(model, run.file("model.keras"))
     run.write_json(
@@ -253,7 +243,7 @@ def write_model(recipe: Recipe, model: keras.Model, datasets: Datasets, run: Run
             "class_names": list(datasets.class_names),
             "image_size_px": datasets.image_size_px,
             "window": list(datasets.window) if datasets.window else None,
-            "max_pixels": recipe.data.max_pixels,
+            "max_pixels": datasets.max_pixels,
             "data_root": str(datasets.root) if datasets.root else None,
             "target_root": str(datasets.target_root) if datasets.target_root else None,
         },
@@ -264,16 +254,6 @@ def write_network(model: keras.Model, file: Path) -> None:
     """Write a model to a `.keras` file, without the optimizer."""
     with atomic_path(file) as part:
         keras.Model(model.inputs[0], model.outputs[0], name=model.name).save(part)
-
-
-def finish_run(run: Run) -> None:
-    """Mark a run, and the runs that it created inside its folder, as finished."""
-    for path in sorted(run.file("runs").glob("*")):
-        inner = Run(path)
-        # A folder with a resolved recipe is a run that marks itself.
-        if inner.path.is_dir() and not inner.file(RESOLVED_RECIPE).is_file():
-            inner.finish()
-    run.finish()
 
 
 class HistoryWriter:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import keras
+import numpy as np
 
 from kerastl.adaptation import SOURCE_ONLY
 from kerastl.errors import PermanentFailure
-from kerastl.recipe import Method, Phase, Recipe
+from kerastl.evaluation import load_trained
+from kerastl.recipe import Phase
 from kerastl.runs import Run
+from kerastl.selection.evidence import Evidence
 from kerastl.training import History, fit
 from kerastl.workflows.datasets import Datasets
 from kerastl.workflows.model import InitialModel
-from kerastl.workflows.phases import datasets_by_domain, run_phases, time_budget, training_phases
+from kerastl.workflows.resolve import Plan, datasets_by_domain
 from kerastl.workflows.run_writer import (
     HistoryWriter,
     write_freeze_reports,
@@ -25,47 +32,85 @@ LAST_GOOD = "last_good.keras"
 """The weights before training diverged."""
 
 
-def train(recipe: Recipe, initial: InitialModel, datasets: Datasets, run: Run, *, resume: bool) -> History:
-    """Train the phases of the run itself, without those of adaptation methods.
-
-    A model of `source.model`, or one with the same classes and no source phase, is not trained here. If target phases
-    follow, the model before adaptation is written to `runs/source_only`.
+@dataclass(frozen=True)
+class Candidate:
+    """A trained model that an adaptation can select.
 
     Args:
-        recipe: The recipe.
+        name: `source_only`, or the name of the method.
+        run: Its run folder.
+        weights: The weights, as `keras.Model.get_weights` returns them.
+        freeze_reports: One freeze check per phase.
+        target_phase: The phase in which BatchNorm adopted target statistics; None if it has source statistics.
+        evidence: Its outputs without target labels. None if no selection follows.
+        faults: Failed checks.
+    """
+
+    name: str
+    run: Run
+    weights: list[np.ndarray[Any, Any]]
+    freeze_reports: Sequence[dict[str, Any]]
+    target_phase: Phase | None = None
+    evidence: Evidence | None = None
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The model after the phases of the run itself.
+
+    Args:
+        model: The model, with its best weights.
+        history: History and freeze checks.
+        source_only: The model before the adaptation. None if it was not kept, because no phase at the target follows.
+    """
+
+    model: keras.Model
+    history: History
+    source_only: Candidate | None
+
+
+def train(initial: InitialModel, plan: Plan, datasets: Datasets, run: Run, *, resume: bool) -> Trained:
+    """Train the phases of the run itself, without those of adaptation methods.
+
+    If target phases follow, the model before adaptation is written to `runs/source_only`.
+
+    Args:
         initial: The initial model. Afterwards, it has the best weights.
+        plan: The phases.
         datasets: All images. Only training and validation images are opened.
         run: The run folder.
         resume: Continue from the newest checkpoint.
 
-    Returns:
-        The history of the trained phases.
-
     Raises:
         PermanentFailure: Training diverged. The last good weights are in `last_good.keras`.
     """
-    phases, all_phases = run_phases(recipe), training_phases(recipe)
-    if recipe.source is not None or (not phases and initial.head.outcome == "kept"):
+    source_only: Candidate | None = None
+
+    def keep_source_only(history: History) -> None:
+        nonlocal source_only
+        source_only = _write_source_only(initial, plan, datasets, run, history)
+
+    if plan.phases is None:
         history = History((), (), {})
         write_history(run, history.rows)
         write_freeze_reports(run, history.freeze_reports)
-        _write_source_only(recipe, initial, datasets, run, history)
-        return history
-    trains, vals = (datasets_by_domain(datasets, phases, split) for split in ("train", "val"))
-    writer = HistoryWriter(run, sum(phase.epochs for phase in phases))
+        keep_source_only(history)
+        return Trained(initial.model, history, source_only)
+    trains, vals = (datasets_by_domain(datasets, plan.phases, split) for split in ("train", "val"))
+    writer = HistoryWriter(run, sum(phase.epochs for phase in plan.phases))
 
-    def on_phase_end(phase: Phase, history: History) -> None:
-        later_domains = {later.domain for later in all_phases[len(history.freeze_reports) :]}
-        if phase.domain == "source" and later_domains == {"target"}:
-            _write_source_only(recipe, initial, datasets, run, history)
+    def on_phase_end(_: Phase, history: History) -> None:
+        if len(history.freeze_reports) == plan.num_before:
+            keep_source_only(history)
 
     try:
-        return fit(
+        history = fit(
             initial.model,
             trains,
             val=vals,
-            phases=phases,
-            callbacks=time_budget(recipe, phases),
+            phases=plan.phases,
+            callbacks=plan.time_budget(plan.phases),
             on_epoch=writer.on_epoch,
             on_freeze_report=writer.on_freeze_report,
             on_phase_end=on_phase_end,
@@ -79,26 +124,22 @@ def train(recipe: Recipe, initial: InitialModel, datasets: Datasets, run: Run, *
         raise PermanentFailure(
             f"{error}\nTo start from the last good weights: --set backbone.weights={run.file(LAST_GOOD)}"
         ) from error
+    if plan.num_before is not None and source_only is None:
+        # The run was interrupted after these phases.
+        inner = Run(run.file("runs") / SOURCE_ONLY)
+        weights = load_trained(inner.path).model.get_weights()
+        source_only = Candidate(SOURCE_ONLY, inner, weights, history.freeze_reports[: plan.num_before])
+    return Trained(initial.model, history, source_only)
 
 
 def _write_source_only(
-    recipe: Recipe, initial: InitialModel, datasets: Datasets, run: Run, history: History
-) -> None:
+    initial: InitialModel, plan: Plan, datasets: Datasets, run: Run, history: History
+) -> Candidate:
     """Write the model before adaptation as a run folder of its own, with a recipe that repeats it."""
-    source_phases = tuple(phase for phase in recipe.phases if phase.domain == "source")
-    export = recipe.export.model_copy(update={"formats": ()})
-    update: dict[str, Any] = {
-        "adaptation": None, "phases": source_phases if history.freeze_reports else (), "export": export,
-    }  # fmt: skip
-    if not history.freeze_reports and recipe.adaptation is not None:
-        # Without a training phase, the recipe repeats the run only with its adaptation and its phases.
-        method = (Method(name=SOURCE_ONLY),)
-        update["adaptation"] = recipe.adaptation.model_copy(update={"methods": method})
-        update["phases"] = recipe.phases
-    recipe = recipe.model_copy(update=update)
     inner = Run(run.file("runs") / SOURCE_ONLY)
     inner.path.mkdir(parents=True, exist_ok=True)
-    write_start(recipe, initial, datasets, inner, resume=False)
+    write_start(plan.source_recipe, initial, datasets, inner, resume=False)
     write_history(inner, history.rows)
     write_freeze_reports(inner, history.freeze_reports)
-    write_model(recipe, initial.model, datasets, inner)
+    write_model(initial.model, datasets, inner)
+    return Candidate(SOURCE_ONLY, inner, initial.model.get_weights(), history.freeze_reports)

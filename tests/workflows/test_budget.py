@@ -1,13 +1,14 @@
 """The time budget of a recipe."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from kerastl import recipe as recipes
 from kerastl.workflows import run
-from kerastl.workflows.phases import method_phases, run_phases, time_budget
+from kerastl.workflows.resolve import plan_of
 
 SETS = [
     "target=null",
@@ -36,16 +37,16 @@ def test_a_run_ends_its_phases_within_the_budget(tmp_path, capsys):
 
 
 def test_the_trainings_of_all_methods_share_the_budget():
-    assert time_budget(loaded(), run_phases(loaded())) == []
-    recipe = recipes.load(
-        "hospital-unlabelled",
-        sets=["data.reader.path=a.csv", "target.reader.path=b.csv", "budget.minutes=10"],
-    )  # fmt: skip
-    (run_budget,) = time_budget(recipe, run_phases(recipe))
-    (method_budget,) = time_budget(recipe, method_phases(recipe))
-    assert recipe.adaptation is not None
-    num_methods = len({method.name for method in recipe.adaptation.methods} - {"source_only"})
-    total = run_budget._deadlines[-1] + num_methods * method_budget._deadlines[-1]
+    initial = SimpleNamespace(model=None, head=SimpleNamespace(outcome="replaced"))
+    sets = ["data.reader.path=a.csv", "target.reader.path=b.csv", "adaptation.methods=[coral, dann]"]
+    plan = plan_of(recipes.load("hospital-unlabelled", sets=sets), initial)
+    assert plan.time_budget(plan.phases) == []
+    plan = plan_of(recipes.load("hospital-unlabelled", sets=[*sets, "budget.minutes=10"]), initial)
+    (run_budget,) = plan.time_budget(plan.phases)
+    _, *methods = plan.candidates
+    method_budgets = [callback for planned in methods for callback in plan.time_budget(planned.phases)]
+    assert len(method_budgets) == 2
+    total = sum(budget._deadlines[-1] for budget in [run_budget, *method_budgets])
     assert total == pytest.approx(600.0)
 
 

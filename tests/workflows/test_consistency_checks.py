@@ -6,12 +6,11 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from make_runs import RECIPE
 
-from kerastl import recipe as recipes
 from kerastl.data import Record
 from kerastl.runs import Run
 from kerastl.workflows import Datasets, check_consistency
+from kerastl.workflows.exports import decode_sample
 
 SHORT = ["--set", "phases[0].epochs=1", "--set", "augment={operations: []}"]
 
@@ -104,20 +103,17 @@ def drawn_images(folder: Path, splits: list[str], *, on_disk: bool) -> Datasets:
         for record in records:
             keras.utils.save_img(record.file, np.full((32, 32, 3), 7.0), scale=False)
     return Datasets(
-        records, ("dark", "light"), 32, None, "none", None, None, (), {}, (),
+        records, ("dark", "light"), 32, None, "none", None, None, (), {"source": ""}, (),
     )  # fmt: skip
 
 
-def test_checks_without_validation_images_or_files_record_the_reason(recipe, tmp_path):
+def test_checks_without_validation_images_or_files_record_the_reason(tmp_path):
     image = keras.Input((32, 32, 3))
     pooled = keras.layers.GlobalAveragePooling2D()(image)
     model = keras.Model(image, keras.layers.Dense(2)(pooled))
-    checked = recipes.check(
-        RECIPE.format(path=tmp_path), name="small",sets=["export.formats=[saved_model]"],
-    )  # fmt: skip
-    run = Run(tmp_path)
-    run.write_json("freeze.json", {"phases": []})
-    check_consistency(checked, model, drawn_images(tmp_path, ["train", "test"], on_disk=False), run)
+    run, formats = Run(tmp_path), ["saved_model"]
+    sample = decode_sample(drawn_images(tmp_path, ["train", "test"], on_disk=False))
+    check_consistency(model, sample, [], formats, run)
     checks = freeze_json(tmp_path)
     assert checks["phases"] == []
     assert checks["determinism"]["reason"]
@@ -126,7 +122,8 @@ def test_checks_without_validation_images_or_files_record_the_reason(recipe, tmp
         "split": "training", "files": 0, "without_file": 1, "faults": [],
     }  # fmt: skip
 
-    check_consistency(checked, model, drawn_images(tmp_path, ["val", "val", "test"], on_disk=True), run)
+    sample = decode_sample(drawn_images(tmp_path, ["val", "val", "test"], on_disk=True))
+    check_consistency(model, sample, [], formats, run)
     checks = freeze_json(tmp_path)
     assert (checks["determinism"]["images"], checks["determinism"]["differ"]) == (2, 0)
     assert checks["exports"]["saved_model"]["files"] == 2

@@ -6,7 +6,7 @@ from make_runs import draw_hospitals, two_hospitals_recipe
 
 from kerastl import recipe as recipes
 from kerastl.report.figures import SHEET, style_sheet_url
-from kerastl.workflows.phases import method_phases
+from kerastl.workflows.resolve import method_phases
 
 NAMES = ["histogram_matching", "reinhard", "fda", "strong_augmentation", "fixmatch"]
 LIGHT = "{name: strong_augmentation, policy: light}, {name: fixmatch, policy: light, threshold: 0.5}"

@@ -8,7 +8,7 @@ import pytest
 from kerastl.errors import RequestError, RunFailed
 from kerastl.runs import RESOLVED_RECIPE, Run, write_atomic
 from kerastl.workflows import run_writer
-from kerastl.workflows.run_writer import finish_run, open_run
+from kerastl.workflows.run_writer import open_run
 
 
 def fail(out, error, *, write):
@@ -98,18 +98,7 @@ def test_resuming_removes_partial_files_of_a_killed_run(tmp_path):
 
 def test_a_finished_run_is_not_opened_again(tmp_path):
     run = interrupt(tmp_path / "run", KeyboardInterrupt())
-    finish_run(run)
+    run.finish()
     with pytest.raises(RequestError, match=str(run.path)), open_run("flowers", run.path, resume=True):
         pass
     assert run.file(RESOLVED_RECIPE).is_file()
-
-
-def test_finishing_marks_inner_runs_without_a_recipe_only(tmp_path):
-    run = Run(tmp_path)
-    source_only, scratch = (Run(run.file("runs") / name) for name in ("source_only", "scratch"))
-    for inner in (source_only, scratch):
-        inner.path.mkdir(parents=True)
-    write_atomic(scratch.file(RESOLVED_RECIPE), "format: 1\n")
-    finish_run(run)
-    assert (run.finished, source_only.finished, scratch.finished) == (True, True, False)
-    assert run.file("finished.json").read_bytes() == source_only.file("finished.json").read_bytes()

@@ -10,7 +10,7 @@ from kerastl.selection import Outputs
 from kerastl.workflows.collect_outputs import HeldOutOutputs
 from kerastl.workflows.evaluate import add_adapted, score_residual_shift, score_sites
 
-RECIPE = SimpleNamespace(seed=3, evaluation=SimpleNamespace(resamples=100))
+BOOTSTRAP = {"seed": 3, "resamples": 100}
 
 
 def outputs(seed, share, *, scanner=0.0, patients=60, labeled=True):
@@ -54,14 +54,14 @@ def held_out(sites=("",)):
 
 def test_a_scanner_shift_is_measured_before_and_after_it_is_removed():
     before, after = held_out_outputs(0.5, 2.0), held_out_outputs(0.5, 0.0)
-    scored = add_adapted(RECIPE, score_sites(RECIPE, datasets(), held_out(), before), after)
+    scored = add_adapted(score_sites(datasets(), held_out(), before, BOOTSTRAP), after, BOOTSTRAP)
     assert scored["target"]["before"]["low"] > 0.8
     assert scored["target"]["after"]["low"] <= 0.5
     assert scored["domains"] is scored["label"] is None
     assert scored["warnings"] == []
-    alone = score_sites(RECIPE, datasets(), held_out(), before)
+    alone = score_sites(datasets(), held_out(), before, BOOTSTRAP)
     assert alone["target"]["after"] is None
-    assert add_adapted(RECIPE, alone, None) == alone
+    assert add_adapted(alone, None, BOOTSTRAP) == alone
 
 
 def test_prevalence_explains_a_prevalence_shift_but_not_a_scanner_shift():
@@ -88,14 +88,14 @@ def test_prevalence_explains_a_prevalence_shift_but_not_a_scanner_shift():
 def test_a_site_that_predicts_the_label_causes_a_warning():
     sites = ("north", "south")
     before = HeldOutOutputs(outputs(1, 0.5), None)
-    scored = score_sites(RECIPE, datasets(sites, 0.9), held_out(sites), before)
+    scored = score_sites(datasets(sites, 0.9), held_out(sites), before, BOOTSTRAP)
     assert scored["target"] is None
     assert scored["label"]["value"] == pytest.approx(0.9, abs=0.05)
     (warning,) = scored["warnings"]
     assert "AUC 0.9" in warning
     assert "features" not in warning
     assert scored["domains"]["north"] == scored["domains"]["south"]
-    even = score_sites(RECIPE, datasets(sites, 0.5), held_out(sites), before)
+    even = score_sites(datasets(sites, 0.5), held_out(sites), before, BOOTSTRAP)
     assert even["label"]["shortcut"] is False
     assert even["warnings"] == []
 
@@ -105,7 +105,7 @@ def test_the_warning_states_whether_features_separate_the_sites():
     val = outputs(1, 0.5)
     moved = val.features + np.where(np.arange(240) // 4 % 2, 2.0, 0.0)[:, None].astype(np.float32)
     before = HeldOutOutputs(Outputs(moved, val.logits, val.labels, val.groups), None)
-    scored = score_sites(RECIPE, datasets(sites, 0.9), held_out(sites), before)
+    scored = score_sites(datasets(sites, 0.9), held_out(sites), before, BOOTSTRAP)
     assert scored["domains"]["north"]["low"] > 0.5
     assert "features" in scored["warnings"][0]
     many = tuple(f"site {number}" for number in range(31))
@@ -113,6 +113,6 @@ def test_the_warning_states_whether_features_separate_the_sites():
         in_split=lambda _: [Record(name, None, "benign", domain=name) for name in many],
         class_names=("benign", "malignant"),
     )
-    scored = score_sites(RECIPE, many_sites, held_out(many), before)
+    scored = score_sites(many_sites, held_out(many), before, BOOTSTRAP)
     assert "31" in scored["domains"]["site 0"]["reason"]
     assert scored["label"] is None
