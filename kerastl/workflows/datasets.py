@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -142,7 +141,7 @@ def load_datasets(recipe: Recipe, run: Run) -> Datasets:
     # The window of a source model applies whether or not the target has 16-bit images.
     quarantined, needs_window = images.quarantined, images.has_16_bit or recipe.source is not None
     if recipe.target:
-        images = _read_images(recipe, recipe.target.reader, recipe.target.split, run)
+        images = _read_images(recipe, "target", run)
         fingerprints["target"], target_root = images.collection.fingerprint(), images.collection.root
         target = _split_target(recipe, recipe.target, images.collection, source.class_names)
         target = remove_patient_overlap(source, target, same_table=_reads_one_table(recipe))
@@ -192,55 +191,64 @@ def _read_source(recipe: Recipe, run: Run) -> CheckedImages:
         return CheckedImages(Collection(None, class_names, ()), (), has_16_bit=False)
     if recipe.data.reader is None:
         raise RequestError("Missing required key data.reader. List the readers: kerastl ls readers")
-    target = recipe.target
-    read_target = (lambda: _read_images(recipe, target.reader, target.split, run)) if target else None
-    with _problems_of_both(read_target):
-        return _read_images(recipe, recipe.data.reader, recipe.data.split, run)
-
-
-@contextmanager
-def _problems_of_both(read_target: Callable[[], object] | None) -> Iterator[None]:
-    """If the source, which is read inside, is refused, report the problems of the target, too."""
     try:
-        yield
+        return _read_images(recipe, "source", run)
     except RequestError as error:
-        if read_target is None:
+        target_problems = _problems_of_target(recipe, run)
+        # If both domains are read from one table, it has the same problems twice.
+        if target_problems in (None, str(error)):
             raise
-        try:
-            read_target()
-        except RequestError as target_error:
-            # If both domains are read from one table, it has the same problems twice.
-            if str(target_error) == str(error):
-                raise error from None
-            first = str(error).removesuffix("Nothing was run.").rstrip()
-            raise RequestError(f"{first}\n{target_error}") from error
-        raise
+        first = str(error).removesuffix("Nothing was run.").rstrip()
+        raise RequestError(f"{first}\n{target_problems}") from error
 
 
-def _read_images(recipe: Recipe, reader: Reader, split: recipes.Split, run: Run) -> CheckedImages:
+def _problems_of_target(recipe: Recipe, run: Run) -> str | None:
+    """Return why the target cannot be read, or None if it can or there is none."""
+    try:
+        if recipe.target is not None:
+            _read_images(recipe, "target", run)
+    except RequestError as error:
+        return str(error)
+    return None
+
+
+def _read_images(recipe: Recipe, domain: Literal["source", "target"], run: Run) -> CheckedImages:
     """Read the images of a domain and check that each can be decoded."""
-    cache = data.cache_folder()
+    paths = {name: _reader_path(reader) for name, reader in _readers(recipe).items()}
+    cache, reader = data.cache_folder(), _readers(recipe)[domain]
     collection = registry.module("reader", reader.name).read(
-        _reader_options(recipe, reader, split), seed=recipe.seed, cache_dir=cache
+        _reader_options(recipe, reader, domain), seed=recipe.seed, cache_dir=cache
     )
-    collection = replace(collection, notes=_with_label(recipe, reader, collection.notes))
-    name = _dataset_label(recipe, reader)
+    name, path, different = "", paths[domain], set(paths.values()) - {None}
+    if len(paths) > 1:
+        name = f"the {domain}" + (f" ({'/'.join(path.parts[-2:])})" if path else "")
+    if len(different) > len({path.name for path in different if path}):
+        # Two different files have the same name.
+        notes = tuple(f"{domain}: {note}" for note in collection.notes)
+        collection = replace(collection, notes=notes)
     images = data.check_images(
         collection, max_pixels=recipe.data.max_pixels, cache_dir=cache,
         converted_dir=run.file("converted"),
         max_unreadable_fraction=recipe.data.max_unreadable_fraction, dataset_name=name,
     )  # fmt: skip
     if count := len(images.quarantined):
-        paths = ", ".join(path for path, _ in images.quarantined[:NUM_LISTED])
+        paths_shown = ", ".join(path for path, _ in images.quarantined[:NUM_LISTED])
         more = f" and {count - NUM_LISTED} more, all listed in quarantine.csv" if count > NUM_LISTED else ""
         of_dataset = f" of {name}" if name else ""
-        print_status(f"Warning: {count} unreadable images{of_dataset} are excluded: {paths}{more}")
+        print_status(f"Warning: {count} unreadable images{of_dataset} are excluded: {paths_shown}{more}")
     return images
 
 
-def _reader_options(recipe: Recipe, reader: Reader, split: recipes.Split) -> Any:
+def _readers(recipe: Recipe) -> dict[str, Reader]:
+    """Return the reader of each domain that the recipe reads."""
+    readers = {"source": recipe.data.reader, "target": recipe.target.reader if recipe.target else None}
+    return {domain: reader for domain, reader in readers.items() if reader is not None}
+
+
+def _reader_options(recipe: Recipe, reader: Reader, domain: Literal["source", "target"]) -> Any:
     """Return the options of a reader, with the columns that `group_by` and `subgroups` name."""
     options = reader.options
+    split = recipe.target.split if domain == "target" and recipe.target else recipe.data.split
     columns_of = {"data.split.group_by": split.group_by, "evaluation.subgroups": recipe.evaluation.subgroups}
     for key, value in columns_of.items():
         if value and not hasattr(options, "columns"):
@@ -420,35 +428,15 @@ def _reader_path(reader: Reader) -> Path | None:
 
 def _reads_one_table(recipe: Recipe) -> bool:
     """Return whether both domains are read from one table, so that a group name is one patient."""
-    if recipe.target is None or recipe.data.reader is None:
+    if len(_readers(recipe)) < 2:
         return False
-    source, target = _reader_path(recipe.data.reader), _reader_path(recipe.target.reader)
-    if source is None or target is None or not source.is_file():
-        return False
-    return source.resolve() == target.resolve()
-
-
-def _domain(recipe: Recipe, reader: Reader) -> str:
-    return "target" if recipe.target and reader is recipe.target.reader else "source"
-
-
-def _dataset_label(recipe: Recipe, reader: Reader) -> str:
-    """Return a label for messages, like `the target (b/labels.csv)`; empty if there is one dataset."""
-    if recipe.target is None or recipe.data.reader is None:
-        return ""
-    path = _reader_path(reader)
-    suffix = f" ({'/'.join(path.parts[-2:])})" if path else ""
-    return f"the {_domain(recipe, reader)}{suffix}"
-
-
-def _with_label(recipe: Recipe, reader: Reader, notes: tuple[str, ...]) -> tuple[str, ...]:
-    """Return notes with the domain in front if two different files have the same name."""
-    if recipe.target is None or recipe.data.reader is None:
-        return notes
-    source, target = _reader_path(recipe.data.reader), _reader_path(recipe.target.reader)
-    if source is None or target is None or source == target or source.name != target.name:
-        return notes
-    return tuple(f"{_domain(recipe, reader)}: {note}" for note in notes)
+    source, target = map(_reader_path, _readers(recipe).values())
+    return (
+        source is not None
+        and target is not None
+        and source.is_file()
+        and source.resolve() == target.resolve()
+    )
 
 
 def _with_domain(records: Sequence[Record], domain: str) -> list[Record]:

@@ -275,8 +275,9 @@ def metric_of(datasets: Sequence[Datasets]) -> tuple[str, str]:
 
 def _has_mixed_groups(records: list[Record]) -> bool:
     """Return whether the images of one group have different labels."""
-    triples = {(record.domain, record.group, record.label) for record in records if record.group is not None}
-    return any(count > 1 for count in Counter(triple[:2] for triple in triples).values())
+    grouped = [record for record in records if record.group is not None]
+    labeled_groups = {(record.domain, record.group, record.label) for record in grouped}
+    return len(labeled_groups) > len({(record.domain, record.group) for record in grouped})
 
 
 TEST_SPLIT, LABELED_SPLIT = "target_test", "target_train"
@@ -284,38 +285,6 @@ STILL_FALLING = 0.9
 """The loss has not reached a plateau if its last fifth of epochs is below this fraction of the fifth before."""
 CONVERGED_LOSS = 0.05
 """A loss below this value counts as converged."""
-
-
-def collect(plan: Plan, run: Run, *, name: str, metric: str, unit: str, failed: Mapping[Job, str]) -> Curve:
-    """Collect the scores of all runs.
-
-    Args:
-        plan: The runs.
-        run: Folder of the curve.
-        name: Name of the recipe.
-        metric: Metric of the curve.
-        unit: `patient` or `image`.
-        failed: Error message of each run without a model.
-    """
-    return Curve(
-        recipe=name,
-        network=_network(plan.recipe),
-        metric=metric,
-        unit=unit,
-        strategies=STRATEGIES,
-        labels=plan.labels,
-        seeds=plan.seeds,
-        points=tuple(_points(plan, run, metric, failed)),
-        tests=tuple(_target_test(plan, run, seed) for seed in plan.seeds),
-        notes=tuple(_notes(plan, run, failed)),
-    )
-
-
-def write_points(file: Path, curve: Curve) -> None:
-    """Write `curve.csv`, one row per run."""
-    names = [field.name for field in fields(Point)]
-    rows = [[curve.metric, *(getattr(point, name) for name in names)] for point in curve.points]
-    write_csv(file, ["metric", *names], rows)
 
 
 def _points(plan: Plan, run: Run, metric: str, failed: Mapping[Job, str]) -> Iterator[Point]:
@@ -404,26 +373,11 @@ def is_still_falling(losses: list[float]) -> bool:
     return last > CONVERGED_LOSS and last < STILL_FALLING * before
 
 
-RETRACING = "triggered tf.function retracing"
+def _is_not_about_retracing(record: logging.LogRecord) -> bool:
+    """Filter the warnings of TensorFlow about retracing: each run traces its own functions once."""
+    return "triggered tf.function retracing" not in record.getMessage()
 
 
-@contextmanager
-def without_retracing_warnings() -> Iterator[None]:
-    """Suppress the retracing warning: each run traces its own functions once."""
-    logger = logging.getLogger("tensorflow")
-
-    def keep(record: logging.LogRecord) -> bool:
-        return RETRACING not in record.getMessage()
-
-    logger.addFilter(keep)
-    try:
-        yield
-    finally:
-        logger.removeFilter(keep)
-
-
-LABELS = (0, 1, 2, 5, 10)
-IMAGE = "curve.png"
 CONFIDENTIAL = (
     "The folders in runs/ contain paths, groups and images of the data and are as confidential as the data. "
     "curve.json, curve.csv, curve.png and report.html contain only scores and counts.\n"
@@ -447,7 +401,7 @@ def adapt_curve(
     recipe: Recipe,
     *,
     name: str,
-    labels: Sequence[int] = LABELS,
+    labels: Sequence[int] = (0, 1, 2, 5, 10),
     seeds: int = 3,
     scratch_epochs: int = 100,
     out: Path | None = None,
@@ -482,19 +436,32 @@ def adapt_curve(
     if resume:
         _find_unfinished_curve(name, out)  # before the images are read
     plan, datasets = _plan(recipe, labels, seeds, scratch_epochs, list(problems), None if resume else out)
-    with _opened(name, out, plan, datasets, resume=resume) as run, without_retracing_warnings():
+    logging.getLogger("tensorflow").addFilter(_is_not_about_retracing)
+    with _opened(name, out, plan, datasets, resume=resume) as run:
         failed = _train(plan, datasets.unit, run)
         return _write_results(plan, datasets, run, failed)
 
 
-def _write_results(plan: Plan, datasets: CurveDatasets, run: Run, failed: dict[Job, str]) -> LabelBudget:
-    """Write the files of a curve and mark it as finished."""
-    # A resumed curve is started from the recipe in its folder, which has another name.
-    name = run.read_json(REQUEST)["recipe"]
-    curve = collect(plan, run, name=name, metric=datasets.metric, unit=datasets.unit, failed=failed)
+def _write_results(plan: Plan, datasets: CurveDatasets, run: Run, failed: Mapping[Job, str]) -> LabelBudget:
+    """Collect the scores of all runs, write the files of a curve and mark it as finished."""
+    curve = Curve(
+        # A resumed curve is started from the recipe in its folder, which has another name.
+        recipe=run.read_json(REQUEST)["recipe"],
+        network=_network(plan.recipe),
+        metric=datasets.metric,
+        unit=datasets.unit,
+        strategies=STRATEGIES,
+        labels=plan.labels,
+        seeds=plan.seeds,
+        points=tuple(_points(plan, run, datasets.metric, failed)),
+        tests=tuple(_target_test(plan, run, seed) for seed in plan.seeds),
+        notes=tuple(_notes(plan, run, failed)),
+    )
     run.write_json("curve.json", curve.to_json())
-    write_points(run.file("curve.csv"), curve)
-    report.write_curve_image(run.file(IMAGE), curve)
+    columns = [field.name for field in fields(Point)]
+    rows = [[curve.metric, *(getattr(point, column) for column in columns)] for point in curve.points]
+    write_csv(run.file("curve.csv"), ["metric", *columns], rows)
+    report.write_curve_image(run.file("curve.png"), curve)
     write_summary(run)
     report.write_curve_page(run.path, curve)
     run.finish()
@@ -565,15 +532,11 @@ def _run(plan: Plan, job: Job, inner: Run) -> None:
     )
 
 
-def _remaining_time(jobs: Sequence[Job], runs: Path, seconds: dict[str, list[float]]) -> str:
+def _remaining_time(jobs: Sequence[Job], runs: Path, seconds: Mapping[str, list[float]]) -> str:
     """Return an estimate of the remaining time from the finished runs, or an empty text before the first."""
-    durations = [duration for values in seconds.values() for duration in values]
-    if not durations:
+    if not seconds:
         return ""
-    mean = fmean(durations)
-    remaining = sum(
-        fmean(seconds[job.strategy]) if seconds[job.strategy] else mean
-        for job in jobs
-        if not Run(runs / job.name).finished
-    )
+    mean = [fmean(duration for durations in seconds.values() for duration in durations)]
+    unfinished = [job for job in jobs if not Run(runs / job.name).finished]
+    remaining = sum(fmean(seconds.get(job.strategy, mean)) for job in unfinished)
     return f" (about {format_duration(remaining)} left)"
