@@ -118,24 +118,19 @@ def audit_recipe(
                 "An audit needs labeled training images, which a recipe with source.model does not have."
             )
         records = _without_test_images(records, run) if run else records
-        all_labels, all_groups = (
-            [str(record.label) for record in records],
-            [_group_of(record) for record in records],
-        )
-        sampled = sample_per_class(all_labels, all_groups, most_per_class=most_per_class, seed=recipe.seed)
+        labels, groups = [str(record.label) for record in records], [_group_of(record) for record in records]
+        sampled = sample_per_class(labels, groups, most_per_class=most_per_class, seed=recipe.seed)
         print_status(f"Auditing on {len(sampled)} of {len(records)} training and validation images.")
         images = read_images(datasets, [records[index] for index in sampled])
-    paths, labels = (
-        tuple(records[index].path for index in sampled),
-        tuple(all_labels[index] for index in sampled),
-    )
+    paths = tuple(records[index].path for index in sampled)
+    labels, groups = ([values[index] for index in sampled] for values in (labels, groups))
     features, widths, note = frozen_features(recipe, datasets.image_size_px)
     augment = make_augment(images, seed=recipe.seed)
     result = audit(
-        features(images), labels, [all_groups[index] for index in sampled], trials,
-        lambda trial, draw: features(augment(trial, draw)), widths=widths, seed=recipe.seed,
+        features(images), labels, groups, trials, lambda trial, draw: features(augment(trial, draw)),
+        widths=widths, seed=recipe.seed,
     )  # fmt: skip
-    return Audited(result, paths, labels, images, augment, (note, *datasets.notes))
+    return Audited(result, paths, tuple(labels), images, augment, (note, *datasets.notes))
 
 
 def _group_of(record: Record) -> str:
@@ -189,23 +184,22 @@ def network_features(backbone: Any) -> Features:
         autograph=False,
     )
 
-    def features(images: Array) -> Array:
-        parts = []
-        for start in range(0, len(images), BATCH_SIZE):
-            batch = images[start : start + BATCH_SIZE].astype(np.float32)
-            parts.append(np.concatenate([pooled(batch).numpy(), pixel_grid(batch)], axis=1))
-        return np.concatenate(parts)
+    def of_batch(batch: Array, _: Array) -> Array:
+        return np.concatenate([pooled(batch).numpy(), pixel_grid(batch)], axis=1)
 
-    return features
+    return lambda images: _in_batches(of_batch, images)
 
 
 def fixed_features_of(images: Array) -> Array:
     """Return the handcrafted features of images `[n, size, size, 3]` uint8."""
-    parts = [
-        fixed_features(images[start : start + BATCH_SIZE].astype(np.float32))
-        for start in range(0, len(images), BATCH_SIZE)
-    ]
-    return np.concatenate(parts)
+    return _in_batches(lambda batch, _: fixed_features(batch), images)
+
+
+def _in_batches(function: Callable[[Array, Array], Array], images: Array) -> Array:
+    """Return the results of a function of batches of float32 images and their indices."""
+    indices = np.arange(len(images), dtype=np.int64)
+    batches = np.split(indices, range(BATCH_SIZE, len(images), BATCH_SIZE))
+    return np.concatenate([function(images[batch].astype(np.float32), batch) for batch in batches])
 
 
 def make_augment(images: Array, *, seed: int) -> Callable[[Trial, int], Array]:
@@ -223,12 +217,11 @@ def make_augment(images: Array, *, seed: int) -> Callable[[Trial, int], Array]:
             policies[trial] = build_policy(
                 [(trial.name, trial.options)], image_size_px=images.shape[1], exact=True
             )
-        parts = []
-        for start in range(0, len(images), BATCH_SIZE):
-            batch = images[start : start + BATCH_SIZE]
-            indices = np.arange(start, start + len(batch), dtype=np.int64)
-            augmented = policies[trial](batch.astype(np.float32), seeds_for(seed, draw, indices))
-            parts.append(np.round(augmented.numpy()).astype(np.uint8))
-        return np.concatenate(parts)
+
+        def of_batch(batch: Array, indices: Array) -> Array:
+            augmented = policies[trial](batch, seeds_for(seed, draw, indices))
+            return np.round(augmented.numpy()).astype(np.uint8)
+
+        return _in_batches(of_batch, images)
 
     return augment
