@@ -121,30 +121,21 @@ def train_candidates(
         print_status(f"Candidate {number} of {len(plan.candidates)}: {name}")
         for variable, value in initial_values:
             variable.assign(value)
-        inner = Run(run.file("runs") / name)
         try:
-            if name == SOURCE_ONLY and trained.source_only is not None:
-                candidate = trained.source_only
-            elif inner.file("model.json").is_file():
-                candidate = _read_candidate(planned, model, inner)
-            else:
-                candidate = _train_candidate(planned, plan, initial, datasets, training_data, inner, resume=resume)  # fmt: skip
+            candidate = _obtain(planned, plan, initial, trained, datasets, training_data, run, resume=resume)
         except Diverged as error:
             diverged[name] = error.what
             print_status(f"Warning: {name} is excluded: {error.what}")
             continue
         # For a candidate of a resumed run, too: the flags determine which BatchNorm layers have target statistics.
-        last = planned.phases[-1]
-        unfreeze(model, last.trainable, batch_norm=last.batch_norm)
-        has_target_statistics = planned.target_phase is not None
-        source_evidence = candidates[0].evidence if candidates else None
+        unfreeze(model, planned.phases[-1].trainable, batch_norm=planned.phases[-1].batch_norm)
+        before = candidates[0].evidence if candidates else None
+        if planned.target_phase is not None and renormalized is not None:
+            before = renormalized
         evidence = collect_evidence(
-            model, selection_data,
-            has_target_statistics=has_target_statistics,
-            initial=(renormalized if has_target_statistics else None) or source_evidence,
-        )  # fmt: skip
-        candidate = replace(candidate, evidence=evidence)
-        candidates.append(check_candidate(model, candidate, sample))
+            model, selection_data, has_target_statistics=planned.target_phase is not None, initial=before
+        )
+        candidates.append(check_candidate(model, replace(candidate, evidence=evidence), sample))
     return Candidates(tuple(candidates), diverged, renormalized)
 
 
@@ -159,25 +150,29 @@ def _checked_source_only(trained: Trained, sample: Sample) -> tuple[Candidate, .
     return (source_only,)
 
 
-def _read_candidate(planned: CandidatePlan, model: keras.Model, inner: Run) -> Candidate:
-    """Read a candidate that was trained before the run was interrupted, and give its weights to the model."""
-    model.set_weights(load_trained(inner.path).model.get_weights())
-    freeze_reports = inner.read_json("freeze.json")["phases"]
-    return Candidate(planned.method.name, inner, model.get_weights(), freeze_reports, planned.target_phase)
-
-
-def _train_candidate(
+def _obtain(
     planned: CandidatePlan,
     plan: Plan,
     initial: InitialModel,
+    trained: Trained,
     datasets: Datasets,
     training_data: TrainingData,
-    inner: Run,
+    run: Run,
     *,
     resume: bool,
 ) -> Candidate:
-    """Train one candidate, and write it as a run folder of its own."""
-    model, method, phases = initial.model, planned.method, planned.phases
+    """Train one candidate and write it as a run folder of its own, or read it if it was trained before an interruption.
+
+    The model gets its weights.
+    """
+    model, method, phases = trained.model, planned.method, planned.phases
+    if method.name == SOURCE_ONLY and trained.source_only is not None:
+        return trained.source_only
+    inner = Run(run.file("runs") / method.name)
+    if inner.file("model.json").is_file():
+        model.set_weights(load_trained(inner.path).model.get_weights())
+        freeze_reports = inner.read_json("freeze.json")["phases"]
+        return Candidate(method.name, inner, model.get_weights(), freeze_reports, planned.target_phase)
     resume = resume and inner.file(RESOLVED_RECIPE).is_file()
     inner.path.mkdir(parents=True, exist_ok=True)
     write_start(planned.recipe, initial, datasets, inner, resume=resume)

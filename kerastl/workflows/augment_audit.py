@@ -219,8 +219,8 @@ def make_augment(images: Array, *, seed: int) -> Callable[[Trial, int], Array]:
             )
 
         def of_batch(batch: Array, indices: Array) -> Array:
-            augmented = policies[trial](batch, seeds_for(seed, draw, indices))
-            return np.round(augmented.numpy()).astype(np.uint8)
+            augmented: Array = policies[trial](batch, seeds_for(seed, draw, indices)).numpy()
+            return np.round(augmented).astype(np.uint8)
 
         return _in_batches(of_batch, images)
 

@@ -100,7 +100,8 @@ def resolve(recipe: Recipe, initial: InitialModel, datasets: Datasets, run: Run,
     check_methods(recipe, datasets, initial.model)
     own, adapting = run_phases(recipe), method_phases(recipe)
     trains, vals = (datasets_by_domain(datasets, [*own, *adapting], split) for split in ("train", "val"))
-    targets = [None] * len(own) + [datasets.target_training()] * len(adapting)
+    target = datasets.target_training() if adapting else None
+    targets = [None] * len(own) + [target] * len(adapting)
     phase_images = [
         [dataset for dataset in (trains.get(phase.domain), target) if dataset is not None]
         for phase, target in zip([*own, *adapting], targets, strict=True)
@@ -150,9 +151,8 @@ def plan_of(recipe: Recipe, initial: InitialModel) -> Plan:
         for method in candidate_methods(recipe)
     ]
     is_trained = recipe.source is None and (bool(own) or initial.head.outcome != "kept")
-    num_before = 0
-    for number, phase in enumerate(all_phases, 1):
-        num_before = number if phase.domain == "source" else num_before
+    numbers = [number for number, phase in enumerate(all_phases, 1) if phase.domain == "source"]
+    num_before = max(numbers, default=0)
     is_kept = num_before < len(all_phases) and (num_before > 0 or not is_trained)
     source_phases = tuple(phase for phase in recipe.phases if phase.domain == "source")
     source_recipe = without_export.model_copy(update={"adaptation": None, "phases": source_phases})
