@@ -1,15 +1,19 @@
 """A curve trains each run once, reports failures and resumes after interruptions. The runs are simulated."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from make_curves import hospitals
 
+from kerastl import recipe as recipes
 from kerastl import workflows as curves
 from kerastl.errors import PermanentFailure, RequestError
 from kerastl.runs import RESOLVED_RECIPE, Run, write_csv
-from kerastl.workflows import adapt_curve
+from kerastl.workflows import Plan, adapt_curve
+from kerastl.workflows.curve_plan import RECIPE as RECIPE_FILE
+from kerastl.workflows.curve_plan import REQUEST
+from kerastl.workflows.label_budget import CurveDatasets, check_same, request_of
 
 HEADER = ("path", "label", "split", "group", "domain")
 
@@ -119,6 +123,17 @@ def test_a_failed_source_model_stops_the_curve(played, tmp_path):
     assert len(played.calls) == 1
 
 
+def test_a_curve_is_not_resumed_with_another_request_and_keeps_its_files(played, tmp_path):
+    out = tmp_path / "curve"
+    played.stops = "seed_7_adapted"
+    with pytest.raises(KeyboardInterrupt):
+        adapt_curve(RECIPE, **ASKED, out=out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(RequestError, match="--seeds"):
+        adapt_curve(RECIPE, **ASKED | {"seeds": 1}, out=out, resume=True)
+    assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
 MANY = [
     f"phases[{index}].{changed}"
     for index in range(2)
@@ -126,29 +141,29 @@ MANY = [
         "learning_rate=3e-5", "l2_sp=0.1", "ema=0.9", "clip_norm=2", "focal_gamma=1", "accumulate=2",
     )
 ]  # fmt: skip
+PLAN = Plan(RECIPE, (0, 1, 2), (7, 8), 100)
+DATASETS = CurveDatasets("group_auc", "patient", {"7": {"source": "a", "target": "b"}})
 
 
 @pytest.mark.parametrize(
-    ("changed", "message"),
+    ("changed", "datasets", "message"),
     [
-        ({"labels": (0, 1)}, "--labels"),
-        ({"seeds": 1}, "--seeds"),
-        ({"scratch_epochs": 9}, "--scratch-epochs"),
-        ({"recipe": hospitals("hospital-unlabelled", *FREE, "head.dropout=0.5")}, "dropout"),
-        ({"recipe": hospitals("hospital-unlabelled", *FREE, "data.reader.patients=13")}, "images|images"),
-        ({"recipe": hospitals("hospital-unlabelled", *FREE, *MANY)}, "more"),
+        ({"labels": (0, 1)}, DATASETS, "--labels"),
+        ({"seeds": (7,)}, DATASETS, "--seeds"),
+        ({"scratch_epochs": 9}, DATASETS, "--scratch-epochs"),
+        ({"recipe": hospitals("hospital-unlabelled", *FREE, "head.dropout=0.5")}, DATASETS, "dropout"),
+        ({}, replace(DATASETS, fingerprints={"7": {"source": "a", "target": "c"}}), "images"),
+        ({"recipe": hospitals("hospital-unlabelled", *FREE, *MANY)}, DATASETS, "more"),
     ],
 )
-def test_a_curve_is_resumed_only_with_the_same_request(played, tmp_path, changed, message):
-    out = tmp_path / "curve"
-    played.stops = "seed_7_adapted"
-    with pytest.raises(KeyboardInterrupt):
-        adapt_curve(RECIPE, **ASKED, out=out)
-    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    arguments = {"recipe": RECIPE, **ASKED, **changed}
-    with pytest.raises(RequestError, match=f"(?s){message}"):
-        adapt_curve(arguments.pop("recipe"), **arguments, out=out, resume=True)
-    assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+def test_every_difference_to_the_interrupted_curve_is_named(tmp_path, changed, datasets, message):
+    run = Run(tmp_path)
+    run.write_json(REQUEST, {"recipe": "two", **request_of(PLAN, DATASETS)})
+    run.file(RECIPE_FILE).write_text(recipes.write(RECIPE))
+    check_same(PLAN, request_of(PLAN, DATASETS), run)
+    other = replace(PLAN, **changed)
+    with pytest.raises(RequestError, match=message):
+        check_same(other, request_of(other, datasets), run)
 
 
 def test_the_python_function_is_the_one_named_in_the_docs():
