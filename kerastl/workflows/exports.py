@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -15,7 +16,7 @@ from kerastl.console import print_status
 from kerastl.data import ImageDataset, Record
 from kerastl.data.convert import UnreadableError, read_image
 from kerastl.errors import PermanentFailure, RunFailed
-from kerastl.evaluation import decode_twice, read_description
+from kerastl.evaluation import decode_twice
 from kerastl.evaluation.inference import compare_passes
 from kerastl.report import write_report
 from kerastl.runs import Run
@@ -30,24 +31,29 @@ VALIDATION = ("val", "target_val")
 TRAINING = ("train", "target_train")
 
 
-def write_exports(options: recipes.Export, run: Run) -> None:
+def write_exports(options: recipes.Export, class_names: Sequence[str], run: Run) -> dict[str, Path]:
     """Export the model of an evaluated run. An intact export of the same model is kept.
 
     Args:
         options: Formats and postprocessing. What this run cannot provide is reported and omitted.
+        class_names: Class names in the order of the logits.
         run: The run folder with model and scores.
+
+    Returns:
+        The folder of the export by format.
     """
-    postprocessing = export.PostprocessingOptions(options.temperature, options.prevalence, options.threshold)
+    exports: dict[str, Path] = {}
     if not options.formats:
-        return
-    class_names = read_description(run.path).class_names
+        return exports
+    postprocessing = export.PostprocessingOptions(options.temperature, options.prevalence, options.threshold)
     _, problems = export.resolve_postprocessing(run.path, class_names, postprocessing)
     for problem in problems:
         print_status(f"Export without {problem}")
     for name in options.formats:
         is_offered = options.quantize in export.quantize_choices(name)
         quantize = options.quantize if is_offered else None
-        export.export_once(run.path, name, options=postprocessing, quantize=quantize)
+        exports[name] = export.export_once(run.path, name, options=postprocessing, quantize=quantize)
+    return exports
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,7 @@ def check_candidate(model: keras.Model, candidate: Candidate, sample: Sample) ->
         candidate: The candidate. It has no exports.
         sample: The images of the check.
     """
-    faults = _check_run(model, sample, candidate.run, candidate.freeze_reports, ())
+    faults = _check_run(model, sample, candidate.run, candidate.freeze_reports, {})
     return replace(candidate, faults=tuple(faults))
 
 
@@ -112,7 +118,7 @@ def check_consistency(
     model: keras.Model,
     sample: Sample,
     freeze_reports: Sequence[dict[str, Any]],
-    formats: Sequence[str],
+    exports: Mapping[str, Path],
     run: Run,
     *,
     candidate_faults: Sequence[str] = (),
@@ -123,14 +129,14 @@ def check_consistency(
         model: The final model.
         sample: The images of the check.
         freeze_reports: The freeze check of each phase.
-        formats: The formats of the exports.
-        run: The run folder, with its exports. If a check fails, the report is written here.
+        exports: The folder of the export by format.
+        run: The run folder. If a check fails, the report is written here.
         candidate_faults: Failed checks of candidates.
 
     Raises:
         PermanentFailure: A check failed. All files are kept.
     """
-    faults = [*candidate_faults, *_check_run(model, sample, run, freeze_reports, formats)]
+    faults = [*candidate_faults, *_check_run(model, sample, run, freeze_reports, exports)]
     if faults:
         write_report(run.path)
         raise PermanentFailure(
@@ -146,14 +152,14 @@ def _check_run(
     sample: Sample,
     run: Run,
     freeze_reports: Sequence[dict[str, Any]],
-    formats: Sequence[str],
+    exports: Mapping[str, Path],
 ) -> list[str]:
     """Write the checks of one run, and return its faults, each with its location."""
     skipped: dict[str, Any] = {
         "images": 0, "reason": "there are no validation images", "faults": [],
     }  # fmt: skip
     determinism, logits = skipped, None
-    if sample.dataset is not None and sample.decodings is not None and (sample.checks_model or formats):
+    if sample.dataset is not None and sample.decodings is not None and (sample.checks_model or exports):
         records = sample.dataset.records
         print_status(f"Checking determinism of {run.path.name} on {len(records)} {sample.split} images")
         paths = [record.path for record in records]
@@ -161,17 +167,17 @@ def _check_run(
             model, sample.decodings, paths, batch_size=sample.dataset.batch_size
         )
     determinism = determinism if sample.checks_model else skipped
-    exports = _compare_exports(sample, logits, run, formats)
-    content = {"phases": list(freeze_reports), "determinism": determinism, "exports": exports}
+    comparisons = _compare_exports(sample, logits, run, exports)
+    content = {"phases": list(freeze_reports), "determinism": determinism, "exports": comparisons}
     run.write_json(FREEZE_FILE, content)
-    checks = {"determinism": determinism} | {f"export {name}": check for name, check in exports.items()}
+    checks = {"determinism": determinism} | {f"export {name}": check for name, check in comparisons.items()}
     return [
         f"{run.path.name}, {name}: {fault}" for name, check in checks.items() for fault in check["faults"]
     ]
 
 
 def _compare_exports(
-    sample: Sample, logits: np.ndarray[Any, Any] | None, run: Run, formats: Sequence[str]
+    sample: Sample, logits: np.ndarray[Any, Any] | None, run: Run, exports: Mapping[str, Path]
 ) -> dict[str, Any]:
     """Return the comparison of each export with the model of the run, by format."""
     records = () if sample.dataset is None else sample.dataset.records
@@ -180,19 +186,18 @@ def _compare_exports(
     }  # fmt: skip
     if sample.dataset is None or sample.decodings is None or logits is None:
         reason = "no image is a file of its own"
-        return {name: {**check, "reason": reason, "faults": []} for name in formats}
-    if not formats:
+        return {name: {**check, "reason": reason, "faults": []} for name in exports}
+    if not exports:
         return {}
     inputs = {
         "encoded": _read_files(records, sample.dataset.max_pixels),
         "pixels": sample.decodings[0],
         "probabilities": SINGLE_LABEL.probabilities(logits),
     }
-    return {name: check | _compare_export(run, name, inputs) for name in formats}
+    return {name: check | _compare_export(run, folder, inputs) for name, folder in exports.items()}
 
 
-def _compare_export(run: Run, format_name: str, inputs: dict[str, Any]) -> dict[str, Any]:
-    folder = run.file(export.EXPORT_FOLDER) / format_name
+def _compare_export(run: Run, folder: Path, inputs: dict[str, Any]) -> dict[str, Any]:
     converted = export.find_converted(folder)
     if converted is not None:
         return {

@@ -53,9 +53,9 @@ def run(
         adaptation = select(candidates, plan, trained.model)
         write_model(trained.model, datasets, folder)
         evaluate(trained.model, candidates.trained, adaptation, plan, datasets, folder, oracle=oracle)
-        write_exports(plan.recipe.export, folder)
+        exports = write_exports(plan.recipe.export, datasets.class_names, folder)
         check_consistency(
-            trained.model, sample, trained.history.freeze_reports, plan.recipe.export.formats, folder,
+            trained.model, sample, trained.history.freeze_reports, exports, folder,
             candidate_faults=candidates.faults,
         )  # fmt: skip
         report.write_report(folder.path)

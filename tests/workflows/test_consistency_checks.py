@@ -111,9 +111,9 @@ def test_checks_without_validation_images_or_files_record_the_reason(tmp_path):
     image = keras.Input((32, 32, 3))
     pooled = keras.layers.GlobalAveragePooling2D()(image)
     model = keras.Model(image, keras.layers.Dense(2)(pooled))
-    run, formats = Run(tmp_path), ["saved_model"]
+    run, exports = Run(tmp_path), {"saved_model": tmp_path / "export" / "saved_model"}
     sample = decode_sample(drawn_images(tmp_path, ["train", "test"], on_disk=False))
-    check_consistency(model, sample, [], formats, run)
+    check_consistency(model, sample, [], exports, run)
     checks = freeze_json(tmp_path)
     assert checks["phases"] == []
     assert checks["determinism"]["reason"]
@@ -123,7 +123,7 @@ def test_checks_without_validation_images_or_files_record_the_reason(tmp_path):
     }  # fmt: skip
 
     sample = decode_sample(drawn_images(tmp_path, ["val", "val", "test"], on_disk=True))
-    check_consistency(model, sample, [], formats, run)
+    check_consistency(model, sample, [], exports, run)
     checks = freeze_json(tmp_path)
     assert (checks["determinism"]["images"], checks["determinism"]["differ"]) == (2, 0)
     assert checks["exports"]["saved_model"]["files"] == 2
