@@ -109,7 +109,7 @@ def train_candidates(
         return Candidates(_checked_source_only(trained, sample), {}, None)
     # All variables, because the state of random generators would make a candidate depend on earlier ones.
     initial_values = [(variable, variable.numpy()) for variable in model.variables]
-    training_data, selection_data = TrainingData.of(datasets), SelectionData.of(plan, datasets)
+    training_data, selection_data = TrainingData.of(datasets), SelectionData.of(plan, datasets, model)
     # Without source images, this shows what candidates start from: statistics of augmented images.
     statistics_data = selection_data.target if datasets.has_source else training_data.target
     renormalized = collect_renormalized_evidence(model, selection_data, statistics_data)

@@ -89,12 +89,14 @@ class SelectionData:
     """The images that all candidates are compared on, not augmented. No test image is among them.
 
     Args:
+        forward: The outputs of the model of all candidates, with its current weights.
         train, val: Source images; None if unavailable.
         target: Target images that training may use.
         mixval: Options of the validator `mixval`; None if it is not used.
         verified: What was verified on the source images before; None if they are available, or it is unknown.
     """
 
+    forward: Forward
     train: ImageDataset | None
     val: ImageDataset | None
     target: ImageDataset
@@ -102,13 +104,14 @@ class SelectionData:
     verified: VerifiedInformation | None = None
 
     @classmethod
-    def of(cls, plan: Plan, datasets: Datasets) -> SelectionData:
+    def of(cls, plan: Plan, datasets: Datasets, model: keras.Model) -> SelectionData:
         """Return the images of a run."""
+        forward = build_forward(model)
         target, mixval = datasets.dataset(datasets.target_training_records), _mixval_options(plan.recipe)
         if not datasets.has_source:
-            return cls(None, None, target, mixval, _verified_information(plan.source_validation))
+            return cls(forward, None, None, target, mixval, _verified_information(plan.source_validation))
         train, val = (datasets.dataset(datasets.in_split(split)) for split in ("train", "val"))
-        return cls(train, val, target, mixval)
+        return cls(forward, train, val, target, mixval)
 
 
 def _mixval_options(recipe: Recipe) -> MixvalOptions | None:
@@ -144,7 +147,7 @@ def collect_evidence(
             statistics, because with those of the target the outputs would not show how the candidate separates classes.
         initial: The evidence of the model before adaptation. It is used only if the source images are unavailable.
     """
-    data, forward = selection_data, build_forward(model)
+    data, forward = selection_data, selection_data.forward
     target = compute_outputs(forward, data.target, with_labels=False)
     mixed = None
     if data.mixval is not None:
@@ -185,19 +188,21 @@ class HeldOutData:
     """Held-out images on which the domain shift is measured.
 
     Args:
+        forward: The outputs of the evaluated model, with its current weights.
         train: Source training images, for BatchNorm statistics.
         val: Labeled source validation images.
         target: Test and validation images of the target, or unlabeled images without these; None without a target.
         target_splits: The splits of `target`.
     """
 
+    forward: Forward
     train: ImageDataset
     val: ImageDataset
     target: ImageDataset | None
     target_splits: tuple[str, ...]
 
     @classmethod
-    def of(cls, datasets: Datasets) -> HeldOutData | None:
+    def of(cls, datasets: Datasets, model: keras.Model) -> HeldOutData | None:
         """Return the images of a run, or None if it has one domain or no source images."""
         train, val = datasets.in_split("train"), datasets.in_split("val")
         if not train or not val or not (datasets.has_target or source_domains(datasets)):
@@ -206,6 +211,7 @@ class HeldOutData:
         splits = evaluated or (["target_unlabelled"] if datasets.in_split("target_unlabelled") else [])
         target = [record for split in splits for record in datasets.in_split(split)]
         return cls(
+            build_forward(model),
             datasets.dataset(train),
             datasets.dataset(val),
             datasets.dataset(target) if target else None,
@@ -243,8 +249,7 @@ def compute_held_out_outputs(
         target_phase: The phase in which BatchNorm adopted target statistics: source images are then evaluated with
             source statistics. None if BatchNorm has source statistics.
     """
-    forward = build_forward(model)
-    target = None
+    forward, target = held_out.forward, None
     if held_out.target is not None:
         target = compute_outputs(forward, held_out.target, with_labels=False)
     if target_phase is None:

@@ -94,7 +94,7 @@ def evaluate(
         run: The run folder.
         oracle: Evaluate all candidates on test images, to show which one target labels would select.
     """
-    held_out, options = HeldOutData.of(datasets), plan.recipe.evaluation
+    held_out, options = HeldOutData.of(datasets, model), plan.recipe.evaluation
     evaluate_model = partial(_evaluate_model, options, plan.source_validation, datasets, model)
     chosen = adaptation["chosen"] if adaptation else SOURCE_ONLY
     target_phases = {candidate.name: candidate.target_phase for candidate in candidates}
