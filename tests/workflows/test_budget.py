@@ -9,6 +9,7 @@ import yaml
 from kerastl import recipe as recipes
 from kerastl.workflows import run
 from kerastl.workflows.resolve import plan_of
+from kerastl.workflows.run_writer import epoch_line
 
 SETS = [
     "target=null",
@@ -50,10 +51,12 @@ def test_the_trainings_of_all_methods_share_the_budget():
     assert total == pytest.approx(600.0)
 
 
-def test_later_phases_are_named_in_the_time_left(tmp_path, capsys):
-    sets = ["phases[0].epochs=2", "phases[0].early_stopping=2", "phases[1].epochs=1"]
-    run.run(loaded(*sets), name="tiny", out=tmp_path / "run")
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("  epoch ")]
-    assert re.search(r", at most .+ left, then head\)$", lines[0])
-    assert lines[1].endswith("images/s, then head)")
-    assert lines[2].endswith("images/s)")
+def test_later_phases_are_named_in_the_time_left():
+    row = {"epoch": 1, "phase": "all", "loss": 0.5, "val_loss": None}
+    timing = {"seconds": 2.0, "images_per_s": 30.0, "seconds_left": 4.0, "at_most": True, "untimed": ["head"]}
+    assert re.search(
+        r"  epoch 1/3  all: loss 0.500  .+, at most .+ left, then head\)$", epoch_line(row, timing, 3)
+    )
+    timing |= {"seconds_left": 0.0, "untimed": ["head", "tune"]}
+    assert epoch_line(row, timing, 3).endswith("30 images/s, then head and 1 more phases)")
+    assert epoch_line(row, timing | {"untimed": []}, 3).endswith("30 images/s)")
