@@ -20,7 +20,7 @@ from kerastl.errors import RequestError, join_words, nearest, quote
 from kerastl.recipe import Augment, Recipe
 from kerastl.runs import Run, is_new_or_empty
 from kerastl.tasks import SINGLE_LABEL
-from kerastl.workflows.datasets import Datasets, check_outside, load_datasets
+from kerastl.workflows.datasets import check_outside, load_datasets
 
 Images = npt.NDArray[np.float32]
 
@@ -65,14 +65,20 @@ def preview(
         num_decoded = max(num_images, 2) if augment.mixing else num_images
         indices = select_images(training, datasets.class_names, num_decoded, seed=seed)
         records = [training[index] for index in indices]
-        images = _decode(datasets, records)
+        # One batch, without augmentation: `[n, size, size, 3]` float32 in [0, 255].
+        ((decoded, _),) = replace(datasets, batch_size=len(records)).dataset(records).batches(0)
+        images: Images = decoded.numpy()
     seeds = np.zeros((samples, len(indices), 2), np.int32)
     for epoch in range(samples):
         seeds[epoch] = seeds_for(seed, epoch, np.array(indices, np.int64)).numpy()
     blocks = _blocks(augment, images, seeds, records, datasets.class_names, with_policy=operation is None)
     shown = [report.PreviewImage(record.path, record.label or "unlabeled") for record in records[:num_images]]
+    rows = slice(num_images)
+    shown_blocks = [
+        replace(block, images=block.images[rows], captions=block.captions[rows]) for block in blocks
+    ]
     return report.write_preview(
-        _create_folder(out, name), [_first_rows(block, num_images) for block in blocks], shown,
+        _create_folder(out, name), shown_blocks, shown,
         title=name, notes=_notes(recipe, seed, len(training), len(shown), blocks),
     )  # fmt: skip
 
@@ -119,13 +125,6 @@ def _selected_augment(augment: Augment, operation: str | None) -> Augment:
     )
 
 
-def _decode(datasets: Datasets, records: Sequence[Record]) -> Images:
-    """Return images `[n, size, size, 3]` float32 in [0, 255], without augmentation."""
-    ((images, _),) = replace(datasets, batch_size=len(records)).dataset(records).batches(0)
-    decoded: Images = images.numpy()
-    return decoded
-
-
 def _blocks(
     augment: Augment,
     images: Images,
@@ -150,10 +149,6 @@ def _blocks(
             for mixing in augment.mixing
         ]
     return blocks
-
-
-def _first_rows(block: Block, rows: int) -> Block:
-    return replace(block, images=block.images[:rows], captions=block.captions[:rows])
 
 
 def _notes(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import keras
@@ -152,8 +153,5 @@ def _free_file(out: Path | None, stem: str) -> Path:
                 f"There is no folder {out.parent}. Create it, or choose another file: --out FILE.png"
             )
         return out
-    return next(path for path in _numbered(stem) if not path.exists())
-
-
-def _numbered(stem: str) -> Sequence[Path]:
-    return [Path(f"{stem}.png"), *(Path(f"{stem}-{number}.png") for number in range(2, 10_000))]
+    numbered = (Path(f"{stem}{f'-{number}' if number > 1 else ''}.png") for number in count(1))
+    return next(path for path in numbered if not path.exists())
