@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ import tensorflow as tf
 from kerastl import adaptation, report, selection
 from kerastl.adaptation import SOURCE_ONLY
 from kerastl.console import print_status
-from kerastl.data import ImageDataset, Record
+from kerastl.data import Record
 from kerastl.errors import Diverged
 from kerastl.evaluation import load_trained
 from kerastl.recipe import Method
@@ -52,31 +52,6 @@ class Candidates:
         return [fault for candidate in self.trained for fault in candidate.faults]
 
 
-@dataclass(frozen=True)
-class TrainingData:
-    """The images that all candidates are trained on. They are shared, so that each image is decoded once.
-
-    Args:
-        train: Source images; None if unavailable.
-        val: Labeled target validation images. Source images are unsuitable, because BatchNorm has target statistics.
-        target: Target images.
-    """
-
-    train: ImageDataset | None
-    val: ImageDataset | None
-    target: ImageDataset
-
-    @classmethod
-    def of(cls, datasets: Datasets) -> TrainingData:
-        """Return the images of a run."""
-        val = datasets.in_split("target_val")
-        return cls(
-            datasets.dataset(datasets.in_split("train"), training=True) if datasets.has_source else None,
-            datasets.dataset(val) if val else None,
-            datasets.target_training(),
-        )
-
-
 def train_candidates(
     initial: InitialModel,
     trained: Trained,
@@ -109,9 +84,9 @@ def train_candidates(
         return Candidates(_checked_source_only(trained, sample), {}, None)
     # All variables, because the state of random generators would make a candidate depend on earlier ones.
     initial_values = [(variable, variable.numpy()) for variable in model.variables]
-    training_data, selection_data = TrainingData.of(datasets), SelectionData.of(plan, datasets, model)
+    training_data, selection_data = _training_data(datasets), SelectionData.of(plan, datasets, model)
     # Without source images, this shows what candidates start from: statistics of augmented images.
-    statistics_data = selection_data.target if datasets.has_source else training_data.target
+    statistics_data = selection_data.target if datasets.has_source else training_data["target"]
     renormalized = collect_renormalized_evidence(model, selection_data, statistics_data)
     _write_style_preview([planned.method for planned in plan.candidates], datasets, run)
     candidates: list[Candidate] = []
@@ -139,6 +114,17 @@ def train_candidates(
     return Candidates(tuple(candidates), diverged, renormalized)
 
 
+def _training_data(datasets: Datasets) -> dict[str, Any]:
+    """Return the images that `fit` trains each candidate on. They are shared, so that each image is decoded once."""
+    train, val = datasets.in_split("train"), datasets.in_split("target_val")
+    return {
+        "train": datasets.dataset(train, training=True) if datasets.has_source else {},
+        # Source images are unsuitable for validation, because BatchNorm has target statistics.
+        "val": datasets.dataset(val) if val else None,
+        "target": datasets.target_training(),
+    }
+
+
 def _checked_source_only(trained: Trained, sample: Sample) -> tuple[Candidate, ...]:
     """Return the checked model before fine-tuning at the target, or an empty tuple if there is none."""
     if trained.source_only is None:
@@ -156,7 +142,7 @@ def _obtain(
     initial: InitialModel,
     trained: Trained,
     datasets: Datasets,
-    training_data: TrainingData,
+    training_data: Mapping[str, Any],
     run: Run,
     *,
     resume: bool,
@@ -181,8 +167,7 @@ def _obtain(
         method.name, model, method.options, seed=datasets.seed, without_source=not datasets.has_source
     )
     history = fit(
-        model, training_data.train or {}, val=training_data.val, target=training_data.target, phases=phases,
-        step_for=step_for, callbacks=plan.time_budget(phases),
+        model, **training_data, phases=phases, step_for=step_for, callbacks=plan.time_budget(phases),
         on_epoch=writer.on_epoch, on_freeze_report=writer.on_freeze_report,
         checkpoints=inner.file("checkpoints"), resume=resume,
     )  # fmt: skip
