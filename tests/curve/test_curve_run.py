@@ -70,14 +70,13 @@ def test_invalid_labels_are_reported_together_with_the_problems_of_the_recipe(ca
 @pytest.mark.parametrize(
     ("words", "keys"),
     [
-        (["--labels", "0", "--seeds", "0", "--scratch-epochs", "0"], ["--labels", "--seeds", "--scratch-epochs"]),
-        (["--labels", "1,50", "--out", "."], ["'benign'", "'malignant'", "--out"]),
+        (["--labels", "0", "--seeds", "0", "--scratch-epochs", "0", "--set", "backbone.weights=gone.keras"], ["--labels", "--seeds", "--scratch-epochs", "gone.keras"]),
+        (["--labels", "1,50", "--out", ".", "--set", "seed=2147483647", "--seeds", "2"], ["'benign'", "'malignant'", "--out", "seed"]),
         (["--labels", "1", "--set", "target.split.test_fraction=0"], ["target"]),
         (["--labels", "1", "--set", "data.split.val_fraction=0"], ["adapted.*validation"]),
         (["--labels", "0,3,3", "--set", "budget={minutes: 1}"], ["--labels", "budget"]),
         (["--labels", "1", "--set", "target=null", "--set", "phases[1].domain=source"], ["target", "phases"]),
         (["--labels", "1", "--set", "phases[0].domain=target"], ["phases.*domain: source"]),
-        (["--labels", "1", "--set", "backbone.weights=gone.keras", "--set", "seed=2147483647", "--seeds", "2"], ["seed", "gone.keras"]),
     ],
 )  # fmt: skip
 def test_all_problems_are_reported_together_and_nothing_is_written(call, tmp_path, words, keys):
