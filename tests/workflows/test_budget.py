@@ -13,6 +13,7 @@ from kerastl.workflows.run_writer import epoch_line
 
 SETS = [
     "target=null",
+    "augment=none",
     "data.image_size_px=32",
     "data.reader={name: phantom, patients: 12, slices_per_patient: 2, image_size_px: 32}",
     "phases=[{name: all, epochs: 2000, learning_rate: 1e-3, trainable: all}, "

@@ -61,6 +61,7 @@ def test_a_run_stopped_before_its_report_resumes_to_one_export_and_the_same_byte
     assert checks | {"exports": {}} == resumed | {"exports": {}}
 
 
+@pytest.mark.slow
 def test_an_edited_patient_column_is_refused_on_resume(kerastl, recipe, images, tmp_path, monkeypatch):
     table = tmp_path / "table.csv"
     rows = [
@@ -130,6 +131,7 @@ def trained(tmp_path):
     return write
 
 
+@pytest.mark.slow
 def test_a_complete_export_is_reused_and_a_damaged_or_outdated_one_is_not(trained, tmp_path):
     first = export_once(tmp_path)
     trained(0.0)

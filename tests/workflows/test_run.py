@@ -61,6 +61,7 @@ def arrays(folder):
     return [keras.ops.convert_to_numpy(weight).tobytes() for weight in model.weights]
 
 
+@pytest.mark.slow
 @in_group_of_plain
 def test_the_resolved_recipe_repeats_the_run_to_the_byte(plain, tmp_path):
     again = run(plain.path / "recipe.resolved.yaml", tmp_path / "again")
