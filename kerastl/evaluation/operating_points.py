@@ -254,7 +254,8 @@ def clinical_scores(parts: Parts, fit: ValidationFit) -> dict[str, Any]:
         `overall` and for each domain in `domains`.
     """
     names = parts[None].predictions.class_names
-    if fit.positive is None:
+    index = fit.positive
+    if index is None:
         reason = (
             f"there are {len(names)} classes and no positive class. Set evaluation.positive; "
             "the other classes together are then negative"
@@ -262,12 +263,13 @@ def clinical_scores(parts: Parts, fit: ValidationFit) -> dict[str, Any]:
         points: dict[str, Any] = {"points": [], "positive": None, "reason": reason}
         curve: dict[str, Any] = {"positive": None, "reason": reason}
     else:
-        positive = names[fit.positive]
-        points = {"positive": positive, "threshold_from": fit.origin, "points": _operating_points(parts, fit)}
-        curve = {
-            "positive": positive,
-            **overall_and_domains(parts, partial(decision_curve, positive=fit.positive)),
-        }
+        curve = {"positive": names[index]}
+        curve |= overall_and_domains(parts, partial(decision_curve, positive=index))
+        points = {"positive": names[index], "threshold_from": fit.origin}
+        points["points"] = [
+            vars(point) | overall_and_domains(parts, partial(_point_scores, positive=index, point=point))
+            for point in fit.points
+        ]
     return {
         "operating_points": points,
         "calibration": _calibration(parts, fit),
@@ -287,18 +289,6 @@ def overall_and_domains(
         if name is not None
     }
     return {"overall": whole, "domains": domains}
-
-
-def _operating_points(parts: Parts, fit: ValidationFit) -> list[dict[str, Any]]:
-    return [
-        {
-            "fixed": point.fixed,
-            "at": point.at,
-            "threshold": point.threshold,
-            **overall_and_domains(parts, partial(_point_scores, positive=fit.positive, point=point)),
-        }
-        for point in fit.points
-    ]
 
 
 def _calibration(parts: Parts, fit: ValidationFit) -> dict[str, Any]:

@@ -83,7 +83,6 @@ class _Case:
         phase = Phase("only", 1, trainable=trainable, batch_norm=batch_norm, cache="none")
         check_phase(name, method, self.model, phase)
         unfreeze(self.model, phase.trainable, batch_norm=phase.batch_norm)
-        self._traced = _trace(self.model, self.step)
 
     def build(self, seed: int) -> AdaptationStep:
         """Return a step of the method."""
@@ -91,9 +90,9 @@ class _Case:
         return build_step(self.name, num_classes=NUM_CLASSES, num_features=int(num_features), seed=seed)
 
     def losses(self, batches: Mapping[str, Any], step: AdaptationStep | None = None) -> Losses:
-        """Return the losses of batches."""
-        traced = self._traced if step is None else _trace(self.model, step)
-        return {name: np.asarray(value) for name, value in traced(batches, tf.constant(PROGRESS)).items()}
+        """Return the losses of batches, computed without tracing."""
+        losses = (step or self.step).losses(self.model, batches, tf.constant(PROGRESS))
+        return {name: np.asarray(value) for name, value in losses.items()}
 
     def batches(self, source: int = 5, target: int = 3) -> dict[str, Any]:
         """Return random batches of the given sizes for the streams of the step; the target is shifted."""
@@ -102,14 +101,6 @@ class _Case:
             images, labels, indices = batches["target"]
             batches["target"] = (images, tf.fill(tf.shape(labels), -1), indices)
         return {stream: batches[stream] for stream in self.step.stream_names}
-
-
-def _trace(model: keras.Model, step: AdaptationStep) -> Any:
-    return tf.function(
-        lambda batches, progress: step.losses(model, batches, progress),
-        autograph=False,
-        reduce_retracing=True,
-    )
 
 
 def _batch(count: int, *, seed: int, shift: bool = False) -> tuple[Any, Any, Any]:
@@ -163,18 +154,28 @@ def _check_streams(case: _Case) -> None:
 
 
 def _check_losses(case: _Case) -> None:
+    batches = case.batches()
+    # One graph for all batch sizes, as a training step may be traced.
+    graph = tf.function(
+        lambda batches: case.step.losses(case.model, batches, tf.constant(PROGRESS)),
+        input_signature=[tf.nest.map_structure(_any_batch_size, batches)],
+        autograph=False,
+    )
     for sizes in ((5, 3), (3, 5), (1, 1)):
-        losses = case.losses(case.batches(*sizes))
+        losses = {name: np.asarray(value) for name, value in graph(case.batches(*sizes)).items()}
         assert "loss" in losses, f"{case.name}: no term is called 'loss'"
         assert set(case.step.metric_names) <= set(losses), f"{case.name}: a metric is not in losses"
         for term, value in losses.items():
             assert value.shape == (), f"{case.name}: {term} is not a scalar"
             assert np.isfinite(value), f"{case.name}: {term} is {value} on batches of {sizes}"
-    batches = case.batches()
     first = _bytes(case.losses(batches))
     assert first == _bytes(case.losses(batches)), f"{case.name}: losses are not reproducible"
     same_seed = case.losses(batches, case.build(seed=1))
     assert first == _bytes(same_seed), f"{case.name}: another step with the same seed has other losses"
+
+
+def _any_batch_size(tensor: tf.Tensor) -> tf.TensorSpec:
+    return tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype)
 
 
 def _bytes(losses: Losses) -> dict[str, bytes]:

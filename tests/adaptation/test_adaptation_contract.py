@@ -11,7 +11,9 @@ SLOW = {
     "cdan", "mdd",  # adversarial, as dann
     "jan", "mmd",  # a distance between features, as coral
     "histogram_matching", "reinhard",  # change the style of the source, as fda
-    "mcc", "pseudo_labels",  # use the predictions on the target, as shot and tent
+    "mcc", "pseudo_labels",  # use the predictions on the target, as shot
+    "tent",  # trains BatchNorm, as adabn
+    "source_only",  # classifies source images, as all of the others
     "fixmatch", "strong_augmentation",  # compile an augmentation policy for every batch size
 }  # fmt: skip
 """Methods that work as one of the others does; each contract check takes seconds of tracing."""

@@ -43,6 +43,7 @@ def test_methods_train_without_source_and_freeze_the_head(name, target):
     assert all(map(np.array_equal, head, after))
 
 
+@pytest.mark.slow
 def test_adabn_sets_the_statistics_to_those_of_the_target_and_changes_nothing_else(target):
     model = make_shape_model()
     names = [weight.path for weight in model.weights]
