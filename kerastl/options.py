@@ -102,7 +102,7 @@ class StrictModel(BaseModel, metaclass=_Constructor):
         SHORT_WORD, SHORT_LIST: Key that a bare string or a bare list is short for.
     """
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
     RULES: ClassVar[tuple[Rule, ...]] = ()
     RENAMED: ClassVar[Mapping[str, str]] = {}
     SHORT_WORD: ClassVar[str | None] = None

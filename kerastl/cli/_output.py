@@ -7,25 +7,30 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from kerastl.runs import Run
 from kerastl.tasks import SINGLE_LABEL
 
+if TYPE_CHECKING:
+    from kerastl.recipe import Recipe, RecipeText
+    from kerastl.runs import Adaptation, Estimate, Metrics, Run, Scores, SplitScores
+
+FC = TypeVar("FC", bound=Callable[..., Any] | click.Command)
+"""A decorated function or command, as in click."""
 MAX_NAME_LENGTH = 60
 
 
-def format_metric(metric: dict[str, Any] | None) -> str:
+def format_metric(metric: Estimate | None) -> str:
     """Return `0.912 (0.871 to 0.948)`, or a dash if there is no value."""
-    if not metric or metric.get("value") is None:
+    if metric is None or metric.value is None:
         return "-"
-    if metric.get("low") is None:
-        return f"{metric['value']:.3f}"
-    return f"{metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})"
+    if metric.low is None:
+        return f"{metric.value:.3f}"
+    return f"{metric.value:.3f} ({metric.low:.3f} to {metric.high:.3f})"
 
 
 def printable(name: str) -> str:
@@ -39,94 +44,92 @@ MAX_CLASSES = 5
 MAX_VALUES = 6
 
 
-def print_sites(scores: dict[str, Any], adaptation: dict[str, Any]) -> None:
-    """Print prevalence, domain classifier and subgroup scores of a run that has them.
-
-    Args:
-        scores: Content of `scores.json`.
-        adaptation: Content of `adaptation.json`, empty for a run without adaptation.
-    """
+def print_sites(scores: Scores, adaptation: Adaptation | None) -> None:
+    """Print prevalence, domain classifier and subgroup scores of a run that has them."""
     for line in (*_prevalence_lines(scores, adaptation), *_domain_lines(scores), *_subgroup_lines(scores)):
         click.echo(f"  {line}")
 
 
-def _prevalence_lines(scores: dict[str, Any], adaptation: dict[str, Any]) -> Iterator[str]:
+def _prevalence_lines(scores: Scores, adaptation: Adaptation | None) -> Iterator[str]:
     from kerastl.report.tables import doubt_about_estimates
 
-    shift = scores.get("label_shift")
-    if not shift:
+    shift = scores.label_shift
+    if shift is None:
         return
-    if "classes" not in shift:
-        yield f"prevalence   not estimated at the target: {shift['reason']}"
+    if not shift.classes:
+        yield f"prevalence   not estimated at the target: {shift.reason}"
         return
-    classes = [(name, shift["classes"][name]) for name in shift["class_names"]]
+    classes = [(name, shift.classes[name]) for name in shift.class_names]
     for name, shares in classes[1:] if len(classes) == 2 else classes[:MAX_CLASSES]:
-        parts = [f"{format_metric(shares['source'])} at the source"]
-        parts += [
-            f"{format_metric(shares[key])} at the target by {title}"
-            for key, title in (("em", "EM"), ("bbse", "BBSE"))
-            if shares[key]["value"] is not None
+        titles = {
+            "source": "at the source", "em": "at the target by EM", "bbse": "at the target by BBSE",
+            "true": "by its test labels",
+        }  # fmt: skip
+        parts = [
+            f"{format_metric(shares[key])} {title}"
+            for key, title in titles.items()
+            if key == "source" or shares[key].value is not None
         ]
-        if shares["true"]["value"] is not None:
-            parts.append(f"{format_metric(shares['true'])} by its test labels")
         yield f"prevalence   {printable(name)}: {', '.join(parts)}"
     if len(classes) > MAX_CLASSES:
         yield f"             and {len(classes) - MAX_CLASSES} more classes: report.html"
-    if shift.get("explained") is False:
+    if shift.explained is False:
         yield (
             "             The estimates are unreliable: the sites differ by more than prevalence "
-            f"(domain classifier AUC {format_metric(shift['rest'])} with equal prevalence)."
+            f"(domain classifier AUC {format_metric(shift.rest)} with equal prevalence)."
         )
     elif doubt := doubt_about_estimates(shift, adaptation):
         yield f"             The estimates may be unreliable: {doubt}."
 
 
-def _domain_lines(scores: dict[str, Any]) -> Iterator[str]:
-    sites = scores.get("sites")
-    if not sites:
+def _domain_lines(scores: Scores) -> Iterator[str]:
+    sites = scores.sites
+    if sites is None:
         return
-    if sites["target"]:
-        before, after = sites["target"]["before"], sites["target"]["after"]
-        text = f"AUC {format_metric(before)}"
-        if after:
-            text += f" before adaptation, {format_metric(after)} after"
+    if sites.target:
+        text = f"AUC {format_metric(sites.target.before)}"
+        if sites.target.after:
+            text += f" before adaptation, {format_metric(sites.target.after)} after"
         yield f"sites        target against source, domain classifier: {text}"
-    domains = sites["domains"] or {}
+    domains = sites.domains or {}
     for name, auc in list(domains.items())[: 1 if len(domains) == 2 else MAX_VALUES]:
         others = "the others" if len(domains) > 2 else printable(list(domains)[1])
         yield f"sites        {printable(name)} against {others}, domain classifier: AUC {format_metric(auc)}"
-    if sites["label"]:
-        yield f"sites        label predicted from the site, training images: AUC {format_metric(sites['label'])}"
-    for warning in sites["warnings"]:
+    if sites.label:
+        yield f"sites        label predicted from the site, training images: AUC {format_metric(sites.label)}"
+    for warning in sites.warnings:
         yield f"Warning: {warning}"
 
 
-def _subgroup_lines(scores: dict[str, Any]) -> Iterator[str]:
+def _subgroup_lines(scores: Scores) -> Iterator[str]:
     from kerastl.evaluation.subgroups import sort_values
 
-    for split in TEST_SPLITS:
-        for column, values in scores.get(split, {}).get("subgroups", {}).items():
+    for name, split in _test_splits(scores):
+        for column, values in split.subgroups.items():
             metric = _headline(values)
             shown = [
                 f"{printable(value) or 'not given'} {format_metric(values[value].get(metric))}, "
-                f"{values[value]['images']['value']} images"
+                f"{values[value]['images'].value} images"
                 for value in sort_values(values)[:MAX_VALUES]
             ]
             if len(values) > MAX_VALUES:
                 shown.append(f"and {len(values) - MAX_VALUES} more: report.html")
-            yield f"{split:<12} {metric} by {printable(column)}: {'; '.join(shown)}"
+            yield f"{name:<12} {metric} by {printable(column)}: {'; '.join(shown)}"
 
 
-def _headline(values: dict[str, Any]) -> str:
+def _test_splits(scores: Scores) -> list[tuple[str, SplitScores]]:
+    return [(name, split) for name, split in scores.splits.items() if name in TEST_SPLITS]
+
+
+def _headline(values: dict[str, Metrics]) -> str:
     """Return the first headline metric that most subgroups have."""
 
     def num_values(metric: str) -> int:
-        return sum(metrics.get(metric, {}).get("value") is not None for metrics in values.values())
+        return sum(metric in metrics and metrics[metric].value is not None for metrics in values.values())
 
     return max(SINGLE_LABEL.headlines, key=num_values)
 
 
-ADAPTATION = "adaptation.json"
 SPLITS = ("val", "test", "target_val", "target_test")
 METRICS = ("accuracy", "balanced_accuracy", "auc", "group_auc")
 
@@ -140,28 +143,29 @@ def shell_path(path: Path) -> str:
 def print_scores(run: Run, *, as_json: bool) -> None:
     """Print the scores of every split of a run, and the next commands."""
     from kerastl.evaluation.bootstrap import MIN_GROUPS
+    from kerastl.runs import Adaptation, Scores
 
-    scores = run.read_json("scores.json")
+    scores = Scores.read(run.path)
     if as_json:
-        click.echo(json.dumps({"run": str(run.path), "scores": scores}, indent=1))
+        click.echo(json.dumps({"run": str(run.path), "scores": scores.to_json()}, indent=1))
         return
     click.echo(f"\nRun folder: {shell_path(run.path)}")
-    for split in SPLITS:
-        if split in scores:
-            overall = scores[split]["overall"]
-            shown = [
-                f"{name} {format_metric(overall[name])}"
-                for name in METRICS
-                if overall.get(name, {}).get("value") is not None
-            ]
-            click.echo(f"  {split:<12} " + ", ".join(shown))
+    splits = {name: split for name, split in scores.splits.items() if name in SPLITS}
+    for name, split in splits.items():
+        metrics = {metric: split.overall[metric] for metric in METRICS if metric in split.overall}
+        shown = [
+            f"{metric} {format_metric(value)}" for metric, value in metrics.items() if value.value is not None
+        ]
+        click.echo(f"  {name:<12} {', '.join(shown)}")
     _print_operating_points(scores)
-    adaptation = run.read_json(ADAPTATION) if run.file(ADAPTATION).is_file() else {}
-    _print_difference(adaptation)
+    adaptation = Adaptation.read_if_present(run.path)
+    if adaptation:
+        _print_difference(adaptation)
     print_sites(scores, adaptation)
-    if "interval" in scores and any(split in scores for split in SPLITS):
-        unit = "group" if scores["interval"]["unit"] == "group" else "image"
-        click.echo(f"In parentheses: 95 % intervals, which need at least {MIN_GROUPS} {unit}s.")
+    if scores.interval and splits:
+        click.echo(
+            f"In parentheses: 95 % intervals, which need at least {MIN_GROUPS} {scores.interval.unit}s."
+        )
     else:
         click.echo("Nothing was evaluated: there are no validation or test images.")
     click.echo("Next:")
@@ -171,32 +175,29 @@ def print_scores(run: Run, *, as_json: bool) -> None:
         click.echo(f"  kerastl verify {shell_path(folder)}")
 
 
-def _print_operating_points(scores: dict[str, Any]) -> None:
+def _print_operating_points(scores: Scores) -> None:
     """Print the rates on the test images at the thresholds from validation, if there is a positive class."""
-    for split in TEST_SPLITS:
-        section = scores.get(split, {}).get("operating_points", {})
-        for point in section.get("points", []):
-            if point["threshold"] is None:
+    for name, split in _test_splits(scores):
+        section = split.operating_points
+        for point in section.points if section else ():
+            if section is None or point.threshold is None:
                 continue
             rates = ", ".join(
-                f"{name} {format_metric(point['overall'][name])}" for name in ("sensitivity", "specificity")
+                f"{rate} {format_metric(point.overall[rate])}" for rate in ("sensitivity", "specificity")
             )
-            threshold = f"threshold for {point['fixed']} {point['at']:g} on {section['threshold_from']}"
-            click.echo(f"  {split:<12} {section['positive']}, {threshold}: {rates}")
+            threshold = f"threshold for {point.fixed} {point.at:g} on {section.threshold_from}"
+            click.echo(f"  {name:<12} {section.positive}, {threshold}: {rates}")
 
 
-def _print_difference(adaptation: dict[str, Any]) -> None:
+def _print_difference(adaptation: Adaptation) -> None:
     """Print the selected candidate, and the difference that it makes on labeled target test images."""
-    if not adaptation:
-        return
-    if len(adaptation["candidates"]) > 1 and "ranking" in adaptation:
-        verdict = adaptation["verdict"].replace("_", " ")
-        click.echo(f"  selected     {adaptation['chosen']}, {verdict}: {adaptation['reason']}")
-    evaluated = adaptation["target_test"]
-    if evaluated and adaptation["chosen"] != "source_only":
-        difference = evaluated["difference"]
-        outcome = difference["outcome"].replace("_", " ")
-        title = f"{difference['metric']}, adapted minus source only"
+    if len(adaptation.candidates) > 1 and adaptation.ranking:
+        verdict = adaptation.verdict.replace("_", " ")
+        click.echo(f"  selected     {adaptation.chosen}, {verdict}: {adaptation.reason}")
+    if adaptation.target_test and adaptation.chosen != "source_only":
+        difference = adaptation.target_test.difference
+        outcome = difference.outcome.replace("_", " ")
+        title = f"{difference.metric}, adapted minus source only"
         click.echo(f"  target_test  {title}: {format_metric(difference)}: {outcome}")
 
 
@@ -260,6 +261,28 @@ def _quantization_lines(conversion: dict[str, Any]) -> Iterator[str]:
 
 def _format_value(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
+
+
+def option(*names: str, **settings: Any) -> Callable[[FC], FC]:
+    """Return an option of a command whose default value is shown in the help."""
+    return click.option(*names, show_default=True, **settings)
+
+
+sets_option = click.option(
+    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe; can be repeated."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def load_recipe(recipe: str, sets: Sequence[str]) -> tuple[RecipeText, Recipe]:
+    """Return the text of a recipe and its checked form. If it has no problems, import TensorFlow."""
+    from kerastl import recipe as recipes
+    from kerastl.workflows.check_recipe import check_recipe
+
+    recipe_text = recipes.find(recipe)
+    checked = check_recipe(recipe_text, sets)
+    load_tensorflow()
+    return recipe_text, checked
 
 
 class NonEmptyPath(click.Path):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kerastl.cli._output import NonEmptyPath
+from kerastl.cli._output import NonEmptyPath, load_tensorflow, option, sets_option, shell_path
 from kerastl.errors import Problem, Problems, RequestError
 
 if TYPE_CHECKING:
@@ -18,22 +18,18 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("recipe")
-@click.option(
-    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe; can be repeated."
-)
-@click.option(
+@sets_option
+@option(
     "--labels",
     default="0,1,2,5,10",
-    show_default=True,
     metavar="N,N,...",
     help="Labeled patients per class, ascending; 0 is always included.",
 )
-@click.option("--seeds", type=int, default=3, show_default=True, help="Number of repetitions.")
-@click.option(
+@option("--seeds", type=int, default=3, help="Number of repetitions.")
+@option(
     "--scratch-epochs",
     type=int,
     default=100,
-    show_default=True,
     help="Epochs of each run from random weights, enough to reach a plateau.",
 )
 @click.option(
@@ -63,8 +59,6 @@ def command(
     numbers, problems = read_labels(labels)
     problems += [*count_problems(seeds, scratch_epochs), *out_problems(None if resume else out)]
     recipe_text, checked = _load(recipe, sets, problems)
-    from kerastl.cli._output import load_tensorflow
-
     load_tensorflow()
     from kerastl.workflows.label_budget import adapt_curve
 
@@ -97,8 +91,6 @@ def _load(recipe: str, sets: tuple[str, ...], problems: list[Problem]) -> tuple[
 
 def _print(outcome: LabelBudget) -> None:
     """Print the table of scores and the paths of the files."""
-    from kerastl.cli._output import shell_path
-
     curve = outcome.curve
     seeds = len(curve.seeds)
     summary = f", median of {seeds} seeds (range)" if seeds > 1 else ""

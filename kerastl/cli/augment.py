@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kerastl.cli._output import NonEmptyPath
+from kerastl.cli._output import NonEmptyPath, load_recipe, load_tensorflow, option, sets_option, shell_path
 from kerastl.errors import RequestError
 
 if TYPE_CHECKING:
@@ -18,22 +18,15 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("recipe", metavar="RECIPE|RUN")
-@click.option(
-    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe; can be repeated."
-)
-@click.option(
+@sets_option
+@option(
     "--operations",
     default="recipe",
-    show_default=True,
     metavar="all|recipe|NAME,...",
     help="Operations to audit. A recipe without operations uses common ones.",
 )
-@click.option(
-    "--max-images",
-    type=click.IntRange(10, 100_000),
-    default=150,
-    show_default=True,
-    help="Maximum number of images per class.",
+@option(
+    "--max-images", type=click.IntRange(10, 100000), default=150, help="Maximum number of images per class."
 )
 @click.option(
     "--out",
@@ -60,8 +53,6 @@ def audit(
     names = [name.strip() for name in operations.split(",") if name.strip()]
     if not names:
         raise RequestError("--operations is empty. Use all, recipe, or names separated by commas.")
-    from kerastl.cli._output import load_tensorflow
-
     load_tensorflow()
     from kerastl.audit import as_plain, format_lines, policy_yaml
     from kerastl.workflows.augment_audit import audit_recipe
@@ -125,36 +116,19 @@ MAX_IMAGES = 32
 
 @click.command()
 @click.argument("recipe")
-@click.option(
-    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe; can be repeated."
-)
+@sets_option
 @click.option(
     "--out", type=NonEmptyPath(), help="Output folder, new or empty.  [default: preview-RECIPE, numbered]"
 )
-@click.option(
-    "--images", type=click.IntRange(1, MAX_IMAGES), default=4, show_default=True, help="Number of images."
-)
-@click.option(
-    "--samples",
-    type=click.IntRange(0, MAX_IMAGES),
-    default=3,
-    show_default=True,
-    help="Augmented samples per image.",
-)
+@option("--images", type=click.IntRange(1, MAX_IMAGES), default=4, help="Number of images.")
+@option("--samples", type=click.IntRange(0, MAX_IMAGES), default=3, help="Augmented samples per image.")
 @click.option("--operation", metavar="NAME", help="Show only this operation or mixing.")
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**31 - 1),
     help="Seed of the images and samples.  [default: that of the recipe]",
 )
-@click.option(
-    "--open",
-    "opens",
-    type=click.Choice(["yes", "no"]),
-    default="no",
-    show_default=True,
-    help="Open the page in a browser.",
-)
+@option("--open", "opens", type=click.Choice(["yes", "no"]), default="no", help="Open the page in a browser.")
 def preview(
     recipe: str, sets: tuple[str, ...], out: Path | None, images: int, samples: int,
     operation: str | None, seed: int | None, opens: str,
@@ -171,16 +145,8 @@ def preview(
       kerastl augment preview folder-classifier --set data.reader.path=photos --set augment=strong
       kerastl augment preview mine.yaml --operation random_rotation --images 8 --out rotation
     """
-    from kerastl import recipe as recipes
-    from kerastl.workflows.check_recipe import check_recipe
-
-    recipe_text = recipes.find(recipe)
-    checked = check_recipe(recipe_text, sets)
-    from kerastl.cli._output import load_tensorflow
-
-    load_tensorflow()
+    recipe_text, checked = load_recipe(recipe, sets)
     from kerastl import workflows
-    from kerastl.cli._output import shell_path
 
     page = workflows.preview(
         checked, name=recipe_text.name, out=out, num_images=images, samples=samples, operation=operation,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kerastl.cli._output import json_option
+
 if TYPE_CHECKING:
     from kerastl.data import Entry
 
@@ -26,7 +28,7 @@ def command() -> None:
 
 
 @command.command("ls")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def list_entries(as_json: bool) -> None:
     """List the entries of the cache with kind, size, last use and content, most recently used first.
 
@@ -70,7 +72,7 @@ def list_entries(as_json: bool) -> None:
 )
 @click.option("--all", "everything", is_flag=True, help="Delete all entries.")
 @click.option("--dry-run", is_flag=True, help="Only list what would be deleted.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def prune(
     keep_gb: float | None, older_than: float | None, everything: bool, dry_run: bool, as_json: bool
 ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from kerastl.cli._output import NonEmptyPath
+from kerastl.cli._output import NonEmptyPath, option
 
 PLAIN = re.compile(r"[\w./-]+")
 """Text that needs no quotes in YAML."""
@@ -33,27 +33,14 @@ def command() -> None:
     required=True,
     help="a: reference scanner. b: another scanner, a strong domain shift. c: scanner of a, lower prevalence.",
 )
-@click.option(
-    "--patients", type=click.IntRange(2, 10_000), default=80, show_default=True, help="Number of patients."
-)
-@click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 1), default=7, show_default=True, help="Seed of the images."
-)
-@click.option(
-    "--slices", type=click.IntRange(1, 32), default=5, show_default=True, help="Slices per patient."
-)
-@click.option(
-    "--image-size-px",
-    type=click.IntRange(32, 256),
-    default=128,
-    show_default=True,
-    help="Side of the square images.",
-)
-@click.option(
+@option("--patients", type=click.IntRange(2, 10000), default=80, help="Number of patients.")
+@option("--seed", type=click.IntRange(0, 2**32 - 1), default=7, help="Seed of the images.")
+@option("--slices", type=click.IntRange(1, 32), default=5, help="Slices per patient.")
+@option("--image-size-px", type=click.IntRange(32, 256), default=128, help="Side of the square images.")
+@option(
     "--region",
     type=click.Choice(["lung", "head"]),
     default="lung",
-    show_default=True,
     help="Lungs with a nodule, or a head with a lesion.",
 )
 def phantom(

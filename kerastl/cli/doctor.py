@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from kerastl.cli._output import json_option, load_tensorflow
+
 
 def _size_mb(folder: Path) -> float:
     return round(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6, 1)
@@ -51,7 +53,7 @@ def _advice(report: dict[str, Any]) -> list[str]:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def command(as_json: bool) -> None:
     """Report versions, devices and caches of this machine, and how to get what is missing.
 
@@ -59,8 +61,6 @@ def command(as_json: bool) -> None:
     Example:
       kerastl doctor
     """
-    from kerastl.cli._output import load_tensorflow
-
     load_tensorflow()
     report = _report()
     advice = _advice(report)

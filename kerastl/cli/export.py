@@ -10,7 +10,7 @@ from typing import Literal
 import click
 
 from kerastl import registry
-from kerastl.cli._output import NonEmptyPath, describe_conversion
+from kerastl.cli._output import NonEmptyPath, describe_conversion, load_tensorflow, option
 from kerastl.errors import RequestError
 from kerastl.export.formats import check_formats, quantize_choices
 
@@ -19,26 +19,18 @@ PORTABLE = "keras"
 
 @click.command()
 @click.argument("run", type=NonEmptyPath())
-@click.option(
-    "--format",
-    "format_name",
-    type=click.Choice(registry.names("format")),
-    default="saved_model",
-    show_default=True,
-)
+@option("--format", "format_name", type=click.Choice(registry.names("format")), default="saved_model")
 @click.option("--out", type=NonEmptyPath(), help="Output folder.  [default: export/FORMAT in the run folder]")
-@click.option(
+@option(
     "--temperature",
     type=click.Choice(["validation", "none"]),
     default="validation",
-    show_default=True,
     help="Calibrate probabilities by the temperature from validation, or not at all.",
 )
-@click.option(
+@option(
     "--threshold",
     type=click.Choice(["none", "specificity", "sensitivity"]),
     default="none",
-    show_default=True,
     help="Predict by this operating point from validation, or the most probable class.",
 )
 @click.option(
@@ -89,7 +81,6 @@ def command(
       kerastl export runs/folder-classifier-1 --format litert --quantize int8
       kerastl export runs/x-rays-1 --threshold sensitivity --prevalence ill=0.02 --prevalence well=0.98
     """
-    from kerastl.cli._output import load_tensorflow
     from kerastl.evaluation.trained_model import read_description
     from kerastl.export.postprocess import PostprocessingOptions, resolve_postprocessing
 

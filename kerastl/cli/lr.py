@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kerastl.cli._output import NonEmptyPath
+from kerastl.cli._output import NonEmptyPath, load_recipe, option, sets_option, shell_path
 
 if TYPE_CHECKING:
     from kerastl.workflows.find_lr import Rates
@@ -17,29 +17,18 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("recipe")
-@click.option(
-    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe; can be repeated."
-)
+@sets_option
 @click.option("--phase", metavar="NAME", help="Name of the phase.  [default: the first]")
-@click.option(
-    "--seeds", type=click.IntRange(1, 20), default=3, show_default=True, help="Number of range tests."
-)
-@click.option(
-    "--steps", type=click.IntRange(10, 10_000), default=100, show_default=True, help="Steps per test."
-)
-@click.option(
+@option("--seeds", type=click.IntRange(1, 20), default=3, help="Number of range tests.")
+@option("--steps", type=click.IntRange(10, 10000), default=100, help="Steps per test.")
+@option(
     "--lowest",
     type=click.FloatRange(0, min_open=True),
-    default=1e-6,
-    show_default=True,
+    default=1e-06,
     help="Learning rate of the first step.",
 )
-@click.option(
-    "--highest",
-    type=click.FloatRange(0, min_open=True),
-    default=3.0,
-    show_default=True,
-    help="Learning rate of the last step.",
+@option(
+    "--highest", type=click.FloatRange(0, min_open=True), default=3.0, help="Learning rate of the last step."
 )
 @click.option("--out", type=NonEmptyPath(), help="New PNG file.  [default: lr-RECIPE-PHASE.png]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -58,14 +47,7 @@ def command(
       kerastl lr folder-classifier --set data.reader.path=photos
       kerastl lr mine.yaml --phase fine_tune --seeds 5 --out rate.png
     """
-    from kerastl import recipe as recipes
-    from kerastl.workflows.check_recipe import check_recipe
-
-    recipe_text = recipes.find(recipe)
-    checked = check_recipe(recipe_text, sets)
-    from kerastl.cli._output import load_tensorflow
-
-    load_tensorflow()
+    recipe_text, checked = load_recipe(recipe, sets)
     from kerastl import workflows
 
     rates = workflows.find_rates(
@@ -94,7 +76,6 @@ def command(
 def _print_rules(rates: Rates) -> None:
     """Print one curve, and the suggestions of each rule over all curves."""
     from kerastl import report
-    from kerastl.cli._output import shell_path
 
     for line in report.curve_in_characters(rates.tests[0]):
         click.echo(line)

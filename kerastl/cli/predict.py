@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 import click
 
-from kerastl.cli._output import NonEmptyPath
+from kerastl.cli._output import NonEmptyPath, load_tensorflow
 from kerastl.errors import RequestError
 
 if TYPE_CHECKING:
@@ -70,7 +70,6 @@ def command(
         raise click.UsageError("Give the files or folders to predict, or --list FILE.")
     if resume and out is None:
         raise click.UsageError("--resume requires --out FILE: the table to continue.")
-    from kerastl.cli._output import load_tensorflow
     from kerastl.export.predict_table import check_request, table_format_of, write_table
 
     table_format = table_format_of(out, as_json)

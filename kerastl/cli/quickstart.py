@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kerastl.cli._output import NonEmptyPath
+from kerastl.cli._output import NonEmptyPath, format_metric, load_tensorflow, option, shell_path
 
 if TYPE_CHECKING:
     from kerastl.workflows.quickstart import QuickstartResult
@@ -18,11 +18,10 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--out", type=NonEmptyPath(), help="Run folder, new or empty.  [default: runs/quickstart-N]")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed.  [default: that of the recipe]")
-@click.option(
+@option(
     "--backbone",
     type=click.Choice(["small_cnn", "mobilenet_v2"]),
     default="small_cnn",
-    show_default=True,
     help="Backbone; mobilenet_v2 needs cached ImageNet weights. Nothing is downloaded.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -38,8 +37,6 @@ def command(out: Path | None, seed: int | None, backbone: str, as_json: bool) ->
       kerastl quickstart
     """
     started = time.perf_counter()
-    from kerastl.cli._output import load_tensorflow
-
     load_tensorflow()
     from kerastl.export import verify_run
     from kerastl.workflows.quickstart import run_quickstart
@@ -58,8 +55,8 @@ def command(out: Path | None, seed: int | None, backbone: str, as_json: bool) ->
 def _as_json(outcome: QuickstartResult, findings: Any, seconds: float) -> dict[str, Any]:
     return {
         "run": str(outcome.run.path),
-        "rows": dict(outcome.rows),
-        "differences": dict(outcome.differences),
+        "rows": {title: metric.to_json() for title, metric in outcome.rows},
+        "differences": {title: metric.to_json() for title, metric in outcome.differences},
         "labeled_groups": outcome.num_patients,
         "verified": all(finding.ok for finding in findings),
         "seconds": round(seconds, 1),
@@ -67,13 +64,11 @@ def _as_json(outcome: QuickstartResult, findings: Any, seconds: float) -> dict[s
 
 
 def _print(outcome: QuickstartResult, findings: Any, seconds: float) -> None:
-    from kerastl.cli._output import format_metric, shell_path
-
     click.echo("\nArea under the ROC curve per patient (95 % bootstrap interval over patients)")
     for title, metric in outcome.rows:
         click.echo(f"  {title:<42} {format_metric(metric)}")
     for title, metric in outcome.differences:
-        click.echo(f"  {title:<42} {format_metric(metric)}: {metric['outcome'].replace('_', ' ')}")
+        click.echo(f"  {title:<42} {format_metric(metric)}: {metric.outcome.replace('_', ' ')}")
     run = outcome.run
     passed = sum(finding.ok for finding in findings)
     click.echo(

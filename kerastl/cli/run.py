@@ -6,14 +6,12 @@ from pathlib import Path
 
 import click
 
-from kerastl.cli._output import NonEmptyPath
+from kerastl.cli._output import NonEmptyPath, load_recipe, print_scores, sets_option
 
 
 @click.command()
 @click.argument("recipe")
-@click.option(
-    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe; can be repeated."
-)
+@sets_option
 @click.option("--out", type=NonEmptyPath(), help="Run folder, new or empty.  [default: runs/RECIPE-N]")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")
 @click.option(
@@ -33,15 +31,7 @@ def command(
       kerastl run mine.yaml --out runs/first
       kerastl run mine.yaml --resume
     """
-    from kerastl import recipe as recipes
-    from kerastl.workflows.check_recipe import check_recipe
-
-    recipe_text = recipes.find(recipe)
-    checked = check_recipe(recipe_text, sets)
-    from kerastl.cli._output import load_tensorflow
-
-    load_tensorflow()
-    from kerastl.cli._output import print_scores
+    recipe_text, checked = load_recipe(recipe, sets)
     from kerastl.workflows import run as runner
 
     run = runner.run(checked, name=recipe_text.name, out=out, resume=resume, oracle=oracle)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kerastl.cli._output import NonEmptyPath
+from kerastl.cli._output import NonEmptyPath, json_option, load_tensorflow, option
 
 if TYPE_CHECKING:
     from kerastl.export import VerificationResult
@@ -32,8 +32,8 @@ RESULTS = {True: "ok", False: "FAULT", None: "not checked"}
     metavar="HOST[:PORT]",
     help="Another REST port. Without --url, the server is only checked by REST.",
 )
-@click.option("--model-name", default="kerastl", show_default=True, help="Name of the model on the server.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@option("--model-name", default="kerastl", help="Name of the model on the server.")
+@json_option
 @click.pass_context
 def command(
     context: click.Context,
@@ -60,7 +60,6 @@ def command(
       kerastl verify EXPORT --url localhost IMAGES...
       kerastl verify EXPORT --url 10.0.0.7:8500 --rest-url 10.0.0.7:80 IMAGES...
     """
-    from kerastl.cli._output import load_tensorflow
     from kerastl.export.live_clients import read_server
 
     server = read_server(url, rest_url, model_name)

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from kerastl.cli._output import json_option, load_tensorflow
+
 
 @click.group("weights")
 def command() -> None:
@@ -19,7 +21,7 @@ def command() -> None:
 
 
 @command.command("ls")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def list_weights(as_json: bool) -> None:
     """List all backbones with size, parameters, published accuracy, image size and cached weights.
 
@@ -109,7 +111,6 @@ def verify(name: str | None) -> None:
       kerastl weights verify
       kerastl weights verify mobilenet_v2
     """
-    from kerastl.cli._output import load_tensorflow
     from kerastl.models import cached_files, list_backbones, models_folder, verify_weights
 
     load_tensorflow()

@@ -7,7 +7,6 @@ import json
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -124,6 +123,8 @@ class Collection:
 
 def hash_contents(files: Sequence[Path]) -> list[str]:
     """Return the SHA-256 of each file."""
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor() as pool:
         return list(pool.map(sha256_of, files))
 

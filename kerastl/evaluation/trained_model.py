@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 import zipfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -19,27 +18,39 @@ from kerastl.data.decode import decode_images
 from kerastl.errors import RequestError, first_line, report_damage
 from kerastl.recipe import read_plain
 from kerastl.runs import EXPORT_AGAIN, MANIFEST, RESOLVED_RECIPE, compare_hashes, read_csv
+from kerastl.runs.schemas import (
+    RUN_AGAIN,
+    BackboneDescription,
+    CalibrationScores,
+    Estimate,
+    HeadDescription,
+    ManifestFile,
+    ModelDescription,
+    OperatingPoint,
+    Scores,
+    SplitScores,
+    ValidationResults,
+)
 from kerastl.tasks import SINGLE_LABEL
 
 Window = tuple[float, float]
 
 MODEL = "model.keras"
-DESCRIPTION = "model.json"
-MAX_SIZE_PX, MAX_PIXELS = 4096, 2**31 - 1
-"""The limits of a recipe."""
+DESCRIPTION = ModelDescription.FILE
 
 
 @dataclass(frozen=True)
-class ModelDescription:
-    """The content of `model.json`.
+class Trained:
+    """A model with its description.
 
     Args:
         class_names: Class names in the order of the logits.
         image_size_px: Height and width of the images of the model, in pixels.
         window: (low, high) in stored values for 16-bit gray images. None for the full range.
         max_pixels: Images with more pixels are refused.
-        data_root: Folder to which the paths in the tables of the run are relative.
-        target_root: The same for the splits of the target. None if unknown, or without a target.
+        data_root, target_root: Folders to which the paths of the source and of the target are relative.
+        model: `[n, size, size, 3]` float32 in [0, 255] to logits `[n, classes]`.
+        folder: Folder of both. None if they were not read from a folder.
     """
 
     class_names: tuple[str, ...]
@@ -48,23 +59,12 @@ class ModelDescription:
     max_pixels: int
     data_root: Path | None
     target_root: Path | None
+    model: Any
+    folder: Path | None = None
 
     def root_of(self, split: str) -> Path | None:
         """Return the folder to which the paths of a split are relative."""
         return self.target_root if split.startswith("target") else self.data_root
-
-
-@dataclass(frozen=True)
-class Trained(ModelDescription):
-    """A model with its description.
-
-    Args:
-        model: `[n, size, size, 3]` float32 in [0, 255] to logits `[n, classes]`.
-        folder: Folder of both. None if they were not read from a folder.
-    """
-
-    model: Any
-    folder: Path | None = None
 
     def probabilities(self, encoded: Sequence[bytes]) -> npt.NDArray[np.float32]:
         """Return the probabilities for encoded images.
@@ -96,16 +96,14 @@ def read_description(run_folder: Path) -> ModelDescription:
     Raises:
         RequestError: If it is not a run folder, if the run is not finished, or if the file is damaged.
     """
-    file = run_folder / DESCRIPTION
-    if not file.is_file():
+    if not (run_folder / DESCRIPTION).is_file():
         raise RequestError(_missing_message(run_folder, DESCRIPTION))
-    with report_damage(file, repair_hint(run_folder)):
-        return parse_description(json.loads(file.read_text(encoding="utf-8")))
+    return ModelDescription.read(run_folder, remedy=repair_hint(run_folder))
 
 
 def repair_hint(folder: Path) -> str:
     """Return what to do if a file of a run folder or of an export is damaged. Only a run folder has a recipe."""
-    return "Run the recipe again." if (folder / RESOLVED_RECIPE).is_file() else EXPORT_AGAIN
+    return RUN_AGAIN if (folder / RESOLVED_RECIPE).is_file() else EXPORT_AGAIN
 
 
 def load_trained(run_folder: Path) -> Trained:
@@ -132,53 +130,10 @@ def load_trained(run_folder: Path) -> Trained:
     except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
         raise RequestError(f"{file} cannot be loaded as a Keras model: {first_line(error)}") from error
     _check_shapes(file, model, description)
-    return Trained(**vars(description), model=model, folder=run_folder)
-
-
-def parse_description(content: Any) -> ModelDescription:
-    """Return the description in `model.json` of a run, or in `manifest.json` of an export.
-
-    Raises:
-        KeyError, TypeError, ValueError, OverflowError: If it is damaged.
-    """
-    if not isinstance(content, dict):
-        raise ValueError("it must be an object")
-    names = tuple(content["class_names"])
-    if (
-        not isinstance(content["class_names"], list)
-        or not names
-        or not all(isinstance(name, str) for name in names)
-    ):
-        raise ValueError("class_names must be a list of strings")
-    if len(set(names)) != len(names):
-        raise ValueError("class_names must be unique")
-    "".join(names).encode()  # raises ValueError for a lone surrogate
-    size, max_pixels = int(content["image_size_px"]), int(content["max_pixels"])
-    if not (1 <= size <= MAX_SIZE_PX and 1 <= max_pixels <= MAX_PIXELS):
-        raise ValueError(
-            f"image_size_px must be 1 to {MAX_SIZE_PX}, and max_pixels 1 to {MAX_PIXELS}, got {size} and {max_pixels}"
-        )
-    return ModelDescription(
-        class_names=names,
-        image_size_px=size,
-        window=_window(content["window"]),
-        max_pixels=max_pixels,
-        data_root=_folder(content.get("data_root")),
-        target_root=_folder(content.get("target_root")),
-    )
-
-
-def _folder(value: str | None) -> Path | None:
-    return None if value is None else Path(value)
-
-
-def _window(value: Any) -> Window | None:
-    if value is None:
-        return None
-    low, high = (float(edge) for edge in value)
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ValueError(f"window must be two numbers [low, high] with low < high, got {value}")
-    return low, high
+    return Trained(
+        description.class_names, description.image_size_px, description.window, description.max_pixels,
+        description.data_root, description.target_root, model, run_folder,
+    )  # fmt: skip
 
 
 def _check_shapes(file: Path, model: Any, description: ModelDescription) -> None:
@@ -219,16 +174,14 @@ def check_manifest(folder: Path) -> None:
     Raises:
         RequestError: If a file was changed, removed or added, or if the manifest is missing or damaged.
     """
-    file = folder / MANIFEST
-    if not file.is_file():
-        if _is_portable(folder):
+    if not (folder / MANIFEST).is_file():
+        # The description in an export has a backbone; that of a run does not.
+        if (folder / DESCRIPTION).is_file() and read_description(folder).backbone is not None:
             raise RequestError(
                 f"{folder} is an export without {MANIFEST}, so its files cannot be verified. {EXPORT_AGAIN}"
             )
         return
-    with report_damage(file, EXPORT_AGAIN):
-        hashes = _read_hashes(json.loads(file.read_text(encoding="utf-8")))
-        changes = compare_hashes(folder, hashes)
+    changes = compare_hashes(folder, ManifestFile.read(folder, remedy=EXPORT_AGAIN).files)
     changes = replace(changes, added=tuple(name for name in changes.added if name in MODEL_FILES))
     if str(changes):
         raise RequestError(
@@ -237,75 +190,21 @@ def check_manifest(folder: Path) -> None:
         )
 
 
-def _is_portable(folder: Path) -> bool:
-    """Return whether a folder without a manifest is an export. Its description has a backbone; that of a run does not."""
-    file = folder / DESCRIPTION
-    if not file.is_file():
-        return False
-    with report_damage(file, repair_hint(folder)):
-        return "backbone" in json.loads(file.read_text(encoding="utf-8"))
-
-
-def _read_hashes(content: object) -> dict[str, str]:
-    if not isinstance(content, dict) or not isinstance(content.get("files"), dict):
-        raise ValueError("it must be an object with the key 'files', the sha256 of each file")
-    return {str(name): str(digest) for name, digest in content["files"].items()}
-
-
-MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-3, 1e3
-"""A wider range than that of `fit_temperature`, in which probabilities stay finite."""
-
-
-def read_temperature(value: Any) -> float:
-    """Return a temperature from a file.
-
-    Raises:
-        TypeError, ValueError, OverflowError: If it is not a number in the valid range.
-    """
-    number = float(value)
-    if not MIN_TEMPERATURE <= number <= MAX_TEMPERATURE:
-        raise ValueError(f"a temperature must be {MIN_TEMPERATURE} to {MAX_TEMPERATURE}, got {value}")
-    return number
-
-
-VALIDATION = "val"
-AGAIN = "Run the recipe again."
-
-
 @dataclass(frozen=True)
 class SourceModel:
     """A trained model, with the facts that adaptation without source images needs.
 
     Args:
         folder: Folder of `model.keras` and `model.json`.
-        description: Classes, image size and window.
+        description: The content of `model.json` in an export. It contains no path, group or image of the data.
         backbone: Name and options of the backbone as in a recipe, without weights.
         dropout: Dropout rate before the head, 0 to 1.
-        class_shares: Frequency of each class among the training images, 0 to 1. None if unknown.
-        validation: Results on its validation images: `{"temperature", "positive", "points": [{"fixed", "at",
-            "threshold"}], "bounded_information": {"value", "low", "high"}}`, the last in nats per image. None if unknown.
     """
 
     folder: Path
     description: ModelDescription
     backbone: dict[str, Any]
     dropout: float
-    class_shares: dict[str, float] | None
-    validation: dict[str, Any] | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the content of `model.json` in an export. It contains no path, group or image of the data."""
-        description = self.description
-        return {
-            "class_names": list(description.class_names),
-            "image_size_px": description.image_size_px,
-            "window": list(description.window) if description.window else None,
-            "max_pixels": description.max_pixels,
-            "backbone": self.backbone,
-            "head": {"dropout": self.dropout},
-            "class_shares": self.class_shares,
-            "validation": self.validation,
-        }
 
 
 def find_model(path: Path) -> Path:
@@ -347,16 +246,11 @@ def read_unverified_model(folder: Path) -> SourceModel:
     if not zipfile.is_zipfile(file):
         raise RequestError(f"{file} is damaged: it is empty or truncated. {repair_hint(folder)}")
     try:
-        content = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        facts = content if "backbone" in content else _read_run_facts(folder, description)
-        return SourceModel(
-            folder=folder,
-            description=description,
-            backbone=_parse_backbone(facts["backbone"]),
-            dropout=float(facts["head"]["dropout"]),
-            class_shares=_parse_class_shares(facts["class_shares"], description.class_names),
-            validation=_parse_validation(facts["validation"]),
-        )
+        if description.backbone is None:
+            description = _describe_run(folder, description)
+        if description.backbone is None or description.head is None:
+            raise ValueError("the head is missing")
+        return SourceModel(folder, description, description.backbone.to_json(), description.head.dropout)
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         raise RequestError(
             f"{folder} has no valid description of its model ({type(error).__name__}: {error}). Give a run folder, or "
@@ -364,106 +258,60 @@ def read_unverified_model(folder: Path) -> SourceModel:
         ) from error
 
 
-def _read_run_facts(folder: Path, description: ModelDescription) -> dict[str, Any]:
-    """Return the facts of a run that `model.json` of an export contains."""
+def _describe_run(folder: Path, description: ModelDescription) -> ModelDescription:
+    """Return the description of the model of a run that `model.json` of an export contains."""
     recipe = read_plain((folder / RESOLVED_RECIPE).read_text(encoding="utf-8"))
-    return {
-        "backbone": recipe["backbone"],
-        "head": recipe["head"],
-        "class_shares": read_class_shares(folder, description.class_names),
-        "validation": read_validation_fit(folder),
-    }
+    return ModelDescription(
+        class_names=description.class_names,
+        image_size_px=description.image_size_px,
+        window=description.window,
+        max_pixels=description.max_pixels,
+        backbone=BackboneDescription(
+            **{key: value for key, value in recipe["backbone"].items() if key != "weights"}
+        ),
+        head=HeadDescription(dropout=recipe["head"]["dropout"]),
+        class_shares=read_class_shares(folder, description.class_names),
+        validation=read_validation_fit(folder),
+    )
 
 
 def read_class_shares(folder: Path, class_names: tuple[str, ...]) -> dict[str, float] | None:
     """Return the frequency of each class among the training images of a run. None if unknown."""
     file = folder / "split.csv"
-    with report_damage(file, AGAIN):
+    with report_damage(file, RUN_AGAIN):
         rows = read_csv(file) if file.is_file() else []
         counts = Counter(row["label"] for row in rows if row["split"] == "train")
     total = sum(counts.values())
     return {name: counts[name] / total for name in class_names} if total else None
 
 
-def read_validation_fit(folder: Path) -> dict[str, Any] | None:
+def read_validation_fit(folder: Path) -> ValidationResults | None:
     """Return temperature, thresholds and information from the validation images of a run. None without them."""
-    file = folder / "scores.json"
-    with report_damage(file, AGAIN):
-        scores = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        if VALIDATION not in scores:
-            return None
-        val = scores[VALIDATION]
-        points = val["operating_points"]
-        return _parse_validation(
-            {
-                "temperature": val["calibration"]["temperature"]["value"],
-                "positive": points["positive"],
-                "points": points["points"],
-                "bounded_information": _bounded_information(val),
-            }
-        )
+    scores = Scores.read_if_present(folder)
+    val = scores.val if scores else None
+    if val is None or val.operating_points is None or val.calibration is None:
+        return None
+    return ValidationResults(
+        temperature=val.calibration.temperature.value,
+        positive=val.operating_points.positive,
+        points=tuple(
+            OperatingPoint(fixed=point.fixed, at=point.at, threshold=point.threshold)
+            for point in val.operating_points.points
+        ),
+        bounded_information=_bounded_information(val, val.calibration),
+    )
 
 
-def _bounded_information(val: Mapping[str, Any]) -> dict[str, float | None] | None:
+def _bounded_information(val: SplitScores, calibration: CalibrationScores) -> Estimate | None:
     """Return a lower bound of the mutual information of predictions and labels: the label entropy minus the log loss."""
-    loss = val["calibration"].get("overall", {}).get("log_loss", {})
-    counts = [sum(row) for row in val.get("confusion", [])]
-    if loss.get("value") is None or not sum(counts):
+    loss = calibration.overall.get("log_loss")
+    counts = [sum(row) for row in val.confusion]
+    if loss is None or loss.value is None or not sum(counts):
         return None
     frequencies = [count / sum(counts) for count in counts if count]
     entropy = -sum(frequency * math.log(frequency) for frequency in frequencies)
-    losses = {"value": loss["value"], "low": loss.get("high"), "high": loss.get("low")}
-    return {name: None if value is None else entropy - float(value) for name, value in losses.items()}
-
-
-def _parse_backbone(content: Mapping[str, Any]) -> dict[str, Any]:
-    if not isinstance(content["name"], str):
-        raise ValueError("the name of the backbone must be a string")
-    return {str(key): value for key, value in content.items() if key != "weights"}
-
-
-def _parse_class_shares(content: Any, class_names: tuple[str, ...]) -> dict[str, float] | None:
-    if content is None:
-        return None
-    shares = {name: float(content[name]) for name in class_names}
-    if not all(0 <= share <= 1 for share in shares.values()):
-        raise ValueError("class_shares must be from 0 to 1")
-    return shares
-
-
-def _parse_validation(content: Any) -> dict[str, Any] | None:
-    if content is None:
-        return None
-    temperature = content["temperature"]
-    return {
-        "temperature": None if temperature is None else read_temperature(temperature),
-        "positive": None if content["positive"] is None else str(content["positive"]),
-        "points": [
-            {
-                "fixed": str(point["fixed"]),
-                "at": float(point["at"]),
-                "threshold": _parse_threshold(point["threshold"]),
-            }
-            for point in content["points"]
-        ],
-        "bounded_information": _parse_information(content.get("bounded_information")),
-    }
-
-
-def _parse_threshold(content: Any) -> float | None:
-    if content is not None and not 0 <= float(content) <= 1:
-        raise ValueError(f"a threshold must be from 0 to 1, got {content}")
-    return None if content is None else float(content)
-
-
-def _parse_information(content: Any) -> dict[str, float | None] | None:
-    if content is None:
-        return None
-    values = {
-        name: None if content[name] is None else float(content[name]) for name in ("value", "low", "high")
-    }
-    if values["value"] is None or not all(
-        math.isfinite(value) for value in values.values() if value is not None
-    ):
-        raise ValueError("bounded_information must be {value, low, high}, finite numbers in nats")
-    return values
+    return Estimate(
+        value=entropy - loss.value,
+        low=None if loss.high is None else entropy - loss.high,
+        high=None if loss.low is None else entropy - loss.low,
+    )

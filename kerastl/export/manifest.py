@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kerastl.errors import RequestError, report_damage
-from kerastl.evaluation.trained_model import parse_description
 from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing
-from kerastl.runs import EXPORT_AGAIN, MANIFEST, hash_files, write_json
+from kerastl.runs import EXPORT_AGAIN, hash_files
+from kerastl.runs.schemas import ManifestFile, Metrics
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Manifest:
     files: dict[str, str]
     postprocessing: Postprocessing = NO_POSTPROCESSING
     conversion: dict[str, Any] | None = None
-    scores: dict[str, Any] | None = None
+    scores: dict[str, Metrics] | None = None
     training: dict[str, Any] | None = None
 
     @property
@@ -58,8 +57,8 @@ def write_manifest(folder: Path, **fields: Any) -> None:
         fields: of `Manifest`, without `files`.
     """
     manifest = Manifest(files=hash_files(folder), **fields)
-    content = asdict(manifest) | {"postprocessing": manifest.postprocessing.to_json(manifest.class_names)}
-    write_json(folder / MANIFEST, content)
+    postprocessing = manifest.postprocessing.to_json(manifest.class_names)
+    ManifestFile(**vars(manifest) | {"postprocessing": postprocessing}).write(folder)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -68,30 +67,9 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         RequestError: it is missing or damaged.
     """
-    file = folder / MANIFEST
-    if not file.is_file():
-        raise RequestError(f"{folder} is not an export of kerastl: it has no {MANIFEST}.")
-    with report_damage(file, EXPORT_AGAIN):
-        content = json.loads(file.read_text(encoding="utf-8"))
-        # The same keys and rules as in `model.json` of a run.
-        description = parse_description(content)
-        names = description.class_names
-        return Manifest(
-            class_names=names,
-            image_size_px=description.image_size_px,
-            window=description.window,
-            max_pixels=description.max_pixels,
-            model_sha256=str(content["model_sha256"]),
-            versions={str(name): str(version) for name, version in content["versions"].items()},
-            files={str(name): str(digest) for name, digest in content["files"].items()},
-            postprocessing=Postprocessing.from_json(content["postprocessing"], names),
-            conversion=_optional_object(content["conversion"]),
-            scores=_optional_object(content["scores"]),
-            training=_optional_object(content["training"]),
-        )
-
-
-def _optional_object(value: Any) -> dict[str, Any] | None:
-    if value is not None and not isinstance(value, dict):
-        raise ValueError("conversion, scores and training must be objects, or null")
-    return value
+    if not (folder / ManifestFile.FILE).is_file():
+        raise RequestError(f"{folder} is not an export of kerastl: it has no {ManifestFile.FILE}.")
+    content = ManifestFile.read(folder, remedy=EXPORT_AGAIN)
+    with report_damage(folder / ManifestFile.FILE, EXPORT_AGAIN):
+        postprocessing = Postprocessing.from_json(content.postprocessing, content.class_names)
+    return Manifest(**dict(content) | {"postprocessing": postprocessing})

@@ -9,14 +9,15 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from kerastl.errors import report_damage
+from kerastl.evaluation.trained_model import read_validation_fit
 from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing
 from kerastl.recipe import read_plain
-from kerastl.runs import RESOLVED_RECIPE, read_csv, write_atomic
+from kerastl.runs import RESOLVED_RECIPE, Adaptation, Estimate, Metrics, Scores, read_csv, write_atomic
+from kerastl.runs.schemas import RUN_AGAIN, ClassPrevalence, ValidationResults
 from kerastl.tasks import SINGLE_LABEL
 
 TEST_SPLITS = ("target_test", "test")
@@ -33,12 +34,12 @@ class ModelFacts:
         weights: `{"from", "sha256"}` of the initial weights; `from` is imagenet, none, or file.
         counts: images by split and class; unlabeled ones are under "".
         groups: number of groups (patients) by split.
-        scores: `{split: {metric: {value, low, high}}}` of the test splits.
-        sites: the same for each site, `{split: {site: {metric: ...}}}`; identifying site names are replaced.
-        fixed: `{"temperature", "positive", "points"}`, fixed on the validation images.
-        adaptation: `{"verdict", "chosen", "outcome"}`.
-        shift: `{class: {column: {value, low, high}}}`, the prevalence of each class.
-        interval: how intervals were computed.
+        scores: metrics of each test split.
+        sites: the same for each site by split; identifying site names are replaced.
+        fixed: what was fixed on the validation images.
+        adaptation: the content of `adaptation.json`.
+        shift: the prevalence of each class.
+        level: level of the intervals, 0 to 1.
         training: identifies the run: `recipe_sha256`, `seed`, `data_sha256`, `weights_sha256`.
     """
 
@@ -46,12 +47,12 @@ class ModelFacts:
     weights: dict[str, Any] | None = None
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     groups: dict[str, int] = field(default_factory=dict)
-    scores: dict[str, Any] | None = None
-    sites: dict[str, dict[str, Any]] = field(default_factory=dict)
-    fixed: dict[str, Any] | None = None
-    adaptation: dict[str, Any] | None = None
-    shift: dict[str, Any] | None = None
-    interval: dict[str, Any] | None = None
+    scores: dict[str, Metrics] | None = None
+    sites: dict[str, dict[str, Metrics]] = field(default_factory=dict)
+    fixed: ValidationResults | None = None
+    adaptation: Adaptation | None = None
+    shift: dict[str, ClassPrevalence] = field(default_factory=dict)
+    level: float | None = None
     training: dict[str, Any] | None = None
 
 
@@ -66,21 +67,25 @@ def read_model_facts(run: Path | None) -> ModelFacts:
     """
     if run is None:
         return NO_FACTS
-    recipe, versions = _read_object(run / RESOLVED_RECIPE, read_plain), _read_json(run / "versions.json")
-    scores = _read_json(run / "scores.json")
+    recipe, versions = (
+        _read_object(run / RESOLVED_RECIPE, read_plain),
+        _read_object(run / "versions.json", json.loads),
+    )
+    scores = Scores.read_if_present(run) or Scores()
     counts, groups = _count_images(run / "split.csv")
-    tests = {split: scores[split] for split in TEST_SPLITS if _mapping(_get(scores, split, "overall"))}
+    splits = scores.splits
+    tests = {name: splits[name] for name in TEST_SPLITS if name in splits}
     return ModelFacts(
         backbone=_backbone(recipe),
         weights=_weights(versions),
         counts=counts,
         groups=groups,
-        scores={split: entry["overall"] for split, entry in tests.items()} or None,
-        sites={split: _sites(_mapping(entry.get("domains"))) for split, entry in tests.items()},
-        fixed=_fixed(scores),
-        adaptation=_adaptation(_read_json(run / "adaptation.json")),
-        shift=_mapping(_get(scores, "label_shift", "classes")) or None,
-        interval=_mapping(scores.get("interval")) or None,
+        scores={name: split.overall for name, split in tests.items()} or None,
+        sites={name: _sites(split.domains) for name, split in tests.items()},
+        fixed=read_validation_fit(run),
+        adaptation=Adaptation.read_if_present(run),
+        shift=scores.label_shift.classes if scores.label_shift else {},
+        level=scores.interval.level if scores.interval else None,
         training=_training(recipe, versions),
     )
 
@@ -149,32 +154,9 @@ def _count_images(file: Path) -> tuple[dict[str, dict[str, int]], dict[str, int]
     )
 
 
-def _sites(domains: Mapping[str, Any]) -> dict[str, Any]:
+def _sites(domains: Mapping[str, Metrics]) -> dict[str, Metrics]:
     names = site_names(domains)
     return {names[name]: domains[name] for name in sorted(domains, key=names.__getitem__)}
-
-
-def _fixed(scores: Mapping[str, Any]) -> dict[str, Any] | None:
-    temperature = _get(scores, "val", "calibration", "temperature", "value")
-    points = _get(scores, "val", "operating_points", "points")
-    points = points if isinstance(points, list) else []
-    if temperature is None and not points:
-        return None
-    return {
-        "temperature": temperature,
-        "positive": _get(scores, "val", "operating_points", "positive"),
-        "points": [{key: _get(point, key) for key in ("fixed", "at", "threshold")} for point in points],
-    }
-
-
-def _adaptation(content: Mapping[str, Any]) -> dict[str, Any] | None:
-    if "verdict" not in content:
-        return None
-    return {
-        "verdict": content["verdict"],
-        "chosen": content.get("chosen"),
-        "outcome": _get(content, "target_test", "difference", "outcome"),
-    }
 
 
 def _get(value: Any, *keys: str) -> Any:
@@ -184,28 +166,10 @@ def _get(value: Any, *keys: str) -> Any:
     return value
 
 
-def _mapping(value: Any) -> dict[str, Any]:
-    return dict(value) if isinstance(value, Mapping) else {}
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    return _read_object(file, partial(json.loads, parse_constant=_reject_constant, parse_int=_parse_int))
-
-
-def _parse_int(digits: str) -> int:
-    number = int(digits)
-    float(number)  # raises OverflowError if it is too large to be formatted
-    return number
-
-
-def _reject_constant(constant: str) -> None:
-    raise ValueError(f"{constant} is not a valid number")
-
-
 def _read_object(file: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
     if not file.is_file():
         return {}
-    with report_damage(file, "Run the recipe again."):
+    with report_damage(file, RUN_AGAIN):
         content = parse(file.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ValueError(f"it contains a {type(content).__name__}, not keys and values")
@@ -272,7 +236,7 @@ def write_card(folder: Path, facts: ModelFacts, **description: Any) -> None:
 def render_card(facts: ModelFacts, *, postprocessing: Postprocessing, **description: Any) -> str:
     """Return the model card as Markdown. All values are escaped, because class names can contain anything."""
     class_names = description["class_names"]
-    fixed = facts.fixed or {}
+    fixed = facts.fixed
     card: str = (
         template_environment(finalize=escape_markdown)
         .get_template(f"version/{CARD}.jinja")
@@ -283,10 +247,13 @@ def render_card(facts: ModelFacts, *, postprocessing: Postprocessing, **descript
             facts=facts,
             counts=_count_table(facts, class_names),
             tests=[_score_table(facts, split) for split in facts.scores or {}],
-            level=_percent((facts.interval or {}).get("level")),
+            level="" if facts.level is None else f"{100 * facts.level:.0f} %",
             prevalence=_prevalence_table(facts, class_names),
-            points=[_operating_point(point) for point in fixed.get("points", [])],
-            temperature=_number(fixed.get("temperature")),
+            points=[
+                {"fixed": point.fixed, "at": _number(point.at), "threshold": _number(point.threshold)}
+                for point in (fixed.points if fixed else ())
+            ],
+            temperature=_number(fixed.temperature if fixed else None),
             postprocessing=postprocessing.describe(class_names),
             is_postprocessed=postprocessing != NO_POSTPROCESSING,
         )
@@ -316,14 +283,7 @@ def _score_table(facts: ModelFacts, split: str) -> dict[str, Any]:
         "split": split,
         "columns": list(columns),
         "rows": [
-            (
-                title,
-                [
-                    _with_interval(scores.get(name))
-                    for scores in columns.values()
-                    if isinstance(scores, Mapping)
-                ],
-            )
+            (title, [_with_interval(scores.get(name)) for scores in columns.values()])
             for name, title in SINGLE_LABEL.metric_titles.items()
             if name in overall
         ],
@@ -331,37 +291,22 @@ def _score_table(facts: ModelFacts, split: str) -> dict[str, Any]:
 
 
 def _prevalence_table(facts: ModelFacts, class_names: Sequence[str]) -> dict[str, Any] | None:
-    rows = {name: _mapping((facts.shift or {}).get(name)) for name in class_names}
-    columns = [column for column in PREVALENCE_COLUMNS if any(column in row for row in rows.values())]
+    rows = {name: facts.shift[name] for name in class_names if name in facts.shift}
+    columns = [column for column in PREVALENCE_COLUMNS if any(row[column] for row in rows.values())]
     if not columns:
         return None
     return {
         "columns": [PREVALENCE_COLUMNS[column] for column in columns],
-        "rows": [
-            (name, [_with_interval(row.get(column)) for column in columns]) for name, row in rows.items()
-        ],
+        "rows": [(name, [_with_interval(row[column]) for column in columns]) for name, row in rows.items()],
     }
 
 
-def _operating_point(point: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        "fixed": str(point.get("fixed")),
-        "at": _number(point.get("at")),
-        "threshold": _number(point.get("threshold")),
-    }
-
-
-def _with_interval(score: Any) -> str:
+def _with_interval(score: Estimate | None) -> str:
     """Return `0.912 (0.871 to 0.948)`, without unknown parts."""
-    entry = _mapping(score)
-    value, low, high = (_number(entry.get(key)) for key in ("value", "low", "high"))
-    return value if DASH in (value, low, high) else f"{value} ({low} to {high})"
+    if score is None or score.value is None or score.low is None:
+        return _number(score.value if score else None)
+    return f"{score.value:.3f} ({score.low:.3f} to {score.high:.3f})"
 
 
-def _number(value: Any) -> str:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return f"{value:.3f}" if is_number else DASH
-
-
-def _percent(level: Any) -> str:
-    return f"{100 * level:.0f} %" if isinstance(level, float) else ""
+def _number(value: float | None) -> str:
+    return DASH if value is None else f"{value:.3f}"

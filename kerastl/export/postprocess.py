@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +13,16 @@ from kerastl.errors import report_damage
 from kerastl.evaluation.calibration import with_temperature
 from kerastl.evaluation.label_shift import correct_prevalence
 from kerastl.evaluation.predictions import Array
-from kerastl.evaluation.trained_model import AGAIN, read_class_shares, read_temperature, read_validation_fit
+from kerastl.evaluation.trained_model import read_class_shares, read_validation_fit
 from kerastl.recipe import read_plain
-from kerastl.runs import RESOLVED_RECIPE
+from kerastl.runs import RESOLVED_RECIPE, Scores
+from kerastl.runs.schemas import RUN_AGAIN, ServedPostprocessing, ServedPrevalence, ValidationResults
 
-SCORES = "scores.json"
 MIN_SHARE = 1e-6
 """An absent class keeps this share: its images must stay possible."""
 SLACK = 1e-6
 """A threshold equals the probability of a validation image, which must stay positive after rounding."""
-NOTHING_FIXED: dict[str, Any] = {"temperature": None, "positive": None, "points": []}
+NOTHING_FIXED = ValidationResults(temperature=None, positive=None, points=())
 
 
 @dataclass(frozen=True)
@@ -144,19 +143,19 @@ class Postprocessing:
         }  # fmt: skip
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any], class_names: Sequence[str]) -> Postprocessing:
+    def from_json(cls, content: ServedPostprocessing, class_names: Sequence[str]) -> Postprocessing:
         """Read what `to_json` wrote.
 
         Raises:
-            KeyError, TypeError, ValueError: it is damaged.
+            ValueError: it does not match the class names.
         """
-        temperature, prevalence, threshold = (
-            content[key] for key in ("temperature", "prevalence", "threshold")
-        )
+        prevalence, threshold = content.prevalence, content.threshold
+        if threshold is not None and threshold.positive not in class_names:
+            raise ValueError(f"the threshold is for an unknown class {threshold.positive!r}")
         return cls(
-            None if temperature is None else read_temperature(temperature),
+            content.temperature,
             None if prevalence is None else _read_prevalence(prevalence, class_names),
-            None if threshold is None else _read_threshold(threshold, class_names),
+            None if threshold is None else Threshold(threshold.positive, threshold.probability),
         )
 
 
@@ -164,23 +163,15 @@ NO_POSTPROCESSING = Postprocessing()
 """The softmax of the logits, and the class with the largest probability."""
 
 
-def _read_prevalence(content: Mapping[str, Any], class_names: Sequence[str]) -> Prevalence:
-    shares = {}
-    for key in ("training", "served"):
-        shares[key] = tuple(float(content[key][name]) for name in class_names)
-        total = sum(shares[key])
-        if len(content[key]) != len(class_names) or not abs(total - 1) < 1e-3 or min(shares[key]) < 0:
+def _read_prevalence(content: ServedPrevalence, class_names: Sequence[str]) -> Prevalence:
+    for shares in (content.training, content.served):
+        if set(shares) != set(class_names) or not abs(sum(shares.values()) - 1) < 1e-3:
             raise ValueError("a prevalence must have one share for each class, of sum 1")
-    if min(shares["training"]) <= 0:
+    if min(content.training.values()) <= 0:
         raise ValueError("the training share of each class must be above 0")
-    return Prevalence(**shares)
-
-
-def _read_threshold(content: Mapping[str, Any], class_names: Sequence[str]) -> Threshold:
-    positive, probability = str(content["positive"]), float(content["probability"])
-    if positive not in class_names or not 0 <= probability <= 1:
-        raise ValueError("a threshold must name a class and a probability from 0 to 1")
-    return Threshold(positive, probability)
+    return Prevalence(
+        *(tuple(shares[name] for name in class_names) for shares in (content.training, content.served))
+    )
 
 
 @dataclass(frozen=True)
@@ -213,7 +204,7 @@ def resolve_postprocessing(
         options: what is requested.
     """
     fixed = read_validation_fit(run_folder) or NOTHING_FIXED
-    temperature = fixed["temperature"] if options.temperature == "validation" else None
+    temperature = fixed.temperature if options.temperature == "validation" else None
     problems: list[str] = []
     prevalence = _prevalence(run_folder, class_names, options.prevalence, problems)
     threshold = None
@@ -227,28 +218,28 @@ def expected_postprocessing(
 ) -> Postprocessing:
     """Return the postprocessing that an export should have, given its run. Any served shares are correct."""
     fixed = read_validation_fit(run_folder) or NOTHING_FIXED
-    temperature = None if exported.temperature is None else fixed["temperature"]
+    temperature = None if exported.temperature is None else fixed.temperature
     prevalence, threshold = exported.prevalence, exported.threshold
     if prevalence is not None:
         estimated = _estimated_prevalence(run_folder, class_names)
         known = (estimated and estimated.training, _training_shares(run_folder, class_names))
         prevalence = prevalence if prevalence.training in known else None
     if threshold is not None:
-        thresholds = [point["threshold"] for point in fixed["points"]]
-        is_known = threshold.positive == fixed["positive"] and threshold.probability in thresholds
+        thresholds = [point.threshold for point in fixed.points]
+        is_known = threshold.positive == fixed.positive and threshold.probability in thresholds
         threshold = threshold if is_known else None
     return Postprocessing(temperature, prevalence, threshold)
 
 
 def _threshold(
-    fixed: Mapping[str, Any], name: str, class_names: Sequence[str], problems: list[str]
+    fixed: ValidationResults, name: str, class_names: Sequence[str], problems: list[str]
 ) -> Threshold | None:
-    if fixed["positive"] not in class_names:
+    if fixed.positive is None or fixed.positive not in class_names:
         problems.append(f"threshold {name}: the run has no positive class.")
         return None
-    for point in fixed["points"]:
-        if point["fixed"] == name and point["threshold"] is not None:
-            return Threshold(fixed["positive"], float(point["threshold"]))
+    for point in fixed.points:
+        if point.fixed == name and point.threshold is not None:
+            return Threshold(fixed.positive, point.threshold)
     problems.append(f"threshold {name}: validation gave no operating point with that {name}.")
     return None
 
@@ -293,19 +284,18 @@ def _faults_of_shares(shares: Mapping[str, float], class_names: Sequence[str]) -
 
 def _estimated_prevalence(run_folder: Path, class_names: Sequence[str]) -> Prevalence | None:
     """Return the shares at the source and at the target in `scores.json`; None if it has none."""
-    file = run_folder / SCORES
-    with report_damage(file, AGAIN):
-        scores = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        classes = scores.get("label_shift", {}).get("classes")
-        if classes is None:
-            return None
-        source = [classes[name]["source"]["value"] for name in class_names]
-        target = [classes[name]["em"]["value"] for name in class_names]
-        if None in source or None in target or min(source) <= 0:
-            return None
-        if not all(0 <= share <= 1 for share in (*source, *target)):
-            raise ValueError("a share of label_shift is not from 0 to 1")
-        return Prevalence(tuple(float(share) for share in source), _nonzero(target))
+    scores = Scores.read_if_present(run_folder)
+    classes = scores.label_shift.classes if scores and scores.label_shift else {}
+    if not set(class_names) <= set(classes):
+        return None
+    source = [classes[name].source.value for name in class_names]
+    target = [classes[name].em.value for name in class_names]
+    known_source, known_target = (
+        [share for share in shares if share is not None] for shares in (source, target)
+    )
+    if len(known_source) + len(known_target) < 2 * len(class_names) or min(known_source) <= 0:
+        return None
+    return Prevalence(tuple(known_source), _nonzero(known_target))
 
 
 def _training_shares(run_folder: Path, class_names: Sequence[str]) -> tuple[float, ...] | None:
@@ -313,7 +303,7 @@ def _training_shares(run_folder: Path, class_names: Sequence[str]) -> tuple[floa
     shares = read_class_shares(run_folder, tuple(class_names))
     if shares is None:
         return None
-    with report_damage(run_folder / RESOLVED_RECIPE, AGAIN):
+    with report_damage(run_folder / RESOLVED_RECIPE, RUN_AGAIN):
         recipe = read_plain((run_folder / RESOLVED_RECIPE).read_text(encoding="utf-8"))
         if any(phase.get("class_weights") == "balanced" for phase in recipe["phases"]):
             return tuple(1 / len(class_names) for _ in class_names)

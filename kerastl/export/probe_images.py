@@ -15,12 +15,12 @@ import numpy as np
 from kerastl.data.convert import UnreadableError, extension_of, read_image
 from kerastl.errors import RequestError, report_damage
 from kerastl.evaluation.predictions import read_predicted_rows, resolve_image
-from kerastl.evaluation.trained_model import DESCRIPTION, MODEL, ModelDescription, Trained, load_trained
+from kerastl.evaluation.trained_model import DESCRIPTION, MODEL, Trained, load_trained
 from kerastl.export.findings import ExpectedPredictions
 from kerastl.export.manifest import read_manifest
 from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing, expected_postprocessing
 from kerastl.export.predict import find_images, printable_path
-from kerastl.runs import EXPORT_AGAIN, SAMPLES, write_atomic, write_json
+from kerastl.runs import EXPORT_AGAIN, SAMPLES, ModelDescription, write_atomic, write_json
 
 TEST_SPLITS = ("test", "target_test")
 MAX_IMAGES = 32
@@ -44,7 +44,7 @@ class ProbeSet:
 
 
 def select_test_images(
-    run_folder: Path, description: ModelDescription, limit: int = MAX_IMAGES
+    run_folder: Path, description: ModelDescription | Trained, limit: int = MAX_IMAGES
 ) -> list[Path]:
     """Return test images of a run, evenly spread over the range of its predicted probabilities."""
     images = sorted(

@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 
 from kerastl.audit import AuditResult, Finding, Trial, format_lines, format_options
-from kerastl.report.figures import png_url
-from kerastl.report.run_report import environment
-from kerastl.runs import write_atomic
+from kerastl.report.figures import png_url, write_page
 
 Array = np.ndarray[Any, Any]
 
@@ -47,10 +45,8 @@ def write_audit_sheet(
             augmented[finding.trial] = augment(finding.trial, 0)
         sections.append(_section(finding, result, paths, labels, images, augmented[finding.trial]))
     omitted = max(0, len(findings) - MAX_FINDINGS)
-    template = environment().get_template("audit.html")
-    page = template.render(text="\n".join(format_lines(result)), findings=sections, omitted=omitted)
-    write_atomic(file, page)
-    return file
+    text = "\n".join(format_lines(result))
+    return write_page(file, "audit.html", text=text, findings=sections, omitted=omitted)
 
 
 def _section(

@@ -8,19 +8,22 @@ import math
 import textwrap
 import unicodedata
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import cycle, groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kerastl.augment.preview import Block, Pixels
 from kerastl.runs import atomic_path, write_atomic
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Image
+
+    from kerastl.augment.preview import Block, Pixels
+    from kerastl.runs.schemas import DecisionCurve, Reliability
+    from kerastl.training import LearningRateTest
 
 NO_CURVE = {"phase", "epoch", "learning_rate"}
 INK = "#7a828e"
@@ -48,39 +51,34 @@ def _is_numeric(history: Sequence[dict[str, Any]], name: str) -> bool:
 
 
 def _history_chart(history: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
-    import matplotlib
     from matplotlib.figure import Figure
 
-    epochs = list(range(1, len(history) + 1))
-    # The salt makes the ids in the SVG a function of its content.
-    with matplotlib.rc_context({"svg.hashsalt": "kerastl", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(6.0, 3.4), layout="constrained")
-        axes: Any = figure.add_subplot()
-        for color, name in zip(_colors(names), names, strict=True):
-            values = [_history_value(row.get(name)) for row in history]
-            # The marker shows single points between gaps.
-            line = "-" if name.startswith("val_") else "--"
-            axes.plot(epochs, values, line, marker=".", color=color, linewidth=1.6, label=name)
-        _mark_phases(axes, history)
-        style(axes)
-        axes.set_xlabel("epoch", color=INK)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        return svg_url(figure)
+    figure = Figure(figsize=(6.0, 3.4), layout="constrained")
+    axes: Any = figure.add_subplot()
+    for color, name in zip(cycle(COLORS), names, strict=False):
+        values = [math.nan if row.get(name) is None else row[name] for row in history]
+        # The marker shows single points between gaps.
+        line = "-" if name.startswith("val_") else "--"
+        axes.plot(
+            range(1, len(history) + 1), values, line, marker=".", color=color, linewidth=1.6, label=name
+        )
+    _mark_phases(axes, history)
+    style(axes)
+    _add_legend(axes)
+    axes.set_xlabel("epoch", color=INK)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    return svg_url(figure)
 
 
 def svg_url(figure: Any) -> str:
     """Return a matplotlib figure as an SVG data URL."""
+    import matplotlib
+
     image = io.BytesIO()
-    figure.savefig(image, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    # The salt makes the ids in the SVG a function of its content.
+    with matplotlib.rc_context({"svg.hashsalt": "kerastl", "svg.fonttype": "none"}):
+        figure.savefig(image, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return "data:image/svg+xml;base64," + base64.b64encode(image.getvalue()).decode()
-
-
-def _colors(names: Sequence[str]) -> list[str]:
-    return [COLORS[index % len(COLORS)] for index in range(len(names))]
-
-
-def _history_value(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else math.nan
 
 
 def _mark_phases(axes: Any, history: Sequence[dict[str, Any]]) -> None:
@@ -98,108 +96,85 @@ def _mark_phases(axes: Any, history: Sequence[dict[str, Any]]) -> None:
     axes.set_xlim(0.5, max(first - 0.5, 1.5))
 
 
-def style(axes: Any) -> None:
-    """Draw axes, grid and legend in a gray that is legible on light and dark backgrounds."""
-    axes.tick_params(colors=INK, labelsize=9)
-    axes.grid(axis="y", color=INK, alpha=0.25, linewidth=0.7)
+def style(axes: Any, ink: str = INK) -> None:
+    """Draw axes and grid in one color. The default is legible on light and dark backgrounds."""
+    axes.tick_params(colors=ink, labelsize=9)
+    axes.grid(axis="y", color=ink, alpha=0.25, linewidth=0.7)
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(INK)
-    legend = axes.legend(frameon=False, fontsize=9, labelcolor=INK)
-    for text in legend.get_texts():
+        spine.set_color(ink)
+
+
+def _add_legend(axes: Any) -> None:
+    for text in axes.legend(frameon=False, fontsize=9, labelcolor=INK).get_texts():
         text.set_parse_math(False)
 
 
-UNCALIBRATED, CALIBRATED = "uncalibrated", "calibrated"
-
-
-def reliability_chart(content: Mapping[str, Any]) -> str | None:
-    """Return the reliability curve as a data URL; None without data.
-
-    Args:
-        content: `reliability` of one split of `scores.json`.
-    """
-    curves = content.get("overall") or {}
-    present = [(name, curves[name]) for name in (UNCALIBRATED, CALIBRATED) if curves.get(name)]
-    if not present:
+def reliability_chart(reliability: Reliability) -> str | None:
+    """Return the reliability curves of a split as a data URL; None without data."""
+    curves = reliability.overall
+    present = {"uncalibrated": curves.uncalibrated, "calibrated": curves.calibrated}
+    if not any(present.values()):
         return None
 
     def draw(axes: Any) -> None:
         axes.plot([0, 1], [0, 1], color=INK, linewidth=1.0, linestyle=":")
-        for color, (name, bins) in zip(COLORS, present, strict=False):
-            _plot_bins(axes, bins, name, color, with_intervals=name == UNCALIBRATED)
+        for color, (name, bins) in zip(COLORS, present.items(), strict=False):
+            if bins:
+                predicted, observed = [each.predicted for each in bins], [each.observed for each in bins]
+                values = [estimate.value for estimate in observed]
+                axes.plot(predicted, values, marker="o", markersize=4, color=color, linewidth=1.6, label=name)
+        known = [each for each in curves.uncalibrated if each.observed.low is not None]
+        axes.vlines(
+            [each.predicted for each in known],
+            [each.observed.low for each in known],
+            [each.observed.high for each in known],
+            color=COLORS[0], alpha=0.35, linewidth=2.5,
+        )  # fmt: skip
         axes.set_xlim(-0.02, 1.02)
         axes.set_ylim(-0.02, 1.02)
 
-    return _clinical_chart(draw, _wrapped(content.get("of", "probability")), "observed fraction")
+    return _clinical_chart(draw, reliability.of, "observed fraction")
 
 
-def _plot_bins(
-    axes: Any, bins: Sequence[Mapping[str, Any]], name: str, color: str, *, with_intervals: bool
-) -> None:
-    """Plot one point per bin, with the interval of the observed fraction if there is one."""
-    predicted = [each["predicted"] for each in bins]
-    observed = [each["observed"]["value"] for each in bins]
-    axes.plot(predicted, observed, marker="o", markersize=4, color=color, linewidth=1.6, label=name)
-    if with_intervals:
-        known = [each for each in bins if each["observed"]["low"] is not None]
-        axes.vlines(
-            [each["predicted"] for each in known],
-            [each["observed"]["low"] for each in known],
-            [each["observed"]["high"] for each in known],
-            color=color, alpha=0.35, linewidth=2.5,
-        )  # fmt: skip
-
-
-def decision_chart(content: Mapping[str, Any]) -> str | None:
-    """Return the decision curve (net benefit by threshold) as a data URL; None without data.
-
-    Args:
-        content: `decision_curve` of one split of `scores.json`.
-    """
-    curve = content.get("overall")
-    if not curve:
+def decision_chart(curves: DecisionCurve) -> str | None:
+    """Return the decision curve (net benefit by threshold) of a split as a data URL; None without data."""
+    curve = curves.overall
+    if curve is None:
         return None
-    thresholds, positive = curve["at"], content.get("positive")
+    known = [
+        (at, point.low, point.high)
+        for at, point in zip(curve.at, curve.model, strict=True)
+        if point.low is not None
+    ]
+    highest = [curve.all[0].value, *(point.high or point.value for point in curve.model)]
+    top = max(0.05, *(value for value in highest if value is not None))
 
     def draw(axes: Any) -> None:
-        model = [metric["value"] for metric in curve["model"]]
-        known = [index for index, metric in enumerate(curve["model"]) if metric["low"] is not None]
-        axes.fill_between(
-            [thresholds[index] for index in known],
-            [curve["model"][index]["low"] for index in known],
-            [curve["model"][index]["high"] for index in known],
-            color=COLORS[0], alpha=0.18, linewidth=0,
-        )  # fmt: skip
-        axes.plot(thresholds, model, color=COLORS[0], linewidth=1.8, label="model")
-        treat_all = [metric["value"] for metric in curve["all"]]
-        axes.plot(thresholds, treat_all, color=COLORS[1], linewidth=1.4, linestyle="--", label="treat all")
+        if known:
+            axes.fill_between(*zip(*known, strict=True), color=COLORS[0], alpha=0.18, linewidth=0)
+        model, treat_all = ([point.value for point in points] for points in (curve.model, curve.all))
+        axes.plot(curve.at, model, color=COLORS[0], linewidth=1.8, label="model")
+        axes.plot(curve.at, treat_all, color=COLORS[1], linewidth=1.4, linestyle="--", label="treat all")
         axes.axhline(0, color=INK, linewidth=1.2, linestyle=":", label="treat none")
-        top = max([0.05, treat_all[0], *(metric["high"] or metric["value"] for metric in curve["model"])])
         axes.set_xlim(0, 1)
         # "Treat all" decreases without bound; far below zero it is of no interest.
         axes.set_ylim(-0.35 * top, 1.12 * top)
 
-    return _clinical_chart(draw, _wrapped(f"threshold probability of {positive}"), "net benefit per image")
+    return _clinical_chart(draw, f"threshold probability of {curves.positive}", "net benefit per image")
 
 
-def _wrapped(text: str) -> str:
-    return "\n".join(textwrap.wrap(str(text), 50)[:2])
-
-
-def _clinical_chart(draw: Any, x_label: str, y_label: str) -> str:
-    import matplotlib
+def _clinical_chart(draw: Callable[[Any], None], x_label: str, y_label: str) -> str:
     from matplotlib.figure import Figure
 
-    # The salt makes the ids in the SVG a function of its content.
-    with matplotlib.rc_context({"svg.hashsalt": "kerastl", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(5.0, 4.0), layout="constrained")
-        axes = figure.add_subplot()
-        draw(axes)
-        style(axes)
-        axes.set_xlabel(x_label, color=INK, parse_math=False)
-        axes.set_ylabel(y_label, color=INK)
-        return svg_url(figure)
+    figure = Figure(figsize=(5.0, 4.0), layout="constrained")
+    axes = figure.add_subplot()
+    draw(axes)
+    style(axes)
+    _add_legend(axes)
+    axes.set_xlabel("\n".join(textwrap.wrap(x_label, 50)[:2]), color=INK, parse_math=False)
+    axes.set_ylabel(y_label, color=INK)
+    return svg_url(figure)
 
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
@@ -410,6 +385,8 @@ def write_style_sheet(run_folder: Path, source: Any, target: Any, changed: Mappi
         source, target: `[rows, size, size, 3]` in [0, 255], one pair per row.
         changed: Column title to styled images of the same shape.
     """
+    from kerastl.augment.preview import Block  # imports TensorFlow
+
     columns = {"source": source, "target": target, **changed}
     rounded = [np.round(np.clip(np.asarray(column), 0, 255)) for column in columns.values()]
     images: Pixels = np.stack(rounded, axis=1).astype(np.uint8)
@@ -427,6 +404,22 @@ def style_sheet_url(run_folder: Path) -> str:
     """Return the style preview of a run as a data URL, or an empty text."""
     file = run_folder / SHEET
     return png_url_of(file.read_bytes()) if file.is_file() else ""
+
+
+def write_page(file: Path, template: str, **content: Any) -> Path:
+    """Write a page from a template, and return its path. HTML and invisible characters in the content are escaped."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        finalize=escape_invisible,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    write_atomic(file, environment.get_template(template).render(content))
+    return file
 
 
 BREAKS = "\n\r\t"
@@ -465,18 +458,7 @@ WARMUP_STEPS = 9
 """Steps at the start, where the smoothed loss averages few batches."""
 
 
-class Test(Protocol):
-    """A range test; see `kerastl.training.LearningRateTest`."""
-
-    @property
-    def rates(self) -> Sequence[float]: ...  # noqa: D102
-    @property
-    def smoothed(self) -> Sequence[float]: ...  # noqa: D102
-    @property
-    def suggestions(self) -> dict[str, float]: ...  # noqa: D102
-
-
-def write_rates(path: Path, tests: Sequence[Test], *, title: str, rate: float) -> None:
+def write_rates(path: Path, tests: Sequence[LearningRateTest], *, title: str, rate: float) -> None:
     """Plot the loss against the learning rate, one curve per test, with the suggestions of each rule.
 
     Args:
@@ -511,7 +493,7 @@ def write_rates(path: Path, tests: Sequence[Test], *, title: str, rate: float) -
         figure.savefig(part, format="png", metadata={"Software": None})
 
 
-def _loss_limits(tests: Sequence[Test]) -> tuple[float, float]:
+def _loss_limits(tests: Sequence[LearningRateTest]) -> tuple[float, float]:
     """Return axis limits that show the loss before it diverges."""
     settled = [test.smoothed[WARMUP_STEPS:] or test.smoothed for test in tests]
     low = min(min(losses) for losses in settled)
@@ -520,7 +502,7 @@ def _loss_limits(tests: Sequence[Test]) -> tuple[float, float]:
     return low - 0.1 * margin, high + 0.4 * margin
 
 
-def curve_in_characters(test: Test) -> list[str]:
+def curve_in_characters(test: LearningRateTest) -> list[str]:
     """Return lines of text that plot the loss of one test against the logarithm of its rate."""
     rates: Any = np.geomspace(test.rates[0], test.rates[-1], WIDTH)
     losses = np.interp(np.log(rates), np.log(test.rates), test.smoothed)

@@ -7,9 +7,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from kerastl.report.figures import INK, svg_url
-from kerastl.report.run_report import PAGE, environment
-from kerastl.runs import atomic_path, write_atomic
+from kerastl.report.figures import INK, style, svg_url, write_page
+from kerastl.report.run_report import PAGE
+from kerastl.runs import atomic_path
 
 FINE_TUNE, ADAPT_THEN_FINE_TUNE, SCRATCH = STRATEGIES = ("fine_tune", "adapt_then_fine_tune", "scratch")
 """How a model for B is trained from labeled groups of B."""
@@ -185,14 +185,6 @@ def write_curve_image(path: Path, curve: Curve) -> None:
         figure.savefig(part, format="png", metadata={"Software": None})
 
 
-def _figure_url(curve: Curve) -> str:
-    """Return the figure as an SVG data URL that is legible on light and dark backgrounds."""
-    import matplotlib
-
-    with matplotlib.rc_context({"svg.hashsalt": "kerastl", "svg.fonttype": "none"}):
-        return svg_url(_figure(curve, INK))
-
-
 def _figure(curve: Curve, ink: str) -> Any:
     from matplotlib.figure import Figure
 
@@ -245,11 +237,7 @@ def _style(figure: Any, axes: Any, curve: Curve, ink: str) -> None:
     axes.set_ylim(*_score_limits(curve))
     axes.set_xlabel(f"labeled {curve.unit}s of B per class", color=ink)
     axes.set_ylabel(f"{curve.metric_title} at B", color=ink)
-    axes.tick_params(colors=ink, labelsize=9)
-    axes.grid(color=ink, alpha=0.2, linewidth=0.7)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(ink)
+    style(axes, ink)
     seeds = len(curve.seeds)
     title = f"line: median of {seeds} seeds, band: range" if seeds > 1 else "one seed"
     axes.set_title(title, fontsize=9, color=ink, loc="left")
@@ -278,28 +266,19 @@ def _adaptation_by_seed(curve: Curve) -> str:
 
 def write_curve_page(folder: Path, curve: Curve) -> Path:
     """Write `report.html` into the folder of a curve, and return its path."""
-    write_atomic(folder / PAGE, render_curve(curve))
-    return folder / PAGE
-
-
-def render_curve(curve: Curve) -> str:
-    """Return the page as HTML; all names are escaped."""
-    page: str = (
-        environment()
-        .get_template("curve.html")
-        .render(
-            curve=curve,
-            image=_figure_url(curve),
-            cards=_cards(curve),
-            titles=[STRATEGY_TITLES[strategy] for strategy in curve.strategies],
-            rows=[
-                (count, [curve.scores(strategy, count) for strategy in curve.strategies])
-                for count in curve.labels
-            ],
-            points=[(point, _point_cells(point)) for point in curve.points],
-        )
+    return write_page(
+        folder / PAGE,
+        "curve.html",
+        curve=curve,
+        image=svg_url(_figure(curve, INK)),
+        cards=_cards(curve),
+        titles=[STRATEGY_TITLES[strategy] for strategy in curve.strategies],
+        rows=[
+            (count, [curve.scores(strategy, count) for strategy in curve.strategies])
+            for count in curve.labels
+        ],
+        points=[(point, _point_cells(point)) for point in curve.points],
     )
-    return page
 
 
 def _cards(curve: Curve) -> list[tuple[str, SeedScores | None]]:

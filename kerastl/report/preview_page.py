@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kerastl.augment.preview import Block, Pixels
-from kerastl.report.figures import SIDE_PX, draw_sheet, png_url
-from kerastl.report.run_report import environment
+from kerastl.report.figures import SIDE_PX, draw_sheet, png_url, write_page
 from kerastl.runs import write_atomic
+
+if TYPE_CHECKING:
+    from kerastl.augment.preview import Block, Pixels
 
 PAGE, SHEET = "preview.html", "preview.png"
 CONFIDENTIAL = "Contains images of the data and is as confidential as the data."
@@ -48,25 +49,14 @@ def write_preview(
         folder / SHEET,
         draw_sheet(blocks, [image.class_name for image in shown], title=title, foot=CONFIDENTIAL),
     )
-    write_atomic(folder / PAGE, render_preview(blocks, shown, title=title, notes=notes))
-    return folder / PAGE
-
-
-def render_preview(
-    blocks: Sequence[Block], shown: Sequence[PreviewImage], *, title: str, notes: Sequence[str]
-) -> str:
-    """Return the page as HTML; all names are escaped."""
-    page: str = (
-        environment()
-        .get_template("preview.html")
-        .render(
-            title=title,
-            notes=notes,
-            confidential=CONFIDENTIAL,
-            blocks=[_preview_section(block, shown) for block in blocks],
-        )
+    return write_page(
+        folder / PAGE,
+        "preview.html",
+        title=title,
+        notes=notes,
+        confidential=CONFIDENTIAL,
+        blocks=[_preview_section(block, shown) for block in blocks],
     )
-    return page
 
 
 def _preview_section(block: Block, shown: Sequence[PreviewImage]) -> dict[str, Any]:

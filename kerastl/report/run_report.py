@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kerastl.errors import RequestError
+from kerastl.errors import RequestError, report_damage
 from kerastl.evaluation.predictions import PredictedRow, read_predicted_rows, resolve_image
-from kerastl.evaluation.trained_model import DESCRIPTION, ModelDescription, read_description
-from kerastl.report.figures import curve_charts, escape_invisible, style_sheet_url, thumbnail
+from kerastl.report.figures import curve_charts, style_sheet_url, thumbnail, write_page
 from kerastl.report.tables import (
     cached_lines,
     check_rows,
@@ -29,105 +29,8 @@ from kerastl.report.tables import (
     site_section,
     subgroup_tables,
 )
-from kerastl.runs import RESOLVED_RECIPE, read_csv, write_atomic
-
-SCORES = "scores.json"
-
-
-@dataclass(frozen=True)
-class RunFiles:
-    """Content of the files of a run folder; `{}`, `()` or None for missing files.
-
-    Args:
-        folder: The run folder.
-        scores, freeze, versions, adaptation: Content of the JSON files.
-        history: One row per epoch.
-        notes: One line each.
-        predictions: One row per image.
-        splits, quarantine: Rows of the CSV files.
-        recipe: Text of the resolved recipe.
-        description: Content of `model.json`.
-    """
-
-    folder: Path
-    scores: dict[str, Any]
-    freeze: dict[str, Any]
-    versions: dict[str, Any]
-    adaptation: dict[str, Any]
-    history: tuple[dict[str, Any], ...]
-    notes: tuple[str, ...]
-    predictions: tuple[PredictedRow, ...]
-    splits: tuple[dict[str, str], ...]
-    quarantine: tuple[dict[str, str], ...]
-    recipe: str
-    description: ModelDescription | None
-
-
-def read_run_files(folder: Path) -> RunFiles:
-    """Read the files of a run folder.
-
-    Raises:
-        RequestError: It is not a run folder, or one of its files is damaged.
-    """
-    if not (folder / SCORES).is_file() and not (folder / RESOLVED_RECIPE).is_file():
-        raise RequestError(
-            f"{folder} is not a run folder: it contains neither {SCORES} nor {RESOLVED_RECIPE}."
-        )
-    return RunFiles(
-        folder=folder,
-        scores=_json(folder / SCORES, {}),
-        freeze=_json(folder / "freeze.json", {}),
-        versions=_json(folder / "versions.json", {}),
-        adaptation=_json(folder / "adaptation.json", {}),
-        history=_lines(folder / "history.jsonl"),
-        # Two readers may give the same note.
-        notes=tuple(dict.fromkeys(str(note) for note in _json(folder / "notes.json", []))),
-        predictions=_predictions(folder),
-        splits=_table(folder / "split.csv"),
-        quarantine=_table(folder / "quarantine.csv"),
-        recipe=_text(folder / RESOLVED_RECIPE),
-        description=read_description(folder) if (folder / DESCRIPTION).is_file() else None,
-    )
-
-
-def _text(file: Path) -> str:
-    return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
-
-
-def _json(file: Path, missing: Any) -> Any:
-    if not file.is_file():
-        return missing
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise _damaged(file, error) from error
-    if type(content) is not type(missing):
-        raise _damaged(file, "it has an unexpected content")
-    return content
-
-
-def _lines(file: Path) -> tuple[dict[str, Any], ...]:
-    try:
-        rows = [json.loads(line) for line in _text(file).splitlines() if line.strip()]
-    except ValueError as error:
-        raise _damaged(file, error) from error
-    return tuple(row for row in rows if isinstance(row, dict))
-
-
-def _table(file: Path) -> tuple[dict[str, str], ...]:
-    return tuple(read_csv(file)) if file.is_file() else ()
-
-
-def _predictions(folder: Path) -> tuple[PredictedRow, ...]:
-    try:
-        return tuple(read_predicted_rows(folder))
-    except (KeyError, ValueError) as error:
-        raise _damaged(folder / "predictions.csv", error) from error
-
-
-def _damaged(file: Path, why: object) -> RequestError:
-    return RequestError(f"{file} is damaged: {why}.")
-
+from kerastl.runs import RESOLVED_RECIPE, Adaptation, Freeze, ModelDescription, Scores, SplitScores, read_csv
+from kerastl.runs.schemas import RUN_AGAIN
 
 PAGE = "report.html"
 TEST_SPLITS = ("target_test", "test")
@@ -149,119 +52,121 @@ def write_report(run_folder: Path) -> Path:
     Raises:
         RequestError: It is not a run folder, or one of its files is damaged.
     """
-    target = run_folder / PAGE
-    write_atomic(target, render(read_run_files(run_folder)))
-    return target
-
-
-def render(files: RunFiles) -> str:
-    """Return the page as HTML; all names are escaped."""
-    phases, layers = frozen_table(files.freeze)
-    page: str = (
-        environment()
-        .get_template("report.html")
-        .render(
-            name=files.folder.resolve().name,
-            splits=[_split(files, name) for name in evaluated_splits(files.scores)],
-            overall=metric_table(_overall(files)),
-            interval=files.scores.get("interval") or {},
-            adaptation=_adaptation(files.adaptation),
-            sites=site_section(files.scores),
-            prevalence=prevalence_section(files.scores, files.adaptation),
-            style_sheet=style_sheet_url(files.folder),
-            charts=curve_charts(files.history),
-            errors=_confident_errors(files),
-            phases=phases,
-            layers=layers,
-            cached=[*cached_lines(files.freeze), *rounded_lines(files.freeze)],
-            checks=check_rows(files.freeze),
-            parameters=parameter_table(files.freeze),
-            data=_data_table(files),
-            quarantine=files.quarantine[:MAX_QUARANTINED],
-            quarantined=len(files.quarantine),
-            notes=files.notes,
-            recipe=files.recipe,
-            versions=_versions(files.versions),
+    scores = Scores.read_if_present(run_folder)
+    if scores is None and not (run_folder / RESOLVED_RECIPE).is_file():
+        raise RequestError(
+            f"{run_folder} is not a run folder: it contains neither {Scores.FILE} nor {RESOLVED_RECIPE}."
         )
-    )
-    return page
-
-
-def environment() -> Any:
-    """Return the template environment, which escapes HTML and invisible characters."""
-    import jinja2
-
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
-        autoescape=True,
-        finalize=escape_invisible,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def _overall(files: RunFiles) -> dict[str, Any]:
-    return {name: files.scores[name]["overall"] for name in evaluated_splits(files.scores)}
-
-
-def _split(files: RunFiles, name: str) -> dict[str, Any]:
-    scored = files.scores[name]
+    scores = scores or Scores()
+    adaptation = Adaptation.read_if_present(run_folder)
+    freeze = Freeze.read_if_present(run_folder) or Freeze(phases=())
+    model = ModelDescription.read_if_present(run_folder)
+    quarantine = _table(run_folder / "quarantine.csv")
+    splits = evaluated_splits(scores)
     # Details of validation images, which selected the model, are shown only without test images.
-    has_test = any(split in TEST_SPLITS for split in evaluated_splits(files.scores))
-    confusion = confusion_rows(scored)
+    detailed = [name for name in splits if name in TEST_SPLITS] or list(splits)
+    phases, layers = frozen_table(freeze)
+    return write_page(
+        run_folder / PAGE,
+        "report.html",
+        name=run_folder.resolve().name,
+        splits=[_split(name, split, is_detailed=name in detailed) for name, split in splits.items()],
+        overall=metric_table({name: split.overall for name, split in splits.items()}),
+        interval=scores.interval,
+        adaptation=adaptation and _adaptation(adaptation),
+        sites=site_section(scores),
+        prevalence=prevalence_section(scores, adaptation),
+        style_sheet=style_sheet_url(run_folder),
+        charts=curve_charts(_lines(run_folder / "history.jsonl")),
+        errors=_confident_errors(run_folder, next(iter(splits), "test"), model),
+        phases=phases,
+        layers=layers,
+        cached=[*cached_lines(freeze.phases), *rounded_lines(freeze.phases)],
+        checks=check_rows(freeze),
+        parameters=parameter_table(freeze),
+        data=_data_table(_table(run_folder / "split.csv"), model.class_names if model else ()),
+        quarantine=quarantine[:MAX_QUARANTINED],
+        quarantined=len(quarantine),
+        # Two readers may give the same note.
+        notes=list(dict.fromkeys(str(note) for note in _json(run_folder / "notes.json", []))),
+        recipe=_text(run_folder / RESOLVED_RECIPE),
+        versions=_versions(_json(run_folder / "versions.json", {})),
+    )
+
+
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+
+
+def _json(file: Path, missing: Any) -> Any:
+    with report_damage(file, RUN_AGAIN):
+        content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else missing
+        if type(content) is not type(missing):
+            raise ValueError("it has an unexpected content")
+    return content
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
+    with report_damage(file, RUN_AGAIN):
+        rows = [json.loads(line) for line in _text(file).splitlines() if line.strip()]
+    return [row for row in rows if isinstance(row, dict)]
+
+
+def _table(file: Path) -> tuple[dict[str, str], ...]:
+    return tuple(read_csv(file)) if file.is_file() else ()
+
+
+def _split(name: str, split: SplitScores, *, is_detailed: bool) -> dict[str, Any]:
+    confusion = confusion_rows(split)
     return {
         "name": name,
-        "headline": headline_of(scored["overall"]),
-        "count": scored.get("count"),
-        "detailed": name in TEST_SPLITS or not has_test,
+        "headline": headline_of(split.overall),
+        "count": split.count,
+        "detailed": is_detailed,
         "confusion": confusion if len(confusion) <= MAX_CONFUSION_CLASSES else [],
-        "classes": metric_table(scored.get("classes") or {}),
-        "domains": metric_table(scored.get("domains") or {}),
-        "clinical": clinical_section(scored),
-        "subgroups": subgroup_tables(scored),
+        "classes": metric_table(split.classes),
+        "domains": metric_table(split.domains),
+        "clinical": clinical_section(split),
+        "subgroups": subgroup_tables(split),
     }
 
 
-def _adaptation(content: dict[str, Any]) -> dict[str, Any] | None:
-    if not content:
-        return None
-    target_test = content.get("target_test") or {}
-    is_adapted = content.get("chosen") != "source_only"
-    difference = (target_test.get("difference") or {}) if is_adapted else {}
-    models = {
-        "before adaptation": target_test.get("source_only"),
-        "after adaptation": target_test.get("chosen"),
-    }
-    oracle = {name.replace("_", " "): metrics for name, metrics in (content.get("oracle") or {}).items()}
-    candidates: dict[str, Any] = content.get("candidates") or {}
-    ranking: dict[str, Any] = content.get("ranking") or {}
-    first: dict[str, Any] = next(iter(candidates.values()), {})
-    validators = list(first.get("validators") or {})
-    return {
-        "verdict": str(content.get("verdict") or "").replace("_", " ") if validators else "",
-        "validators": [validator.replace("_", " ") for validator in validators],
+def _adaptation(content: Adaptation) -> dict[str, Any]:
+    validators = list(next(iter(content.candidates.values())).validators) if content.candidates else []
+    rejected = content.ranking.rejected if content.ranking else {}
+    oracle = {_title(name): metrics for name, metrics in (content.oracle or {}).items()}
+    section = {
+        "verdict": _title(content.verdict),
+        "validators": [_title(validator) for validator in validators],
         "candidates": [
             (
-                name.replace("_", " "),
-                name == content.get("chosen"),
-                [_validator_cell((candidate.get("validators") or {}).get(key)) for key in validators],
+                _title(name),
+                name == content.chosen,
+                [_validator_cell(candidate.validators.get(key)) for key in validators],
             )
-            for name, candidate in candidates.items()
+            for name, candidate in content.candidates.items()
         ],
         "excluded": [
-            (name.replace("_", " "), str(reason))
-            for reasons in (content.get("diverged"), ranking.get("rejected"))
-            for name, reason in (reasons or {}).items()
+            (_title(name), reason) for name, reason in (*content.diverged.items(), *rejected.items())
         ],
         "oracle": metric_table(oracle) if oracle else None,
-        "chosen": str(content.get("chosen") or "none").replace("_", " "),
-        "reason": str(content.get("reason") or ""),
-        "outcome": str(difference.get("outcome") or "").replace("_", " "),
-        "metric": metric_title(str(difference.get("metric") or "score")),
-        "difference": metric_cell({"difference": difference}, "difference") if difference else None,
-        "table": metric_table(models),
+        "chosen": _title(content.chosen),
+        "reason": content.reason,
+        "difference": None,
     }
+    tested = content.target_test
+    if tested is None or content.chosen == "source_only":
+        return section
+    return section | {
+        "outcome": _title(tested.difference.outcome),
+        "metric": metric_title(tested.difference.metric),
+        "difference": metric_cell("difference", tested.difference),
+        "table": metric_table({"before adaptation": tested.source_only, "after adaptation": tested.chosen}),
+    }
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _validator_cell(value: float | None) -> str:
@@ -283,45 +188,40 @@ class ConfidentError:
     image: str | None
 
 
-def _confident_errors(files: RunFiles) -> list[ConfidentError]:
-    split = next(iter(evaluated_splits(files.scores)), "test")
-    wrong = [
-        row for row in files.predictions if row.split == split and row.label and row.label != row.predicted
-    ]
+def _confident_errors(run_folder: Path, split: str, model: ModelDescription | None) -> list[ConfidentError]:
+    with report_damage(run_folder / "predictions.csv", RUN_AGAIN):
+        rows = read_predicted_rows(run_folder)
+    wrong = [row for row in rows if row.split == split and row.label and row.label != row.predicted]
     wrong.sort(key=lambda row: (-row.probabilities.get(row.predicted, 0.0), row.path))
     return [
-        ConfidentError(row, round(100 * row.probabilities.get(row.predicted, 0.0), 1), _image(files, row))
+        ConfidentError(row, round(100 * row.probabilities.get(row.predicted, 0.0), 1), _image(model, row))
         for row in wrong[:MAX_ERRORS]
     ]
 
 
-def _image(files: RunFiles, row: PredictedRow) -> str | None:
-    described = files.description
-    if described is None:
+def _image(model: ModelDescription | None, row: PredictedRow) -> str | None:
+    if model is None:
         return None
-    file = resolve_image(described.root_of(row.split), row.path)
-    if file is None:
-        return None
-    return thumbnail(file, window=described.window, max_pixels=described.max_pixels)
+    file = resolve_image(model.root_of(row.split), row.path)
+    return None if file is None else thumbnail(file, window=model.window, max_pixels=model.max_pixels)
 
 
-def _data_table(files: RunFiles) -> dict[str, Any]:
+def _data_table(rows: Sequence[dict[str, str]], class_names: Sequence[str]) -> dict[str, Any]:
     """Return the number of images per split and class, and of groups per split."""
-    counts = Counter((row["split"], row["label"] or "unlabeled") for row in files.splits)
+    counts = Counter((row["split"], row["label"] or "unlabeled") for row in rows)
     groups: dict[str, set[tuple[str, str]]] = {}
-    for row in files.splits:
+    for row in rows:
         if row["group"]:
             groups.setdefault(row["split"], set()).add((row["domain"], row["group"]))
-    splits = sorted({row["split"] for row in files.splits}, key=_split_order)
-    known = files.description.class_names if files.description else ()
-    labels = sorted(
-        {label for _, label in counts},
-        key=lambda label: (known.index(label) if label in known else len(known), label),
-    )
-    rows = [
-        (split, [counts[split, label] for label in labels], len(groups.get(split, ()))) for split in splits
-    ]
-    return {"labels": labels, "rows": rows}
+    present = {label for _, label in counts}
+    labels = [name for name in class_names if name in present] + sorted(present - set(class_names))
+    return {
+        "labels": labels,
+        "rows": [
+            (split, [counts[split, label] for label in labels], len(groups.get(split, ())))
+            for split in sorted({split for split, _ in counts}, key=_split_order)
+        ],
+    }
 
 
 def _split_order(name: str) -> tuple[bool, int, str]:

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from kerastl.errors import RequestError
 
 QUOTED_STARTS = ("=", "+", "-", "@", "\t", "\r", "'")
@@ -222,6 +220,8 @@ def locked(folder: Path, name: str) -> Iterator[None]:
     Raises:
         RequestError: Another process holds the lock.
     """
+    from filelock import FileLock, Timeout
+
     lock = FileLock(folder / name)
     try:
         lock.acquire(timeout=0)

@@ -1,4 +1,3 @@
-from .decision import Decision as Decision
 from .decision import decide as decide
 from .domain_classifier import domain_auc as domain_auc
 from .domain_classifier import site_label_auc as site_label_auc

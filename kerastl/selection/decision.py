@@ -6,8 +6,8 @@ Three guards are evaluated before the candidates are ranked: nothing to adapt, a
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy.special import entr
@@ -20,6 +20,7 @@ from kerastl.evaluation.label_shift import (
     estimate_prevalence,
     resample_prevalence,
 )
+from kerastl.runs.schemas import Adaptation, CandidateRanking, Verdict
 from kerastl.selection.domain_classifier import domain_auc, is_above_chance, prevalence_weights
 from kerastl.selection.evidence import SOURCE_UNAVAILABLE, Evidence, check_candidates
 from kerastl.selection.open_set import (
@@ -37,9 +38,6 @@ from kerastl.tasks import SINGLE_LABEL
 Array = np.ndarray[Any, Any]
 TASKS = (SINGLE_LABEL,)
 """The tasks that this package supports."""
-Verdict = Literal["adapt", "do_not_adapt", "cannot_tell"]
-RANKING = ("order", "mean_rank", "ranks", "rejected", "source", "overconfidence", "prediction_agreement")
-"""Fields of `Ranking` in `adaptation.json`."""
 
 RESAMPLES = 100
 LEVEL = 0.95
@@ -306,39 +304,6 @@ def _to_json(estimate: PrevalenceEstimate) -> dict[str, Any]:
     return data | ({"reason": estimate.reason} if estimate.reason else {})
 
 
-@dataclass(frozen=True)
-class Decision:
-    """The result of a selection, as plain data.
-
-    Args:
-        verdict: `adapt`, `do_not_adapt` or `cannot_tell`.
-        chosen: the candidate to use; `source_only` unless the verdict is `adapt`.
-        reason: one or two sentences.
-        candidates: method to `{validators: {name: score}}`.
-        ranking: `order`, `mean_rank`, `ranks`, `rejected`, `source`, `overconfidence` and
-            `prediction_agreement`, as in `Ranking`.
-        disagreement: `kendall_tau`, `mean_kendall_tau`, `rank_spread`.
-        guards: name to `{fired, reason, measured}`.
-    """
-
-    verdict: Verdict
-    chosen: str
-    reason: str
-    candidates: dict[str, Any]
-    ranking: dict[str, Any]
-    disagreement: dict[str, Any]
-    guards: dict[str, Any]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the content of `adaptation.json`; `target_test` and `oracle` need labels and are None."""
-        return asdict(self) | {"target_test": None, "oracle": None}
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Decision:
-        """Return the decision that `to_json` wrote, without what was added from labels."""
-        return cls(**{name: content[name] for name in cls.__dataclass_fields__})
-
-
 def decide(
     candidates: Mapping[str, Evidence],
     *,
@@ -347,7 +312,7 @@ def decide(
     options: Mapping[str, Any] | None = None,
     renormalized: Evidence | None = None,
     seed: int = 0,
-) -> Decision:
+) -> Adaptation:
     """Choose a candidate, or decide that none should be used.
 
     An unknown class or too few patients are inconclusive. If a domain classifier does not separate the
@@ -383,12 +348,14 @@ def decide(
         verdict, reason = _verdict(guards, ranking)
     data = {
         "candidates": {name: {"validators": scores} for name, scores in ranking.scores.items()},
-        "ranking": {name: getattr(ranking, name) for name in RANKING},
+        "ranking": {name: getattr(ranking, name) for name in CandidateRanking.model_fields},
         "disagreement": ranking.disagreement,
         "guards": {name: vars(guard) for name, guard in guards.items()},
     }
     chosen = ranking.chosen if verdict == "adapt" else SOURCE_ONLY
-    return Decision(verdict, chosen, reason, **round_numbers(data))
+    return Adaptation(
+        verdict=verdict, chosen=chosen, reason=reason, target_test=None, oracle=None, **round_numbers(data)
+    )
 
 
 def _verdict(guards: Mapping[str, Guard], ranking: Ranking) -> tuple[Verdict, str]:

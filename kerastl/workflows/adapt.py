@@ -17,7 +17,7 @@ from kerastl.data import Record
 from kerastl.errors import Diverged
 from kerastl.evaluation import load_trained
 from kerastl.recipe import Method
-from kerastl.runs import RESOLVED_RECIPE, Run
+from kerastl.runs import RESOLVED_RECIPE, Adaptation, Freeze, ModelDescription, Run, schemas
 from kerastl.selection.evidence import Evidence
 from kerastl.training import fit, unfreeze
 from kerastl.workflows.collect_outputs import SelectionData, collect_evidence, collect_renormalized_evidence
@@ -155,9 +155,9 @@ def _obtain(
     if method.name == SOURCE_ONLY and trained.source_only is not None:
         return trained.source_only
     inner = Run(run.file("runs") / method.name)
-    if inner.file("model.json").is_file():
+    if inner.file(ModelDescription.FILE).is_file():
         model.set_weights(load_trained(inner.path).model.get_weights())
-        freeze_reports = inner.read_json("freeze.json")["phases"]
+        freeze_reports = [phase.to_json() for phase in Freeze.read(inner.path).phases]
         return Candidate(method.name, inner, model.get_weights(), freeze_reports, planned.target_phase)
     resume = resume and inner.file(RESOLVED_RECIPE).is_file()
     inner.path.mkdir(parents=True, exist_ok=True)
@@ -176,7 +176,7 @@ def _obtain(
     return Candidate(method.name, inner, model.get_weights(), history.freeze_reports, planned.target_phase)
 
 
-def select(candidates: Candidates, plan: Plan, model: keras.Model) -> dict[str, Any] | None:
+def select(candidates: Candidates, plan: Plan, model: keras.Model) -> Adaptation | None:
     """Select a candidate without target labels, and give its weights to the model.
 
     Args:
@@ -206,22 +206,22 @@ def select(candidates: Candidates, plan: Plan, model: keras.Model) -> dict[str, 
     print_status(f"{decision.verdict.replace('_', ' ')}: {decision.reason}")
     (chosen,) = [candidate for candidate in candidates.trained if candidate.name == decision.chosen]
     model.set_weights(chosen.weights)
-    return decision.to_json() | {"diverged": candidates.diverged}
+    return decision.model_copy(update={"diverged": candidates.diverged})
 
 
-def _fine_tuned(*, has_methods: bool) -> dict[str, Any]:
+def _fine_tuned(*, has_methods: bool) -> Adaptation:
     """Return the content of `adaptation.json` for a model that was fine-tuned on target labels."""
     reason = "The recipe has one method, fine-tuning on target labels."
     if has_methods:
         reason = "Target labels are available, so the model was fine-tuned on them."
-    return {
-        "candidates": {SOURCE_ONLY: {"validators": {}}, "fine_tune": {"validators": {}}},
-        "chosen": "fine_tune",
-        "verdict": "cannot_tell",
-        "reason": f"{reason} No candidates were compared without labels. The effect is under target_test.",
-        "target_test": None,
-        "oracle": None,
-    }
+    return Adaptation(
+        candidates={name: schemas.Candidate(validators={}) for name in (SOURCE_ONLY, "fine_tune")},
+        chosen="fine_tune",
+        verdict="cannot_tell",
+        reason=f"{reason} No candidates were compared without labels. The effect is under target_test.",
+        target_test=None,
+        oracle=None,
+    )
 
 
 def _write_style_preview(methods: Sequence[Method], datasets: Datasets, run: Run) -> None:

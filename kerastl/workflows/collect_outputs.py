@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from kerastl.data import ImageDataset
 from kerastl.recipe import Phase, Recipe
+from kerastl.runs.schemas import ValidationResults
 from kerastl.selection.evidence import Evidence, Mixed, Outputs, VerifiedInformation
 from kerastl.selection.validators import MixvalOptions, draw_pairs
 from kerastl.training import (
@@ -121,14 +122,17 @@ def _mixval_options(recipe: Recipe) -> MixvalOptions | None:
     return None
 
 
-def _verified_information(validation: dict[str, Any] | None) -> VerifiedInformation | None:
+def _verified_information(validation: ValidationResults | None) -> VerifiedInformation | None:
     """Return what a source model states about its validation images, or None if it is incomplete."""
-    if not validation or validation["bounded_information"] is None or validation["temperature"] is None:
+    information = validation.bounded_information if validation else None
+    if (
+        validation is None
+        or information is None
+        or information.value is None
+        or validation.temperature is None
+    ):
         return None
-    information = validation["bounded_information"]
-    return VerifiedInformation(
-        information["value"], validation["temperature"], information["low"], information["high"]
-    )
+    return VerifiedInformation(information.value, validation.temperature, information.low, information.high)
 
 
 def collect_evidence(

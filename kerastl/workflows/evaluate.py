@@ -20,7 +20,8 @@ from kerastl.evaluation.inference import predict
 from kerastl.evaluation.scores import score
 from kerastl.recipe import Phase
 from kerastl.report import write_report
-from kerastl.runs import Run
+from kerastl.runs import Adaptation, Run, Scores, Summary
+from kerastl.runs.schemas import ValidationResults
 from kerastl.selection.domain_classifier import (
     domain_auc,
     is_above_chance,
@@ -66,14 +67,14 @@ class Evaluation:
     def write(self, run: Run) -> None:
         """Write `predictions.csv` and `scores.json`."""
         write_predictions(run.file("predictions.csv"), self.predictions)
-        run.write_json("scores.json", self.scores)
+        Scores.model_validate(self.scores).write(run.path)
 
 
 @single_threaded()
 def evaluate(
     model: keras.Model,
     candidates: Sequence[Candidate],
-    adaptation: Mapping[str, Any] | None,
+    adaptation: Adaptation | None,
     plan: Plan,
     datasets: Datasets,
     run: Run,
@@ -96,7 +97,7 @@ def evaluate(
     """
     held_out, options = HeldOutData.of(datasets, model), plan.recipe.evaluation
     evaluate_model = partial(_evaluate_model, options, plan.source_validation, datasets, model)
-    chosen = adaptation["chosen"] if adaptation else SOURCE_ONLY
+    chosen = adaptation.chosen if adaptation else SOURCE_ONLY
     target_phases = {candidate.name: candidate.target_phase for candidate in candidates}
     final = evaluate_model(target_phases.get(chosen, plan.target_phase), EVALUATED, held_out)
     final_weights = model.get_weights()
@@ -121,13 +122,13 @@ def evaluate(
     final.write(run)
     if adaptation is not None:
         effect = _adaptation_effect(evaluations, final, bootstrap, oracle=oracle)
-        run.write_json("adaptation.json", {**adaptation, **effect})
+        Adaptation.model_validate(adaptation.to_json() | effect).write(run.path)
     write_summary(run)
 
 
 def _evaluate_model(
     options: recipes.Evaluation,
-    source_validation: dict[str, Any] | None,
+    source_validation: ValidationResults | None,
     datasets: Datasets,
     model: keras.Model,
     target_phase: Phase | None,
@@ -158,7 +159,7 @@ def _evaluate_model(
         predictions, seed=datasets.seed, resamples=options.resamples, positive=options.positive,
         specificity=options.specificity, sensitivity=options.sensitivity, source_val=source_val,
         training_counts=Counter(record.label or "" for record in datasets.in_split("train")),
-        stored_fit=source_validation,
+        stored_fit=source_validation.to_json() if source_validation else None,
     )  # fmt: skip
     if outputs is not None and "label_shift" in scores:
         label_shift = scores["label_shift"]
@@ -203,18 +204,13 @@ def write_summary(run: Run) -> None:
 
     A run that only contains other runs has no scores and no model of its own.
     """
-    files = {".": run.file("scores.json")}
-    files |= {path.parent.name: path for path in sorted(run.file("runs").glob("*/scores.json"))}
+    folders = {".": run.path} | {path.name: path for path in sorted(run.file("runs").glob("*"))}
     overall = {
-        name: {
-            split: scores["overall"]
-            for split, scores in Run(path.parent).read_json(path.name).items()
-            if "overall" in scores
-        }
-        for name, path in files.items()
-        if path.is_file()
+        name: {split: of_split.overall for split, of_split in scores.splits.items()}
+        for name, path in folders.items()
+        if (scores := Scores.read_if_present(path))
     }
-    run.write_json("summary.json", {"runs": overall, "chosen": "." if "." in overall else None})
+    Summary(runs=overall, chosen="." if "." in overall else None).write(run.path)
 
 
 def _add_sites(

@@ -19,12 +19,11 @@ from kerastl.errors import PermanentFailure, RunFailed
 from kerastl.evaluation import decode_twice
 from kerastl.evaluation.inference import compare_passes
 from kerastl.report import write_report
-from kerastl.runs import Run
+from kerastl.runs import Freeze, Run
 from kerastl.tasks import SINGLE_LABEL
 from kerastl.workflows.datasets import Datasets
 from kerastl.workflows.train import Candidate
 
-FREEZE_FILE = "freeze.json"
 MAX_IMAGES = 32
 """Enough for all file types, and few enough to take seconds."""
 VALIDATION = ("val", "target_val")
@@ -142,7 +141,7 @@ def check_consistency(
         raise PermanentFailure(
             f"{len(faults)} consistency checks failed:\n"
             + "\n".join(f"  {fault}" for fault in faults)
-            + f"\nAll files are kept, and {run.file(FREEZE_FILE)} contains the results. "
+            + f"\nAll files are kept, and {run.file(Freeze.FILE)} contains the results. "
             "Do not serve this model before the cause is known."
         )
 
@@ -168,8 +167,8 @@ def _check_run(
         )
     determinism = determinism if sample.checks_model else skipped
     comparisons = _compare_exports(sample, logits, run, exports)
-    content = {"phases": list(freeze_reports), "determinism": determinism, "exports": comparisons}
-    run.write_json(FREEZE_FILE, content)
+    content = {"phases": freeze_reports, "determinism": determinism, "exports": comparisons}
+    Freeze.model_validate(content).write(run.path)
     checks = {"determinism": determinism} | {f"export {name}": check for name, check in comparisons.items()}
     return [
         f"{run.path.name}, {name}: {fault}" for name, check in checks.items() for fault in check["faults"]

@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import keras
 
@@ -14,6 +13,7 @@ from kerastl import recipe as recipes
 from kerastl.data.readers import reader_name
 from kerastl.errors import RequestError
 from kerastl.evaluation import Predictions, load_trained, read_predictions
+from kerastl.runs import Adaptation, Freeze, Scores, Summary
 from kerastl.workflows.check_recipe import check_recipe
 from kerastl.workflows.run import run as run_recipe
 
@@ -32,19 +32,24 @@ class FinishedRun:
         return f"<FinishedRun: {self.path}>"
 
     @cached_property
-    def scores(self) -> dict[str, Any]:
+    def scores(self) -> Scores:
         """The content of `scores.json`."""
-        return self._read("scores.json")
+        return Scores.read(self.path)
 
     @cached_property
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Summary:
         """The content of `summary.json`."""
-        return self._read("summary.json")
+        return Summary.read(self.path)
 
     @cached_property
-    def adaptation(self) -> dict[str, Any] | None:
+    def adaptation(self) -> Adaptation | None:
         """The content of `adaptation.json`, None for a run without a target."""
-        return self._read("adaptation.json") if (self.path / "adaptation.json").is_file() else None
+        return Adaptation.read_if_present(self.path)
+
+    @cached_property
+    def freeze(self) -> Freeze:
+        """The content of `freeze.json`: the freeze checks and the consistency checks."""
+        return Freeze.read(self.path)
 
     @cached_property
     def predictions(self) -> Predictions:
@@ -55,10 +60,6 @@ class FinishedRun:
     def model(self) -> keras.Model:
         """The trained `keras.Model`, which returns logits."""
         return load_trained(self.path).model
-
-    def _read(self, name: str) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
-        return content
 
 
 def load_run(path: str | Path) -> FinishedRun:
@@ -71,11 +72,11 @@ def load_run(path: str | Path) -> FinishedRun:
         RequestError: The folder does not hold a finished run.
 
     Example:
-        >>> kerastl.load_run("runs/mine").scores["test"]["overall"]["auc"]["value"]
+        >>> kerastl.load_run("runs/mine").scores.test.overall["auc"].value
         0.93
     """
-    if not (Path(path) / "summary.json").is_file():
-        raise RequestError(f"{path} is not the folder of a finished run: it holds no summary.json.")
+    if not (Path(path) / Summary.FILE).is_file():
+        raise RequestError(f"{path} is not the folder of a finished run: it holds no {Summary.FILE}.")
     return FinishedRun(path)
 
 
@@ -106,7 +107,7 @@ def run(
 
     Example:
         >>> run = kerastl.run("folder-classifier", data="photos")
-        >>> run.scores["test"]["overall"]["accuracy"]["value"]
+        >>> run.scores.test.overall["accuracy"].value
         0.91
     """
     changes = [

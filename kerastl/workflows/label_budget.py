@@ -28,7 +28,9 @@ from kerastl.report import Curve, Point, TargetTest
 from kerastl.report.label_budget_page import ADAPT_THEN_FINE_TUNE, FINE_TUNE, SCRATCH, STRATEGIES
 from kerastl.runs import (
     RESOLVED_RECIPE,
+    Adaptation,
     Run,
+    Scores,
     create_run,
     find_unfinished_run,
     read_csv,
@@ -303,7 +305,7 @@ def _points(plan: Plan, run: Run, metric: str, failed: Mapping[Job, str]) -> Ite
 def _point(job: Job, folder: Path, run: Run, metric: str, reason: str) -> Point:
     score: dict[str, Any] = {"value": None, "low": None, "high": None, "reason": reason}
     if not reason:
-        score |= Run(folder).read_json("scores.json")[TEST_SPLIT]["overall"][metric]
+        score |= Scores.read(folder).splits[TEST_SPLIT].overall[metric].to_json()
     groups, images = _labeled_counts(folder) if job.groups_per_class else (0, 0)
     return Point(
         strategy=job.strategy, groups_per_class=job.groups_per_class, groups=groups, images=images, seed=job.seed,
@@ -320,12 +322,12 @@ def _labeled_counts(folder: Path) -> tuple[int, int]:
 
 def _target_test(plan: Plan, run: Run, seed: int) -> TargetTest:
     runs = run.file("runs")
-    scored = Run(runs / Job(SOURCE, seed).name).read_json("scores.json")[TEST_SPLIT]
-    adapted = Run(runs / Job(ADAPTED, seed).name).read_json("adaptation.json")
+    scored = Scores.read(runs / Job(SOURCE, seed).name).splits[TEST_SPLIT]
+    adapted = Adaptation.read(runs / Job(ADAPTED, seed).name)
     is_selected = plan.recipe.adaptation is not None
     return TargetTest(
-        seed, scored["groups"], scored["count"],
-        adapted["chosen"] if is_selected else DEFAULT_METHOD, adapted["verdict"] if is_selected else "",
+        seed, scored.groups, scored.count,
+        adapted.chosen if is_selected else DEFAULT_METHOD, adapted.verdict if is_selected else "",
     )  # fmt: skip
 
 

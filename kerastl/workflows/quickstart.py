@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from kerastl import recipe as recipes
 from kerastl.adaptation import SOURCE_ONLY
@@ -16,7 +15,7 @@ from kerastl.console import print_status
 from kerastl.evaluation import Predictions, paired_difference, read_predictions
 from kerastl.models import find_cached_weights
 from kerastl.recipe import Recipe
-from kerastl.runs import Run, read_csv
+from kerastl.runs import Difference, Estimate, Run, Scores, read_csv
 from kerastl.workflows import run as runner
 from kerastl.workflows.evaluate import write_summary
 
@@ -41,19 +40,19 @@ class QuickstartResult:
 
     Args:
         run: The run of the adapted model. Its `runs/scratch` is the model trained from scratch.
-        rows: `(description, {"value", "low", "high"})` of each model and hospital.
-        differences: The same for differences of models, with an `outcome`.
+        rows: Description and score of each model and hospital.
+        differences: Description and value of each difference of two models.
         num_patients: Number of labeled target patients in the training set.
     """
 
     run: Run
-    rows: tuple[tuple[str, dict[str, Any]], ...]
-    differences: tuple[tuple[str, dict[str, Any]], ...]
+    rows: tuple[tuple[str, Estimate], ...]
+    differences: tuple[tuple[str, Difference], ...]
     num_patients: int
 
-    def values(self) -> list[float]:
+    def values(self) -> list[float | None]:
         """Return the scores of the rows, without intervals."""
-        return [score["value"] for _, score in self.rows]
+        return [score.value for _, score in self.rows]
 
 
 def load_recipe(seed: int | None, backbone: str, *, extra: tuple[str, ...] = ()) -> Recipe:
@@ -98,7 +97,7 @@ def run_quickstart(
 def _compare(run: Run, scratch: Run) -> QuickstartResult:
     source_only = Run(run.file("runs") / SOURCE_ONLY)
     rows = tuple(
-        (description, inner.read_json("scores.json")[split]["overall"][METRIC])
+        (description, Scores.read(inner.path).splits[split].overall[METRIC])
         for description, inner, split in (
             ("hospital A, model of A", source_only, "test"),
             ("hospital B, model of A unchanged", source_only, "target_test"),
@@ -108,7 +107,10 @@ def _compare(run: Run, scratch: Run) -> QuickstartResult:
     )
     adapted = _target_predictions(run)
     differences = tuple(
-        (description, paired_difference(_target_predictions(other), adapted, metric=METRIC, seed=0))
+        (
+            description,
+            Difference(**paired_difference(_target_predictions(other), adapted, metric=METRIC, seed=0)),
+        )
         for description, other in (
             ("adapted minus unchanged", source_only),
             ("adapted minus from scratch", scratch),

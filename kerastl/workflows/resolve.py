@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 
@@ -19,6 +18,7 @@ from kerastl.evaluation.trained_model import read_unverified_model
 from kerastl.models import block_names
 from kerastl.recipe import Method, Phase, Recipe, read_plain
 from kerastl.runs import RESOLVED_RECIPE, Run, format_bytes
+from kerastl.runs.schemas import ValidationResults
 from kerastl.training import MemoryEstimate
 from kerastl.workflows.datasets import Datasets
 from kerastl.workflows.model import InitialModel
@@ -71,7 +71,7 @@ class Plan:
     candidates: tuple[CandidatePlan, ...]
     target_phase: Phase | None
     seconds_per_epoch: float | None
-    source_validation: dict[str, Any] | None
+    source_validation: ValidationResults | None
 
     def time_budget(self, phases: Sequence[Phase]) -> list[TimeBudget]:
         """Return the callback that keeps a training within its share of the time budget, or none without a budget."""
@@ -173,7 +173,7 @@ def plan_of(recipe: Recipe, initial: InitialModel) -> Plan:
         tuple(candidates),
         _adopts_statistics(all_phases[-1]) if is_kept and not candidates else None,
         seconds_per_epoch,
-        read_unverified_model(recipe.source.model).validation if recipe.source else None,
+        read_unverified_model(recipe.source.model).description.validation if recipe.source else None,
     )
 
 

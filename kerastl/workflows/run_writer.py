@@ -20,6 +20,8 @@ from kerastl.recipe import Recipe, read_plain, to_yaml
 from kerastl.report.tables import rounded_lines
 from kerastl.runs import (
     RESOLVED_RECIPE,
+    Freeze,
+    ModelDescription,
     Run,
     append_line,
     atomic_path,
@@ -237,17 +239,14 @@ def _warn_about_packages(old: dict[str, str], new: dict[str, str]) -> None:
 def write_model(model: keras.Model, datasets: Datasets, run: Run) -> None:
     """Write `model.keras` and `model.json`, each atomically."""
     write_network(model, run.file("model.keras"))
-    run.write_json(
-        "model.json",
-        {
-            "class_names": list(datasets.class_names),
-            "image_size_px": datasets.image_size_px,
-            "window": list(datasets.window) if datasets.window else None,
-            "max_pixels": datasets.max_pixels,
-            "data_root": str(datasets.root) if datasets.root else None,
-            "target_root": str(datasets.target_root) if datasets.target_root else None,
-        },
-    )
+    ModelDescription(
+        class_names=datasets.class_names,
+        image_size_px=datasets.image_size_px,
+        window=datasets.window,
+        max_pixels=datasets.max_pixels,
+        data_root=datasets.root,
+        target_root=datasets.target_root,
+    ).write(run.path)
 
 
 def write_network(model: keras.Model, file: Path) -> None:
@@ -275,10 +274,10 @@ class HistoryWriter:
 
     def on_freeze_report(self, freeze_reports: Sequence[dict[str, Any]]) -> None:
         """Write the freeze checks up to the newest."""
-        write_freeze_reports(self._run, freeze_reports)
-        for line in rounded_lines({"phases": freeze_reports[-1:]}):
+        last = write_freeze_reports(self._run, freeze_reports).phases[-1]
+        for line in rounded_lines([last]):
             print_status(line)
-        for warning in freeze_reports[-1]["warnings"]:
+        for warning in last.warnings:
             print_status(f"Warning: {warning}")
 
 
@@ -288,9 +287,11 @@ def write_history(run: Run, rows: Sequence[dict[str, Any]]) -> None:
     write_atomic(run.file("history.jsonl"), "".join(lines))
 
 
-def write_freeze_reports(run: Run, freeze_reports: Sequence[dict[str, Any]]) -> None:
-    """Write `freeze.json`, one entry per phase."""
-    run.write_json("freeze.json", {"phases": list(freeze_reports)})
+def write_freeze_reports(run: Run, freeze_reports: Sequence[dict[str, Any]]) -> Freeze:
+    """Write `freeze.json`, one entry per phase, and return its content."""
+    freeze = Freeze.model_validate({"phases": freeze_reports})
+    freeze.write(run.path)
+    return freeze
 
 
 def epoch_line(row: dict[str, Any], timing: dict[str, Any], num_epochs: int) -> str:

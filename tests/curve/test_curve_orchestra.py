@@ -9,7 +9,7 @@ from make_curves import hospitals
 from kerastl import recipe as recipes
 from kerastl import workflows as curves
 from kerastl.errors import PermanentFailure, RequestError
-from kerastl.runs import RESOLVED_RECIPE, Run, write_csv
+from kerastl.runs import RESOLVED_RECIPE, Adaptation, Run, write_csv
 from kerastl.workflows import Plan, adapt_curve
 from kerastl.workflows.curve_plan import RECIPE as RECIPE_FILE
 from kerastl.workflows.curve_plan import REQUEST
@@ -51,7 +51,7 @@ class Played:
         run.file("history.jsonl").write_text('{"loss": 0.5}\n' * 10)
         overall = {"overall": {"group_auc": score_of(recipe)}, "groups": 6, "count": 12}
         run.write_json("scores.json", {"target_test": overall})
-        run.write_json("adaptation.json", {"chosen": "coral", "verdict": "adapt"})
+        Adaptation(verdict="adapt", chosen="coral", reason="it ranks first", candidates={}).write(run.path)
         run.finish()
         return run
 

@@ -83,7 +83,12 @@ def test_the_commands_for_tables_pass_the_check(tmp_path, monkeypatch):
         file.writestr("config.json", "not read by the check")
     (model / "model.json").write_text(json.dumps(MODEL_DESCRIPTION))
     hashes = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in model.iterdir()}
-    (model / "manifest.json").write_text(json.dumps({"files": hashes}))
+    manifest = {
+        **{name: MODEL_DESCRIPTION[name] for name in ("class_names", "image_size_px", "window", "max_pixels")},
+        "postprocessing": {"temperature": None, "prevalence": None, "threshold": None},
+        "model_sha256": "ab" * 32, "versions": {}, "conversion": None, "scores": None, "training": None,
+    }  # fmt: skip
+    (model / "manifest.json").write_text(json.dumps(manifest | {"files": hashes}))
     pages = README + (ROOT / "docs" / "hospital.md").read_text()
     commands = re.findall(r"^kerastl (?:run|check) (.*labels\.csv.*)$", pages, re.MULTILINE)
     assert len(commands) > 3

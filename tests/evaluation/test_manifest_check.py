@@ -26,12 +26,16 @@ DESCRIPTION = {
 RUN_DESCRIPTION = {
     name: DESCRIPTION[name] for name in ("class_names", "image_size_px", "window", "max_pixels")
 }
+MANIFEST = RUN_DESCRIPTION | {
+    "model_sha256": "ab" * 32, "versions": {}, "conversion": None, "scores": None, "training": None,
+    "postprocessing": {"temperature": None, "prevalence": None, "threshold": None},
+}  # fmt: skip
 ASK = "request a new copy of the export"
 
 
 def write_manifest(folder, files=("model.json", "model.keras")):
     hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files}
-    (folder / "manifest.json").write_text(json.dumps({"files": hashes}))
+    (folder / "manifest.json").write_text(json.dumps(MANIFEST | {"files": hashes}))
 
 
 @pytest.fixture
@@ -109,7 +113,7 @@ def test_export_without_manifest_is_rejected(export):
 def test_manifest_cannot_refer_to_files_outside_its_folder(export):
     (export.parent / "other").write_text("x")
     hashes = {"../other": hashlib.sha256(b"x").hexdigest()}
-    (export / "manifest.json").write_text(json.dumps({"files": hashes}))
+    (export / "manifest.json").write_text(json.dumps(MANIFEST | {"files": hashes}))
     assert "../other is missing" in rejection_message(export)
 
 

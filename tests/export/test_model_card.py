@@ -32,17 +32,30 @@ def scores():
     overall = {"auc": figure(0.9123, 0.85, 0.96), "accuracy": figure(0.75)}
     domains = {"St. Mary": {"auc": figure(0.8)}, "a": {"auc": figure(0.7, 0.6, 0.8)}}
     return {
-        "interval": {"level": 0.95},
+        "interval": {"level": 0.95, "method": "bootstrap"},
         "val": {
             "overall": overall,
-            "calibration": {"temperature": {"value": 1.25, "from": "val"}},
+            "calibration": {"bins": 15, "temperature": {"value": 1.25, "from": "val"}, "overall": {}},
             "operating_points": {
                 "positive": "dog",
                 "points": [{"fixed": "specificity", "at": 0.9, "threshold": 0.6, "overall": {}}],
             },
         },
         "test": {"overall": overall, "domains": domains},
-        "label_shift": {"classes": {"cat": {"train": figure(0.5), "em": figure(0.25, 0.2, 0.3)}}},
+        "label_shift": {
+            "class_names": ["cat", "dog"],
+            "source": {"splits": ["val"], "images": 9, "groups": 9},
+            "target": {"splits": ["target_test"], "images": 9, "groups": 9},
+            "classes": {
+                "cat": {
+                    "train": figure(0.5),
+                    "source": figure(0.5),
+                    "em": figure(0.25, 0.2, 0.3),
+                    "bbse": figure(None),
+                    "true": figure(None),
+                }
+            },
+        },
     }
 
 
@@ -61,7 +74,9 @@ def run_in(folder):
     lines = [f"secret_{n}.png,{label},{split},secret_group{n // 2},St. Mary" for n, (label, split) in enumerate(rows)]  # fmt: skip
     (folder / "split.csv").write_text("\n".join(["path,label,split,group,domain", *lines]) + "\n")
     (folder / "scores.json").write_text(json.dumps(scores()))
-    adaptation = {"verdict": "do_not_adapt", "chosen": "source_only", "reason": "secret_reason"}
+    adaptation = {
+        "verdict": "do_not_adapt", "chosen": "source_only", "reason": "secret_reason", "candidates": {},
+    }  # fmt: skip
     (folder / "adaptation.json").write_text(json.dumps(adaptation))
     return folder
 
@@ -98,7 +113,7 @@ def test_a_list_of_scores_is_damaged(run):
 
 def test_facts_do_not_reveal_the_data_or_the_machine(run):
     facts = read_model_facts(run)
-    text = render_card(facts, **ABOUT) + json.dumps([facts.scores, facts.training])
+    text = render_card(facts, **ABOUT) + str([facts.scores, facts.training])
     for word in ("secret", "Mary", str(run), run.name + "/"):
         assert word not in text
 
@@ -161,20 +176,27 @@ def test_identifying_site_names_are_replaced_by_numbers():
 
 
 @pytest.mark.parametrize("junk", [3, "x", [1], [None], {"a": 1}, None])
-def test_unexpected_values_do_not_break_the_card(run, junk):
+def test_scores_of_another_program_are_refused_with_the_key(run, junk):
     whole = scores()
-    for key in ("test", "val", "label_shift", "interval"):
-        broken = {"test": {"overall": junk, "domains": junk}, "val": {"operating_points": {"points": junk}}}
-        broken |= {"label_shift": {"classes": {"cat": junk}}, "interval": {"level": junk}}
-        for content in (whole | {key: junk}, whole | {key: broken[key]}):
-            (run / "scores.json").write_text(json.dumps(content))
-            (run / "versions.json").write_text(json.dumps({"weights": junk}))
-            assert render_card(read_model_facts(run), **ABOUT).startswith("# Model card")
+    broken = {"test": {"overall": junk}, "val": {"overall": {}, "operating_points": {"points": junk}}}
+    broken |= {"label_shift": {"classes": {"cat": junk}}, "interval": {"level": junk}}
+    for key, value in broken.items():
+        (run / "scores.json").write_text(json.dumps(whole | {key: value}))
+        with pytest.raises(RequestError, match=rf"scores\.json is damaged: .*{key}"):
+            read_model_facts(run)
+
+
+@pytest.mark.parametrize("junk", [3, "x", [1], [None], {"a": 1}, None])
+def test_unexpected_versions_do_not_break_the_card(run, junk):
+    (run / "versions.json").write_text(json.dumps({"weights": junk}))
+    assert render_card(read_model_facts(run), **ABOUT).startswith("# Model card")
 
 
 def test_a_score_that_is_not_a_number_is_refused(run):
     (run / "scores.json").write_text('{"test": {"overall": {"auc": {"value": NaN}}}}')
-    with pytest.raises(RequestError, match=r"scores\.json.*NaN"):
+    with pytest.raises(
+        RequestError, match=r"scores\.json is damaged: test\.overall\.auc\.value: must be a finite number"
+    ):
         read_model_facts(run)
 
 

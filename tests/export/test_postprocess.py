@@ -25,8 +25,9 @@ def write_scores(folder: Path, **label_shift: Any) -> Path:
         {"fixed": "sensitivity", "at": 0.9, "threshold": 0.15},
     ]
     validation = {
-        "operating_points": {"positive": SCRIPT, "points": points},
-        "calibration": {"temperature": {"value": 1.6}},
+        "overall": {},
+        "operating_points": {"positive": SCRIPT, "points": [point | {"overall": {}} for point in points]},
+        "calibration": {"bins": 15, "temperature": {"value": 1.6}, "overall": {}},
     }
     (folder / "scores.json").write_text(json.dumps({"val": validation} | label_shift))
     rows = [f"{name}.png,{name},train,," for name in (BENIGN, BENIGN, SCRIPT, TEN)]
@@ -37,7 +38,12 @@ def write_scores(folder: Path, **label_shift: Any) -> Path:
 
 def shift() -> dict[str, Any]:
     shares = {BENIGN: (0.5, 0.0), SCRIPT: (0.25, 0.5), TEN: (0.25, 0.5)}
-    return {name: {"source": {"value": source}, "em": {"value": em}} for name, (source, em) in shares.items()}
+    images = {"splits": ["val"], "images": 30, "groups": 30}
+    classes = {
+        name: {"source": {"value": source}, "em": {"value": em}, "bbse": {}, "true": {}}
+        for name, (source, em) in shares.items()
+    }
+    return {"class_names": CLASS_NAMES, "source": images, "target": images, "classes": classes}
 
 
 def test_only_the_temperature_is_applied_by_default(run_folder: Path) -> None:
@@ -57,7 +63,7 @@ def test_only_the_temperature_is_applied_by_default(run_folder: Path) -> None:
 
 
 def test_thresholds_and_prevalence_are_those_of_the_run(run_folder: Path) -> None:
-    write_scores(run_folder, label_shift={"classes": shift()})
+    write_scores(run_folder, label_shift=shift())
     postprocessing, problems = resolve_postprocessing(
         run_folder, CLASS_NAMES, PostprocessingOptions("none", "target", "sensitivity")
     )
@@ -105,7 +111,7 @@ def test_the_command_refuses_unavailable_options_and_writes_nothing(run_folder: 
 
 @pytest.mark.slow
 def test_another_temperature_than_that_of_the_run_is_a_fault(run_folder: Path) -> None:
-    write_scores(run_folder, label_shift={"classes": shift()})
+    write_scores(run_folder, label_shift=shift())
     options = PostprocessingOptions("validation", "target", "sensitivity")
     export = export_run(run_folder, options=options)
     assert [finding.check for finding in verify_run(run_folder) if finding.passed is False] == []

@@ -16,6 +16,7 @@ from kerastl.errors import RequestError
 from kerastl.report import write_report
 from kerastl.report.figures import curve_charts, thumbnail
 from kerastl.report.tables import check_rows, frozen_table, parameter_table
+from kerastl.runs import Freeze
 
 HOSTILE = '<script>alert("1")</script>'
 CLASSES = ("benign", HOSTILE)
@@ -59,9 +60,9 @@ def run_folder(tmp_path: Path) -> Path:
         "versions.json": {"seed": 7, "packages": {"keras": "3.15.1"}, "devices": [HOSTILE]},
         "notes.json": [f"head new: {HOSTILE}"],
         "adaptation.json": {
-            "chosen": "fine_tune", "reason": HOSTILE,
+            "chosen": "fine_tune", "reason": HOSTILE, "verdict": "cannot_tell", "candidates": {},
             "target_test": {"source_only": {"auc": metric(0.7)}, "chosen": {"auc": metric(0.8)},
-                            "difference": {"outcome": "better", **metric(0.1)}},
+                            "difference": {"metric": "auc", "outcome": "better", **metric(0.1)}},
         },
         "freeze.json": {"phases": [{"phase": HOSTILE, "layers": [
             {"layer": HOSTILE, "trainable": False, "before": "a", "after": "a", "changed": False}]}],
@@ -191,7 +192,7 @@ def test_adjacent_layers_with_the_same_states_share_a_row() -> None:
     trained = [(f"block_{i}_{kind}", kind == "conv") for i in (4, 5) for kind in ("conv", "bn")]
     layers = [layer(name, on, on) for name, on in [*held, *trained, ("head", True)]]
     layers.append(layer("broken", False, True))
-    phases, rows = frozen_table({"phases": [{"phase": "tune", "layers": layers}]})
+    phases, rows = frozen_table(Freeze.model_validate({"phases": [{"phase": "tune", "layers": layers}]}))
     assert phases == ["tune"]
     assert [(row.first, row.last, row.count, row.cells) for row in rows] == [
         ("block_1_conv", "block_3_bn", 6, ["frozen"]),
@@ -214,11 +215,12 @@ def test_each_check_has_a_row_with_its_outcome() -> None:
         "pixels": {"compared": False, "reason": "no place is named"},
         "predictions": {"differ": 0, "largest_difference": 3e-8, "allowed": 1e-4},
     }  # fmt: skip
-    freeze = {
+    content = {
         "phases": [phase],
         "determinism": {"images": 0, "reason": "there are no validation images", "faults": []},
         "exports": {"saved_model": compared, "wrong": {"faults": ["other pixels"]}},
     }
+    freeze = Freeze.model_validate(content)
     rows = check_rows(freeze)
     assert [(row.name, row.outcome) for row in rows] == [
         ("tune: frozen weights are unchanged", "FAULT"),
@@ -234,7 +236,7 @@ def test_each_check_has_a_row_with_its_outcome() -> None:
         ["tune"],
         [("one", ["0 of 26"]), ("head", ["4 of 4"]), ("whole model", ["4 of 30"])],
     )
-    assert parameter_table({"phases": [{"phase": "old"}]}) == ([], [])
+    assert parameter_table(Freeze.model_validate({"phases": [{"phase": "without"}]})) == ([], [])
 
 
 def test_sixteen_bit_images_are_shown_in_the_window(tmp_path: Path) -> None:

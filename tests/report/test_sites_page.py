@@ -9,6 +9,7 @@ import pytest
 from kerastl.cli._output import print_sites
 from kerastl.evaluation import Predictions, score
 from kerastl.report import write_report
+from kerastl.runs import Adaptation, Scores
 
 HOSTILE = '<script>alert("1")</script>'
 NASTY = {"../../x": ["=1+1", HOSTILE, "\x1b[31mred", ""], "age": ["31", "57", "62", "80"]}
@@ -97,7 +98,7 @@ def test_the_page_of_one_site_has_no_section_on_sites(tmp_path):
 
 
 def test_the_screen_shows_the_same_without_control_characters(scores, capsys):
-    print_sites(scores, {})
+    print_sites(Scores.model_validate(scores), None)
     text = capsys.readouterr().out
     lines = text.splitlines()
     assert "\x1b" not in text
@@ -114,7 +115,7 @@ def test_the_screen_shows_the_same_without_control_characters(scores, capsys):
 
 
 def test_a_run_of_one_site_prints_nothing_on_sites(capsys):
-    print_sites({"val": {}}, {})
+    print_sites(Scores(), None)
     assert capsys.readouterr().out == ""
 
 
@@ -127,7 +128,8 @@ def describe_entry(scores, explained, fired):
     rest = {"value": 0.6, "low": None, "high": None, "reason": NO_INTERVAL}
     shift = scores["label_shift"] | {"explained": explained, "rest": rest}
     guard = {"fired": fired, "reason": f"{UNKNOWN} (<few> patients)", "measured": {}}
-    return scores | {"label_shift": shift}, {"candidates": {}, "guards": {"other_prevalence": guard}}
+    decision = {"candidates": {}, "chosen": "source_only", "verdict": "cannot_tell", "reason": "few patients"}
+    return scores | {"label_shift": shift}, decision | {"guards": {"other_prevalence": guard}}
 
 
 @pytest.mark.parametrize(
@@ -142,7 +144,7 @@ def describe_entry(scores, explained, fired):
 )
 def test_unchecked_estimates_have_a_warning(scores, tmp_path, capsys, explained, fired, expected_text):
     changed, choice = describe_entry(scores, explained, fired)
-    print_sites(changed, choice)
+    print_sites(Scores.model_validate(changed), Adaptation.model_validate(choice))
     screen = capsys.readouterr().out
     (tmp_path / "scores.json").write_text(json.dumps(changed))
     (tmp_path / "adaptation.json").write_text(json.dumps(choice))
@@ -154,5 +156,5 @@ def test_unchecked_estimates_have_a_warning(scores, tmp_path, capsys, explained,
 
 
 def test_a_run_without_selection_warns_by_its_measurements(scores, capsys):
-    print_sites(describe_entry(scores, None, None)[0], {})
+    print_sites(Scores.model_validate(describe_entry(scores, None, None)[0]), None)
     assert NO_INTERVAL in capsys.readouterr().out

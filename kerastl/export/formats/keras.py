@@ -24,19 +24,18 @@ def write(trained: Trained, out: Path, *, postprocessing: Postprocessing, versio
         RequestError: a file of the run folder is missing, `out` is not a folder, or has that version.
         OSError: the disk is full; no partial export remains.
     """
-    from kerastl.evaluation.trained_model import DESCRIPTION, MODEL, read_source_model
+    from kerastl.evaluation.trained_model import MODEL, read_source_model
     from kerastl.export.saved_model import weights_fingerprint, write_version
-    from kerastl.runs import write_json
 
     del postprocessing
     if trained.folder is None:
         raise RequestError("The format keras needs the model of a run folder: load_trained(RUN).")
-    description = read_source_model(trained.folder).to_json()
+    description = read_source_model(trained.folder).description
 
     def fill(folder: Path) -> None:
         # Saved, not copied: the file may hold more than the model.
         trained.model.save(folder / MODEL)
-        write_json(folder / DESCRIPTION, description)
+        description.write(folder)
 
     return write_version(
         out, fill, version=version, class_names=trained.class_names, image_size_px=trained.image_size_px,
