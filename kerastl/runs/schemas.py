@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import (
     AfterValidator,
@@ -31,7 +31,7 @@ def _finite_number(value: Any) -> float:
     # An integer stays an integer, so that a file is written with the same bytes as it was read.
     if type(value) not in (int, float) or not abs(value) < MAX_NUMBER:
         raise ValueError("must be a finite number")
-    return value  # type: ignore[no-any-return]
+    return cast(float, value)
 
 
 def _check_share(value: float) -> float:
