@@ -56,11 +56,10 @@ def reinhard_style(images: Any, styles: Any) -> tf.Tensor:
     """Transfer the mean and standard deviation of each channel from style images to images.
 
     `(x - mean(image)) * std(style) / std(image) + mean(style)`, clipped to [0, 255]. Color images are
-    transformed in l-alpha-beta
-    space: `log10(1 + v)` of the cone responses v (0 to 255), rotated; the 1 makes the logarithm of black
-        finite. Gray images (three
-    equal channels) are transformed in their gray levels and stay gray. There a brighter scanner or one with
-    less contrast shifts and scales the levels, and a logarithm would give dark air the largest weight.
+    transformed in l-alpha-beta space: `log10(1 + v)` of the cone responses v (0 to 255), rotated; the 1 makes
+    the logarithm of black finite. Gray images (three equal channels) are transformed in their gray levels and
+    stay gray. There a brighter scanner or one with less contrast shifts and scales the levels, and a
+    logarithm would give dark air the largest weight.
 
     Args:
         images, styles: `[batch, h, w, 3]` in [0, 255].

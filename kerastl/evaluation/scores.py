@@ -22,7 +22,12 @@ from kerastl.evaluation.bootstrap import (
 )
 from kerastl.evaluation.label_shift import estimate_label_shift
 from kerastl.evaluation.metrics import BY_CLASS
-from kerastl.evaluation.operating_points import clinical_scores, fit_on_validation, overall_and_domains
+from kerastl.evaluation.operating_points import (
+    ValidationFit,
+    clinical_scores,
+    fit_on_validation,
+    overall_and_domains,
+)
 from kerastl.evaluation.predictions import Predictions
 from kerastl.evaluation.subgroups import assign_subgroups, subgroup_scores
 
@@ -84,19 +89,26 @@ def score(
         positive=positive, specificity=specificity, sensitivity=sensitivity, stored_fit=stored_fit,
     )  # fmt: skip
     settings: dict[str, Any] = {"seed": seed, "resamples": resamples, "level": level}
-    resample = partial(resample_predictions, **settings)
-    parts = {split: _parts(members, resample) for split, members in labeled.items()}
-    scores: dict[str, Any] = {
-        split: _split_scores(of_split, resample) | clinical_scores(of_split, fit)
-        for split, of_split in parts.items()
-    }
+    scores, redrawn = _score_splits(labeled, fit, partial(resample_predictions, **settings))
     if shift := estimate_label_shift(
         predictions, source_val=source_val, training_counts=training_counts, **settings
     ):
         scores["label_shift"] = shift
     unit = "group" if any(predictions.groups) else "image"
-    redrawn = sum(part.resamples.redrawn for of_split in parts.values() for part in of_split.values())
     return scores | {"interval": {"method": METHOD, **settings, "unit": unit, "redrawn": redrawn}}
+
+
+def _score_splits(
+    labeled: Mapping[str, Predictions], fit: ValidationFit, resample: Resample
+) -> tuple[dict[str, Any], int]:
+    """Return the scores of each split, and the number of resamples with a single class that were drawn again."""
+    parts = {split: _parts(members, resample) for split, members in labeled.items()}
+    scores = {
+        split: _split_scores(of_split, resample) | clinical_scores(of_split, fit)
+        for split, of_split in parts.items()
+    }
+    redrawn = sum(part.resamples.redrawn for of_split in parts.values() for part in of_split.values())
+    return scores, redrawn
 
 
 def _parts(split: Predictions, resample: Resample) -> dict[str | None, ResampledPredictions]:

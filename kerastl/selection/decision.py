@@ -222,9 +222,8 @@ def compare_prevalence(evidence: Evidence, space: ClassSpace, *, seed: int) -> d
     Estimates from predictions (EM, BBSE) assume that only the prevalence changed. Another scanner shifts
     predictions towards a class, which looks like prevalence. EM therefore counts only if a domain classifier
     does not separate the target from the source images weighted by the new prevalence. Otherwise, a
-    location-scale model shifts the source's classes together to fit the target.
-    Its prevalence must differ beyond the interval, and BBSE, which ignores positions, must agree for the
-        class: if a shift moves two
+    location-scale model shifts the source's classes together to fit the target. Its prevalence must differ
+    beyond the interval, and BBSE, which ignores positions, must agree for the class: if a shift moves two
     classes onto each other, one seems absent and the other more frequent.
 
     Args:
@@ -250,18 +249,11 @@ def compare_prevalence(evidence: Evidence, space: ClassSpace, *, seed: int) -> d
     signs = location_scale.signs
     if not np.isnan(bbse.gap_low).any():
         signs = np.where(signs == bbse.signs, signs, 0)
-    result = {
-        "differs": em.differs,
-        "source": em.source.tolist(),
-        "em": _to_json(em),
-        "bbse": _to_json(bbse),
-        "location_scale": _to_json(location_scale),
-        "remaining_shift": None,
-        "less_frequent": [],
-        "more_frequent": [],
-    }
+    estimates = {"em": em, "bbse": bbse, "location_scale": location_scale}
+    result = {"differs": None, "source": em.source.tolist(), "remaining_shift": None}
+    result |= {name: _to_json(estimate) for name, estimate in estimates.items()}
     if em.differs is None:
-        return result
+        return result | {"less_frequent": [], "more_frequent": []}
     if em.differs:
         # Weights can match the means of a shifted target, which a linear classifier compares, but not the squares.
         source_places, target_places = (np.hstack([side, side**2]) for side in (space.source, space.target))

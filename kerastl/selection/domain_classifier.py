@@ -108,20 +108,11 @@ def group_folds(labels: Array, units: Sequence[str], seed: int) -> Folds:
     return list(splitter.split(labels[:, None], labels, groups))
 
 
-def _cross_fit(folds: Folds, fit_and_score: Callable[[Array, Array], Array], size: int) -> Array:
-    """Return `[size]` float64 scores; `fit_and_score(train, held_out)` returns those of the held-out rows."""
-    scores = np.zeros(size)
-    for train, held_out in folds:
-        scores[held_out] = fit_and_score(train, held_out)
-    return scores
-
-
 def within_fold_auc(folds: Folds, is_positive: Array, scores: Array, base_weights: Array) -> Statistic:
     """Return the AUC over pairs within a fold, as a function of the images' weights.
 
     Scores of different folds come from different classifiers. Comparing these gives values below 0.5 if there
-    is no
-    difference: a fold with more positives than average is scored by a classifier that saw fewer.
+    is no difference: a fold with more positives than average is scored by a classifier that saw fewer.
 
     Args:
         folds: folds whose held-out rows were scored.
@@ -167,16 +158,10 @@ def prevalence_weights(
 
 
 def domain_auc(
-    features_a: Array,
-    features_b: Array,
-    groups_a: Sequence[str] | None = None,
-    groups_b: Sequence[str] | None = None,
-    *,
-    weights_a: Array | None = None,
-    seed: int = 0,
-    resamples: int = 1000,
-    level: float = 0.95,
-) -> dict[str, Any]:
+    features_a: Array, features_b: Array,
+    groups_a: Sequence[str] | None = None, groups_b: Sequence[str] | None = None, *,
+    weights_a: Array | None = None, seed: int = 0, resamples: int = 1000, level: float = 0.95,
+) -> dict[str, Any]:  # fmt: skip
     """Return the AUC of a domain classifier, cross-validated by group: 0.5 is chance, 1 is perfect separation.
 
     Use images that the model was not trained on, from both domains. A classifier distinguishes training
@@ -201,7 +186,7 @@ def domain_auc(
         The domain classifier of Ben-David et al. 2010, doi:10.1007/s10994-009-5152-4, section 4 (proxy
         A-distance 2 (1 - 2 error)), expressed as an AUC; intervals as in Efron & Tibshirani 1993, chapter 6.
     """
-    if features_a.ndim != 2 or features_b.ndim != 2 or features_a.shape[1] != features_b.shape[1]:
+    if not features_a.ndim == features_b.ndim == 2 or features_a.shape[1] != features_b.shape[1]:
         raise RequestError(
             f"Features must be [images, width] with the same width, got {features_a.shape} and {features_b.shape}."
         )
@@ -215,14 +200,13 @@ def domain_auc(
     if not folds:
         return no_value("a domain with a single patient cannot be held out")
 
-    def fit_and_score(train: Array, held_out: Array) -> Array:
+    scores = np.zeros(len(domain))
+    for train, held_out in folds:
         log_odds = fit_domain_classifier(
             features[train], domain[train],
             inverse_penalty=INVERSE_PENALTY, weights=base_weights[train], balanced=True,
         )  # fmt: skip
-        return log_odds(features[held_out])
-
-    scores = _cross_fit(folds, fit_and_score, len(domain))
+        scores[held_out] = log_odds(features[held_out])
     auc = within_fold_auc(folds, domain == 1, scores, base_weights)
     fewest = min(len({unit for unit, at in zip(units, domain, strict=True) if at == side}) for side in (0, 1))
     no_interval = no_interval_reason(fewest, " at one site")
@@ -277,8 +261,7 @@ def site_label_auc(
     """Return the AUC of the label predicted from the site alone, cross-validated by group.
 
     If the prevalence of a disease differs between sites, and images reveal the site (`domain_auc`), a model
-    of these sites has a
-    shortcut: it has a high score on images of these sites and fails at another one.
+    of these sites has a shortcut: it has a high score on images of these sites and fails at another one.
 
     Args:
         sites: the site of each image, at least two.
@@ -325,12 +308,10 @@ def site_label_auc(
 
 def _site_statistic(folds: Folds, site: Array, is_positive: Array) -> Statistic:
     """Score each image by the prevalence of the class at its site, among patients of the other folds."""
-
-    def fit_and_score(train: Array, held_out: Array) -> Array:
+    scores = np.zeros(len(site))
+    for train, held_out in folds:
         images = np.bincount(site[train], minlength=site.max() + 1)
         positives = np.bincount(site[train][is_positive[train]], minlength=site.max() + 1)
         # Add one image of each kind, so that a site that is missing in a fold counts as even.
-        return ((positives + 1) / (images + 2))[site[held_out]]
-
-    scores = _cross_fit(folds, fit_and_score, len(site))
+        scores[held_out] = ((positives + 1) / (images + 2))[site[held_out]]
     return within_fold_auc(folds, is_positive, scores, np.ones(len(site)))

@@ -82,8 +82,7 @@ def check_overconfidence_without_source(
     """Return the same as `check_overconfidence` if the source images are not available.
 
     The interval of the difference combines two intervals of independent estimates: each end adds the squares
-        of the distances
-    (Zou & Donner 2008, doi:10.1002/sim.3095).
+    of the distances (Zou & Donner 2008, doi:10.1002/sim.3095).
 
     Args:
         evidence: evidence of the candidate.

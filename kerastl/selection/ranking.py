@@ -223,7 +223,12 @@ def _check_without_source(
         for name, agreement in agreements.items()
         if agreement < MIN_AGREEMENT
     }
-    source = {"balanced_accuracy": {}, "floor": None, "rule": SOURCE_UNAVAILABLE, "interval": None}
+    source: dict[str, Any] = {
+        "balanced_accuracy": {},
+        "floor": None,
+        "rule": SOURCE_UNAVAILABLE,
+        "interval": None,
+    }
     return rejected, {"source": source, "overconfidence": overconfidence, "prediction_agreement": agreements}
 
 

@@ -110,9 +110,9 @@ def information_maximization(evidence: Evidence) -> float:
 def bnm(evidence: Evidence) -> float:
     """Return the nuclear norm of the matrix of target probabilities, divided by its maximum: 0 to 1.
 
-    It is large for confident and diverse predictions: `||P||_* / sqrt(n * min(n, classes))`, P `[n,
-        classes]`. The paper
-    divides by n, which gives the same order. It fails in the same cases as `information_maximization`.
+    It is large for confident and diverse predictions: `||P||_* / sqrt(n * min(n, classes))`, P `[n, classes]`.
+    The paper divides by n, which gives the same order. It fails in the same cases as
+    `information_maximization`.
 
     Reference:
         Cui et al. 2020, arXiv:2003.12237, section 3 (batch nuclear-norm maximization); as a validator:
@@ -283,8 +283,7 @@ def bounded_information(evidence: Evidence) -> float:
 
     Reference:
         Average confidence as an estimate of accuracy: Guillory et al. 2021, arXiv:2107.03315, section 3;
-            temperature
-        scaling: Guo et al. 2017, arXiv:1706.04599.
+        temperature scaling: Guo et al. 2017, arXiv:1706.04599.
     """
     from kerastl.selection.overconfidence import information
 
@@ -333,8 +332,7 @@ def mixval(evidence: Evidence, options: MixvalOptions) -> float:
     """Return how often a mixed target image is predicted like its dominant image, 0 to 1.
 
     The score is the mean of two shares: over pairs with equal predictions (density of clusters) and over
-        pairs with
-    different predictions (position of the boundary). The model must be run on the mixed images: mixing
+    pairs with different predictions (position of the boundary). The model must be run on the mixed images: mixing
     features instead would test only the linear head. A collapsed model gets 0.5.
 
     Reference:

@@ -37,11 +37,11 @@ def estimates(method, share, seeds, count=1500):
     for seed in seeds:
         labels, logits = draw_scores(count, 0.4, 2 * seed)
         _, target = draw_scores(count, share, 2 * seed + 1)
-        results.append(estimate(labels, logits, target, method=method, resamples=2))
+        results.append(estimate(labels, logits, target, method=method, resamples=1))
     return np.array([result.value[1] for result in results])
 
 
-@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.8])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.8])
 @pytest.mark.parametrize("method", ["em", "bbse"])
 def test_planted_prevalence_is_estimated(method, share):
     """Each estimate is within 0.1, and their mean over ten seeds within 0.02."""
@@ -150,7 +150,7 @@ def test_bbse_has_no_estimate_for_a_constant_prediction_and_a_reason():
 def test_estimate_is_the_count_for_perfectly_separated_classes(method):
     labels = np.arange(100) % 2
     target = np.eye(2)[(np.arange(200) % 10 == 0).astype(int)] * 8
-    prevalence = estimate(labels, np.eye(2)[labels] * 8, target, method=method)
+    prevalence = estimate(labels, np.eye(2)[labels] * 8, target, method=method, resamples=1)
     np.testing.assert_allclose(prevalence.value, [0.9, 0.1], atol=0.01)
 
 
@@ -185,7 +185,7 @@ def test_corrected_probabilities_are_calibrated_at_the_target():
 def test_interval_is_reproducible():
     labels, logits = draw_scores(200, 0.4, 0)
     _, target = draw_scores(200, 0.2, 1)
-    first, second = (estimate(labels, logits, target, resamples=50) for _ in range(2))
+    first, second = (estimate(labels, logits, target, resamples=30) for _ in range(2))
     np.testing.assert_array_equal(first.low, second.low)
     assert first.low[1] < first.value[1] < first.high[1]
 

@@ -11,8 +11,8 @@ from kerastl.evaluation import Predictions
 from kerastl.evaluation import score as score_fully
 from kerastl.evaluation.label_shift import estimate_label_shift
 
-score = partial(score_fully, resamples=100)
-label_shift = partial(estimate_label_shift, seed=0, resamples=60, level=0.95)
+score = partial(score_fully, resamples=40)
+label_shift = partial(estimate_label_shift, seed=0, resamples=40, level=0.95)
 DISTANCE = 2.0
 
 

@@ -101,18 +101,13 @@ def test_predict_uses_a_folded_model_with_equal_predictions(records, monkeypatch
 
     monkeypatch.setattr(predicting, "fold_for_inference", folding)
     keras.utils.set_random_seed(1)
-    model = build_model(
-        build_backbone("mobilenet_v2", weights="none", image_size_px=32, alpha=0.35),
-        class_names=("dark", "light"),
-    )
-    dataset = make_dataset(records, size=32)
+    backbone = build_backbone("small_cnn", weights="none", image_size_px=16)
+    model = build_model(backbone, class_names=("dark", "light"))
+    dataset = make_dataset(records, size=16)
     images = np.concatenate([np.asarray(images) for images, _ in dataset.batches(0)])
-    for norm in (
-        predictions
-        for predictions in model.layers
-        if isinstance(predictions, keras.layers.BatchNormalization)
-    ):
-        norm.momentum = 0.0
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
     model(images, training=True)
     weights = model.get_weights()
     expected = keras.ops.convert_to_numpy(model(images, training=False))
@@ -120,5 +115,5 @@ def test_predict_uses_a_folded_model_with_equal_predictions(records, monkeypatch
     assert len(built[0].layers) < len(model.layers)
     # Rounding errors grow through normalized noise. The folding test compares layer by layer.
     np.testing.assert_allclose(predictions.logits, expected, atol=1e-3 * np.abs(expected).max())
-    for predictions, other in zip(weights, model.get_weights(), strict=True):
-        np.testing.assert_array_equal(predictions, other)
+    for before, after in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
