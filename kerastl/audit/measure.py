@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from kerastl import registry
+from kerastl.augment.operation_options import is_identity, scaled_options
 
 Array = np.ndarray[Any, Any]
 Interval = tuple[float, float | None, float | None]
@@ -197,14 +198,19 @@ def pixel_grid(images: Array) -> Array:
         `[n, 192]` float32 in [0, 255]: 8 x 8 cells of red, green and blue, row by row.
     """
     count, height, width, channels = images.shape
-    rows, columns = (np.arange(GRID) * side // GRID for side in (height, width))
-    sums = np.add.reduceat(np.add.reduceat(images, rows, axis=1), columns, axis=2)
-    heights, widths = np.diff(rows, append=height), np.diff(columns, append=width)
-    means = sums / (heights[:, None] * widths[None, :])[None, :, :, None]
+    heights, widths = (np.diff(np.arange(GRID + 1) * side // GRID) for side in (height, width))
+    means = _cell_sums(images) / (heights[:, None] * widths[None, :])[None, :, :, None]
     if channels == 1:
         means = np.repeat(means, 3, axis=-1)
     flat: Array = means.reshape(count, PIXEL_WIDTH).astype(np.float32)
     return flat
+
+
+def _cell_sums(images: Array) -> Array:
+    """Return the sums over the cells of the grid: `[n, 8, 8, ...]`."""
+    rows, columns = (np.arange(GRID) * side // GRID for side in images.shape[1:3])
+    sums: Array = np.add.reduceat(np.add.reduceat(images, rows, axis=1), columns, axis=2)
+    return sums
 
 
 def fixed_features(images: Array) -> Array:
@@ -224,13 +230,7 @@ def fixed_features(images: Array) -> Array:
     magnitude = np.hypot(down, right)
     angle = np.arctan2(down, right) % (2 * np.pi)
     direction = np.minimum((angle / (2 * np.pi) * ANGLES).astype(np.int64), ANGLES - 1)
-    rows, columns = (np.arange(GRID) * side // GRID for side in gray.shape[1:])
-    cells = [
-        np.add.reduceat(
-            np.add.reduceat(np.where(direction == index, magnitude, 0.0), rows, axis=1), columns, axis=2
-        )
-        for index in range(ANGLES)
-    ]
+    cells = [_cell_sums(np.where(direction == index, magnitude, 0.0)) for index in range(ANGLES)]
     edges = np.stack(cells, axis=-1).reshape(len(images), -1).astype(np.float32)
     return np.concatenate([pixel_grid(images), edges], axis=1)
 
@@ -274,25 +274,18 @@ def recipe_trials(name: str, options: Any, strengths: Sequence[float] = STRENGTH
     Options that `at_strength` of the operation scales are interpolated; all others, such as the direction of a flip,
     are those of the recipe.
     """
-    module = registry.module("operation", name)
-    weakest, strongest = module.at_strength(0.0), module.at_strength(1.0)
-    scaled = [
-        key
-        for key in type(options).model_fields
+    starts = {
+        key: start
+        for key, (start, _) in scaled_options(name).items()
         if key != PROBABILITY
-        and _is_number(getattr(options, key))
-        and _is_number(getattr(weakest, key))
-        and getattr(weakest, key) != getattr(strongest, key)
-    ]
+        and isinstance(start, int | float)
+        and isinstance(getattr(options, key), int | float)
+    }
     steps = []
     for strength in strengths:
-        values = {key: _interpolate(getattr(weakest, key), getattr(options, key), strength) for key in scaled}
+        values = {key: _interpolate(start, getattr(options, key), strength) for key, start in starts.items()}
         steps.append((strength, options.model_copy(update=values)))
     return _distinct_trials(name, steps)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _interpolate(start: float, end: float, fraction: float) -> float:
@@ -302,11 +295,10 @@ def _interpolate(start: float, end: float, fraction: float) -> float:
 
 def _distinct_trials(name: str, steps: Sequence[tuple[float, Any]]) -> list[Trial]:
     """Return trials that augment every image, without identities and, of equal ones, only the strongest."""
-    is_identity = registry.module("operation", name).is_identity
     trials: dict[Any, Trial] = {}
     for strength, recipe_options in steps:
         options = recipe_options.model_copy(update={PROBABILITY: 1.0})
-        if not is_identity(options):
+        if not is_identity(name, options):
             trials[options] = Trial(name, strength, options, recipe_options)
     return sorted(trials.values(), key=lambda trial: trial.strength)
 
@@ -446,7 +438,6 @@ class Measurement:
     pairs: list[Pair]
 
 
-@dataclass
 class Committee:
     """The cross-validated classifiers of one dataset.
 
@@ -455,34 +446,26 @@ class Committee:
         weights: `[resamples, n]`, how often each image occurs in each bootstrap resample.
         groups_per_class: Number of groups of each class.
         min_groups: Number of groups below which a class has no interval and no verdict.
+
+    Attributes:
+        num_classes: Number of classes.
+        original_predictions: Predicted classes of the original images: `[n]` int64.
     """
 
-    data: FeatureSet
-    weights: Array
-    groups_per_class: Sequence[int]
-    min_groups: int
-    _classifiers: list[FeatureClassifier] = field(init=False)
-    _probabilities: Array = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._classifiers = self.data.train([], [])
-        self._probabilities = self.data.predict(self._classifiers, self.data.features)
+    def __init__(
+        self, data: FeatureSet, weights: Array, groups_per_class: Sequence[int], min_groups: int
+    ) -> None:
+        self.data, self.weights = data, weights
+        self.groups_per_class, self.min_groups = groups_per_class, min_groups
+        self.num_classes = len(groups_per_class)
+        self._classifiers = data.train([], [])
+        self._probabilities = data.predict(self._classifiers, data.features)
+        self.original_predictions: Array = self._probabilities.argmax(axis=1)
 
     @cached_property
     def neighbor_classifier(self) -> NeighborClassifier:
         """The nearest-neighbor classifier on original images."""
         return NeighborClassifier(self.data)
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return len(self.groups_per_class)
-
-    @property
-    def original_predictions(self) -> Array:
-        """Predicted classes of the original images: `[n]` int64."""
-        predicted: Array = self._probabilities.argmax(axis=1)
-        return predicted
 
     def confusion_rate(self, source: int, target: int) -> float:
         """Return the fraction of one class's original images that are predicted as another class."""
@@ -514,20 +497,13 @@ class Committee:
     def _class_metrics(self, plain: Array, augmented: Array, original: Array) -> list[dict[str, Interval]]:
         labels = self.data.labels
 
-        def is_correct(probabilities: Array) -> Array:
-            correct: Array = (probabilities.argmax(axis=-1) == labels).astype(np.float64)
-            return correct
-
+        # Each as `[draws, n, classes]`.
+        evaluated = (self._probabilities[None], plain, augmented, original[None])
+        accuracies = [(probabilities.argmax(axis=-1) == labels).mean(axis=0) for probabilities in evaluated]
         margin_loss = _margins(self._probabilities, labels) - np.mean(
             [_margins(probabilities, labels) for probabilities in plain], axis=0
         )
-        columns = np.stack(
-            [
-                is_correct(self._probabilities), is_correct(plain).mean(axis=0),
-                is_correct(augmented).mean(axis=0), is_correct(original), margin_loss,
-            ],
-            axis=1,
-        )  # fmt: skip
+        columns = np.stack([*accuracies, margin_loss], axis=1)
         metrics = []
         for label in range(self.num_classes):
             rows = labels == label
@@ -541,12 +517,8 @@ class Committee:
                 lows, highs = (
                     [float(bound) for bound in row] for row in np.percentile(means, [2.5, 97.5], axis=0)
                 )
-            metrics.append(
-                {
-                    name: (float(value), low, high)
-                    for name, value, low, high in zip(CLASS_METRICS, values, lows, highs, strict=True)
-                }
-            )
+            intervals = zip(map(float, values), lows, highs, strict=True)
+            metrics.append(dict(zip(CLASS_METRICS, intervals, strict=True)))
         return metrics
 
     def _pairs(self, plain: Array, augmented: Array) -> list[Pair]:

@@ -7,7 +7,7 @@ step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from typing import Any, NamedTuple
 
@@ -94,7 +94,7 @@ class Pass(NamedTuple):
 def build_color_pass(members: Sequence[BuiltOperation]) -> Pass:
     """Return a pass that applies operations in their order; each is `hsv`, `linear`, `compiled` or a flip."""
     groups = _group_hsv(members)
-    functions = [_compile_steps(steps) for steps in _split_steps(_steps(members, groups))]
+    functions = [_compile_steps(steps) for steps in _split_steps(members, groups)]
 
     def apply(images: tf.Tensor, prepared: Sequence[Any]) -> tf.Tensor:
         planes = (images,)
@@ -113,32 +113,26 @@ def build_color_pass(members: Sequence[BuiltOperation]) -> Pass:
     return Pass(prepare, apply)
 
 
-class Step(NamedTuple):
-    """One step between planes of pixels.
-
-    Args:
-        apply: Function `(*planes, params) -> planes`.
-        group: Index of the group that the parameters belong to.
-        starts_function: Whether a new compiled function starts before it.
-        ends_function: Whether the compiled function ends after it.
-    """
-
-    apply: Callable[..., tuple[tf.Tensor, ...]]
-    group: int
-    starts_function: bool = False
-    ends_function: bool = False
+Step = tuple[Callable[..., tuple[tf.Tensor, ...]], int]
+"""Function `(*planes, params) -> planes` of planes of pixels, and the index of the group that the parameters belong to."""
 
 
-def _steps(members: Sequence[BuiltOperation], groups: Sequence[tuple[bool, list[int]]]) -> Iterator[Step]:
+def _split_steps(
+    members: Sequence[BuiltOperation], groups: Sequence[tuple[bool, list[int]]]
+) -> list[list[Step]]:
+    """Return the steps of each compiled function."""
+    functions: list[list[Step]] = [[]]
     for group, (is_hsv, indices) in enumerate(groups):
         operation = members[indices[0]]
         if is_hsv or operation.in_halves:
             convert = _convert_to_hsv if is_hsv else operation.to_planes
-            yield Step(partial(_to_planes, convert), group, ends_function=True)
-            yield Step(_from_planes, group)
+            functions[-1].append((partial(_to_planes, convert), group))
+            functions.append([(_from_planes, group)])
+        elif operation.reads_neighbors:
+            functions += [[(partial(_apply_layer, operation), group)], []]
         else:
-            alone = operation.reads_neighbors
-            yield Step(partial(_apply_layer, operation), group, starts_function=alone, ends_function=alone)
+            functions[-1].append((partial(_apply_layer, operation), group))
+    return [steps for steps in functions if steps]
 
 
 def _convert_to_hsv(images: tf.Tensor, params: Params) -> tuple[tf.Tensor, ...]:
@@ -159,21 +153,11 @@ def _apply_layer(operation: BuiltOperation, images: tf.Tensor, params: Params) -
     return (operation.apply(images, params),)
 
 
-def _split_steps(steps: Iterable[Step]) -> list[list[Step]]:
-    """Return the steps of each compiled function."""
-    functions: list[list[Step]] = []
-    for step in steps:
-        if not functions or step.starts_function or functions[-1][-1].ends_function:
-            functions.append([])
-        functions[-1].append(step)
-    return functions
-
-
 def _compile_steps(steps: Sequence[Step]) -> Callable[..., tuple[tf.Tensor, ...]]:
     @tf.function(jit_compile=True, autograph=False)
     def run(planes: tuple[tf.Tensor, ...], prepared: Sequence[Any]) -> tuple[tf.Tensor, ...]:
-        for step in steps:
-            planes = step.apply(*planes, prepared[step.group])
+        for apply, group in steps:
+            planes = apply(*planes, prepared[group])
         return planes
 
     return run

@@ -131,12 +131,6 @@ def product(first: tf.Tensor, then: tf.Tensor) -> tf.Tensor:
     return tf.stack([*x, *y], axis=1)
 
 
-def select_maps(chosen: tf.Tensor, maps: tf.Tensor) -> tf.Tensor:
-    """Return the maps where `chosen`, `[batch]` bool, is set, and the identity elsewhere."""
-    identity = tf.constant([[1.0, 0.0, 0.0, 0.0, 1.0, 0.0]], maps.dtype)
-    return tf.where(chosen[:, None], maps, identity)
-
-
 def _to_float64(numbers: tf.Tensor) -> tf.Tensor:
     return tf.cast(numbers, tf.float64)
 

@@ -7,10 +7,11 @@ from typing import Any, Literal
 import tensorflow as tf
 
 from kerastl import registry
-from kerastl.augment.geometry import select_maps
+from kerastl.augment.operation_options import is_identity
 from kerastl.augment.stateless_random import SeededFactor, StatelessGenerator
 
 LARGEST_PIXEL = 255.0
+IDENTITY_MAP = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 Lowering = Literal["identity", "folded", "hsv", "linear", "compiled", "layer"]
 Params = dict[str, Any]
 """Random parameters of one operation for a batch: `transformations`, the parameters of the layer, and `chosen`, `[batch]`
@@ -57,7 +58,7 @@ class BuiltOperation:
         if self._is_container:
             self._layer.build_members(image_size_px)
         self.in_halves = bool(getattr(self._layer, "in_halves", False))
-        self.fill_mode: str | None = getattr(self._layer, "fill_mode", None)
+        self.fill_mode: str | None = getattr(options, "fill_mode", None)
         self._factors = {
             attribute: value
             for attribute, value in vars(self._layer).items()
@@ -66,7 +67,7 @@ class BuiltOperation:
         self.lowering = self._lowering()
 
     def _lowering(self) -> Lowering:
-        if self._module.is_identity(self.options) or self._probability == 0.0:
+        if is_identity(self.name, self.options):
             return "identity"
         if hasattr(self._module, "maps"):
             return "folded"
@@ -125,7 +126,9 @@ class BuiltOperation:
     def maps(self, params: Params) -> tf.Tensor:
         """Return the affine maps of a folded operation, `[batch, 6]` float64."""
         maps = self._module.maps(params["transformations"], self._size_px)
-        return select_maps(params["chosen"], maps) if "chosen" in params else maps
+        if "chosen" not in params:
+            return maps
+        return tf.where(params["chosen"][:, None], maps, tf.constant([IDENTITY_MAP], maps.dtype))
 
     def hsv_change(self, params: Params) -> tuple[Any, Any]:
         """Return (saturation factor, hue shift in turns), each `[batch]` or None if the operation has none."""

@@ -65,13 +65,26 @@ def _nested_operations(operation: Any) -> Sequence[NamedOperation]:
     return [inner for inner in nested if isinstance(inner, NamedOperation)]
 
 
+def scaled_options(name: str) -> dict[str, tuple[Any, Any]]:
+    """Return the values at strength 0 and 1 of the options of an operation that depend on its strength."""
+    weakest, strongest = (registry.module("operation", name).at_strength(strength) for strength in (0.0, 1.0))
+    ends = {key: (getattr(weakest, key), getattr(strongest, key)) for key in type(weakest).model_fields}
+    return {key: (start, end) for key, (start, end) in ends.items() if start != end}
+
+
+def is_identity(name: str, options: Any) -> bool:
+    """Return whether an operation leaves every image unchanged, by default if its options are those of strength 0."""
+    module: Any = registry.module("operation", name)
+    if options.apply_probability == 0:
+        return True
+    if hasattr(module, "is_identity"):
+        return bool(module.is_identity(options))
+    return all(getattr(options, key) == start for key, (start, _) in scaled_options(name).items())
+
+
 def are_identities(operations: Sequence[NamedOperation]) -> bool:
     """Return whether every operation leaves every image unchanged."""
-    return all(
-        registry.module("operation", operation.name).is_identity(operation.options)
-        or operation.options.apply_probability == 0
-        for operation in operations
-    )
+    return all(is_identity(operation.name, operation.options) for operation in operations)
 
 
 def any_needs_color(operations: Sequence[NamedOperation]) -> bool:

@@ -12,17 +12,21 @@ from keras_cv.src.utils import preprocessing
 from scipy.stats import norm
 
 
-class BlendedLayer(VectorizedBaseImageAugmentationLayer):
-    """Blend each image with a changed copy by a random weight.
+class OperationLayer(VectorizedBaseImageAugmentationLayer):
+    """Base class of layers that take the options of their operation.
 
     Args:
-        max_fraction: Maximum weight of the copy, 0 to 1; uniform in [0, max_fraction).
+        options: Options of the operation.
         kwargs: `dtype` and `seed`, for keras-cv.
     """
 
-    def __init__(self, max_fraction: float, **kwargs: Any) -> None:
+    def __init__(self, options: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.max_fraction = max_fraction
+        self.options = options
+
+
+class BlendedLayer(OperationLayer):
+    """Blend each image with a changed copy by a random weight, uniform in [0, max_fraction)."""
 
     def changed(self, images: tf.Tensor) -> tf.Tensor:  # noqa: ARG002 - overridden
         """Return the changed copies of images `[batch, height, width, channels]` float32 in [0, 255]."""
@@ -31,7 +35,7 @@ class BlendedLayer(VectorizedBaseImageAugmentationLayer):
     def get_random_transformation_batch(self, batch_size: Any, **_: Any) -> dict[str, tf.Tensor]:
         """Return `fractions`, `[batch, 1, 1, 1]` float32, the weights of the copies."""
         shape = [batch_size, 1, 1, 1]
-        return {"fractions": self._random_generator.uniform(shape, 0.0, self.max_fraction)}
+        return {"fractions": self._random_generator.uniform(shape, 0.0, self.options.max_fraction)}
 
     def augment_images(self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any) -> tf.Tensor:
         """Return `image + fraction * (copy - image)`: unchanged pixels keep their bytes at any fraction."""
@@ -46,27 +50,26 @@ batch size. The standard deviation of the table is 0.9999."""
 NORMAL_QUANTILES = norm.ppf((np.arange(NUM_QUANTILES) + 0.5) / NUM_QUANTILES).astype(np.float32)
 
 
-def sample_fill(generator: Any, images: tf.Tensor, mode: str, value: float) -> dict[str, tf.Tensor]:
+def sample_fill(generator: Any, images: tf.Tensor, options: Any) -> dict[str, tf.Tensor]:
     """Sample the fill of masked pixels.
 
     Args:
         generator: Has `uniform(shape)`.
         images: `[batch, height, width, channels]`; only the shape is used.
-        mode: `constant` or `gaussian_noise`.
-        value: Fill level, or mean of the noise, 0 to 255.
+        options: `fill_mode` (`constant` or `gaussian_noise`) and `fill_value`, the level or the mean of the noise, 0 to 255.
 
     Returns:
         For noise `fill`, float32 in [0, 255] of the shape of the images; for a constant an empty dict.
     """
-    if mode == "constant":
+    if options.fill_mode == "constant":
         return {}
     uniform = generator.uniform([tf.shape(images)[0], *images.shape[1:]])
     normal = tf.gather(NORMAL_QUANTILES, tf.cast(uniform * NUM_QUANTILES, tf.int32))
-    return {"fill": tf.clip_by_value(value + NOISE_SD * normal, 0.0, 255.0)}
+    return {"fill": tf.clip_by_value(options.fill_value + NOISE_SD * normal, 0.0, 255.0)}
 
 
 def fill_masked(
-    images: tf.Tensor, masked: tf.Tensor, transformations: dict[str, tf.Tensor], value: float
+    images: tf.Tensor, masked: tf.Tensor, transformations: dict[str, tf.Tensor], options: Any
 ) -> tf.Tensor:
     """Return the images with masked pixels filled.
 
@@ -74,33 +77,33 @@ def fill_masked(
         images: `[batch, height, width, channels]` float32 in [0, 255].
         masked: `[batch, height, width, 1]` bool.
         transformations: May hold `fill`, from `sample_fill`.
-        value: Fill level otherwise.
+        options: `fill_value` is the level otherwise.
     """
-    return tf.where(masked, transformations.get("fill", value), images)
+    return tf.where(masked, transformations.get("fill", options.fill_value), images)
 
 
 AffineMaps = Callable[[Any, int], tf.Tensor]
 
 
-class AffineLayer(VectorizedBaseImageAugmentationLayer):
+class AffineLayer(OperationLayer):
     """Resample each image by an affine map, with bilinear interpolation as in keras-cv.
 
     Args:
+        options: Options of the operation. Without `fill_mode`, pixels outside the image are never shown.
         maps: Function from sampled parameters and the side length in pixels to `[batch, 6]` float64; see
             `kerastl.augment.geometry`.
-        fill_mode: How pixels outside the image are filled; None if they are never shown.
         kwargs: `dtype` and `seed`, for keras-cv.
     """
 
-    def __init__(self, maps: AffineMaps, *, fill_mode: str | None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, options: Any, maps: AffineMaps, **kwargs: Any) -> None:
+        super().__init__(options, **kwargs)
         self.maps = maps
-        self.fill_mode = fill_mode
 
     def augment_images(self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any) -> tf.Tensor:
         """Return the resampled images; they must be square."""
         maps = tf.cast(self.maps(transformations, int(images.shape[1])), tf.float32)
         # The last two coefficients, of perspective, are 0.
         projective = tf.pad(maps, [[0, 0], [0, 2]])
-        warped = preprocessing.transform(images, projective, fill_mode=self.fill_mode or "nearest")
+        fill_mode = getattr(self.options, "fill_mode", "nearest")
+        warped = preprocessing.transform(images, projective, fill_mode=fill_mode)
         return tf.ensure_shape(warped, images.shape)

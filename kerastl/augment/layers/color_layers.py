@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from keras_cv import layers
-from keras_cv.layers import VectorizedBaseImageAugmentationLayer
 
 from kerastl.augment.color import apply_matrices, from_hsv, to_hsv
 from kerastl.augment.geometry import VECTOR_SIZE, batch_invariant
-from kerastl.augment.layers.base import BlendedLayer
+from kerastl.augment.layers.base import BlendedLayer, OperationLayer
 from kerastl.augment.operation import LARGEST_PIXEL
 
 MIN_RANGE = 1e-3
@@ -176,21 +174,12 @@ STEPS = tuple(2.0 ** (PIXEL_BITS - bits) for bits in range(PIXEL_BITS + 1))
 """Distance between levels by number of bits. A table, because computed powers are rounded differently per batch."""
 
 
-class Posterization(VectorizedBaseImageAugmentationLayer):
-    """Round all levels down to a multiple of a power of two.
-
-    Args:
-        min_bits: Minimum number of bits that are kept, 1 to 7; uniform over the integers up to 7.
-        kwargs: `dtype` and `seed`, for keras-cv.
-    """
-
-    def __init__(self, min_bits: float, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.min_bits = min(math.ceil(min_bits), PIXEL_BITS - 1)
+class Posterization(OperationLayer):
+    """Round all levels down to a multiple of a power of two."""
 
     def get_random_transformation_batch(self, batch_size: Any, **_: Any) -> dict[str, tf.Tensor]:
         """Return `steps`, `[batch, 1, 1, 1]` float32: the distance between levels, 2 to 128."""
-        sampled = self._random_generator.uniform([batch_size, 1, 1, 1], self.min_bits, PIXEL_BITS)
+        sampled = self._random_generator.uniform([batch_size, 1, 1, 1], self.options.min_bits, PIXEL_BITS)
         # The sum may be rounded up to 8.
         bits = tf.minimum(tf.cast(sampled, tf.int32), PIXEL_BITS - 1)
         return {"steps": tf.gather(tf.constant(STEPS, tf.float32), bits)}
@@ -202,23 +191,14 @@ class Posterization(VectorizedBaseImageAugmentationLayer):
         return tf.floor(images / steps) * steps
 
 
-class RandomChannelShift(VectorizedBaseImageAugmentationLayer):
-    """Add a random number to each channel of each image.
-
-    Args:
-        max_fraction: Maximum shift in either direction as a fraction of 255.
-        kwargs: `dtype` and `seed`, for keras-cv.
-    """
-
-    def __init__(self, max_fraction: float, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.max_fraction = max_fraction
+class RandomChannelShift(OperationLayer):
+    """Add a random number to each channel of each image."""
 
     def get_random_transformation_batch(
         self, batch_size: Any, images: tf.Tensor, **_: Any
     ) -> dict[str, tf.Tensor]:
         """Return `shifts`, `[batch, 1, 1, channels]` float32, in pixel levels."""
-        largest = self.max_fraction * LARGEST_PIXEL
+        largest = self.options.max_fraction * LARGEST_PIXEL
         shape = [batch_size, 1, 1, images.shape[-1]]
         return {"shifts": self._random_generator.uniform(shape, -largest, largest)}
 
@@ -262,34 +242,8 @@ class RandomContrast(layers.RandomContrast):
 SEXTANT_DEG = 60.0
 
 
-@dataclass(frozen=True)
-class Jitter:
-    """Maximum changes of `RandomColorJitter`, each uniform in both directions.
-
-    Args:
-        brightness: Shift as a fraction of 255.
-        contrast: 0.2 multiplies the distance from the channel mean by 0.8 to 1.2.
-        saturation: 0.2 multiplies the saturation by 0.8 to 1.2.
-        hue_deg: Hue shift in degrees.
-    """
-
-    brightness: float
-    contrast: float
-    saturation: float
-    hue_deg: float
-
-
-class RandomColorJitter(VectorizedBaseImageAugmentationLayer):
-    """Change brightness, then contrast, then saturation and hue.
-
-    Args:
-        jitter: Maximum changes.
-        kwargs: `dtype` and `seed`, for keras-cv.
-    """
-
-    def __init__(self, jitter: Jitter, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.jitter = jitter
+class RandomColorJitter(OperationLayer):
+    """Change brightness, then contrast, then saturation and hue."""
 
     def get_random_transformation_batch(self, batch_size: Any, **_: Any) -> dict[str, tf.Tensor]:
         """Return float32 parameters of each image.
@@ -304,16 +258,16 @@ class RandomColorJitter(VectorizedBaseImageAugmentationLayer):
 
         # In the unit of application: XLA would merge a conversion with other constants differently for each batch size.
         return {
-            "shifts": around(0.0, self.jitter.brightness * LARGEST_PIXEL, 1, 1, 1),
-            "contrasts": around(1.0, self.jitter.contrast, 1, 1, 1),
-            "saturations": around(1.0, self.jitter.saturation),
-            "sextants": around(0.0, self.jitter.hue_deg / SEXTANT_DEG),
+            "shifts": around(0.0, self.options.max_brightness_fraction * LARGEST_PIXEL, 1, 1, 1),
+            "contrasts": around(1.0, self.options.max_contrast_fraction, 1, 1, 1),
+            "saturations": around(1.0, self.options.max_saturation_fraction),
+            "sextants": around(0.0, self.options.max_hue_deg / SEXTANT_DEG),
         }
 
     @property
     def in_halves(self) -> bool:
         """Whether the conversion to HSV and back should be compiled as two functions."""
-        return bool(self.jitter.saturation or self.jitter.hue_deg)
+        return bool(self.options.max_saturation_fraction or self.options.max_hue_deg)
 
     def augment_images(self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any) -> tf.Tensor:
         """Return the changed images, clipped to [0, 255] after each step."""
@@ -327,9 +281,9 @@ class RandomColorJitter(VectorizedBaseImageAugmentationLayer):
         return to_hsv(images, transformations["saturations"], transformations["sextants"])
 
     def _without_hsv(self, images: tf.Tensor, transformations: dict[str, tf.Tensor]) -> tf.Tensor:
-        if self.jitter.brightness:
+        if self.options.max_brightness_fraction:
             images = tf.clip_by_value(images + transformations["shifts"], 0.0, LARGEST_PIXEL)
-        if self.jitter.contrast:
+        if self.options.max_contrast_fraction:
             means = channel_means(images)
             images = means + (images - means) * transformations["contrasts"]
             images = tf.clip_by_value(images, 0.0, LARGEST_PIXEL)
@@ -342,23 +296,14 @@ MIN_SIGMA_PX = 0.05
 """A narrower Gaussian has no float32 weight outside its center."""
 
 
-class RandomGaussianBlur(VectorizedBaseImageAugmentationLayer):
-    """Blur each image; borders are reflected about the center of the outermost pixel.
-
-    Args:
-        max_sigma_px: Maximum standard deviation in pixels, above 0; uniform in [0, max_sigma_px).
-        kwargs: `dtype` and `seed`, for keras-cv.
-    """
-
-    def __init__(self, max_sigma_px: float, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.max_sigma_px = max_sigma_px
-        self.radius_px = math.ceil(KERNEL_SIGMAS * max_sigma_px)
+class RandomGaussianBlur(OperationLayer):
+    """Blur each image; borders are reflected about the center of the outermost pixel."""
 
     def get_random_transformation_batch(self, batch_size: Any, **_: Any) -> dict[str, tf.Tensor]:
         """Return `weights`, `[batch, radius + 1]` float32, half of each kernel from its center outward."""
-        sigmas = self._random_generator.uniform([batch_size], 0.0, self.max_sigma_px)
-        return {"weights": kernel_halves(sigmas, self.radius_px)}
+        sigmas = self._random_generator.uniform([batch_size], 0.0, self.options.max_sigma_px)
+        radius_px = math.ceil(KERNEL_SIGMAS * self.options.max_sigma_px)
+        return {"weights": kernel_halves(sigmas, radius_px)}
 
     def augment_images(self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any) -> tf.Tensor:
         """Return the blurred images."""
@@ -427,21 +372,12 @@ MAX_QUALITY = 100
 """Quality at which an image is unchanged; JPEG itself is lossy even there."""
 
 
-class RandomJpegQuality(VectorizedBaseImageAugmentationLayer):
-    """Encode each image as JPEG and decode it again.
-
-    Args:
-        min_quality: Minimum quality, 1 to 100; uniform over the integers up to 100.
-        kwargs: `dtype` and `seed`, for keras-cv.
-    """
-
-    def __init__(self, min_quality: float, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.min_quality = math.ceil(min_quality)
+class RandomJpegQuality(OperationLayer):
+    """Encode each image as JPEG and decode it again."""
 
     def get_random_transformation_batch(self, batch_size: Any, **_: Any) -> dict[str, tf.Tensor]:
         """Return `qualities`, `[batch]` int32."""
-        sampled = self._random_generator.uniform([batch_size], self.min_quality, MAX_QUALITY + 1)
+        sampled = self._random_generator.uniform([batch_size], self.options.min_quality, MAX_QUALITY + 1)
         # The sum may be rounded up to 101.
         return {"qualities": tf.minimum(tf.cast(sampled, tf.int32), MAX_QUALITY)}
 
@@ -469,23 +405,13 @@ KERNEL_SUM = 13.0
 """Sum of the smoothing kernel 1 1 1, 1 5 1, 1 1 1 (Pillow's `ImageFilter.SMOOTH`)."""
 
 
-class RandomSharpness(VectorizedBaseImageAugmentationLayer):
-    """Add or subtract the detail that smoothing removes.
-
-    Args:
-        max_fraction: Maximum factor of the detail, 0 to 1; 1 softens to the smoothed image.
-        direction: `both`, `sharper` or `softer`.
-        kwargs: `dtype` and `seed`, for keras-cv.
-    """
-
-    def __init__(self, max_fraction: float, direction: str = "both", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.bounds = tuple(sign * max_fraction for sign in SIGNS[direction])
+class RandomSharpness(OperationLayer):
+    """Add or subtract the detail that smoothing removes."""
 
     def get_random_transformation_batch(self, batch_size: Any, **_: Any) -> dict[str, tf.Tensor]:
         """Return `differences`, `[batch, 1, 1, 1]` float32: above 0 sharpens, below 0 softens."""
-        shape = [batch_size, 1, 1, 1]
-        return {"differences": self._random_generator.uniform(shape, *self.bounds)}
+        low, high = (sign * self.options.max_fraction for sign in SIGNS[self.options.direction])
+        return {"differences": self._random_generator.uniform([batch_size, 1, 1, 1], low, high)}
 
     def augment_images(self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any) -> tf.Tensor:
         """Return the images, clipped to [0, 255]; the outermost pixels are unchanged."""

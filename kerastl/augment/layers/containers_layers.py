@@ -111,30 +111,30 @@ def image_by_image(
     return tf.function(in_parts if compiles else loop, autograph=False, reduce_retracing=True)
 
 
-class Choice:
-    """One of several operations per image, all equally likely.
+class ChoiceLayer(Container):
+    """Base class of layers that choose operations for each image, all equally likely.
 
-    Args:
-        members: The operations.
+    Attributes:
         include_identity: Whether the identity is one more choice.
-        compile_members: Function from operations to a function that applies them.
     """
 
-    def __init__(
-        self, members: Sequence[BuiltOperation], *, include_identity: bool, compile_members: Compile
-    ) -> None:
-        self._members = members
-        self._include_identity = include_identity
-        self._compiled = [compile_members([member]) for member in members]
+    include_identity = False
 
-    def sample(
-        self, generator: StatelessGenerator, images: tf.Tensor, batch_size: tf.Tensor, count: int
-    ) -> Params:
+    def connect(self, compile_members: Compile, *, compiles: bool) -> None:
+        """Build the functions that change images."""
+        self._compiled = tuple(compile_members([member]) for member in self.members)
+        self._run = image_by_image(self.change, compiles=compiles)
+
+    def change(self, image: tf.Tensor, params: Any) -> tf.Tensor:  # noqa: ARG002 - overridden
+        """Change an image `[1, size, size, channels]` float32, given its row of the parameters."""
+        raise TypeError(f"{type(self).__name__} does not define change().")
+
+    def sample_choices(self, images: tf.Tensor, batch_size: tf.Tensor, count: int) -> Params:
         """Sample `count` choices per image.
 
+        Choice k draws from `child(k)` of the generator, and operation m of that choice from `child(m)` of that.
+
         Args:
-            generator: Choice k draws from its `child(k)`, and operation m of that choice from `child(m)` of
-                that.
             images: `[batch, size, size, channels]`; only the shape is used. Operations that require color are
                 not chosen for grayscale images.
             batch_size: Scalar int32.
@@ -145,18 +145,18 @@ class Choice:
             prepared parameters of each operation, `[batch, count, ...]`.
         """
         is_gray, rows = images.shape[-1] == 1, batch_size * count
-        generator = generator.children(count)
+        generator = self._random_generator.children(count)
         eligible = [
-            index for index, member in enumerate(self._members) if not (is_gray and member.needs_color)
+            index for index, member in enumerate(self.members) if not (is_gray and member.needs_color)
         ]
-        choices = [0] * self._include_identity + [index + 1 for index in eligible]
+        choices = [0] * self.include_identity + [index + 1 for index in eligible]
         position = tf.cast(generator.uniform([rows]) * len(choices), tf.int32)
         which = tf.gather(tf.constant(choices), tf.minimum(position, len(choices) - 1))
         params = [
             self._compiled[index].prepare([member.sample(generator.child(index), images, rows)])
             if index in eligible
             else []
-            for index, member in enumerate(self._members)
+            for index, member in enumerate(self.members)
         ]
 
         def by_image(tensor: tf.Tensor) -> tf.Tensor:
@@ -165,12 +165,12 @@ class Choice:
 
         return tf.nest.map_structure(by_image, {"which": which, "params": params})
 
-    def apply(self, image: tf.Tensor, params: Params, first: Any, count: int) -> tf.Tensor:
+    def apply_choices(self, image: tf.Tensor, params: Params, first: Any, count: int) -> tf.Tensor:
         """Apply consecutive choices to one image.
 
         Args:
             image: `[1, size, size, channels]` float32.
-            params: The image's row of the result of `sample`.
+            params: The image's row of the result of `sample_choices`.
             first: Index of the first choice, scalar int32.
             count: Number of choices.
         """
@@ -195,16 +195,16 @@ class Choice:
 
         # An operation that is not eligible has no parameters and is never chosen.
         branches = [
-            branch(member) if params["params"][member] else identity for member in range(len(self._members))
+            branch(member) if params["params"][member] else identity for member in range(len(self.members))
         ]
         return tf.switch_case(params["which"][index], [identity, *branches])
 
 
 def only_chosen(params: Params, chosen: tf.Tensor | None) -> Params:
-    """Return the result of `Choice.sample` with the identity for images that are not chosen.
+    """Return the result of `ChoiceLayer.sample_choices` with the identity for images that are not chosen.
 
     Args:
-        params: Result of `Choice.sample`.
+        params: Result of `ChoiceLayer.sample_choices`.
         chosen: `[batch]` bool; None means all.
     """
     if chosen is None:
@@ -232,26 +232,18 @@ def flat_dirichlet(generator: StatelessGenerator, batch_size: Any, count: int) -
     return edges[:, 1:] - edges[:, :-1]
 
 
-class AugMix(Container):
+class AugMix(ChoiceLayer):
     """Blend each image with the results of several chains of operations.
 
     Args:
         operations: The operations that the chains are drawn from.
-        num_chains: Number of chains.
-        max_depth: Maximum number of operations per chain; depths from 1 on are equally likely.
+        options: Options of `aug_mix`.
         kwargs: `dtype` and `seed`, for keras-cv.
     """
 
-    def __init__(
-        self, operations: Sequence[Operation], *, num_chains: int, max_depth: int, **kwargs: Any
-    ) -> None:
+    def __init__(self, operations: Sequence[Operation], options: Any, **kwargs: Any) -> None:
         super().__init__(operations, **kwargs)
-        self.num_chains, self.max_depth = num_chains, max_depth
-
-    def connect(self, compile_members: Compile, *, compiles: bool) -> None:
-        """Build the functions that change images."""
-        self._choice = Choice(self.members, include_identity=False, compile_members=compile_members)
-        self._run = image_by_image(self._blend_chains, compiles=compiles)
+        self.num_chains, self.max_depth = options.num_chains, options.max_depth
 
     def get_random_transformation_batch(
         self, batch_size: Any, images: Any = None, **_: Any
@@ -259,7 +251,7 @@ class AugMix(Container):
         """Sample the chains.
 
         Returns:
-            `links`, the result of `Choice.sample` for the operations of all chains, with the identity beyond
+            `links`, the result of `ChoiceLayer.sample_choices` for the operations of all chains, with the identity beyond
             the end of a chain; `weights`, `[batch, num_chains]` float32. The original image has the remaining
             weight.
         """
@@ -268,7 +260,7 @@ class AugMix(Container):
         original_weight = generator.uniform([batch_size, 1])
         weights = (1.0 - original_weight) * flat_dirichlet(generator, batch_size, self.num_chains)
         count = self.num_chains * self.max_depth
-        links = self._choice.sample(generator, images, batch_size, count)
+        links = self.sample_choices(images, batch_size, count)
         in_chain = tf.range(self.max_depth, dtype=tf.float32) < depths[:, :, None]
         links["which"] = tf.where(tf.reshape(in_chain, [-1, count]), links["which"], 0)
         return {"links": links, "weights": weights}
@@ -280,10 +272,12 @@ class AugMix(Container):
         params = {**transformations, "links": only_chosen(transformations["links"], chosen)}
         return tf.ensure_shape(self._run(images, params), images.shape)
 
-    def _blend_chains(self, image: tf.Tensor, params: dict[str, Any]) -> tf.Tensor:
+    def change(self, image: tf.Tensor, params: dict[str, Any]) -> tf.Tensor:
+        """Blend an image with its chains."""
+
         def add_chain(chain: tf.Tensor, blend: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             first = chain * self.max_depth
-            result = self._choice.apply(image, params["links"], first, self.max_depth)
+            result = self.apply_choices(image, params["links"], first, self.max_depth)
             # Written as a difference, so that pixels that no chain changes keep their bytes.
             return chain + 1, blend + params["weights"][chain] * (result - image)
 
@@ -293,7 +287,7 @@ class AugMix(Container):
         return tf.clip_by_value(blend, 0.0, LARGEST_PIXEL)
 
 
-class SomeOf(Container):
+class SomeOf(ChoiceLayer):
     """Apply several randomly chosen operations to each image.
 
     Args:
@@ -315,16 +309,9 @@ class SomeOf(Container):
         self.num_operations = num_operations
         self.include_identity = include_identity
 
-    def connect(self, compile_members: Compile, *, compiles: bool) -> None:
-        """Build the functions that change images."""
-        self._choice = Choice(
-            self.members, include_identity=self.include_identity, compile_members=compile_members
-        )
-        self._run = image_by_image(self._apply_choices, compiles=compiles)
-
     def get_random_transformation_batch(self, batch_size: Any, images: Any = None, **_: Any) -> Params:
-        """Return the result of `Choice.sample` for `num_operations` choices."""
-        return self._choice.sample(self._random_generator, images, batch_size, self.num_operations)
+        """Return the result of `ChoiceLayer.sample_choices` for `num_operations` choices."""
+        return self.sample_choices(images, batch_size, self.num_operations)
 
     def augment_images(
         self, images: tf.Tensor, transformations: Params, chosen: tf.Tensor | None = None, **_: Any
@@ -333,8 +320,9 @@ class SomeOf(Container):
         changed = self._run(images, only_chosen(transformations, chosen))
         return tf.ensure_shape(changed, images.shape)
 
-    def _apply_choices(self, image: tf.Tensor, params: Params) -> tf.Tensor:
-        return self._choice.apply(image, params, 0, self.num_operations)
+    def change(self, image: tf.Tensor, params: Params) -> tf.Tensor:
+        """Apply the chosen operations to an image."""
+        return self.apply_choices(image, params, 0, self.num_operations)
 
 
 class SequentialOperations(Container):

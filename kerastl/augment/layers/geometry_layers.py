@@ -14,7 +14,7 @@ from keras_cv import layers
 from keras_cv.src.utils import preprocessing
 
 from kerastl.augment.geometry import batch_invariant
-from kerastl.augment.layers.base import AffineLayer, AffineMaps
+from kerastl.augment.layers.base import AffineLayer
 
 MIN_SIDE_PX = 2
 """A window of one pixel would have one color."""
@@ -23,22 +23,15 @@ MIN_SIDE_PX = 2
 class RandomCrop(AffineLayer):
     """Crop a window of fixed size at a uniform position in whole pixels, and resize it to the image size.
 
-    Args:
-        max_fraction: Fraction of the side that is cut off.
-        maps: As in `AffineLayer`.
-        kwargs: `dtype` and `seed`, for keras-cv.
+    The fraction `max_fraction` of the side is cut off.
     """
-
-    def __init__(self, max_fraction: float, maps: AffineMaps, **kwargs: Any) -> None:
-        super().__init__(maps, fill_mode=None, **kwargs)
-        self.max_fraction = max_fraction
 
     def get_random_transformation_batch(
         self, batch_size: Any, images: tf.Tensor, **_: Any
     ) -> dict[str, tf.Tensor]:
         """Return `tops`, `lefts` (first row and column) and `sides`, each `[batch]` float32 integers, in pixels."""
         size = int(images.shape[1])
-        side = min(size, max(MIN_SIDE_PX, round(size * (1 - self.max_fraction))))
+        side = min(size, max(MIN_SIDE_PX, round(size * (1 - self.options.max_fraction))))
         tops, lefts = (
             # Below size - side + 1 even after rounding, because the numbers are at most 1 - 2 ** -24.
             tf.floor(self._random_generator.uniform([batch_size]) * (size - side + 1.0))
@@ -52,20 +45,7 @@ class RandomCropAndResize(AffineLayer):
 
     The area is uniform in [min_area_fraction, 1), the position uniform. The logarithm of the aspect ratio is
     uniform over the part of its range in which a window of that area fits into the image.
-
-    Args:
-        min_area_fraction: Minimum area as a fraction of the image, above 0, to 1.
-        max_aspect_ratio: Maximum ratio of the longer to the shorter side, at least 1.
-        maps: As in `AffineLayer`.
-        kwargs: `dtype` and `seed`, for keras-cv.
     """
-
-    def __init__(
-        self, min_area_fraction: float, max_aspect_ratio: float, maps: AffineMaps, **kwargs: Any
-    ) -> None:
-        super().__init__(maps, fill_mode=None, **kwargs)
-        self.min_area_fraction = min_area_fraction
-        self.max_aspect_ratio = max_aspect_ratio
 
     def get_random_transformation_batch(self, batch_size: Any, **_: Any) -> dict[str, tf.Tensor]:
         """Return the windows.
@@ -75,10 +55,10 @@ class RandomCropAndResize(AffineLayer):
             row or column of the image, 1 at the last possible position), each `[batch]` float32.
         """
         uniform = self._random_generator.uniform
-        areas = uniform([batch_size], self.min_area_fraction, 1.0)
+        areas = uniform([batch_size], self.options.min_area_fraction, 1.0)
         # A window of area a fits if its ratio is between a and 1 / a.
         log_limit = -batch_invariant(tf.math.log, areas)
-        log_ratio = tf.minimum(math.log(self.max_aspect_ratio), log_limit)
+        log_ratio = tf.minimum(math.log(self.options.max_aspect_ratio), log_limit)
         aspects = batch_invariant(tf.exp, log_ratio * uniform([batch_size], -1.0, 1.0))
         return {
             "areas": areas,
@@ -110,21 +90,12 @@ class RandomRotation(layers.RandomRotation):
 
 
 class RandomShear(AffineLayer):
-    """Shear along x, then along y, about the center, in one resampling.
-
-    Args:
-        max_fraction: Maximum slope in either direction, in pixels per pixel.
-        maps: As in `AffineLayer`.
-        kwargs: `fill_mode`, and `dtype` and `seed` for keras-cv.
-    """
-
-    def __init__(self, max_fraction: float, maps: AffineMaps, **kwargs: Any) -> None:
-        super().__init__(maps, **kwargs)
-        self.max_fraction = max_fraction
+    """Shear along x, then along y, about the center, in one resampling."""
 
     def get_random_transformation_batch(self, batch_size: Any, **_: Any) -> dict[str, tf.Tensor]:
         """Return `slopes_x` and `slopes_y`, `[batch]` float32, uniform and independent."""
+        largest = self.options.max_fraction
         return {
-            name: self._random_generator.uniform([batch_size], -self.max_fraction, self.max_fraction)
+            name: self._random_generator.uniform([batch_size], -largest, largest)
             for name in ("slopes_x", "slopes_y")
         }

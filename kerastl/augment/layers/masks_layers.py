@@ -13,10 +13,9 @@ import math
 from typing import Any
 
 import tensorflow as tf
-from keras_cv.layers import VectorizedBaseImageAugmentationLayer
 
 from kerastl.augment.geometry import batch_invariant
-from kerastl.augment.layers.base import fill_masked, sample_fill
+from kerastl.augment.layers.base import OperationLayer, fill_masked, sample_fill
 
 STEPS_PER_PERIOD = 2.0**32
 PERIOD_FRACTIONS = (0.3, 0.5)
@@ -24,28 +23,12 @@ PERIOD_FRACTIONS = (0.3, 0.5)
 MIN_PERIOD_PX = 2.0
 
 
-class GridMask(VectorizedBaseImageAugmentationLayer):
+class GridMask(OperationLayer):
     """Mask a rotated and shifted grid of squares.
 
     The side of a square is `ratio` times the grid period, with `ratio` uniform in [0, max_fraction). The
     shift is uniform over a period, so that each pixel is masked with probability `ratio ** 2` at any angle.
-
-    Args:
-        max_fraction: Maximum ratio, 0 to 1.
-        max_deg: Maximum rotation in either direction, in degrees.
-        fill_mode: `constant` or `gaussian_noise`.
-        fill_value: Fill level or mean of the noise, 0 to 255.
-        kwargs: `dtype` and `seed`, for keras-cv.
     """
-
-    def __init__(
-        self, max_fraction: float, *, max_deg: float, fill_mode: str, fill_value: float, **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        self.max_fraction = max_fraction
-        self.max_deg = max_deg
-        self.fill_mode = fill_mode
-        self.fill_value = fill_value
 
     def get_random_transformation_batch(
         self, batch_size: Any, images: tf.Tensor, **_: Any
@@ -60,15 +43,17 @@ class GridMask(VectorizedBaseImageAugmentationLayer):
         uniform = self._random_generator.uniform
         shorter_px = tf.cast(tf.reduce_min(tf.shape(images)[1:3]), tf.float32)
         period_px = tf.maximum(uniform([batch_size, 1], *PERIOD_FRACTIONS) * shorter_px, MIN_PERIOD_PX)
-        radians = uniform([batch_size], -math.radians(self.max_deg), math.radians(self.max_deg))
+        radians = uniform(
+            [batch_size], -math.radians(self.options.max_deg), math.radians(self.options.max_deg)
+        )
         direction = tf.stack([batch_invariant(tf.cos, radians), batch_invariant(tf.sin, radians)], axis=1)
         grids = {
             "steps": direction / (2.0 * period_px),
             "shifts": uniform([batch_size, 2], -0.5, 0.5),
-            "ends": uniform([batch_size], 0.0, self.max_fraction) - 0.5,
+            "ends": uniform([batch_size], 0.0, self.options.max_fraction) - 0.5,
         }
         integers = {name: tf.cast(value * STEPS_PER_PERIOD, tf.int32) for name, value in grids.items()}
-        fill = sample_fill(self._random_generator, images, self.fill_mode, self.fill_value)
+        fill = sample_fill(self._random_generator, images, self.options)
         return {**integers, **fill}
 
     def augment_images(self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any) -> tf.Tensor:
@@ -84,7 +69,7 @@ class GridMask(VectorizedBaseImageAugmentationLayer):
         along_y = tf.bitcast(down * cosine - right * sine + shift_y, tf.int32)
         ends = transformations["ends"][:, None, None]
         masked = (along_x < ends) & (along_y < ends)
-        return fill_masked(images, masked[..., None], transformations, self.fill_value)
+        return fill_masked(images, masked[..., None], transformations, self.options)
 
 
 def _half_pixels_from_center(length_px: tf.Tensor) -> tf.Tensor:
@@ -92,25 +77,13 @@ def _half_pixels_from_center(length_px: tf.Tensor) -> tf.Tensor:
     return tf.bitcast(2 * tf.range(length_px) + 1 - length_px, tf.uint32)
 
 
-class RandomCutout(VectorizedBaseImageAugmentationLayer):
+class RandomCutout(OperationLayer):
     """Mask one rectangle inside the image.
 
     Height and width are independent, uniform in [0, max_fraction) of the side, and rounded to pixels. The
     position is uniform over all at which the rectangle lies inside, so that border pixels are masked less
     often than central ones.
-
-    Args:
-        max_fraction: Maximum height and width as a fraction of the side, 0 to 1.
-        fill_mode: `constant` or `gaussian_noise`.
-        fill_value: Fill level or mean of the noise, 0 to 255.
-        kwargs: `dtype` and `seed`, for keras-cv.
     """
-
-    def __init__(self, max_fraction: float, *, fill_mode: str, fill_value: float, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.max_fraction = max_fraction
-        self.fill_mode = fill_mode
-        self.fill_value = fill_value
 
     def get_random_transformation_batch(
         self, batch_size: Any, images: tf.Tensor, **_: Any
@@ -121,12 +94,12 @@ class RandomCutout(VectorizedBaseImageAugmentationLayer):
             `starts` and `ends` (exclusive), `[batch, 2]` int32, row and column in pixels; `fill` for noise.
         """
         sides = tf.shape(images)[1:3]
-        lengths = self._random_generator.uniform([batch_size, 2], 0.0, self.max_fraction)
+        lengths = self._random_generator.uniform([batch_size, 2], 0.0, self.options.max_fraction)
         lengths = tf.cast(tf.round(lengths * tf.cast(sides, tf.float32)), tf.int32)
         positions = tf.cast(sides - lengths + 1, tf.float32)
         # Below `positions` even after rounding, because the numbers are at most 1 - 2 ** -24.
         starts = tf.cast(self._random_generator.uniform([batch_size, 2]) * positions, tf.int32)
-        fill = sample_fill(self._random_generator, images, self.fill_mode, self.fill_value)
+        fill = sample_fill(self._random_generator, images, self.options)
         return {"starts": starts, "ends": starts + lengths, **fill}
 
     def augment_images(self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any) -> tf.Tensor:
@@ -138,4 +111,4 @@ class RandomCutout(VectorizedBaseImageAugmentationLayer):
             for axis in (0, 1)
         ]
         masked = inside[0][:, :, None, None] & inside[1][:, None, :, None]
-        return fill_masked(images, masked, transformations, self.fill_value)
+        return fill_masked(images, masked, transformations, self.options)

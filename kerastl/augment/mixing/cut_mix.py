@@ -10,8 +10,6 @@ Reference:
     Yun et al. 2019, arXiv:1905.04899, equations 1 and 2.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Annotated, Any
 

@@ -10,8 +10,6 @@ Reference:
     Harris et al. 2020, arXiv:2002.12047; alpha 1 and decay power 3 as there.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Annotated, Any
 

@@ -7,8 +7,6 @@ Reference:
     Zhang et al. 2018, arXiv:1710.09412, section 1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Annotated, Any
 

@@ -7,8 +7,6 @@ axes.
 The result stays in [0, 255]. Severity 0 leaves the image unchanged.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
@@ -44,11 +42,6 @@ class Options(StrictModel):
     apply_probability: Fraction = 1.0
 
 
-def is_identity(options: Options) -> bool:
-    """Return whether the options leave every image unchanged."""
-    return options.severity == 0
-
-
 def at_strength(strength: float) -> Options:
     """Return options for a strength from 0 (identity) to 1 (three chains of severity 1)."""
     return Options(severity=strength)
@@ -63,9 +56,4 @@ def build_layer(options: Options, **kwargs: Any) -> Any:
     """Build the layer. The layer of keras-cv rotates images by up to 9 radians."""
     from kerastl.augment.layers.containers_layers import AugMix
 
-    return AugMix(
-        operation_options.at_strength(OPERATIONS, options.severity),
-        num_chains=options.num_chains,
-        max_depth=options.max_depth,
-        **kwargs,
-    )
+    return AugMix(operation_options.at_strength(OPERATIONS, options.severity), options, **kwargs)

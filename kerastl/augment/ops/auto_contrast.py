@@ -4,8 +4,6 @@ The stretched image equals Pillow's `ImageOps.autocontrast` before truncation. I
 by a random fraction. Constant channels are unchanged, gray images stay gray.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from kerastl.augment.operation_options import Extreme, percent
@@ -27,11 +25,6 @@ class Options(StrictModel):
     apply_probability: Fraction = 1.0
 
 
-def is_identity(options: Options) -> bool:
-    """Return whether the options leave every image unchanged."""
-    return options.max_fraction == 0
-
-
 def at_strength(strength: float) -> Options:
     """Return options for a strength from 0 (identity) to 1 (any blend)."""
     return Options(max_fraction=strength)
@@ -46,4 +39,4 @@ def build_layer(options: Options, **kwargs: Any) -> Any:
     """Build the layer. The layer of keras-cv amplifies rounding errors of constant images to noise."""
     from kerastl.augment.layers.color_layers import AutoContrast
 
-    return AutoContrast(options.max_fraction, **kwargs)
+    return AutoContrast(options, **kwargs)

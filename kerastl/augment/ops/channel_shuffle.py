@@ -3,8 +3,6 @@
 Gray pixels are unchanged.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from kerastl.augment.operation_options import Extreme
@@ -23,11 +21,6 @@ class Options(StrictModel):
     """
 
     apply_probability: Fraction = 1.0
-
-
-def is_identity(options: Options) -> bool:
-    """Return whether the options leave every image unchanged."""
-    return options.apply_probability == 0
 
 
 def at_strength(strength: float) -> Options:

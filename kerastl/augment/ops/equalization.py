@@ -5,8 +5,6 @@ blended with the original by a random fraction. The order of the levels of a cha
 and images of fewer than 256 pixels are unchanged, gray images stay gray.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from kerastl.augment.operation_options import Extreme, percent
@@ -28,11 +26,6 @@ class Options(StrictModel):
     apply_probability: Fraction = 1.0
 
 
-def is_identity(options: Options) -> bool:
-    """Return whether the options leave every image unchanged."""
-    return options.max_fraction == 0
-
-
 def at_strength(strength: float) -> Options:
     """Return options for a strength from 0 (identity) to 1 (any blend)."""
     return Options(max_fraction=strength)
@@ -47,4 +40,4 @@ def build_layer(options: Options, **kwargs: Any) -> Any:
     """Build the layer. The layer of keras-cv subtracts the wrong histogram bin and does not compile."""
     from kerastl.augment.layers.color_layers import Equalization
 
-    return Equalization(options.max_fraction, **kwargs)
+    return Equalization(options, **kwargs)

@@ -5,8 +5,6 @@ from 0 to `max_fraction`, so that `max_fraction ** 2 / 3` of the area is masked 
 unchanged.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
@@ -40,11 +38,6 @@ class Options(StrictModel):
     apply_probability: Fraction = 1.0
 
 
-def is_identity(options: Options) -> bool:
-    """Return whether the options leave every image unchanged."""
-    return options.max_fraction == 0
-
-
 def at_strength(strength: float) -> Options:
     """Return options for a strength from 0 (identity) to 1 (squares of 70 % of the period)."""
     return Options(max_fraction=FULL_STRENGTH_FRACTION * strength)
@@ -63,10 +56,4 @@ def build_layer(options: Options, **kwargs: Any) -> Any:
     """Build the layer. The layer of keras-cv rotates masks one by one, blurs them, and fails with noise."""
     from kerastl.augment.layers.masks_layers import GridMask
 
-    return GridMask(
-        options.max_fraction,
-        max_deg=options.max_deg,
-        fill_mode=options.fill_mode,
-        fill_value=options.fill_value,
-        **kwargs,
-    )
+    return GridMask(options, **kwargs)

@@ -3,8 +3,6 @@
 Levels never increase, and equal levels stay equal.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
@@ -30,11 +28,6 @@ class Options(StrictModel):
     apply_probability: Fraction = 1.0
 
 
-def is_identity(options: Options) -> bool:
-    """Return whether the options leave every image unchanged."""
-    return options.min_bits == MAX_BITS
-
-
 def at_strength(strength: float) -> Options:
     """Return options for a strength from 0 (8 bits) to 1 (2 bits).
 
@@ -54,4 +47,4 @@ def build_layer(options: Options, **kwargs: Any) -> Any:
     """Build the layer. The number of bits of the keras-cv layer is fixed."""
     from kerastl.augment.layers.color_layers import Posterization
 
-    return Posterization(options.min_bits, **kwargs)
+    return Posterization(options, **kwargs)

@@ -6,8 +6,6 @@ its strength is random up to m, where the paper uses m itself. Magnitude 0 leave
 keras-cv 0.9.0 it does not.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal, get_args
 
 from annotated_types import Ge, Le

@@ -1,7 +1,5 @@
 """Apply a sequence of operations to a fraction of the images: all of them or none."""
 
-from __future__ import annotations
-
 from typing import Any, ClassVar
 
 from kerastl.augment import operation_options

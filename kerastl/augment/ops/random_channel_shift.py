@@ -1,7 +1,5 @@
 """Add a random number to each channel, clipped to [0, 255]. Grayscale images change their brightness."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from kerastl.augment.operation_options import Extreme, percent
@@ -22,11 +20,6 @@ class Options(StrictModel):
     apply_probability: Fraction = 1.0
 
 
-def is_identity(options: Options) -> bool:
-    """Return whether the options leave every image unchanged."""
-    return options.max_fraction == 0
-
-
 def at_strength(strength: float) -> Options:
     """Return options for a strength from 0 (identity) to 1 (shifts of up to 25 % of the range)."""
     return Options(max_fraction=0.25 * strength)
@@ -45,4 +38,4 @@ def build_layer(options: Options, **kwargs: Any) -> Any:
     """Build the layer. In a graph, the layer of keras-cv shifts all channels by one number."""
     from kerastl.augment.layers.color_layers import RandomChannelShift
 
-    return RandomChannelShift(options.max_fraction, **kwargs)
+    return RandomChannelShift(options, **kwargs)

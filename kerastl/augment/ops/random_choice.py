@@ -1,7 +1,5 @@
 """Apply one of several operations to each image, all equally likely."""
 
-from __future__ import annotations
-
 from typing import Any, ClassVar
 
 from kerastl.augment import operation_options

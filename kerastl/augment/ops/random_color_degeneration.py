@@ -3,8 +3,6 @@
 Gray pixels and the luma of a pixel are unchanged.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from kerastl.augment.operation_options import Extreme, percent
@@ -24,11 +22,6 @@ class Options(StrictModel):
 
     max_fraction: Fraction
     apply_probability: Fraction = 1.0
-
-
-def is_identity(options: Options) -> bool:
-    """Return whether the options leave every image unchanged."""
-    return options.max_fraction == 0
 
 
 def at_strength(strength: float) -> Options:

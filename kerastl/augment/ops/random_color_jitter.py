@@ -3,8 +3,6 @@
 The result stays in [0, 255], and gray pixels stay gray.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
@@ -32,16 +30,6 @@ class Options(StrictModel):
     max_saturation_fraction: Fraction = 0.0
     max_hue_deg: Annotated[float, Ge(0), Le(180)] = 0.0
     apply_probability: Fraction = 1.0
-
-
-def is_identity(options: Options) -> bool:
-    """Return whether the options leave every image unchanged."""
-    fractions = (
-        options.max_brightness_fraction,
-        options.max_contrast_fraction,
-        options.max_saturation_fraction,
-    )
-    return max(*fractions, options.max_hue_deg) == 0
 
 
 def at_strength(strength: float) -> Options:
@@ -75,12 +63,6 @@ def extremes(options: Options) -> list[Extreme]:
 
 def build_layer(options: Options, **kwargs: Any) -> Any:
     """Build the layer. The random numbers of the keras-cv layer cannot be replaced."""
-    from kerastl.augment.layers.color_layers import Jitter, RandomColorJitter
+    from kerastl.augment.layers.color_layers import RandomColorJitter
 
-    jitter = Jitter(
-        options.max_brightness_fraction,
-        options.max_contrast_fraction,
-        options.max_saturation_fraction,
-        options.max_hue_deg,
-    )
-    return RandomColorJitter(jitter, **kwargs)
+    return RandomColorJitter(options, **kwargs)

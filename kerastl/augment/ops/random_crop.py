@@ -3,8 +3,6 @@
 The window consists of whole pixels; its corner pixels become the corner pixels of the result.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from annotated_types import Ge, Lt
@@ -25,11 +23,6 @@ class Options(StrictModel):
     apply_probability: Fraction = 1.0
 
 
-def is_identity(options: Options) -> bool:
-    """Return whether the options leave every image unchanged."""
-    return options.max_fraction == 0
-
-
 def at_strength(strength: float) -> Options:
     """Return options for a strength from 0 (identity) to 1 (windows of half the side)."""
     return Options(max_fraction=0.5 * strength)
@@ -45,7 +38,7 @@ def build_layer(options: Options, **kwargs: Any) -> Any:
     """Build the layer. The layer of keras-cv skips rows and changes the image size."""
     from kerastl.augment.layers.geometry_layers import RandomCrop
 
-    return RandomCrop(options.max_fraction, maps, **kwargs)
+    return RandomCrop(options, maps, **kwargs)
 
 
 def maps(params: Any, size_px: int) -> Any:

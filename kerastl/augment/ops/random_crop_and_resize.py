@@ -4,8 +4,6 @@ Known as random resized crop or Inception crop (Szegedy et al. 2014, arXiv:1409.
 always has the sampled area and lies inside the image.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le
@@ -62,7 +60,7 @@ def build_layer(options: Options, **kwargs: Any) -> Any:
     """Build the layer. The layer of keras-cv clips windows and ties the aspect ratio to the area."""
     from kerastl.augment.layers.geometry_layers import RandomCropAndResize
 
-    return RandomCropAndResize(options.min_area_fraction, options.max_aspect_ratio, maps, **kwargs)
+    return RandomCropAndResize(options, maps, **kwargs)
 
 
 def maps(params: Any, size_px: int) -> Any:

@@ -4,8 +4,6 @@ Height and width are independent and uniform from 0 to `max_fraction` of the sid
 the area is masked on average. Pixels at the border are masked less often than those in the center.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
@@ -37,11 +35,6 @@ class Options(StrictModel):
     apply_probability: Fraction = 1.0
 
 
-def is_identity(options: Options) -> bool:
-    """Return whether the options leave every image unchanged."""
-    return options.max_fraction == 0
-
-
 def at_strength(strength: float) -> Options:
     """Return options for a strength from 0 (identity) to 1 (rectangles of up to 70 % of the sides)."""
     return Options(max_fraction=FULL_STRENGTH_FRACTION * strength)
@@ -56,6 +49,4 @@ def build_layer(options: Options, **kwargs: Any) -> Any:
     """Build the layer. The layer of keras-cv clips rectangles at the border and ties width to height."""
     from kerastl.augment.layers.masks_layers import RandomCutout
 
-    return RandomCutout(
-        options.max_fraction, fill_mode=options.fill_mode, fill_value=options.fill_value, **kwargs
-    )
+    return RandomCutout(options, **kwargs)

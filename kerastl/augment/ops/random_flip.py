@@ -1,7 +1,5 @@
 """Flip images, each direction with probability one half. Pixel values are unchanged."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from kerastl.augment.operation_options import Extreme
@@ -22,11 +20,6 @@ class Options(StrictModel):
 
     direction: Literal["horizontal", "vertical", "both"] = "horizontal"
     apply_probability: Fraction = 1.0
-
-
-def is_identity(options: Options) -> bool:  # noqa: ARG001 - part of the interface
-    """Return whether the options leave every image unchanged."""
-    return False
 
 
 def at_strength(strength: float) -> Options:

@@ -3,8 +3,6 @@
 Constant images are unchanged.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
@@ -29,11 +27,6 @@ class Options(StrictModel):
     apply_probability: Fraction = 1.0
 
 
-def is_identity(options: Options) -> bool:
-    """Return whether the options leave every image unchanged."""
-    return options.max_sigma_px == 0
-
-
 def at_strength(strength: float) -> Options:
     """Return options for a strength from 0 (identity) to 1 (a standard deviation of up to 2 pixels).
 
@@ -51,4 +44,4 @@ def build_layer(options: Options, **kwargs: Any) -> Any:
     """Build the layer. The layer of keras-cv darkens the borders."""
     from kerastl.augment.layers.color_layers import RandomGaussianBlur
 
-    return RandomGaussianBlur(options.max_sigma_px, **kwargs)
+    return RandomGaussianBlur(options, **kwargs)

@@ -1,7 +1,5 @@
 """Shift the hue of all pixels of an image by one angle. Gray pixels are unchanged."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
@@ -25,11 +23,6 @@ class Options(StrictModel):
     max_deg: Annotated[float, Ge(0), Le(180)]
     model: Literal["hsv", "linear"] = "hsv"
     apply_probability: Fraction = 1.0
-
-
-def is_identity(options: Options) -> bool:
-    """Return whether the options leave every image unchanged."""
-    return options.max_deg == 0
 
 
 def at_strength(strength: float) -> Options:

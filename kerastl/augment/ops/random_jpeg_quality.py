@@ -4,8 +4,6 @@ Levels are rounded to integers. Quality 100 leaves an image unchanged. XLA canno
 are processed one by one. Gray images stay gray.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
@@ -30,11 +28,6 @@ class Options(StrictModel):
     apply_probability: Fraction = 1.0
 
 
-def is_identity(options: Options) -> bool:
-    """Return whether the options leave every image unchanged."""
-    return options.min_quality == MAX_QUALITY
-
-
 def at_strength(strength: float) -> Options:
     """Return options for a strength from 0 (identity) to 1 (qualities down to 10)."""
     return Options(min_quality=round(MAX_QUALITY - (MAX_QUALITY - FULL_STRENGTH_MIN_QUALITY) * strength))
@@ -49,4 +42,4 @@ def build_layer(options: Options, **kwargs: Any) -> Any:
     """Build the layer. The layer of keras-cv expects levels in [0, 1] and returns white images."""
     from kerastl.augment.layers.color_layers import RandomJpegQuality
 
-    return RandomJpegQuality(options.min_quality, **kwargs)
+    return RandomJpegQuality(options, **kwargs)

@@ -3,8 +3,6 @@
 Pixels outside the image are reflected by default, because black corners would reveal the rotation.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
@@ -25,11 +23,6 @@ class Options(StrictModel):
     max_deg: Annotated[float, Ge(0), Le(180)]
     fill_mode: FillMode = "reflect"
     apply_probability: Fraction = 1.0
-
-
-def is_identity(options: Options) -> bool:
-    """Return whether the options leave every image unchanged."""
-    return options.max_deg == 0
 
 
 def at_strength(strength: float) -> Options:

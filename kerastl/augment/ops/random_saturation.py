@@ -3,8 +3,6 @@
 The linear model keeps the luma of each pixel instead of its largest channel.
 """
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from kerastl.augment.operation_options import Extreme, range_ends
@@ -27,11 +25,6 @@ class Options(StrictModel):
     max_fraction: Fraction
     model: Literal["hsv", "linear"] = "hsv"
     apply_probability: Fraction = 1.0
-
-
-def is_identity(options: Options) -> bool:
-    """Return whether the options leave every image unchanged."""
-    return options.max_fraction == 0
 
 
 def at_strength(strength: float) -> Options:

@@ -5,8 +5,6 @@ A difference d equals the factor 1 + d of Pillow's `ImageEnhance.Sharpness`: -1 
 unchanged.
 """
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from kerastl.augment.operation_options import Extreme
@@ -31,11 +29,6 @@ class Options(StrictModel):
     apply_probability: Fraction = 1.0
 
 
-def is_identity(options: Options) -> bool:
-    """Return whether the options leave every image unchanged."""
-    return options.max_fraction == 0
-
-
 def at_strength(strength: float) -> Options:
     """Return options for a strength from 0 (identity) to 1 (Pillow's factors 0 to 2)."""
     return Options(max_fraction=strength)
@@ -52,4 +45,4 @@ def build_layer(options: Options, **kwargs: Any) -> Any:
     """Build the layer. The layer of keras-cv only softens."""
     from kerastl.augment.layers.color_layers import RandomSharpness
 
-    return RandomSharpness(options.max_fraction, options.direction, **kwargs)
+    return RandomSharpness(options, **kwargs)

@@ -1,7 +1,5 @@
 """Shear images about their center along both axes."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from kerastl.augment.operation_options import Extreme, FillMode, range_ends
@@ -23,11 +21,6 @@ class Options(StrictModel):
     apply_probability: Fraction = 1.0
 
 
-def is_identity(options: Options) -> bool:
-    """Return whether the options leave every image unchanged."""
-    return options.max_fraction == 0
-
-
 def at_strength(strength: float) -> Options:
     """Return options for a strength from 0 (identity) to 1 (slopes of up to 0.4, or 22 degrees)."""
     return Options(max_fraction=0.4 * strength)
@@ -42,7 +35,7 @@ def build_layer(options: Options, **kwargs: Any) -> Any:
     """Build the layer. The layer of keras-cv shears about the top left corner."""
     from kerastl.augment.layers.geometry_layers import RandomShear
 
-    return RandomShear(options.max_fraction, maps, fill_mode=options.fill_mode, **kwargs)
+    return RandomShear(options, maps, **kwargs)
 
 
 def maps(params: Any, size_px: int) -> Any:

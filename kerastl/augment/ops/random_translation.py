@@ -1,7 +1,5 @@
 """Translate images along both axes."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from kerastl.augment.operation_options import Extreme, FillMode, percent, range_ends
@@ -20,11 +18,6 @@ class Options(StrictModel):
     max_fraction: Fraction
     fill_mode: FillMode = "reflect"
     apply_probability: Fraction = 1.0
-
-
-def is_identity(options: Options) -> bool:
-    """Return whether the options leave every image unchanged."""
-    return options.max_fraction == 0
 
 
 def at_strength(strength: float) -> Options:

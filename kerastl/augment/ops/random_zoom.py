@@ -1,7 +1,5 @@
 """Zoom in and out about the center; the aspect ratio is kept."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from annotated_types import Ge, Lt
@@ -22,11 +20,6 @@ class Options(StrictModel):
     max_fraction: Annotated[float, Ge(0), Lt(1)]
     fill_mode: FillMode = "reflect"
     apply_probability: Fraction = 1.0
-
-
-def is_identity(options: Options) -> bool:
-    """Return whether the options leave every image unchanged."""
-    return options.max_fraction == 0
 
 
 def at_strength(strength: float) -> Options:

@@ -1,7 +1,5 @@
 """Invert all levels at or above a random threshold: v becomes 255 - v."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
@@ -23,11 +21,6 @@ class Options(StrictModel):
 
     min_threshold: Annotated[float, Ge(0), Le(MAX_THRESHOLD)]
     apply_probability: Fraction = 1.0
-
-
-def is_identity(options: Options) -> bool:
-    """Return whether the options leave every image unchanged."""
-    return options.min_threshold == MAX_THRESHOLD
 
 
 def at_strength(strength: float) -> Options:
