@@ -8,11 +8,11 @@ from .measure import pixel_grid as pixel_grid
 from .measure import recipe_trials as recipe_trials
 from .measure import standard_trials as standard_trials
 from .search import AuditResult as AuditResult
+from .search import Finding as Finding
+from .search import Verdict as Verdict
 from .search import as_plain as as_plain
 from .search import audit as audit
 from .search import format_lines as format_lines
 from .search import format_options as format_options
 from .search import policy_yaml as policy_yaml
 from .search import sample_per_class as sample_per_class
-from .verdicts import Finding as Finding
-from .verdicts import Verdict as Verdict
