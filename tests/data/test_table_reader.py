@@ -1,6 +1,7 @@
 """The table reader: valid tables, and all problems of invalid ones."""
 
 import pickle
+import sys
 
 import pytest
 from make_images import uniform_image, write
@@ -41,6 +42,28 @@ def test_each_row_is_an_image(root):
 def test_delimiters_and_byte_order_marks_are_supported(root, delimiter, encoding):
     text = rows("images/0.png,ä", "images/1.png,b").replace(",", delimiter)
     assert set(read_table(table(root, text, encoding=encoding)).class_names) == {"b", "ä"}
+
+
+def test_parquet_table_gives_the_records_of_the_same_csv_table(root):
+    import pyarrow
+    from pyarrow import parquet
+
+    columns = {"path": ["images/0.png", "images/1.png"], "label": [3, None], "sex": ["f", "m"]}
+    parquet.write_table(pyarrow.table(columns), root / "table.parquet")
+    csv_table = table(root, rows("images/0.png,3,f", "images/1.png,,m", header="path,label,sex"))
+    options = {"columns": Columns(subgroups=("sex",))}
+    assert read_table(root / "table.parquet", **options).records == read_table(csv_table, **options).records
+
+
+def test_damaged_parquet_table_is_rejected(root):
+    with pytest.raises(RequestError, match=r"Cannot read the table .*table\.parquet"):
+        read_table(table(root, "no Parquet", "table.parquet"))
+
+
+def test_parquet_without_pyarrow_names_the_extra(root, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(RequestError, match=r"pip install 'kerastl\[parquet\]'"):
+        read_table(table(root, "", "table.parquet"))
 
 
 def test_columns_are_mapped_by_name(root):

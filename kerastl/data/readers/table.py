@@ -1,13 +1,12 @@
-"""Reader `table`: a CSV file with one row per image: path, class, split, group and domain."""
+"""Reader `table`: a CSV or Parquet file with one row per image: path, class, split, group and domain."""
 
 from __future__ import annotations
 
 import csv
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated
 
 from annotated_types import MinLen
 from pydantic import Field
@@ -21,12 +20,8 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 SHOWN = 20
 
 
-@dataclass(frozen=True)
-class Row:
-    """A row: the line where it starts, and its cells by column name."""
-
-    line: int
-    cells: dict[str, str]
+Row = tuple[int, dict[str, str]]
+"""The line where a row starts, and its cells by column name."""
 
 
 def raise_problems(path: Path, problems: Sequence[Problem]) -> None:
@@ -44,44 +39,20 @@ def parse_table(path: Path) -> tuple[list[str], list[Row]]:
     """
     problems: list[Problem] = []
     rows: list[Row] = []
-    try:
-        # utf-8-sig drops the byte order mark that spreadsheets write.
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = _lines(file)
-            header = _header(lines)
-            for line, cells in lines:
-                if len(cells) == len(header):
-                    rows.append(Row(line, dict(zip(header, map(_plain, cells), strict=True))))
-                else:
-                    message = f"has {pluralize(len(cells), 'cell')}, but the header has {len(header)}"
-                    problems.append(Problem(f"line {line}", message))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise _read_error(path, error) from error
+    lines = _lines(path)
+    header = _header(lines)
+    for line, cells in lines:
+        if len(cells) == len(header):
+            rows.append((line, dict(zip(header, map(_plain, cells), strict=True))))
+        else:
+            message = f"has {pluralize(len(cells), 'cell')}, but the header has {len(header)}"
+            problems.append(Problem(f"line {line}", message))
     duplicates = sorted({name for name in header if header.count(name) > 1})
     problems += [Problem("line 1", f"several columns are named {name!r}") for name in duplicates]
     raise_problems(path, problems)
     if not rows:
         raise RequestError(f"The table {path} has no rows. Expected a header and one row per image.")
     return header, rows
-
-
-def _read_error(path: Path, error: Exception) -> RequestError:
-    if isinstance(error, UnicodeDecodeError):
-        return RequestError(f"The table {path} is not UTF-8. Save it as CSV UTF-8.")
-    return RequestError(f"Cannot read the table {path}: {error}.")
-
-
-def header_of(path: Path) -> list[str]:
-    """Return the column names of a table, without reading its rows.
-
-    Raises:
-        RequestError: The file cannot be read.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return _header(_lines(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise _read_error(path, error) from error
 
 
 def missing_column(name: str, header: Sequence[str]) -> str:
@@ -91,24 +62,47 @@ def missing_column(name: str, header: Sequence[str]) -> str:
     return f"the table has no column {name!r}.{hint} Columns: {', '.join(header)}."
 
 
-def _lines(file: TextIO) -> Iterator[tuple[int, list[str]]]:
-    first = file.readline()
-    file.seek(0)
-    delimiter = max(DELIMITERS, key=first.count)
-    return _numbered(csv.reader(file, delimiter=delimiter, strict=True))
-
-
 def _header(lines: Iterator[tuple[int, list[str]]]) -> list[str]:
     return [name.strip() for name in next(lines, (0, []))[1]]
 
 
-def _numbered(reader: Any) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows that are not blank, each with the line where it starts. Quoted cells may contain line breaks."""
-    start = 1
-    for cells in reader:
-        if any(cell.strip() for cell in cells):
-            yield start, cells
-        start = reader.line_num + 1
+def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the header and the rows, each with the line where it starts. Blank lines are skipped.
+
+    Raises:
+        RequestError: The file cannot be read.
+    """
+    try:
+        yield from _parquet_lines(path) if path.suffix.lower() == ".parquet" else _csv_lines(path)
+    except UnicodeDecodeError as error:
+        raise RequestError(f"The table {path} is not UTF-8. Save it as CSV UTF-8.") from error
+    except (OSError, ValueError, csv.Error) as error:
+        raise RequestError(f"Cannot read the table {path}: {error}.") from error
+
+
+def _csv_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    # utf-8-sig drops the byte order mark that spreadsheets write.
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        first = file.readline()
+        file.seek(0)
+        reader = csv.reader(file, delimiter=max(DELIMITERS, key=first.count), strict=True)
+        start = 1
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                yield start, cells
+            # Quoted cells may contain line breaks.
+            start = reader.line_num + 1
+
+
+def _parquet_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise RequestError("Parquet needs pyarrow. Install it: pip install 'kerastl[parquet]'") from error
+    table = parquet.read_table(path)
+    yield 1, table.column_names
+    for line, cells in enumerate(zip(*(column.to_pylist() for column in table.columns), strict=True), 2):
+        yield line, ["" if cell is None else str(cell) for cell in cells]
 
 
 def _plain(cell: str) -> str:
@@ -151,7 +145,7 @@ class Options(StrictModel):
     """Options of the reader `table`.
 
     Args:
-        path: CSV file in UTF-8 with a header. Cells are separated by `,`, `;` or tab.
+        path: CSV file in UTF-8 with a header, or Parquet file. Cells of CSV are separated by `,`, `;` or tab.
         columns: Names of the columns, if not path, label, split, group (or patient_id) and domain (or site).
         domains: Read only rows of these domains. By default all rows.
         root: Folder that the paths in the table are relative to. By default the folder of the table.
@@ -179,7 +173,7 @@ def read_columns(options: Options) -> list[str]:
     Raises:
         RequestError: The file cannot be read.
     """
-    return header_of(options.path)
+    return _header(_lines(options.path))
 
 
 def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> Collection:  # noqa: ARG001
@@ -245,12 +239,12 @@ def _of_domains(
 ) -> list[Row]:
     if not domains or column is None:
         return rows
-    present = natural_order(row.cells[column] for row in rows)
+    present = natural_order(cells[column] for _, cells in rows)
     for name in domains:
         if name not in present:
             known = ", ".join(map(repr, present[:SHOWN]))
             problems.append(Problem("domains", f"no row has the domain {name!r}. Known: {known}."))
-    return [row for row in rows if row.cells[column] in domains]
+    return [row for row in rows if row[1][column] in domains]
 
 
 def _records(
@@ -258,9 +252,9 @@ def _records(
 ) -> list[Record]:
     records: list[Record] = []
     lines: dict[str, int] = {}
-    for row in rows:
-        cells = {key: row.cells[column] for key, column in columns.items()}
-        where = f"line {row.line}"
+    for line, row in rows:
+        cells = {key: row[column] for key, column in columns.items()}
+        where = f"line {line}"
         file = _file(cells["path"], root)
         if isinstance(file, str):
             problems.append(Problem(where, file))
@@ -269,7 +263,7 @@ def _records(
         if path in lines:
             problems.append(Problem(where, f"{path} is already on line {lines[path]}"))
             continue
-        lines[path] = row.line
+        lines[path] = line
         split = SPLIT_WORDS.get(cells.get("split", "").lower())
         if cells.get("split") and split is None:
             allowed = "train, val (validation, valid, dev) or test"
@@ -278,7 +272,7 @@ def _records(
             Record(
                 path, file, cells.get("label") or None, split,
                 cells.get("group") or None, cells.get("domain") or None,
-                tuple((name, row.cells[name]) for name in subgroups),
+                tuple((name, row[name]) for name in subgroups),
             )
         )  # fmt: skip
     return records
