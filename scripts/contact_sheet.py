@@ -15,6 +15,7 @@ from PIL import Image
 
 from kerastl.data.phantom.generate import STORED_OFFSET_HU, draw_patient
 from kerastl.data.phantom.scanner import HOSPITALS
+from kerastl.data.readers.phantom import Options
 
 OUT = Path(__file__).parent.parent / "docs" / "images" / "phantom_hospitals.png"
 LUNG_WINDOW_HU = (-1250.0, 250.0)
@@ -24,15 +25,8 @@ SEED = 7
 
 def render_slice(hospital: str, patient: int, *, malignant: bool) -> np.ndarray:
     """Return the middle slice of a patient in a lung window, `[192, 192]`, float64 in [0, 1]."""
-    slices = draw_patient(
-        hospital,
-        patient=patient,
-        malignant=malignant,
-        seed=SEED,
-        num_slices=3,
-        image_size_px=192,
-        region="lung",
-    )
+    options = Options(hospital=hospital, slices_per_patient=3, image_size_px=192)
+    slices = draw_patient(options, patient=patient, malignant=malignant, seed=SEED)
     low, high = LUNG_WINDOW_HU
     gray = (slices[1].stored.astype(float) - STORED_OFFSET_HU - low) / (high - low)
     return np.clip(gray, 0, 1)

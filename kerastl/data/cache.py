@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import csv
 import hashlib
@@ -13,7 +14,7 @@ import sqlite3
 import time
 import uuid
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +28,7 @@ from kerastl.errors import RequestError
 def cache_folder() -> Path:
     """Return the cache folder of the user, `KERASTL_CACHE` or the default of the system, and create it if possible.
 
-    If it cannot be created, file checks are not cached. Code that must store images raises `cache_not_writable`.
+    If it cannot be created, file checks are not cached. Code that must store images calls `fill_entry`.
     """
     folder = Path(os.environ.get("KERASTL_CACHE") or platformdirs.user_cache_dir("kerastl"))
     with contextlib.suppress(OSError):
@@ -35,19 +36,6 @@ def cache_folder() -> Path:
     return folder
 
 
-def cache_not_writable(folder: Path, error: OSError) -> RequestError:
-    """Return the error to raise if images cannot be stored in the cache."""
-    return RequestError(
-        f"Cannot store images in the cache folder {folder}: {error.strerror or error}. "
-        "Choose a writable folder with enough space: export KERASTL_CACHE=DIR"
-    )
-
-
-class _Process:
-    """User of the entries that are in use until the process exits."""
-
-
-_PROCESS = _Process()
 _in_use: set[Path] = set()
 
 
@@ -70,9 +58,31 @@ def mark_in_use(entry: Path, user: Any = None) -> None:
             return
         mark = FileLock(f"{entry}.{uuid.uuid4().hex[:12]}.use")
         mark.acquire(timeout=0)
-        weakref.finalize(_PROCESS if user is None else user, _release, mark)
         if user is None:
             _in_use.add(entry)
+            atexit.register(_release, mark)
+        else:
+            weakref.finalize(user, _release, mark)
+
+
+def fill_entry(entry: Path, *, is_complete: Callable[[], bool], write: Callable[[], object]) -> None:
+    """Write an entry unless it is complete, and mark it as in use. A complete entry of a read-only cache can be read.
+
+    Raises:
+        RequestError: The entry cannot be written.
+    """
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        with entry_lock(entry):
+            if not is_complete():
+                write()
+            mark_in_use(entry)
+    except OSError as error:
+        if not is_complete():
+            raise RequestError(
+                f"Cannot store images in the cache folder {entry.parent.parent}: {error.strerror or error}. "
+                "Choose a writable folder with enough space: export KERASTL_CACHE=DIR"
+            ) from error
 
 
 def _release(mark: BaseFileLock) -> None:
@@ -81,27 +91,19 @@ def _release(mark: BaseFileLock) -> None:
         Path(mark.lock_file).unlink()
 
 
-@contextlib.contextmanager
-def _lock_if_unused(entry: Path) -> Iterator[bool]:
-    """Lock an entry, and yield whether no process writes or uses it."""
-    lock = entry_lock(entry)
+def _acquire(lock: BaseFileLock) -> bool:
+    """Acquire a lock if no process holds it, and return whether it was acquired."""
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        yield False
-        return
-    try:
-        yield not any(_is_alive(mark) for mark in entry.parent.glob(f"{entry.name}.*.use"))
-    finally:
-        lock.release()
+        return False
+    return True
 
 
 def _is_alive(mark: Path) -> bool:
     """Return whether the process that created a mark is still alive. Marks of killed processes are removed."""
     lock = FileLock(mark)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
+    if not _acquire(lock):
         return True
     _release(lock)
     return False
@@ -111,7 +113,6 @@ FILE_NAME = "images-1.sqlite"
 # Part of every key. Increase it when the decoder accepts other files or gives other reasons.
 DECODER_VERSION = 4
 TIMEOUT_S = 20.0
-KEYS_PER_QUERY = 500
 
 
 @dataclass(frozen=True)
@@ -140,24 +141,18 @@ def cache_key(file: Path, status: os.stat_result, max_pixels: int) -> str:
 
 def read_file_checks(cache_dir: Path | None, keys: Iterable[str]) -> dict[str, FileCheck]:
     """Return the cached results of the keys. A damaged cache has none."""
-    keys = list(keys)
-    checks: dict[str, FileCheck] = {}
     if cache_dir is None:
         return {}
     with contextlib.suppress(OSError):
         os.utime(cache_dir / FILE_NAME)  # time of last use, for `kerastl cache`
+    query = (
+        "SELECT key, reason, is_16_bit, needs_conversion FROM file_checks "
+        "WHERE key IN (SELECT value FROM json_each(?))"
+    )
     with contextlib.suppress(sqlite3.Error), _opened(cache_dir / FILE_NAME, "ro") as connection:
-        for start in range(0, len(keys), KEYS_PER_QUERY):
-            batch = keys[start : start + KEYS_PER_QUERY]
-            placeholders = ",".join("?" * len(batch))
-            rows = connection.execute(
-                f"SELECT key, reason, is_16_bit, needs_conversion FROM file_checks WHERE key IN ({placeholders})",
-                batch,
-            )
-            checks |= {
-                key: FileCheck(reason, bool(deep), bool(convert)) for key, reason, deep, convert in rows
-            }
-    return checks
+        rows = connection.execute(query, [json.dumps(list(keys))])
+        return {key: FileCheck(reason, bool(deep), bool(convert)) for key, reason, deep, convert in rows}
+    return {}
 
 
 def write_file_checks(cache_dir: Path | None, file_checks: Mapping[str, FileCheck]) -> None:
@@ -184,13 +179,10 @@ def _write(cache_dir: Path, file_checks: Mapping[str, FileCheck]) -> None:
             "CREATE TABLE IF NOT EXISTS file_checks "
             "(key TEXT PRIMARY KEY, reason TEXT, is_16_bit INTEGER, needs_conversion INTEGER)"
         )
-        connection.executemany(
-            "INSERT OR REPLACE INTO file_checks VALUES (?, ?, ?, ?)",
-            [
-                (key, check.reason, check.is_16_bit, check.needs_conversion)
-                for key, check in file_checks.items()
-            ],
-        )
+        rows = [
+            (key, check.reason, check.is_16_bit, check.needs_conversion) for key, check in file_checks.items()
+        ]
+        connection.executemany("INSERT OR REPLACE INTO file_checks VALUES (?, ?, ?, ?)", rows)
 
 
 def _opened(file: Path, mode: Literal["ro", "rwc"]) -> contextlib.closing[sqlite3.Connection]:
@@ -260,6 +252,9 @@ def cache_entries(folder: Path | None = None) -> list[Entry]:
 
 
 def _of_kind(folder: Path, kind: Kind) -> Iterator[Entry]:
+    def entry(path: Path, holds: dict[str, Any], owner: Path | None) -> Entry:
+        return Entry(kind, path, _size(path), path.stat().st_mtime, holds, owner)
+
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.is_symlink() or not path.is_dir():
             continue
@@ -267,25 +262,20 @@ def _of_kind(folder: Path, kind: Kind) -> Iterator[Entry]:
         # Skip entries that another process removes meanwhile.
         with contextlib.suppress(FileNotFoundError):
             if NAMES[kind].fullmatch(path.name):
-                yield _entry(kind, path, _holds(kind, path))
-                for inner in path.glob(".*.*"):
-                    yield _entry(kind, inner, {}, owner=path)
+                yield entry(path, _holds(kind, path), None)
+                yield from (entry(inner, {}, path) for inner in path.glob(".*.*"))
             elif partial and NAMES[kind].fullmatch(partial["owner"]):
-                yield _entry(kind, path, {}, owner=folder / partial["owner"])
-
-
-def _entry(kind: Kind, path: Path, holds: dict[str, Any], owner: Path | None = None) -> Entry:
-    return Entry(kind, path, _size(path), path.stat().st_mtime, holds, owner)
+                yield entry(path, {}, folder / partial["owner"])
 
 
 def _size(folder: Path) -> int:
     """Return the size of an entry in bytes, without partial entries inside it."""
     total = 0
     for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            total += 0 if PARTIAL.fullmatch(path.name) else _size(path)
-        else:
+        if path.is_symlink() or not path.is_dir():
             total += path.lstat().st_size
+        elif not PARTIAL.fullmatch(path.name):
+            total += _size(path)
     return total
 
 
@@ -393,46 +383,43 @@ def is_in_use(entry: Entry) -> bool:
     return False
 
 
-def _locked(entry: Entry) -> contextlib.AbstractContextManager[bool]:
+@contextlib.contextmanager
+def _locked(entry: Entry) -> Iterator[bool]:
     """Lock an entry, and yield whether no process writes or uses it."""
     if entry.kind == "file_checks":
-        return _lock_database(entry.path)
-    return _lock_if_unused(entry.path) if entry.owner is None else _lock_owner(entry.owner)
-
-
-@contextlib.contextmanager
-def _lock_owner(owner: Path) -> Iterator[bool]:
-    """Lock the owner of a partial entry. Only a process that writes the owner needs the partial entry."""
-    try:
-        with entry_lock(owner).acquire(timeout=0):
-            yield True
-    except Timeout:
+        # Removing the database during a write would leave a journal for the next database.
+        with contextlib.closing(sqlite3.connect(entry.path, timeout=0, isolation_level=None)) as connection:
+            yield _lock_database(connection)
+        return
+    lock = entry_lock(entry.owner or entry.path)
+    if not _acquire(lock):
         yield False
+        return
+    try:
+        # Only a process that writes the owner of a partial entry needs the partial entry.
+        marks = () if entry.is_partial else entry.path.parent.glob(f"{entry.path.name}.*.use")
+        yield not any(_is_alive(mark) for mark in marks)
+    finally:
+        lock.release()
 
 
-@contextlib.contextmanager
-def _lock_database(file: Path) -> Iterator[bool]:
-    """Lock the database, because removing it during a write would leave a journal for the next database."""
-    with contextlib.closing(sqlite3.connect(file, timeout=0, isolation_level=None)) as connection:
-        try:
-            connection.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError:
-            yield False
-            return
-        except sqlite3.DatabaseError:
-            pass  # a damaged database is not in use
-        yield True
+def _lock_database(connection: sqlite3.Connection) -> bool:
+    try:
+        connection.execute("BEGIN EXCLUSIVE")
+    except sqlite3.DatabaseError as error:
+        # A damaged database is not in use.
+        return not isinstance(error, sqlite3.OperationalError)
+    return True
 
 
 def _delete(entry: Entry) -> None:
+    folder = entry.path
     if entry.kind == "file_checks":
-        entry.path.unlink(missing_ok=True)
+        folder.unlink(missing_ok=True)
         return
-    if entry.is_partial:
-        shutil.rmtree(entry.path)
-        return
-    # Rename first, so that a killed process leaves a partial entry and not a damaged one.
-    partial = entry.path.with_name(f".{entry.path.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    entry.path.rename(partial)
-    shutil.rmtree(partial)
+    if not entry.is_partial:
+        # Rename first, so that a killed process leaves a partial entry and not a damaged one.
+        folder = entry.path.with_name(f".{entry.path.name}.part")
+        shutil.rmtree(folder, ignore_errors=True)
+        entry.path.rename(folder)
+    shutil.rmtree(folder)

@@ -46,11 +46,6 @@ def has_image_name(name: str) -> bool:
     return PurePath(name).suffix[1:].lower() in IMAGE_EXTENSIONS
 
 
-def largest_file_bytes(max_pixels: int) -> int:
-    """Return the maximum file size in bytes of an image of `max_pixels` pixels."""
-    return max_pixels * BYTES_PER_PIXEL + METADATA_BYTES
-
-
 NO_MEMORY = "not enough memory to decode it"
 
 
@@ -83,11 +78,7 @@ def format_to_convert(start: bytes) -> Kind | None:
     if start[:4] == b"RIFF" and start[8:16] == b"WEBPVP8X" and start[20:21]:
         return "WEBP" if start[20] & ANIMATION else None
     if start[:2] == b"BM" and len(start) >= 34:
-        header_size, bits, compression = (
-            *struct.unpack_from("<I", start, 14),
-            *struct.unpack_from("<H", start, 28),
-            *struct.unpack_from("<I", start, 30),
-        )
+        header_size, bits, compression = struct.unpack_from("<I10xHI", start, 14)
         return None if header_size >= 40 and bits in (8, 24, 32) and not compression else "BMP"
     return None
 
@@ -124,25 +115,18 @@ def convert_to_png(content: bytes, kind: Kind, *, max_pixels: int) -> bytes:
             return _as_png(image)
     except UnreadableError:
         raise
+    except MemoryError as error:
+        raise UnreadableError(NO_MEMORY) from error
+    except Image.DecompressionBombError as error:
+        reason = f"the image exceeds the limit of {max_pixels} pixels"
+        raise UnreadableError(reason, is_permanent=True) from error
     # Pillow raises many types of errors on damaged files: struct.error, KeyError, SyntaxError ...
     except Exception as error:
-        raise _refusal(error, kind, max_pixels) from error
-
-
-def _refusal(error: Exception, kind: Kind, max_pixels: int) -> UnreadableError:
-    """Convert an error of Pillow."""
-    from PIL import Image
-
-    if isinstance(error, Image.DecompressionBombError):
-        reason = f"the image exceeds the limit of {max_pixels} pixels"
-        return UnreadableError(reason, is_permanent=True)
-    if isinstance(error, MemoryError):
-        return UnreadableError(NO_MEMORY)
-    if isinstance(error, OSError) and error.errno is not None:
-        # Only errors of the system have a number, e.g. too many open files. They are not permanent.
-        return UnreadableError(f"it cannot be converted: {error.strerror}")
-    reason = f"the {kind} file is damaged or not supported. Convert it to PNG"
-    return UnreadableError(reason, is_permanent=True)
+        if isinstance(error, OSError) and error.errno is not None:
+            # Only errors of the system have a number, e.g. too many open files. They are not permanent.
+            raise UnreadableError(f"it cannot be converted: {error.strerror}") from error
+        reason = f"the {kind} file is damaged or not supported. Convert it to PNG"
+        raise UnreadableError(reason, is_permanent=True) from error
 
 
 def _as_png(image: Any) -> bytes:
@@ -199,7 +183,7 @@ def read_content(file: Path, *, max_pixels: int) -> bytes:
         status = file.stat()
         if not stat.S_ISREG(status.st_mode):
             raise UnreadableError("it is not a regular file")  # reading a named pipe would block
-        if status.st_size > largest_file_bytes(max_pixels):
+        if status.st_size > max_pixels * BYTES_PER_PIXEL + METADATA_BYTES:
             raise UnreadableError(f"its {status.st_size:,} bytes are too many for {max_pixels:,} pixels")
         return file.read_bytes()
     except PermissionError as error:

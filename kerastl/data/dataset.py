@@ -10,7 +10,7 @@ import copy
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -20,9 +20,10 @@ import tensorflow as tf
 from kerastl.augment import build_policy, named_policy
 from kerastl.augment.stateless_random import hash_combine
 from kerastl.console import track
+from kerastl.data.convert import UnreadableError, read_content
 from kerastl.data.decode import MAX_PIXELS, Window, traced_loader
 from kerastl.data.records import Collection, Record, hash_contents
-from kerastl.data.validate import read_error
+from kerastl.data.validate import check_content
 from kerastl.errors import KerastlError, RequestError, RunFailed
 from kerastl.tasks import SINGLE_LABEL
 
@@ -37,26 +38,6 @@ def prefetched(dataset: tf.data.Dataset) -> tf.data.Dataset:
     # The training loop shards batches itself. Sharding twice would drop images.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
-
-
-def empty_batch(image_size_px: int) -> tf.data.Dataset:
-    """Return a dataset of one empty batch: images `[0, size, size, 3]` float32 and indices `[0]` int64."""
-    images = np.zeros((0, image_size_px, image_size_px, 3), np.float32)
-    return tf.data.Dataset.from_tensors((images, np.zeros(0, np.int64)))
-
-
-def explain_read_error(
-    error: Exception, records: Iterable[Record], *, window: Window | None, max_pixels: int
-) -> RunFailed:
-    """Return an error that names the first file that cannot be read, or quotes `error` if all can be read."""
-    for record in records:
-        reason = read_error(record.file, window=window, max_pixels=max_pixels)
-        if reason:
-            return RunFailed(
-                f"{record.path} can no longer be read: {reason}. It was readable when the run started. "
-                f"File: {record.file}"
-            )
-    return RunFailed(f"All images can be read, but the input pipeline failed: {error}")
 
 
 def seeds_for(seed: int, epoch: Any, indices: Any) -> Any:
@@ -75,8 +56,6 @@ def seeds_for(seed: int, epoch: Any, indices: Any) -> Any:
     Reference:
         Steele, Lea & Flood 2014, doi 10.1145/2660193.2660195, figure 16.
     """
-    import tensorflow as tf
-
     state = hash_combine(tf.zeros([], tf.uint64), tf.constant(seed, tf.int64))
     state = hash_combine(state, tf.cast(epoch, tf.int64))
     return tf.bitcast(hash_combine(state, tf.cast(indices, tf.int64)), tf.int32)
@@ -98,11 +77,7 @@ CACHE_BATCH = 64
 
 
 @no_autograph
-def _without_indices(
-    images: tf.Tensor,
-    labels: tf.Tensor,
-    indices: tf.Tensor,  # noqa: ARG001 - the third component of an element
-) -> tuple[tf.Tensor, tf.Tensor]:
+def _without_indices(images: tf.Tensor, labels: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return images, labels
 
 
@@ -187,6 +162,7 @@ class ImageDataset:
         self._take_labels()
         self.mixes, self.placement = mix is not None, placement
         self._augment: Any = augment
+        self._mix = mix
         self.augmented = augment is not None
         self.has_fingerprint = augment is None or hasattr(augment, "fingerprint")
         self.repeats = views is not None or not (self.augmented or self.mixes)
@@ -201,14 +177,11 @@ class ImageDataset:
         with tf.device("CPU:0"):
             self._files = tf.constant([str(record.file) for record in self.records], tf.string)
         self._load = tf.function(self._load_one, autograph=False)
-        self.finish = tf.function(self._finish_batch(mix), autograph=False)
+        self.finish = tf.function(self._finish, autograph=False)
 
     def __repr__(self) -> str:
-        is_set = {
-            "shuffle": self.shuffle, "augment": self.augmented, "mix": self.mixes,
-            "cache": self.cache == "memory",
-        }  # fmt: skip
-        options = [name for name, value in is_set.items() if value]
+        is_set = (self.shuffle, self.augmented, self.mixes, self.cache == "memory")
+        options = itertools.compress(("shuffle", "augment", "mix", "cache"), is_set)
         size = f"{self.image_size_px} x {self.image_size_px} px"
         return (
             f"<ImageDataset: {self.num_examples:,} images of {size}, {len(self.class_names)} classes, "
@@ -332,7 +305,8 @@ class ImageDataset:
         steps = self.steps_per_epoch - first_step
         dataset = self.select(indices, rows)
         if steps * rows - len(indices) >= rows and steps > 0:
-            dataset = dataset.concatenate(empty_batch(self.image_size_px))
+            no_images = np.zeros((0, self.image_size_px, self.image_size_px, 3), np.float32)
+            dataset = dataset.concatenate(tf.data.Dataset.from_tensors((no_images, NO_INDICES)))
         return self._with_labels(dataset)
 
     def _with_labels(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -352,15 +326,14 @@ class ImageDataset:
     def all_images(self, view: int, rows: int) -> tf.data.Dataset:
         """Return all images in index order, augmented as in epoch `view`. Elements are those of `plain_batches`."""
         number = tf.constant(view, tf.int64)
+        labeled = self._with_labels(self.select(np.arange(self.num_examples), rows))
         return prefetched(
-            self.select(np.arange(self.num_examples), rows).map(
-                no_autograph(lambda images, indices: (
-                    self._augmented(images, indices, number), tf.gather(self._labels, indices), indices
-                )),
+            labeled.map(
+                no_autograph(lambda images, *rest: (self._augmented(images, rest[-1], number), *rest)),
                 num_parallel_calls=self._parallel_calls,
                 deterministic=True,
             )
-        )  # fmt: skip
+        )
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the image files and of all settings that affect the images.
@@ -380,7 +353,16 @@ class ImageDataset:
 
     def explain(self, error: Exception) -> KerastlError:
         """Return an error that names the file that cannot be read, given the error that iteration raised."""
-        return explain_read_error(error, self.records, window=self.window, max_pixels=self.max_pixels)
+        for record in self.records:
+            try:
+                content = read_content(record.file, max_pixels=self.max_pixels)
+                check_content(content, max_pixels=self.max_pixels)
+            except UnreadableError as reason:
+                return RunFailed(
+                    f"{record.path} can no longer be read: {reason}. It was readable when the run started. "
+                    f"File: {record.file}"
+                )
+        return RunFailed(f"All images can be read, but the input pipeline failed: {error}")
 
     def _load_one(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         content = tf.io.read_file(tf.gather(self._files, index))
@@ -394,16 +376,13 @@ class ImageDataset:
         view = epoch % self.views if self.repeats else epoch
         return self._augment(images, seeds_for(self.seed, view, indices))
 
-    def _finish_batch(self, mix: Mixer | None) -> Callable[..., Any]:
-        def finish(
-            images: tf.Tensor, labels: tf.Tensor, indices: tf.Tensor, epoch: tf.Tensor
-        ) -> tuple[Any, ...]:
-            images = self._augmented(images, indices, epoch)
-            if mix is not None:
-                images, labels = mix(images, labels, seeds_for(self.seed, epoch, indices))
-            return images, labels, indices
-
-        return finish
+    def _finish(
+        self, images: tf.Tensor, labels: tf.Tensor, indices: tf.Tensor, epoch: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
+        images = self._augmented(images, indices, epoch)
+        if self._mix is not None:
+            images, labels = self._mix(images, labels, seeds_for(self.seed, epoch, indices))
+        return images, labels, indices
 
     def _decoded(self, indices: Indices | tf.Tensor, rows: int) -> tf.data.Dataset:
         loaded = tf.data.Dataset.from_tensor_slices(indices).map(

@@ -17,8 +17,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
-from typing import Any, NamedTuple, Protocol
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -124,12 +124,6 @@ def contains(encoded: tf.Tensor, text: bytes) -> tf.Tensor:
     return tf.reduce_any(tf.reduce_all(tf.stack(matches), axis=0))
 
 
-def webp_is_animated(header: Header) -> tf.Tensor:
-    """Return whether an extended WebP has the animation flag: scalar bool (RFC 9649, section 2.7)."""
-    is_extended = tf.equal(header.fields["webp_chunk"], ord("X"))
-    return is_extended & tf.equal(header.fields["webp_flags"] // 2 % 2, 1)
-
-
 def jpeg_orientation(encoded: tf.Tensor) -> tf.Tensor:
     """Return the EXIF orientation of a JPEG, 1 to 8: scalar int64. It is 1 without valid EXIF data.
 
@@ -185,12 +179,10 @@ def _size_from_fields(kind: tf.Tensor, fields: dict[str, tf.Tensor]) -> tuple[tf
     zero = tf.zeros([], tf.int64)
     chunk, packed = fields["webp_chunk"], fields["webp_lossless_size"]
     chunks = tf.constant([ord(" "), ord("L"), ord("X")], tf.int64)
-    heights = [
-        fields["webp_lossy_height"] % 2**14,
-        packed // 2**14 % 2**14 + 1,
-        fields["webp_extended_height"] + 1,
-    ]
-    widths = [fields["webp_lossy_width"] % 2**14, packed % 2**14 + 1, fields["webp_extended_width"] + 1]
+    heights, widths = (
+        [fields[f"webp_lossy_{side}"] % 2**14, lossless % 2**14 + 1, fields[f"webp_extended_{side}"] + 1]
+        for side, lossless in (("height", packed // 2**14), ("width", packed))
+    )
     webp_height, webp_width = (
         tf.reduce_sum(tf.where(chunk == chunks, tf.stack(sizes), zero)) for sizes in (heights, widths)
     )
@@ -355,17 +347,16 @@ def _checked_bytes(encoded: tf.Tensor, header: Header, max_pixels: int) -> tf.Te
     fits = (height <= max_pixels) & (width <= max_pixels) & (height * width <= max_pixels)
     has_size = (height > 0) & (width > 0)
     size = tf.strings.as_string(tf.stack([width, height]))
-    too_large = tf.strings.join(
-        [
-            tf.strings.reduce_join(size, separator=" x "),
-            f"pixels (width x height) exceed the limit of {max_pixels} pixels",
-        ],
-        " ",
-    )
+    limit = f"pixels (width x height) exceed the limit of {max_pixels} pixels"
+    too_large = tf.strings.join([tf.strings.reduce_join(size, separator=" x "), limit], " ")
     bits, compression = header.fields["bmp_bits"], header.fields["bmp_compression"]
     is_plain = (compression == 0) & (header.fields["bmp_header_size"] >= 40)
     is_plain &= tf.reduce_any(bits == tf.constant([8, 24, 32], tf.int64))
-    is_animated = (header.kind == WEBP) & webp_is_animated(header)
+    # The animation flag of an extended WebP (RFC 9649, section 2.7).
+    is_animated = tf.equal(header.fields["webp_chunk"], ord("X")) & (
+        header.fields["webp_flags"] // 2 % 2 == 1
+    )
+    is_animated &= header.kind == WEBP
     rejections = [
         (header.kind == UNKNOWN, NO_IMAGE),
         (header.kind == TIFF, "TIFF is not supported here. Convert it to PNG"),
@@ -415,15 +406,8 @@ def _decode_png(encoded: tf.Tensor, header: Header, window: Window) -> tf.Tensor
         return _on_white(levels(pixels[..., :3]), alpha)
 
     is_16_bit = tf.cast(header.fields["png_bits"] == 16, tf.int32)
-    return tf.switch_case(
-        is_16_bit + 2 * tf.cast(has_alpha, tf.int32),
-        [
-            lambda: opaque(tf.uint8),
-            lambda: opaque(tf.uint16),
-            lambda: with_alpha(tf.uint8),
-            lambda: with_alpha(tf.uint16),
-        ],
-    )
+    branches = [partial(decode, dtype) for decode in (opaque, with_alpha) for dtype in (tf.uint8, tf.uint16)]
+    return tf.switch_case(is_16_bit + 2 * tf.cast(has_alpha, tf.int32), branches)
 
 
 def _decode_jpeg(encoded: tf.Tensor) -> tf.Tensor:
@@ -477,29 +461,17 @@ def _decode_webp(encoded: tf.Tensor) -> tf.Tensor:
 MAX_THREADS = 8
 
 
-class DecodeSettings(Protocol):
-    """Settings that determine how images are decoded."""
-
-    @property
-    def image_size_px(self) -> int:
-        """Side length of the square image in pixels."""
-
-    @property
-    def window(self) -> tuple[float, float] | None:
-        """Window `(low, high)` of 16-bit grayscale images in stored values. None is the full range."""
-
-    @property
-    def max_pixels(self) -> int:
-        """Maximum height times width of an image."""
-
-
-def decode_images(encoded: Sequence[bytes], settings: DecodeSettings) -> npt.NDArray[np.float32]:
+def decode_images(
+    encoded: Sequence[bytes], image_size_px: int, window: Window | None, max_pixels: int
+) -> npt.NDArray[np.float32]:
     """Decode a non-empty list of encoded images to `[n, size, size, 3]` float32 in [0, 255], in parallel.
+
+    The other arguments are those of `load_image`.
 
     Raises:
         tf.errors.InvalidArgumentError: An image cannot be decoded.
     """
-    load = traced_loader(settings.image_size_px, settings.window, settings.max_pixels)
+    load = traced_loader(image_size_px, window, max_pixels)
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1, len(encoded))) as pool:
         return np.stack([image.numpy() for image in pool.map(load, encoded)])
 

@@ -5,9 +5,10 @@ Groups are sorted before they are shuffled, so the order of the files does not m
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence, Set
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -19,36 +20,28 @@ from kerastl.tasks import SINGLE_LABEL
 STREAM = 0x5711  # random stream of the shuffle, different from other uses of the seed
 
 
-@dataclass(frozen=True)
-class Groups:
-    """Shuffled groups and their numbers of images per class.
-
-    Args:
-        keys: Key of each group.
-        counts: `[num_groups, num_classes]` int64.
-    """
-
-    keys: tuple[str, ...]
-    counts: Any
-
-
 def group_key(record: Record) -> str:
     """Return the key of a record's group. An image without a group is a group of its own."""
     return f"group:{record.group}" if record.group is not None else f"path:{record.path}"
 
 
-def shuffled_groups(records: Sequence[Record], class_names: Sequence[str], seed: int) -> Groups:
-    """Group labeled records. Groups are sorted, then shuffled with the seed."""
+def shuffled_groups(
+    records: Sequence[Record], class_names: Sequence[str], seed: int
+) -> tuple[list[str], Any]:
+    """Return the keys of the groups of labeled records, and their images per class: `[num_groups, num_classes]` int64.
+
+    Groups are sorted, then shuffled with the seed.
+    """
     strata = SINGLE_LABEL.strata([record.label for record in records], class_names)
     images = Counter(zip(map(group_key, records), strata, strict=True))
     keys = sorted({key for key, _ in images})
     generator = np.random.Generator(np.random.Philox(key=np.array([seed, STREAM], np.uint64)))
-    shuffled = tuple(keys[index] for index in generator.permutation(len(keys)))
+    shuffled = [keys[index] for index in generator.permutation(len(keys))]
     rows = {key: row for row, key in enumerate(shuffled)}
     counts = np.zeros((len(keys), len(class_names)), np.int64)
     for (key, column), number in images.items():
         counts[rows[key], column] = number
-    return Groups(shuffled, counts)
+    return shuffled, counts
 
 
 def choose_groups(
@@ -75,20 +68,20 @@ def choose_groups(
         Problems: Classes have fewer groups than splits.
         RequestError: Groups contain several classes and cannot be divided.
     """
-    groups = shuffled_groups(records, class_names, seed)
-    free, rare = _find_rare(groups.counts, len(fractions) + 1)
+    keys, counts = shuffled_groups(records, class_names, seed)
+    free, rare = _find_rare(counts, len(fractions) + 1)
     if rare.any() and not allow_rare:
-        _refuse_rare(groups.counts, class_names, rare, len(fractions) + 1)
-    stays = (groups.counts[~free] > 0).any(0)
-    total = groups.counts.sum(0)
+        _refuse_rare(counts, class_names, rare, len(fractions) + 1)
+    stays = (counts[~free] > 0).any(0)
+    total = counts.sum(0)
     chosen: dict[str, str] = {}
     for position, (name, fraction) in enumerate(fractions.items()):
         remaining_splits = len(fractions) - position - 1
         reserve = np.where(stays, 0, 1) + remaining_splits
         rows = np.flatnonzero(free)
-        taken = rows[_choose(groups.counts[rows], total * fraction, needed=~rare, reserve=reserve)]
+        taken = rows[_choose(counts[rows], total * fraction, needed=~rare, reserve=reserve)]
         free[taken] = False
-        chosen |= {groups.keys[row]: name for row in taken}
+        chosen |= {keys[row]: name for row in taken}
     return chosen, [class_names[column] for column in np.flatnonzero(rare).tolist()]
 
 
@@ -263,12 +256,13 @@ def split_target(
     """
     unlabeled = [record for record in collection.records if record.label is None]
     if labels == "none" and len(unlabeled) == len(collection.records):
-        return replace(collection, records=tuple(_without_label(unlabeled)))
+        return replace(collection, records=tuple(map(_without_label, unlabeled)))
     val_fraction = val_fraction if labels == "all" else 0.0
     if labels != "all":
         # Unlabeled images join below, so `split` must not report them as dropped.
-        labeled = [record for record in collection.records if record.label is not None]
-        collection = _val_to_train(replace(collection, records=tuple(labeled)))
+        labeled = (record for record in collection.records if record.label is not None)
+        records = (replace(record, split="train") if record.split == "val" else record for record in labeled)
+        collection = replace(collection, records=tuple(records))
     if labels == "none":
         # No labels are used for training, so a single class is allowed.
         divided = _divided(collection, val_fraction, test_fraction, seed, allow_rare)
@@ -284,7 +278,7 @@ def split_target(
     if labels == "few":
         named = keep_few_labels(named, groups_per_class=groups_per_class, seed=seed, allow_rare=allow_rare)
     else:
-        named = _keep_labels(named, frozenset())
+        named = _keep_labels(named, set())
     return _join_unlabeled(named, unlabeled)
 
 
@@ -305,8 +299,8 @@ def keep_few_labels(
         Problems: A class has fewer groups in target_train.
     """
     pool = [record for record in collection.records if record.split == "target_train"]
-    groups = shuffled_groups(pool, collection.class_names, seed)
-    holds = groups.counts > 0
+    keys, counts = shuffled_groups(pool, collection.class_names, seed)
+    holds = counts > 0
     problems = [
         Problem(f"class {name!r}", f"has {number} groups, but groups_per_class is {groups_per_class}")
         for name, number in zip(collection.class_names, holds.sum(0), strict=True)
@@ -314,25 +308,22 @@ def keep_few_labels(
     ]
     if problems:
         raise Problems("The training split of the target", problems)
-    picked = np.zeros(len(groups.keys), bool)
+    picked = np.zeros(len(keys), bool)
     # Add one group per class in each round, so that the groups for a number are a subset of those for a larger one.
-    for number in range(1, min(groups_per_class, len(groups.keys)) + 1):
+    for number in range(1, min(groups_per_class, len(keys)) + 1):
         for column in np.argsort(holds.sum(0), kind="stable"):
             available = np.flatnonzero(holds[:, column] & ~picked)
             if (picked & holds[:, column]).sum() < number:
                 picked[available[:1]] = True
-    return _keep_labels(
-        collection, frozenset(key for key, is_in in zip(groups.keys, picked, strict=True) if is_in)
+    return _keep_labels(collection, set(itertools.compress(keys, picked)))
+
+
+def _keep_labels(collection: Collection, kept: Set[str]) -> Collection:
+    records = (
+        record if record.split != "target_train" or group_key(record) in kept else _without_label(record)
+        for record in collection.records
     )
-
-
-def _keep_labels(collection: Collection, kept: frozenset[str]) -> Collection:
-    def divided(record: Record) -> Record:
-        if record.split != "target_train" or group_key(record) in kept:
-            return record
-        return replace(record, label=None, split="target_unlabelled")
-
-    return replace(collection, records=tuple(divided(record) for record in collection.records))
+    return replace(collection, records=tuple(records))
 
 
 def _join_unlabeled(divided: Collection, unlabeled: Sequence[Record]) -> Collection:
@@ -341,7 +332,7 @@ def _join_unlabeled(divided: Collection, unlabeled: Sequence[Record]) -> Collect
         group_key(record) for record in divided.records if record.split in ("target_val", "target_test")
     }
     joining = [record for record in unlabeled if group_key(record) not in held_out]
-    records = (*divided.records, *_without_label(joining))
+    records = (*divided.records, *map(_without_label, joining))
     left_out = len(unlabeled) - len(joining)
     if not left_out:
         return replace(divided, records=records)
@@ -352,15 +343,8 @@ def _join_unlabeled(divided: Collection, unlabeled: Sequence[Record]) -> Collect
     return replace(divided, records=records, notes=(*divided.notes, note))
 
 
-def _without_label(records: Iterable[Record]) -> list[Record]:
-    return [replace(record, label=None, split="target_unlabelled") for record in records]
-
-
-def _val_to_train(collection: Collection) -> Collection:
-    records = (
-        replace(record, split="train") if record.split == "val" else record for record in collection.records
-    )
-    return replace(collection, records=tuple(records))
+def _without_label(record: Record) -> Record:
+    return replace(record, label=None, split="target_unlabelled")
 
 
 def _labeled_only(collection: Collection) -> Collection:

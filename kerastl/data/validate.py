@@ -17,6 +17,7 @@ from kerastl.console import track
 from kerastl.data.cache import FileCheck, cache_key, read_file_checks, write_file_checks
 from kerastl.data.convert import (
     HEADER_BYTES,
+    MAX_THREADS,
     NO_MEMORY,
     UnreadableError,
     is_16_bit_gray,
@@ -33,25 +34,16 @@ ENDINGS = {b"\x89PNG": b"IEND", b"\xff\xd8\xff": b"\xff\xd9", b"GIF8": b"\x3b"}
 TAIL_BYTES = 64  # some cameras and programs append a few bytes to the image
 
 
-def read_error(file: Path, *, window: Window | None = None, max_pixels: int) -> str | None:
-    """Return why a file cannot be decoded, without its name, or None if it can be decoded."""
-    try:
-        check_content(read_content(file, max_pixels=max_pixels), window=window, max_pixels=max_pixels)
-    except UnreadableError as error:
-        return str(error)
-    return None
-
-
-def decode_error(content: bytes, *, window: Window | None, max_pixels: int) -> str | None:
+def decode_error(content: bytes, *, max_pixels: int) -> str | None:
     """Return why the bytes of a file cannot be decoded, or None if they can be decoded."""
     try:
-        check_content(content, window=window, max_pixels=max_pixels)
+        check_content(content, max_pixels=max_pixels)
     except UnreadableError as error:
         return str(error)
     return None
 
 
-def check_content(content: bytes, *, window: Window | None, max_pixels: int) -> None:
+def check_content(content: bytes, *, max_pixels: int) -> None:
     """Decode the bytes of a file and discard the pixels.
 
     Raises:
@@ -60,7 +52,7 @@ def check_content(content: bytes, *, window: Window | None, max_pixels: int) -> 
     if not content:
         raise UnreadableError("the file is empty", is_permanent=True)
     try:
-        decode_image(tf.constant(content), window=window, max_pixels=max_pixels)
+        decode_image(tf.constant(content), max_pixels=max_pixels)
     except tf.errors.InvalidArgumentError as error:
         raise UnreadableError(_decode_reason(error.message, content), is_permanent=True) from error
     except (MemoryError, tf.errors.ResourceExhaustedError) as error:
@@ -81,7 +73,6 @@ def _decode_reason(message: str, content: bytes) -> str:
     return "the file is damaged: it has the header of an image but cannot be decoded"
 
 
-MAX_THREADS = 8
 SHOWN = 20
 
 
@@ -185,14 +176,13 @@ def _check_files(
     def check(row: int) -> FileCheck:
         file, key = records[row].file, keys[row]
         known_check = known.get(key or "")
-        if known_check and not (
+        if known_check is None or (
             known_check.needs_conversion and not _converted_path(file, converted_dir).exists()
         ):
-            return known_check
-        new_check = _check_file(file, max_pixels, converted_dir)
-        if key:
-            fresh[key] = new_check
-        return new_check
+            known_check = _check_file(file, max_pixels, converted_dir)
+            if key:
+                fresh[key] = known_check
+        return known_check
 
     threads = min(MAX_THREADS, os.cpu_count() or 1)
     try:
@@ -215,7 +205,7 @@ def _check_file(file: Path, max_pixels: int, converted_dir: Path) -> FileCheck:
     try:
         stored = read_content(file, max_pixels=max_pixels)
         content = to_decodable(stored, max_pixels=max_pixels)
-        check_content(content, window=None, max_pixels=max_pixels)
+        check_content(content, max_pixels=max_pixels)
     except UnreadableError as error:
         return FileCheck(str(error), is_permanent=error.is_permanent)
     is_converted = content is not stored

@@ -14,7 +14,6 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from kerastl.data.decode import decode_images
 from kerastl.errors import RequestError, first_line, report_damage
 from kerastl.recipe import read_plain
 from kerastl.runs import EXPORT_AGAIN, MANIFEST, RESOLVED_RECIPE, compare_hashes, read_csv
@@ -80,8 +79,11 @@ class Trained:
         """
         import tensorflow as tf
 
+        from kerastl.data.decode import decode_images
+
         # Not folded: the last bit of a prediction must not depend on the number of batches.
-        logits = tf.cast(self.model(decode_images(encoded, self), training=False), tf.float64)
+        images = decode_images(encoded, self.image_size_px, self.window, self.max_pixels)
+        logits = tf.cast(self.model(images, training=False), tf.float64)
         return cast(npt.NDArray[np.float32], tf.cast(SINGLE_LABEL.activation(logits), tf.float32).numpy())
 
     def predict(self, encoded: Sequence[bytes]) -> tuple[list[str], npt.NDArray[np.float32]]:

@@ -265,8 +265,9 @@ class ConvertedExport(LoadedExport):
         Raises:
             tf.errors.InvalidArgumentError: an image cannot be decoded.
         """
-        probabilities = self.predict_images(decode_images(encoded, self.manifest))
-        postprocessing = self.manifest.postprocessing
+        manifest, postprocessing = self.manifest, self.manifest.postprocessing
+        images = decode_images(encoded, manifest.image_size_px, manifest.window, manifest.max_pixels)
+        probabilities = self.predict_images(images)
         labels = postprocessing.predict_labels(postprocessing.invert(probabilities), self.class_names)
         return labels, probabilities
 
@@ -381,7 +382,8 @@ def verify_converted(
     if expected is not None and expected.settings:
         findings.append(check_settings(manifest, expected.settings))
     request = {"plugin": str(converted.module.__file__), "export": str(folder.resolve())}
-    response = run_probe(SCRIPT, request, images=decode_images(images, manifest))
+    decoded = decode_images(images, manifest.image_size_px, manifest.window, manifest.max_pixels)
+    response = run_probe(SCRIPT, request, images=decoded)
     findings.append(check_response(response, "runs without TensorFlow, Keras and kerastl"))
     if response["outputs"] is None:
         return findings

@@ -16,7 +16,7 @@ from natsort import natsorted
 
 from kerastl.console import track
 from kerastl.data.convert import UnreadableError, read_image
-from kerastl.data.decode import DecodeSettings, decode_images
+from kerastl.data.decode import decode_images
 from kerastl.errors import RequestError
 from kerastl.evaluation.metrics import OVERALL
 from kerastl.evaluation.predictions import PREDICTIONS, Predictions, read_predictions, resolve_image
@@ -142,11 +142,12 @@ def _spread(files: list[Path]) -> list[Path]:
     return [files[index] for index in order]
 
 
-def _decode_files(files: Iterable[Path], settings: DecodeSettings) -> Iterator[Images]:
+def _decode_files(files: Iterable[Path], trained: Trained) -> Iterator[Images]:
     """Yield `[size, size, 3]` float32 for each file that can be decoded."""
     for file in files:
         try:
-            yield decode_images([read_image(file, max_pixels=settings.max_pixels)], settings)[0]
+            encoded = [read_image(file, max_pixels=trained.max_pixels)]
+            yield decode_images(encoded, trained.image_size_px, trained.window, trained.max_pixels)[0]
         except (UnreadableError, tf.errors.InvalidArgumentError):
             continue
 

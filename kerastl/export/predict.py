@@ -161,7 +161,7 @@ def _predict(predictor: Predictor, encoded: list[bytes]) -> list[Row | str]:
         return _rows(predictor, encoded)
     except tf.errors.InvalidArgumentError:
         # One damaged image fails the whole batch: find it, and predict the others.
-        reasons = [decode_error(content, window=None, max_pixels=predictor.max_pixels) for content in encoded]
+        reasons = [decode_error(content, max_pixels=predictor.max_pixels) for content in encoded]
         if not any(reasons):
             raise
     good = [content for content, reason in zip(encoded, reasons, strict=True) if reason is None]

@@ -77,7 +77,7 @@ def read_probe_images(files: Sequence[Path], *, max_pixels: int) -> ProbeSet:
 def _decode_error(content: bytes, max_pixels: int) -> str | None:
     from kerastl.data.validate import decode_error
 
-    return decode_error(content, window=None, max_pixels=max_pixels)
+    return decode_error(content, max_pixels=max_pixels)
 
 
 def expected_predictions(

@@ -183,7 +183,7 @@ def verify(
         reason = "not started, because the check of the graph found a fault"
         findings.append(Finding(FRESH_PROCESS, None, reason))
     else:
-        images = decode_images(encoded, manifest)
+        images = decode_images(encoded, manifest.image_size_px, manifest.window, manifest.max_pixels)
         request = {"export": str(export.resolve())}
         response = run_probe(PROBE, request, images=images, encoded=encoded)
         findings.append(check_response(response, "a TensorFlow session runs it without kerastl and Keras"))

@@ -56,9 +56,9 @@ def test_bytes_do_not_depend_on_the_number_of_workers(hospital_a: Path, tmp_path
 
 def test_another_seed_gives_other_patients() -> None:
     first, second = (
-        draw_patient(
-            "a", patient=1, malignant=True, seed=seed, num_slices=1, image_size_px=48, region="lung"
-        )[0].stored
+        draw_patient(Options(slices_per_patient=1, image_size_px=48), patient=1, malignant=True, seed=seed)[
+            0
+        ].stored
         for seed in (1, 2)
     )
     assert np.mean(first != second) > 0.5
@@ -109,16 +109,9 @@ def test_hospital_c_has_the_scanner_of_a_and_b_does_not() -> None:
 @pytest.mark.parametrize("region", ["lung", "head"])
 @pytest.mark.parametrize("hospital", ["a", "b"])
 def test_nodule_is_denser_than_its_surroundings_and_in_view(hospital: str, region: str) -> None:
+    options = Options(hospital=hospital, slices_per_patient=1, image_size_px=64, region=region)
     for patient in range(1, 5):
-        patient_slice = draw_patient(
-            hospital,
-            patient=patient,
-            malignant=patient % 2 == 0,
-            seed=11,
-            num_slices=1,
-            image_size_px=64,
-            region=region,
-        )[0]
+        patient_slice = draw_patient(options, patient=patient, malignant=patient % 2 == 0, seed=11)[0]
         around = np.zeros_like(patient_slice.mask)
         top, left, height, width = patient_slice.box()
         around[max(top - 2, 0) : top + height + 2, max(left - 2, 0) : left + width + 2] = True
@@ -287,16 +280,9 @@ def slices_of():
     @functools.cache
     def draw(hospital: str, seed: int):
         truth = assign_classes(hospital, patients=200, seed=seed)
+        options = Options(hospital=hospital, slices_per_patient=2, image_size_px=64)
         return np.array(truth), [
-            draw_patient(
-                hospital,
-                patient=number,
-                malignant=malignant,
-                seed=seed,
-                num_slices=2,
-                image_size_px=64,
-                region="lung",
-            )
+            draw_patient(options, patient=number, malignant=malignant, seed=seed)
             for number, malignant in enumerate(truth, start=1)
         ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -95,12 +95,12 @@ class Rod:
     """A straight tapered rod in space, e.g. a segment of a vessel or a spicule.
 
     Args:
-        start_mm, end_mm: (row, column, height along the patient) of the ends.
+        start_mm, end_mm: `[3]` float64 (row, column, height along the patient) of the ends.
         start_radius_mm, end_radius_mm: Radius at each end.
     """
 
-    start_mm: tuple[float, float, float]
-    end_mm: tuple[float, float, float]
+    start_mm: NDArray[np.float64]
+    end_mm: NDArray[np.float64]
     start_radius_mm: float
     end_radius_mm: float
 
@@ -119,7 +119,7 @@ def cut_rods(grid: Grid, rods: list[Rod], height_mm: float) -> Image:
 
 
 def _cut_rod(coverage: Image, grid: Grid, rod: Rod, height_mm: float) -> None:
-    start, end = np.array(rod.start_mm), np.array(rod.end_mm)
+    start, end = rod.start_mm, rod.end_mm
     reach = max(rod.start_radius_mm, rod.end_radius_mm) + grid.pixel_mm
     low, high = np.minimum(start, end) - reach, np.maximum(start, end) + reach
     if not low[2] < height_mm < high[2]:
@@ -251,7 +251,7 @@ def _grow(
 ) -> None:
     end = start + direction / np.linalg.norm(direction) * rng.uniform(15, 32)
     thinner = radius_mm * 0.78
-    rods.append(Rod(tuple(start.tolist()), tuple(end.tolist()), radius_mm, thinner))
+    rods.append(Rod(start, end, radius_mm, thinner))
     if depth == 0:
         return
     for _ in range(2):
@@ -275,14 +275,8 @@ def draw_head(rng: np.random.Generator, grid: Grid) -> tuple[Image, Image]:
 
     def ellipse(row: float, column: float, height: float, width: float, turn: float = 0.0) -> Ellipse:
         down, right = row * cos + column * sin, column * cos - row * sin
-        return Ellipse(
-            center_row + down * scale,
-            center_column + right * scale,
-            height * scale,
-            width * scale,
-            turn_rad=tilt + turn,
-            exponent=2.15,
-        )
+        row, column = center_row + down * scale, center_column + right * scale
+        return Ellipse(row, column, height * scale, width * scale, turn_rad=tilt + turn, exponent=2.15)
 
     image = np.full((grid.size_px, grid.size_px), AIR_HU, np.float32)
     skull_mm = rng.uniform(5.5, 8.0)
@@ -395,23 +389,14 @@ def _draw_strand(rng: np.random.Generator, row_mm: float, column_mm: float, radi
     center = np.array([row_mm, column_mm, 0.0])
     start = center + direction * radius_mm * 0.9
     end = center + direction * (radius_mm + length_mm)
-    return Rod(
-        (float(start[0]), float(start[1]), float(start[2])),
-        (float(end[0]), float(end[1]), float(end[2])),
-        float(rng.uniform(1.4, 2.2)),
-        0.8,
-    )
+    return Rod(start, end, float(rng.uniform(1.4, 2.2)), 0.8)
 
 
 def _moved(rng: np.random.Generator, strand: Rod, positions_mm: NDArray[np.float64]) -> Rod:
     """Move the midpoint of a strand to a random position and keep its height."""
-    midpoint = (np.array(strand.start_mm) + np.array(strand.end_mm)) / 2
-    row, column = positions_mm[rng.integers(len(positions_mm))] - midpoint[:2]
-    start, end = (
-        (point[0] + float(row), point[1] + float(column), point[2])
-        for point in (strand.start_mm, strand.end_mm)
-    )
-    return Rod(start, end, strand.start_radius_mm, strand.end_radius_mm)
+    midpoint = (strand.start_mm + strand.end_mm) / 2
+    shift = np.append(positions_mm[rng.integers(len(positions_mm))] - midpoint[:2], 0.0)
+    return replace(strand, start_mm=strand.start_mm + shift, end_mm=strand.end_mm + shift)
 
 
 def paint_nodule(image: Image, grid: Grid, nodule: Nodule, height_mm: float) -> Image:

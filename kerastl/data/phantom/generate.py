@@ -23,16 +23,8 @@ from kerastl.errors import Problems, RequestError
 from kerastl.runs import is_new_or_empty, write_csv
 
 HEADER = (
-    "path",
-    "label",
-    "patient_id",
-    "site",
-    "mask",
-    "box_top_px",
-    "box_left_px",
-    "box_height_px",
-    "box_width_px",
-)
+    "path", "label", "patient_id", "site", "mask", "box_top_px", "box_left_px", "box_height_px", "box_width_px"
+)  # fmt: skip
 Row = tuple[str | int, ...]
 
 
@@ -103,10 +95,7 @@ def _write_files(out: Path, options: Options, seed: int, workers: int) -> None:
     classes = assign_classes(hospital, patients=options.patients, seed=seed)
 
     def draw(number: int, malignant: bool) -> list[Slice]:
-        return draw_patient(
-            hospital, patient=number, malignant=malignant, seed=seed, num_slices=options.slices_per_patient,
-            image_size_px=options.image_size_px, region=options.region,
-        )  # fmt: skip
+        return draw_patient(options, patient=number, malignant=malignant, seed=seed)
 
     for folder in ("images", "masks"):
         (out / folder).mkdir()
@@ -199,34 +188,22 @@ def assign_classes(hospital: str, *, patients: int, seed: int) -> list[bool]:
     return [bool(rank < num_malignant) for rank in order]
 
 
-def draw_patient(
-    hospital: str,
-    *,
-    patient: int,
-    malignant: bool,
-    seed: int,
-    num_slices: int,
-    image_size_px: int,
-    region: str,
-) -> list[Slice]:
-    """Draw the slices of a patient. The same arguments give the same pixels.
+def draw_patient(options: Options, *, patient: int, malignant: bool, seed: int) -> list[Slice]:
+    """Draw the slices of a patient, evenly spaced through the nodule. The same arguments give the same pixels.
 
     Args:
-        hospital: a, b or c.
+        options: Options of the hospital.
         patient: Number of the patient, from 1.
         malignant: Whether the nodule is malignant.
         seed: Seed of the hospital.
-        num_slices: Number of evenly spaced slices through the nodule.
-        image_size_px: Side length of the images.
-        region: lung or head.
     """
-    rng = _generator(seed, hospital, patient)
-    geometry = REGIONS[region]
-    grid = Grid(round(OVERSAMPLING * image_size_px), geometry.width_mm)
-    scanner = HOSPITALS[hospital].scanner
-    if region == "head":
+    rng = _generator(seed, options.hospital, patient)
+    geometry, num_slices = REGIONS[options.region], options.slices_per_patient
+    grid = Grid(round(OVERSAMPLING * options.image_size_px), geometry.width_mm)
+    scanner = HOSPITALS[options.hospital].scanner
+    if options.region == "head":
         scanner = scanner.for_head()
-    base, tissue, vessels = _draw_anatomy(rng, grid, region)
+    base, tissue, vessels = _draw_anatomy(rng, grid, options.region)
     nodule = _place_nodule(rng, grid, tissue, geometry, malignant)
     offsets = np.linspace(-0.6, 0.6, num_slices) if num_slices > 1 else np.zeros(1)
     images, bodies = [], []
@@ -239,8 +216,8 @@ def draw_patient(
         images.append(ndimage.shift(image, moved_px, order=1, cval=anatomy.AIR_HU))
         bodies.append(ndimage.shift(body, moved_px, order=1))
     center_mm = float(np.copysign(geometry.center_mm, nodule.column_mm))
-    view = scanner.view(image_size_px, width_mm=geometry.width_mm, center_column_mm=center_mm)
-    gains = _generator(0, hospital, 0).standard_normal(grid.size_px)
+    view = Grid(options.image_size_px, geometry.width_mm * scanner.zoom, center_mm)
+    gains = _generator(0, options.hospital, 0).standard_normal(grid.size_px)
     scans = scan(images, scanner, width_mm=geometry.width_mm, view=view, gains=gains, rng=rng)
     return [
         Slice(_stored(image), _visible_mask(body, grid, view))

@@ -6,8 +6,10 @@ Images are projected with parallel beams over 180 degrees by Joseph's method (Jo
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,8 @@ WATER_PER_MM = 0.02
 """Attenuation of water at about 70 keV."""
 NUM_VIEWS = 180
 """Number of angles over 180 degrees. It is even, because each image is projected together with its 90 degree turn."""
+ANGLES = np.linspace(0, np.pi / 2, NUM_VIEWS // 2, endpoint=False)
+"""Angles of the views over the first 90 degrees."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +59,6 @@ class Scanner:
             zoom=min(1.0, 1.95 * self.zoom),
             offset_hu=self.offset_hu / 30,
         )
-
-    def view(self, image_size_px: int, *, width_mm: float, center_column_mm: float) -> Grid:
-        """Return the pixel grid of the images. `width_mm` is the maximum field of view."""
-        return Grid(image_size_px, width_mm * self.zoom, center_column_mm)
 
 
 def scan(
@@ -136,9 +136,18 @@ def _filter(measured: Image, scanner: Scanner, detector_mm: float) -> Image:
     return scaled
 
 
-def _angles() -> NDArray[np.float64]:
-    angles: NDArray[np.float64] = np.linspace(0, np.pi / 2, NUM_VIEWS // 2, endpoint=False)
-    return angles
+def _interpolation(position: NDArray[np.float64], size: int) -> Iterator[tuple[NDArray[Any], ...]]:
+    """Yield the index, the weight and whether it is inside for the two integers around each position."""
+    first = np.floor(position).astype(np.int64)
+    part = position - first
+    for index, weight in ((first, 1 - part), (first + 1, part)):
+        yield index, weight, (index >= 0) & (index < size)
+
+
+def _matrix(entries: Iterable[tuple[NDArray[Any], ...]], shape: tuple[int, int]) -> sparse.csr_array:
+    """Return the sparse matrix of `(rows, columns, values)` entries, with float32 values."""
+    row, column, value = (np.concatenate(parts) for parts in zip(*entries, strict=True))
+    return sparse.coo_array((value.astype(np.float32), (row, column)), shape=shape).tocsr()
 
 
 @lru_cache(maxsize=2)
@@ -153,22 +162,15 @@ def _projector(size: int, width_mm: float) -> sparse.csr_array:
     line_index = np.broadcast_to(np.arange(size)[None, :], ray.shape)
     ray_index = np.broadcast_to(np.arange(size)[:, None], ray.shape)
     blocks = []
-    for angle in _angles():
+    for angle in ANGLES:
         cos, sin = np.cos(angle), np.sin(angle)
         by_rows = cos >= sin
         crossing = (ray - line * sin) / cos if by_rows else (ray - line * cos) / sin
-        position = crossing / step + (size - 1) / 2
-        first = np.floor(position).astype(np.int64)
-        part = position - first
-        row, column, value = [], [], []
-        for index, weight in ((first, 1 - part), (first + 1, part)):
-            inside = (index >= 0) & (index < size)
+        entries = []
+        for index, weight, inside in _interpolation(crossing / step + (size - 1) / 2, size):
             pixel = line_index * size + index if by_rows else index * size + line_index
-            row.append(ray_index[inside])
-            column.append(pixel[inside])
-            value.append((weight * (step / max(cos, sin)))[inside].astype(np.float32))
-        entries = (np.concatenate(value), (np.concatenate(row), np.concatenate(column)))
-        blocks.append(sparse.coo_array(entries, shape=(size, size * size)).tocsr())
+            entries.append((ray_index[inside], pixel[inside], (weight * (step / max(cos, sin)))[inside]))
+        blocks.append(_matrix(entries, (size, size * size)))
     return sparse.csr_array(sparse.vstack(blocks, format="csr"))
 
 
@@ -176,19 +178,14 @@ def _projector(size: int, width_mm: float) -> sparse.csr_array:
 def _back_projector(size: int, width_mm: float, view: Grid) -> sparse.csr_array:
     """Return the back-projection matrix with linear interpolation, `[num_pixels, views * size]`."""
     blocks = []
-    for angle in np.concatenate([_angles(), _angles() + np.pi / 2]):
+    for angle in np.concatenate([ANGLES, ANGLES + np.pi / 2]):
         distance_mm = view.columns_mm * np.cos(angle) + view.rows_mm * np.sin(angle)
         position = distance_mm.ravel() * (size / width_mm) + (size - 1) / 2
-        first = np.floor(position).astype(np.int64)
-        part = position - first
-        row, column, value = [], [], []
-        for index, weight in ((first, 1 - part), (first + 1, part)):
-            inside = (index >= 0) & (index < size)
-            row.append(np.flatnonzero(inside))
-            column.append(index[inside])
-            value.append(weight[inside].astype(np.float32))
-        entries = (np.concatenate(value), (np.concatenate(row), np.concatenate(column)))
-        blocks.append(sparse.coo_array(entries, shape=(view.size_px**2, size)).tocsr())
+        entries = [
+            (np.flatnonzero(inside), index[inside], weight[inside])
+            for index, weight, inside in _interpolation(position, size)
+        ]
+        blocks.append(_matrix(entries, (view.size_px**2, size)))
     return sparse.csr_array(sparse.hstack(blocks, format="csr"))
 
 
@@ -199,12 +196,10 @@ class Hospital:
     Args:
         scanner: The scanner.
         prevalence: Fraction of patients with a malignant nodule.
-        about: One-line description.
     """
 
     scanner: Scanner
     prevalence: float
-    about: str
 
 
 SCANNER_A = Scanner(kernel_cutoff=1.0, kernel_boost=0.0, photons=4e5, zoom=0.46, rings=0.0, offset_hu=0.0)
@@ -213,7 +208,7 @@ SCANNER_B = Scanner(
 )
 
 HOSPITALS = {
-    "a": Hospital(SCANNER_A, 0.5, "standard kernel, full dose"),
-    "b": Hospital(SCANNER_B, 0.4, "sharp kernel, low dose, wider view, rings, shifted values"),
-    "c": Hospital(SCANNER_A, 0.2, "same scanner as a, fewer malignant nodules"),
+    "a": Hospital(SCANNER_A, 0.5),  # standard kernel, full dose
+    "b": Hospital(SCANNER_B, 0.4),  # sharp kernel, low dose, wider view, rings, shifted values
+    "c": Hospital(SCANNER_A, 0.2),  # same scanner as a, fewer malignant nodules
 }

@@ -6,7 +6,6 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -20,15 +19,21 @@ from kerastl.options import StrictModel
 SHOWN_EXTENSIONS = 8
 
 
-@dataclass
-class Skipped:
-    """Files and folders that are ignored."""
+IGNORED = {
+    "link": ("symbolic link", "with a missing target or a target outside the folder, e.g. {}."),
+    "name": ("file", "with a name that is not UTF-8. Rename them."),
+    "outside": ("image", "outside the class folders."),
+    "hidden": ("hidden folder", "(the name starts with a dot), e.g. {}."),
+}
+"""Kinds of ignored files and folders, besides those without an image extension, and their notes."""
 
-    extensions: Counter[str] = field(default_factory=Counter)
-    outside_links: list[str] = field(default_factory=list)
-    invalid_names: int = 0
-    outside_classes: int = 0
-    hidden: list[str] = field(default_factory=list)
+
+class Skipped:
+    """Files and folders that are ignored: counts by extension, and names by a key of `IGNORED`."""
+
+    def __init__(self) -> None:
+        self.extensions = Counter[str]()
+        self.names = defaultdict[str, list[str]](list)
 
     def notes(self) -> list[str]:
         """Return one line per reason."""
@@ -38,19 +43,9 @@ class Skipped:
             kinds = [f"{count} {kind}" for kind, count in self.extensions.most_common()]
             shown = ", ".join(kinds[:SHOWN_EXTENSIONS]) + (", ..." if len(kinds) > SHOWN_EXTENSIONS else "")
             lines.append(f"Ignored {pluralize(total, 'file')} without an image extension: {shown}.")
-        if self.outside_links:
-            links = pluralize(len(self.outside_links), "symbolic link")
-            lines.append(
-                f"Ignored {links} with a missing target or a target outside the folder, e.g. {self.outside_links[0]}."
-            )
-        if self.invalid_names:
-            files = pluralize(self.invalid_names, "file")
-            lines.append(f"Ignored {files} with a name that is not UTF-8. Rename them.")
-        if self.outside_classes:
-            lines.append(f"Ignored {pluralize(self.outside_classes, 'image')} outside the class folders.")
-        if self.hidden:
-            folders = pluralize(len(self.hidden), "hidden folder")
-            lines.append(f"Ignored {folders} (the name starts with a dot), e.g. {self.hidden[0]}.")
+        for key, (noun, text) in IGNORED.items():
+            if names := self.names[key]:
+                lines.append(f"Ignored {pluralize(len(names), noun)} {text.format(names[0])}")
         return lines
 
 
@@ -59,13 +54,10 @@ def list_subfolders(folder: Path, root: Path, skipped: Skipped) -> list[Path]:
     folders = []
     with os.scandir(folder) as entries:
         hidden = [entry.name for entry in entries if entry.name.startswith(".") and entry.is_dir()]
-    skipped.hidden += sorted(hidden)
+    skipped.names["hidden"] += sorted(hidden)
     for entry in _entries(folder):
-        if _stays_inside(entry, root, skipped) and entry.is_dir():
-            if _is_utf8(entry.name):
-                folders.append(Path(entry.path))
-            else:
-                skipped.invalid_names += 1
+        if _stays_inside(entry, root, skipped) and entry.is_dir() and _is_utf8(entry.name, skipped):
+            folders.append(Path(entry.path))
     from natsort import natsorted  # slow to import, and not needed by `check`
 
     return natsorted(folders, key=lambda folder: folder.name)
@@ -98,11 +90,6 @@ def images(folder: Path, root: Path, skipped: Skipped, *, nested: bool = True) -
         waiting += reversed(deeper) if nested else []
 
 
-def written_path(file: Path, root: Path) -> str:
-    """Return the path in outputs: relative to the root, with `/`."""
-    return file.relative_to(root).as_posix()
-
-
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
         return sorted(
@@ -110,17 +97,17 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         )
 
 
-def _is_utf8(name: str) -> bool:
+def _is_utf8(name: str, skipped: Skipped) -> bool:
     try:
         name.encode()
     except UnicodeEncodeError:
+        skipped.names["name"].append(ascii(name))
         return False
     return True
 
 
 def _is_image(name: str, skipped: Skipped) -> bool:
-    if not _is_utf8(name):
-        skipped.invalid_names += 1
+    if not _is_utf8(name, skipped):
         return False
     if has_image_name(name):
         return True
@@ -138,8 +125,7 @@ def _stays_inside(entry: os.DirEntry[str], root: Path, skipped: Skipped) -> bool
         target = None
     if target is not None and target.is_relative_to(root):
         return True
-    name = entry.name if _is_utf8(entry.name) else ascii(entry.name)
-    skipped.outside_links.append(name)
+    skipped.names["link"].append(entry.name.encode(errors="backslashreplace").decode())
     return False
 
 
@@ -224,7 +210,7 @@ def _read_labeled(
     problems: list[Problem] = []
     parents = splits.items() if splits else [(None, root)]
     for split, parent in parents:
-        skipped.outside_classes += sum(1 for _ in images(parent, root, Skipped(), nested=False))
+        skipped.names["outside"] += (file.name for file in images(parent, root, Skipped(), nested=False))
         classes = list_subfolders(parent, root, skipped) if splits else folders
         if not classes:
             problems.append(Problem(parent.name, "has no subfolders. A split folder needs one per class."))
@@ -279,7 +265,7 @@ def _split_notes(splits: dict[str, Path]) -> list[str]:
 
 
 def _record(file: Path, root: Path, label: str | None, split: str | None, options: Options) -> Record:
-    path = written_path(file, root)
+    path = file.relative_to(root).as_posix()
     match = re.search(options.group_pattern, path) if options.group_pattern else None
     return Record(path, file, label, split, match.group(1) if match else None)
 

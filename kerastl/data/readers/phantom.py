@@ -47,32 +47,19 @@ def read(options: Options, *, seed: int, cache_dir: Path) -> Collection:
     Raises:
         RequestError: The cache is not writable.
     """
-    from kerastl.data.cache import cache_not_writable, entry_lock, mark_in_use
+    from kerastl.data.cache import fill_entry
     from kerastl.data.phantom.generate import VERSION, write_phantoms
     from kerastl.runs import read_csv
 
     wanted = options.model_dump() | {"seed": seed if options.seed is None else options.seed}
     text = json.dumps(wanted | {"version": VERSION}, sort_keys=True)
     folder = cache_dir / "phantom" / hashlib.sha256(text.encode()).hexdigest()[:24]
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with entry_lock(folder):
-            if not (folder / "labels.csv").is_file():
-                write_phantoms(folder, **wanted)
-            mark_in_use(folder)
-    except OSError as error:
-        # A read-only cache can still be read.
-        if not (folder / "labels.csv").is_file():
-            raise cache_not_writable(cache_dir, error) from error
+    fill_entry(
+        folder, is_complete=(folder / "labels.csv").is_file, write=lambda: write_phantoms(folder, **wanted)
+    )
     root = folder.resolve()
     records = tuple(
-        Record(
-            path=row["path"],
-            file=root / row["path"],
-            label=row["label"],
-            group=row["patient_id"],
-            domain=row["site"],
-        )
+        Record(row["path"], root / row["path"], row["label"], group=row["patient_id"], domain=row["site"])
         for row in read_csv(root / "labels.csv")
     )
     return Collection(root, ("benign", "malignant"), records, (NOTE,))

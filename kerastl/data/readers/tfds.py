@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar
 from annotated_types import MinLen
 
 from kerastl.console import track
-from kerastl.data.cache import cache_folder, cache_not_writable, entry_lock, mark_in_use
+from kerastl.data.cache import cache_folder, fill_entry
 from kerastl.data.convert import extension_of
 from kerastl.data.records import SPLIT_WORDS, Collection, Record, check_class_names, natural_order
 from kerastl.errors import Problem, Problems, RequestError, did_you_mean, nearest
@@ -63,12 +63,15 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
     splits = _splits(builder, options)
     names = _class_names(builder, options)
     folder = _folder(builder, options, cache_dir)
-    try:
-        _write_missing(builder, splits, options, folder, names)
-    except OSError as error:
-        # A read-only cache can still be read.
-        if not all((folder / split / INDEX).is_file() for split in splits):
-            raise cache_not_writable(folder.parent.parent, error) from error
+
+    def missing_splits() -> list[str]:
+        return [split for split in splits if not (folder / split / INDEX).is_file()]
+
+    def write() -> None:
+        for split in missing_splits():
+            _write_split(builder, split, options, folder, names)
+
+    fill_entry(folder, is_complete=lambda: not missing_splits(), write=write)
     records = _records(options, splits, folder)
     labels = natural_order(record.label for record in records if record.label is not None)
     problems = check_class_names(labels)
@@ -186,16 +189,6 @@ def _folder(builder: Any, options: Options, cache_dir: Path | None) -> Path:
     state = "\0".join([str(builder.data_dir), options.image_key, options.label_key])
     digest = hashlib.sha256(state.encode()).hexdigest()[:16]
     return cache_dir.absolute() / "tfds" / f"{builder.info.name}-{digest}"
-
-
-def _write_missing(builder: Any, splits: list[str], options: Options, folder: Path, names: Any) -> None:
-    """Write the splits that are not stored yet, and mark the folder as in use."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with entry_lock(folder):
-        for split in splits:
-            if not (folder / split / INDEX).is_file():
-                _write_split(builder, split, options, folder, names)
-        mark_in_use(folder)
 
 
 def _write_split(builder: Any, split: str, options: Options, folder: Path, names: Any) -> None:
