@@ -30,10 +30,13 @@ def layer_and_params(name, strength, images):
     return layer, layer.get_random_transformation_batch(len(images), images=tf.constant(images))
 
 
+def policy_of(name, options, size=16, *, channels=3, exact=True):
+    """Return a policy of one operation. Compiling takes seconds, and the contract compares both."""
+    return build_policy([(name, options)], image_size_px=size, channels=channels, exact=exact)
+
+
 def changed(name, images, **options):
-    policy = build_policy(
-        [{"name": name, **options}], image_size_px=images.shape[1], channels=images.shape[-1]
-    )
+    policy = policy_of(name, options, images.shape[1], channels=images.shape[-1])
     return policy(images, seeds(len(images))).numpy()
 
 

@@ -83,7 +83,14 @@ class Folded:
         return inside
 
 
-@pytest.fixture(scope="module", params=FOLDS)
+SLOW = ["rotation, zoom", "shear, translation"]
+"""Parts of the other folds, with other fill modes."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(fold, marks=pytest.mark.slow if fold in SLOW else ()) for fold in FOLDS],
+)
 def folded(request):
     return Folded(FOLDS[request.param], sample_images(COUNT))
 

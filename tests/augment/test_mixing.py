@@ -74,7 +74,7 @@ def test_beta_table_error_is_below_one_cell(alpha):
 
 
 def test_partners_form_one_cycle_over_the_batch():
-    for seed in range(5):
+    for seed in range(3):
         _, partners, weights, _ = mixed(["mix_up"], 9, seed=seed, alpha=5.0)
         assert (weights > 0).all()
         index, ring = 0, []
@@ -244,10 +244,10 @@ def test_parallel_calls_do_not_change_the_bytes():
             for batch in batches.map(mixing, num_parallel_calls=calls, deterministic=True)
             for part in batch
         ]
-        for calls in (1, 2, tf.data.AUTOTUNE)
+        for calls in (1, tf.data.AUTOTUNE)
     ]
     assert len(runs[0]) == 10
-    assert runs[0] == runs[1] == runs[2]
+    assert runs[0] == runs[1]
 
 
 @pytest.mark.parametrize(

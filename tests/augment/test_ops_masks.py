@@ -205,22 +205,29 @@ def test_change_increases_with_strength_from_none_at_0(name):
     module = registry.module("operation", name)
     images = np.stack([60 + PHOTO[:32, :32] * 0.4] * 40).astype(np.float32)
     seeds = np.stack([np.arange(40), np.zeros(40)], axis=1).astype(np.int32)
-    assert module.is_identity(module.at_strength(0.0))
     moved = []
     for strength in (0.0, 0.25, 0.5, 1.0):
-        policy = build_policy([(name, module.at_strength(strength))], image_size_px=32)
+        policy = build_policy([(name, module.at_strength(strength))], image_size_px=32, exact=True)
         moved.append(np.abs(policy(images, seeds).numpy() - images).mean())
     assert moved[0] == 0.0
     assert (np.diff(moved) > 0).all()
 
 
-@pytest.mark.parametrize("name", NAMES[:4])
-@pytest.mark.parametrize("mode", ["constant", "gaussian_noise"])
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        ("random_cutout", "gaussian_noise"),
+        ("auto_contrast", None),
+        pytest.param("random_cutout", "constant", marks=pytest.mark.slow),
+        pytest.param("grid_mask", "constant", marks=pytest.mark.slow),
+        pytest.param("grid_mask", "gaussian_noise", marks=pytest.mark.slow),
+        pytest.param("equalization", None, marks=pytest.mark.slow),
+    ],
+)
 def test_compiled_mask_equals_eager_mask(name, mode):
     module = registry.module("operation", name)
     assert module.COMPILES
-    masks = name in ("random_cutout", "grid_mask")
-    options = {"max_fraction": 0.6, **({"fill_mode": mode} if masks else {})}
+    options = {"max_fraction": 0.6, **({"fill_mode": mode} if mode else {})}
     images = tf.constant(np.stack([PHOTO[k : k + 40, k : k + 48] / 1.3 for k in range(9)]))
     images = tf.cast(images, tf.float32)
     layer = built(name, 9, **options)

@@ -5,6 +5,9 @@ import pytest
 import tensorflow as tf
 from keras_cv import layers
 
+pytestmark = pytest.mark.slow
+"""keras-cv is pinned, so the default lane does not need them."""
+
 
 def test_keras_cv_is_not_reproducible_with_a_seed():
     """This is why its generators are replaced."""

@@ -6,6 +6,9 @@ import pytest
 import tensorflow as tf
 from keras_cv import layers
 
+pytestmark = pytest.mark.slow
+"""keras-cv is pinned, so the default lane does not need them."""
+
 WHITE = np.full((1, 8, 8, 3), 255.0, np.float32)
 
 

@@ -5,6 +5,9 @@ import pytest
 import tensorflow as tf
 from keras_cv import layers
 
+pytestmark = pytest.mark.slow
+"""keras-cv is pinned, so the default lane does not need them."""
+
 SIZE = 33
 
 

@@ -5,6 +5,9 @@ import pytest
 import tensorflow as tf
 from keras_cv import layers
 
+pytestmark = pytest.mark.slow
+"""keras-cv is pinned, so the default lane does not need them."""
+
 
 def ramps(count, height=33, width=33):
     """Return images with the pixel position in their channels: (x, y, 0)."""

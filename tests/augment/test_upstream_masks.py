@@ -6,6 +6,9 @@ import tensorflow as tf
 from keras_cv import layers
 from PIL import Image, ImageOps
 
+pytestmark = pytest.mark.slow
+"""keras-cv is pinned, so the default lane does not need them."""
+
 GRAY = 200.0
 
 

@@ -6,6 +6,9 @@ import pytest
 import tensorflow as tf
 from keras_cv import layers
 
+pytestmark = pytest.mark.slow
+"""keras-cv is pinned, so the default lane does not need them."""
+
 MIXINGS = [layers.MixUp, layers.CutMix, layers.FourierMix]
 
 

@@ -113,8 +113,7 @@ def test_resuming_does_not_read_earlier_files(records, tmp_path):
     assert len(read_epoch(source, 0, first_step=3)[2]) == len(late)
 
 
-@pytest.mark.parametrize("count", [2, 3, 4])
-@pytest.mark.parametrize("cache", ["none", "memory"])
+@pytest.mark.parametrize(("count", "cache"), [(3, "none"), (4, "memory")])
 def test_shards_partition_every_batch(records, count, cache):
     source = dataset_of(records, cache=cache, augment=shifted)
     whole = [tuple(part.numpy() for part in batch) for batch in source.indexed_batches(1)]
@@ -132,8 +131,7 @@ def test_shards_resume_mid_epoch(records):
     assert [[len(batch[2]) for batch in shard] for shard in later] == [[2, 1], [2, 0]]
 
 
-@pytest.mark.parametrize("calls", [1, 8, None])
-@pytest.mark.parametrize("cache", ["none", "memory"])
+@pytest.mark.parametrize(("calls", "cache"), [(8, "none"), (None, "none"), (None, "memory")])
 def test_parallel_calls_and_cache_do_not_change_images(records, calls, cache):
     plain = read_epoch(dataset_of(records, parallel_calls=1, augment=shifted), 3)
     other = read_epoch(dataset_of(records, parallel_calls=calls, cache=cache, augment=shifted), 3)

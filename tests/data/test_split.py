@@ -40,9 +40,10 @@ def sizes_of(collection: Collection) -> Counter:
     return Counter(record.split for record in collection.records)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data_sets(), fractions, fractions, st.integers(0, 2**32))
-def test_groups_stay_whole_and_every_class_is_in_every_split(data, val, test, seed):
+def test_groups_stay_whole_in_splits_of_every_class_and_the_expected_size(data, val, test, seed):
+    """The fractions are met within one group, or one group per class."""
     collection = split(data, val_fraction=val, test_fraction=test, seed=seed)
     splits_by_group = defaultdict(set)
     classes = defaultdict(set)
@@ -52,12 +53,6 @@ def test_groups_stay_whole_and_every_class_is_in_every_split(data, val, test, se
     assert all(len(splits) == 1 for splits in splits_by_group.values())
     assert set(classes) == {"train", "val", "test"}
     assert all(names == set(data.class_names) for names in classes.values())
-
-
-@settings(max_examples=60, deadline=None)
-@given(data_sets(), fractions, fractions, st.integers(0, 2**32))
-def test_fractions_are_met_within_one_group_or_one_group_per_class(data, val, test, seed):
-    collection = split(data, val_fraction=val, test_fraction=test, seed=seed)
     largest = max(Counter(record.group for record in data.records).values())
     for name, fraction in (("val", val), ("test", test)):
         expected = fraction * len(data.records)
@@ -66,7 +61,7 @@ def test_fractions_are_met_within_one_group_or_one_group_per_class(data, val, te
         assert abs(gap) <= largest or (gap > 0 and len(groups) <= len(data.class_names))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data_sets(), st.integers(0, 2**32), st.randoms())
 def test_split_does_not_depend_on_the_order_of_files(data, seed, random):
     shuffled = list(data.records)
@@ -77,7 +72,7 @@ def test_split_does_not_depend_on_the_order_of_files(data, seed, random):
     assert {r.path: r.split for r in first.records} == {r.path: r.split for r in second.records}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 12)), min_size=40, max_size=90),
     st.integers(0, 99),
@@ -111,9 +106,9 @@ def test_another_seed_gives_another_split():
 
 
 def test_large_dataset_is_split():
-    data = collection_of([(str(number % 10), None) for number in range(30_000)])
+    data = collection_of([(str(number % 10), None) for number in range(10_000)])
     collection = split(data, val_fraction=0.1, test_fraction=0.1, seed=0)
-    assert sizes_of(collection) == {"train": 24_000, "val": 3_000, "test": 3_000}
+    assert sizes_of(collection) == {"train": 8_000, "val": 1_000, "test": 1_000}
 
 
 def test_zero_fraction_makes_no_split():
