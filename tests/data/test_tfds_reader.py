@@ -95,7 +95,7 @@ def test_second_read_uses_the_cached_files(prepared, tmp_path, monkeypatch):
     def refuse(*arguments):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(reader, "entry_lock", refuse)
+    monkeypatch.setattr("kerastl.data.cache.entry_lock", refuse)
     second = read_tfds("tiny_shapes", data_dir=prepared, cache_dir=tmp_path)
     assert first.records == second.records
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
