@@ -146,12 +146,14 @@ def test_unchecked_estimates_have_a_warning(scores, tmp_path, capsys, explained,
     changed, choice = describe_entry(scores, explained, fired)
     print_sites(Scores.model_validate(changed), Adaptation.model_validate(choice))
     screen = capsys.readouterr().out
-    (tmp_path / "scores.json").write_text(json.dumps(changed))
-    (tmp_path / "adaptation.json").write_text(json.dumps(choice))
-    words = text_of(write_report(tmp_path).read_text())
+    texts = [screen]
     assert expected_text in screen
-    assert expected_text.replace("<", "&lt;").replace(">", "&gt;") in words
-    for text in (screen, words):
+    if explained is not None and fired is not True:  # the page has the same text
+        (tmp_path / "scores.json").write_text(json.dumps(changed))
+        (tmp_path / "adaptation.json").write_text(json.dumps(choice))
+        texts.append(text_of(write_report(tmp_path).read_text()))
+        assert expected_text.replace("<", "&lt;").replace(">", "&gt;") in texts[1]
+    for text in texts:
         assert ("The estimates may be unreliable" in text) == bool(expected_text)
 
 
