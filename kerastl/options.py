@@ -62,10 +62,9 @@ class NameOf:
         return core_schema.no_info_after_validator_function(self._check, handler(source))
 
     def _check(self, name: str) -> str:
-        known = registry.names(self.kind)
-        if name in known:
+        if registry.has(self.kind, name):
             return name
-        message = f"there is no {self.kind} {quote(name)}. {did_you_mean(name, known)}"
+        message = f"there is no {self.kind} {quote(name)}. {did_you_mean(name, registry.names(self.kind))}"
         if (self.kind, name) in RENAMED_PLUGINS:
             message = f"{quote(name)} was renamed to '{RENAMED_PLUGINS[self.kind, name]}'."
         for other, key in AUGMENTING.items():
@@ -245,7 +244,7 @@ class Plugin(StrictModel):
         name = given.get("name")
         name = name.text if isinstance(name, Scalar) else name
         own_values = {key: item for key, item in given.items() if key in own}
-        if not isinstance(name, str) or name not in registry.names(cls.KIND):
+        if not isinstance(name, str) or not registry.has(cls.KIND, name):
             if "name" not in given:  # a misspelled key may be the name
                 own_values |= {key: item for key, item in given.items() if nearest(key, own)}
             return super()._convert(own_values, errors)

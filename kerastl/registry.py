@@ -5,6 +5,7 @@ Plug-in modules import TensorFlow only inside functions, so looking up names and
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import pkgutil
 from functools import cache
@@ -26,20 +27,36 @@ FOLDERS = {
 
 @cache
 def _modules(kind: str) -> dict[str, str]:
-    """Return the name of the module that holds each plug-in; backbone families and validators share modules."""
+    """Return the module of each plug-in; of each family for backbones. Validators share a module."""
     package: Any = importlib.import_module(FOLDERS[kind])
     if kind == "validator":
         return dict.fromkeys(package.VALIDATORS, FOLDERS[kind])
     files = [file.name for file in pkgutil.iter_modules(package.__path__) if not file.name.startswith("_")]
-    modules = {file: f"{FOLDERS[kind]}.{file}" for file in files}
+    return {file: f"{FOLDERS[kind]}.{file}" for file in files}
+
+
+@cache
+def _find(kind: str, name: str) -> str | None:
+    """Return the module that holds a plug-in, or None. Of the backbones, families with a similar name are imported first."""
+    modules = _modules(kind)
     if kind != "backbone":
-        return modules
-    return {name: path for path in modules.values() for name in importlib.import_module(path).BACKBONES}
+        return modules.get(name)
+    families = difflib.get_close_matches(name[:100], modules, n=len(modules), cutoff=0.0)
+    paths = (modules[family] for family in families)
+    return next((path for path in paths if name in importlib.import_module(path).BACKBONES), None)
+
+
+def has(kind: str, name: str) -> bool:
+    """Return whether there is a plug-in of a kind with this name."""
+    return _find(kind, name) is not None
 
 
 def names(kind: str) -> list[str]:
     """Return the plug-in names of a kind (a key of `FOLDERS`), sorted."""
-    return sorted(_modules(kind))
+    modules = _modules(kind)
+    if kind != "backbone":
+        return sorted(modules)
+    return sorted(name for path in modules.values() for name in importlib.import_module(path).BACKBONES)
 
 
 def module(kind: str, name: str) -> ModuleType:
@@ -48,9 +65,10 @@ def module(kind: str, name: str) -> ModuleType:
     Raises:
         RequestError: There is no plug-in of this name.
     """
-    if name not in _modules(kind):
+    path = _find(kind, name)
+    if path is None:
         raise RequestError(f"There is no {kind} '{name}'. {did_you_mean(name, names(kind))}")
-    return importlib.import_module(_modules(kind)[name])
+    return importlib.import_module(path)
 
 
 def read_domains(reader: str, options: Any) -> list[str]:
