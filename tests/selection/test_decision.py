@@ -8,6 +8,8 @@ from make_evidence import accurate_on_source, logits_for, make_source_only, with
 from kerastl.errors import RequestError
 from kerastl.runs import Adaptation
 from kerastl.selection import decide
+from kerastl.selection import decision as decision_module
+from tests.selection.conftest import RESAMPLES
 
 SELECT_BY = ["information_maximization", "class_ami", "source_validation"]
 
@@ -25,8 +27,11 @@ def decide_for(seed, **target):
 
 
 @pytest.fixture(scope="module")
-def shifted():
-    return decide_for(0, shift=0.4)
+def shifted(class_guards):
+    with pytest.MonkeyPatch.context() as patch:  # the fixture that does this for each test comes later
+        patch.setattr(decision_module, "_class_guards", class_guards)
+        patch.setattr(decision_module, "RESAMPLES", RESAMPLES)
+        return decide_for(0, shift=0.4)
 
 
 def test_verdict_is_adapt_if_a_method_corrects_a_shift(shifted):
