@@ -142,11 +142,11 @@ def test_parallel_calls_and_cache_do_not_change_images(records, calls, cache):
 def test_datasets_of_equal_size_share_a_decoder_trace(records, monkeypatch):
     from kerastl.data import decode
 
-    traces, load_image = [], decode.load_image
+    traces = []
 
-    def counted(*args, **options):
-        traces.append(options["image_size_px"])
-        return load_image(*args, **options)
+    def counted(content, *, image_size_px, **_):
+        traces.append(image_size_px)
+        return tf.zeros([image_size_px, image_size_px, 3])
 
     monkeypatch.setattr(decode, "load_image", counted)
     sources = [
@@ -285,7 +285,7 @@ def test_batches_are_pairs_of_the_indexed_batches(records):
             np.testing.assert_array_equal(pair[1], labels)
 
 
-@pytest.mark.parametrize("options", [{}, {"cache": "memory"}, {"drop_remainder": True}])
+@pytest.mark.parametrize("options", [{}, {"cache": "memory", "drop_remainder": True}])
 def test_each_pass_over_the_tf_dataset_is_the_next_epoch(records, options):
     source = dataset_of(records, augment=shifted, **options)
     dataset = source.as_tf_dataset()
@@ -338,8 +338,8 @@ def test_keras_fit_sees_epoch_after_epoch(records):
         return model
 
     model, expected = compiled(), compiled()
-    model.fit(source.as_tf_dataset(), validation_data=source.batches(0), epochs=3, shuffle=False, verbose=0)
-    for epoch in range(3):
+    model.fit(source.as_tf_dataset(), validation_data=source.batches(0), epochs=2, shuffle=False, verbose=0)
+    for epoch in range(2):
         expected.fit(source.batches(epoch), shuffle=False, verbose=0)
     for part, other in zip(model.get_weights(), expected.get_weights(), strict=True):
         np.testing.assert_array_equal(part, other)

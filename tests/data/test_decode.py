@@ -32,10 +32,20 @@ def test_white_stays_within_0_to_255():
     assert image.min() > 254.99
 
 
+OPTIONS = {"image_size_px": 24, "window": (100, 3000), "max_pixels": 1_000_000}
+
+
 class Decoder(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
     def __call__(self, content):
-        return load_image(content, image_size_px=24, window=(100, 3000), max_pixels=1_000_000)
+        return load_image(content, **OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("decoder")
+    tf.saved_model.save(Decoder(), str(folder))
+    return tf.saved_model.load(str(folder))
 
 
 def samples() -> list[bytes]:
@@ -45,27 +55,23 @@ def samples() -> list[bytes]:
     return [encoded(noise(), kind) for kind in KINDS] + [encoded(levels), rotated, alpha]
 
 
-def test_eager_tf_data_and_saved_model_decode_equally(tmp_path):
+def test_eager_tf_data_and_saved_model_decode_equally(saved):
     contents = samples()
-    options = {"image_size_px": 24, "window": (100, 3000), "max_pixels": 1_000_000}
-    eager = [load_image(tf.constant(content), **options).numpy() for content in contents]
+    eager = [load_image(tf.constant(content), **OPTIONS).numpy() for content in contents]
     dataset = tf.data.Dataset.from_tensor_slices(contents)
-    mapped = list(dataset.map(lambda content: load_image(content, **options), 2))
-    tf.saved_model.save(Decoder(), str(tmp_path))
-    saved = tf.saved_model.load(str(tmp_path))
+    mapped = list(dataset.map(lambda content: load_image(content, **OPTIONS), 2))
     for content, here, there in zip(contents, eager, mapped, strict=True):
         np.testing.assert_array_equal(here, there.numpy())
         np.testing.assert_array_equal(here, saved(tf.constant(content)).numpy())
 
 
-def test_tf_data_and_saved_model_reject_huge_images(tmp_path):
+def test_tf_data_and_saved_model_reject_huge_images(saved):
     content = png_of_any_size(12_000, 12_000, whole=False)
-    dataset = tf.data.Dataset.from_tensors(content).map(lambda content: load_image(content, image_size_px=24))
+    dataset = tf.data.Dataset.from_tensors(content).map(lambda content: load_image(content, **OPTIONS))
     with pytest.raises(tf.errors.InvalidArgumentError, match="12000 x 12000"):
         list(dataset)
-    tf.saved_model.save(Decoder(), str(tmp_path))
     with pytest.raises(tf.errors.InvalidArgumentError, match="12000 x 12000"):
-        tf.saved_model.load(str(tmp_path))(tf.constant(content))
+        saved(tf.constant(content))
 
 
 def test_decoder_has_one_assertion_and_no_other_stateful_op():
