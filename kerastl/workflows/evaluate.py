@@ -14,6 +14,7 @@ import numpy as np
 
 from kerastl import recipe as recipes
 from kerastl.adaptation import SOURCE_ONLY
+from kerastl.data import ImageDataset
 from kerastl.evaluation import Predictions, groups_disagree, paired_difference, write_predictions
 from kerastl.evaluation.bootstrap import no_value, round_numbers, single_threaded
 from kerastl.evaluation.inference import predict
@@ -99,7 +100,14 @@ def evaluate(
     evaluate_model = partial(_evaluate_model, options, plan.source_validation, datasets, model)
     chosen = adaptation.chosen if adaptation else SOURCE_ONLY
     target_phases = {candidate.name: candidate.target_phase for candidate in candidates}
-    final = evaluate_model(target_phases.get(chosen, plan.target_phase), EVALUATED, held_out)
+    is_estimated = held_out is not None and _unlabeled_are_representative(datasets)
+    all_splits = (*EVALUATED, "target_unlabelled") if is_estimated else EVALUATED
+    # Shared by all candidates, so that each image is decoded once.
+    all_images, validation_images = (
+        datasets.dataset([record for split in splits for record in datasets.in_split(split)])
+        for splits in (all_splits, VALIDATION)
+    )
+    final = evaluate_model(target_phases.get(chosen, plan.target_phase), all_images, held_out)
     final_weights = model.get_weights()
     evaluations: dict[str, Evaluation] = {}
     for candidate in candidates:
@@ -107,23 +115,29 @@ def evaluate(
             evaluations[candidate.name] = final
             continue
         model.set_weights(candidate.weights)
-        splits = EVALUATED if oracle or candidate.name == SOURCE_ONLY else VALIDATION
-        candidate_held_out = held_out if splits == EVALUATED else None
-        evaluations[candidate.name] = evaluate_model(candidate.target_phase, splits, candidate_held_out)
+        is_tested = oracle or candidate.name == SOURCE_ONLY
+        images = (all_images, held_out) if is_tested else (validation_images, None)
+        evaluations[candidate.name] = evaluate_model(candidate.target_phase, *images)
     model.set_weights(final_weights)
     bootstrap = {"seed": datasets.seed, "resamples": options.resamples}
     others = [evaluation for evaluation in evaluations.values() if evaluation is not final]
     _add_sites(datasets, held_out, evaluations.get(SOURCE_ONLY, final), [final, *others], bootstrap)
     for candidate in candidates:
-        evaluations[candidate.name].write(candidate.run)
-        write_report(candidate.run.path)
-        if not candidate.faults:
-            candidate.run.finish()
+        _write_candidate(candidate, evaluations[candidate.name])
     final.write(run)
     if adaptation is not None:
         effect = _adaptation_effect(evaluations, final, bootstrap, oracle=oracle)
         Adaptation.model_validate(adaptation.to_json() | effect).write(run.path)
     write_summary(run)
+
+
+def _write_candidate(candidate: Candidate, evaluation: Evaluation) -> None:
+    """Write the results of a candidate. It is finished if no check failed. Only `source_only` has a page."""
+    evaluation.write(candidate.run)
+    if candidate.name == SOURCE_ONLY:
+        write_report(candidate.run.path)
+    if not candidate.faults:
+        candidate.run.finish()
 
 
 def _evaluate_model(
@@ -132,7 +146,7 @@ def _evaluate_model(
     datasets: Datasets,
     model: keras.Model,
     target_phase: Phase | None,
-    splits: Sequence[str],
+    images: ImageDataset,
     held_out: HeldOutData | None,
 ) -> Evaluation:
     """Evaluate one model.
@@ -143,13 +157,10 @@ def _evaluate_model(
         datasets: All images.
         model: The model.
         target_phase: The phase in which BatchNorm adopted target statistics; None if it has source statistics.
-        splits: The splits to evaluate.
-        held_out: Held-out images. With them, unlabeled target images are predicted, too, to estimate the prevalence.
+        images: The evaluated images. With unlabeled images of the target, the prevalence there is estimated, too.
+        held_out: Held-out images; None for validation images only.
     """
-    if held_out is not None and _unlabeled_are_representative(datasets):
-        splits = (*splits, "target_unlabelled")
-    records = [record for split in splits for record in datasets.in_split(split)]
-    predictions = predict(model, datasets.dataset(records))
+    predictions = predict(model, images)
     outputs, source_val = None, None
     if held_out is not None:
         outputs = compute_held_out_outputs(model, held_out, target_phase)
