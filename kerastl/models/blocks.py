@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from kerastl import registry
 from kerastl.errors import RequestError, did_you_mean
-from kerastl.models.backbone import Backbone, Block
+from kerastl.models.backbone import Backbone, Block, get_backbone
 
 if TYPE_CHECKING:
     import keras
@@ -18,7 +18,7 @@ def block_names(name: str) -> tuple[str, ...]:
     Raises:
         RequestError: If there is no such backbone.
     """
-    return tuple(block for block, _ in _rows(registry.module("backbone", name).BACKBONES[name]))
+    return tuple(block for block, _ in _rows(get_backbone(name)))
 
 
 def get_blocks(model_or_name: keras.Model | str) -> list[Block]:
@@ -56,7 +56,7 @@ def identify_backbone(model: keras.Model) -> str | None:
     num_parameters = model.count_params()
 
     def distance(name: str) -> int:
-        return abs(num_parameters - int(registry.module("backbone", name).BACKBONES[name].parameters))
+        return abs(num_parameters - get_backbone(name).parameters)
 
     return min((name for name, rows in matches.items() if len(rows) == longest), key=distance, default=None)
 
@@ -109,7 +109,7 @@ def _matches(graph: _Graph) -> dict[str, list[tuple[str, tuple[str, ...]]]]:
     """Return the matching rows of each table that is completely contained in a graph, by backbone name."""
     matches = {}
     for name in registry.names("backbone"):
-        rows = _rows(registry.module("backbone", name).BACKBONES[name])
+        rows = _rows(get_backbone(name))
         present = [(block, tuple(graph.first(edge) for edge in edges)) for block, edges in rows]
         if all(all(edges) for _, edges in present):
             matches[name] = present

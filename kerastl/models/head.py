@@ -200,6 +200,6 @@ def _top_of_located_body(name: str, image_size_px: int | None, options: dict[str
         raise RequestError(
             f"{path} is not the published head of {name}: {problem}\n"
             f"  Replace it with {row.top_url}\n"
-            f"  or delete it to start with a new head. Backbone only: {fetch_command(name, row)}"
+            f"  or delete it to start with a new head. Backbone only: {fetch_command(name, row.size_px, dict(row.options))}"
         )
     return path

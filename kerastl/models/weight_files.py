@@ -9,8 +9,9 @@ import os
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import count, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -78,19 +79,6 @@ def h5_datasets(file: h5py.File) -> list[tuple[str, h5py.Dataset]]:
     return datasets
 
 
-def numbered_datasets(group: h5py.Group) -> list[h5py.Dataset]:
-    """Return the arrays of one layer in a Keras 3 file, `vars/0` on, in order, without reading them.
-
-    Raises:
-        OSError: If an array is in another file, or is not an array.
-        ValueError: If a name is not a number.
-    """
-    if not has_entry(group, "vars"):
-        return []
-    values = group_inside(group, "vars")
-    return [dataset_inside(values, number) for number in sorted(values, key=int)]
-
-
 def has_entry(group: h5py.Group, name: str) -> bool:
     """Return whether a group has an entry; `in` would open the file that a link refers to."""
     return bool(group.id.links.exists(name.encode()))
@@ -154,18 +142,11 @@ def _inside(group: h5py.Group, path: str) -> Any:
 
 def _names(group: Any, attribute: str) -> list[str]:
     """Read a list of names that may be split into `layer_names0`, `layer_names1`, ..."""
-    if attribute in group.attrs:
-        return [_text(name) for name in group.attrs[attribute]]
-    pieces: list[str] = []
-    number = 0
-    while f"{attribute}{number}" in group.attrs:
-        pieces += [_text(name) for name in group.attrs[f"{attribute}{number}"]]
-        number += 1
-    return pieces
-
-
-def _text(name: Any) -> str:
-    return name.decode() if isinstance(name, bytes) else str(name)
+    pieces = takewhile(lambda piece: piece in group.attrs, (f"{attribute}{number}" for number in count()))
+    names = (
+        name for piece in ([attribute] if attribute in group.attrs else pieces) for name in group.attrs[piece]
+    )
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
 
 
 MAX_UNPACKING = 10
@@ -246,8 +227,16 @@ def _walk(config: dict[str, Any], group: h5py.Group) -> Iterator[tuple[str, str,
 
 
 def layer_arrays(groups: h5py.Group, key: str) -> list[h5py.Dataset]:
-    """Return the arrays of one layer in the order of `layer.weights`; may be empty."""
-    return numbered_datasets(group_inside(groups, key)) if has_entry(groups, key) else []
+    """Return the arrays of one layer, `vars/0` on, in the order of `layer.weights`, without reading them; may be empty.
+
+    Raises:
+        OSError: If an array is in another file, or is not an array.
+        ValueError: If a name is not a number.
+    """
+    if not has_entry(groups, key) or not has_entry(group_inside(groups, key), "vars"):
+        return []
+    values = group_inside(groups, f"{key}/vars")
+    return [dataset_inside(values, number) for number in sorted(values, key=int)]
 
 
 def numbered_key(kind: str, counted: Counter[str]) -> str:
@@ -299,23 +288,6 @@ def load_weights_file(path: Path, source: keras.Model, model: keras.Model, origi
         variable.assign(value)
 
 
-def fitting_problems(path: Path, source: keras.Model) -> list[Problem]:
-    """Return how a keras.applications file differs from a network; empty if it fits.
-
-    Raises:
-        RequestError: If the file is damaged.
-    """
-    import h5py
-
-    slots = [
-        (layer.name, tuple(variable.shape), None)
-        for layer in source.layers
-        for variable in _in_file_order([layer])
-    ]
-    with weights_file_errors(path), h5py.File(path) as file:
-        return _differences(slots, h5_datasets(file))
-
-
 def _from_h5(
     path: Path, source: keras.Model, model: keras.Model, origins: dict[str, str]
 ) -> tuple[list[tuple[Any, Any]], list[Problem]]:
@@ -323,16 +295,7 @@ def _from_h5(
     import h5py
 
     copies = {old: model.get_layer(new) for new, old in origins.items()}
-    slots: list[Slot] = []
-    for layer in source.layers:
-        sublayers = layers_inside(layer) if hasattr(layer, "layers") else [layer]
-        targets = [copies.get(sublayer.name) for sublayer in sublayers]
-        filled = _in_file_order(targets) if all(targets) else [None] * len(layer.weights)
-        originals = _in_file_order(sublayers)
-        slots += [
-            (layer.name, tuple(original.shape), variable)
-            for original, variable in zip(originals, filled, strict=False)
-        ]
+    slots = _slots(source, copies)
     with h5py.File(path) as file:
         datasets = h5_datasets(file)
         problems = _differences(slots, datasets)
@@ -345,21 +308,30 @@ def _from_h5(
     return pairs, _pixel_problems(dropped)
 
 
+def _slots(source: keras.Model, copies: Mapping[str, keras.Layer]) -> list[Slot]:
+    """Return the arrays of a network in the order of an `.h5` file, each with the variable of the copied layer."""
+    slots: list[Slot] = []
+    for layer in source.layers:
+        sublayers = layers_inside(layer) if hasattr(layer, "layers") else [layer]
+        targets = [copies.get(sublayer.name) for sublayer in sublayers]
+        originals = _in_file_order(sublayers)
+        filled = _in_file_order(targets) if all(targets) else [None] * len(originals)
+        slots += [
+            (layer.name, tuple(original.shape), variable)
+            for original, variable in zip(originals, filled, strict=False)
+        ]
+    return slots
+
+
 def _from_weights_h5(path: Path, model: keras.Model) -> tuple[list[tuple[Any, Any]], list[Problem]]:
     """Match arrays by the paths of Keras 3: the class of the layer and its number within the class."""
     import h5py
 
     counted: Counter[str] = Counter()
-    pairs, problems = [], []
+    keys = {layer.name: numbered_key(type(layer).__name__, counted) for layer in model.layers}
     with h5py.File(path) as file:
         groups = layer_groups(file)
-        for layer in model.layers:
-            key = numbered_key(type(layer).__name__, counted)
-            if layer.weights:
-                more, problem = _matched(layer, layer_arrays(groups, key))
-                pairs += more
-                problems += problem
-    return pairs, problems
+        return _matched(model, {name: layer_arrays(groups, key) for name, key in keys.items()})
 
 
 def _from_keras(
@@ -372,18 +344,13 @@ def _from_keras(
         model: The model that receives the weights.
         replaced: Layers of the network that `pixels` replaces in `model`.
     """
-    wanted = {layer.name: layer for layer in model.layers if layer.weights}
-    pairs, problems = [], []
+    wanted = {layer.name for layer in model.layers if layer.weights}
     with saved_layers(path) as saved:
-        by_name = {saved_layer.name: saved_layer for saved_layer in saved}
-        for name, layer in wanted.items():
-            more, problem = _matched(layer, by_name[name].arrays if name in by_name else [])
-            pairs += more
-            problems += problem
-        problems += _unmatched(saved, set(wanted), replaced, model.name)
-        for saved_layer in saved:
-            if saved_layer.name in replaced and saved_layer.arrays:
-                problems += _pixel_problems([np.asarray(value) for value in saved_layer.arrays])
+        pairs, problems = _matched(model, {layer.name: layer.arrays for layer in saved})
+        problems += _unmatched(saved, wanted, replaced, model.name)
+        for layer in saved:
+            if layer.name in replaced:
+                problems += _pixel_problems([np.asarray(value) for value in layer.arrays])
     return pairs, problems
 
 
@@ -410,17 +377,25 @@ def _unmatched(saved: list[SavedLayer], wanted: set[str], replaced: set[str], na
     ]
 
 
-def _matched(layer: keras.Layer, arrays: Sequence[Any]) -> tuple[list[tuple[Any, Any]], list[Problem]]:
-    """Pair the variables of a layer with arrays, or report how they differ; reads only what fits."""
-    slots = [(layer.name, tuple(variable.shape), variable) for variable in layer.weights]
-    problems = _differences(slots, [(layer.name, value) for value in arrays])
-    if len(arrays) > len(slots):
-        message = f"expected {len(slots)} arrays of weights, found {len(arrays)}"
-        problems.append(Problem(f"layer {layer.name}", message))
-    if problems:
-        return [], problems
-    read = [np.asarray(value) for value in arrays]
-    return list(zip(layer.weights, read, strict=False)), []
+def _matched(
+    model: keras.Model, arrays_of: Mapping[str, Sequence[Any]]
+) -> tuple[list[tuple[Any, Any]], list[Problem]]:
+    """Pair the variables of each layer with its arrays, or report how they differ; reads only what fits."""
+    pairs: list[tuple[Any, Any]] = []
+    problems: list[Problem] = []
+    for layer in model.layers:
+        if not layer.weights:
+            continue
+        arrays = arrays_of.get(layer.name, [])
+        slots = [(layer.name, tuple(variable.shape), variable) for variable in layer.weights]
+        differences = _differences(slots, [(layer.name, value) for value in arrays])
+        if len(arrays) > len(slots):
+            message = f"expected {len(slots)} arrays of weights, found {len(arrays)}"
+            differences.append(Problem(f"layer {layer.name}", message))
+        if not differences:
+            pairs += zip(layer.weights, map(np.asarray, arrays), strict=True)
+        problems += differences
+    return pairs, problems
 
 
 def _differences(slots: Sequence[Slot], arrays: Sequence[tuple[str, Any]]) -> list[Problem]:
@@ -456,11 +431,11 @@ def _pixel_problems(constants: list[np.ndarray]) -> list[Problem]:
 
 
 def _refusal(path: Path, name: str, problems: list[Problem]) -> RequestError:
-    count = len(problems)
-    lines = [f"{path} does not fit {name}: {count} layer{'s differ' if count > 1 else ' differs'}."]
+    number = len(problems)
+    lines = [f"{path} does not fit {name}: {number} layer{'s differ' if number > 1 else ' differs'}."]
     lines += [f"  {problem}" for problem in problems[:SHOWN_DIFFERENCES]]
-    if count > SHOWN_DIFFERENCES:
-        lines.append(f"  and {count - SHOWN_DIFFERENCES} more.")
+    if number > SHOWN_DIFFERENCES:
+        lines.append(f"  and {number - SHOWN_DIFFERENCES} more.")
     lines.append("The file belongs to another architecture, or to other options of this architecture.")
     return RequestError("\n".join(lines))
 
@@ -484,12 +459,16 @@ def weights_problem(
         top: Whether it is the file with the 1,000-class top.
         source: The network as built by its builder; None builds it if needed.
     """
+    import h5py
+
     published_hash = row.top_hash if top else row.hash
     if published_hash:
         return hash_problem(path, published_hash)
     options: dict[str, Any] = dict(row.options)
+    slots = _slots(source or build_source(name, **options), {})
     try:
-        problems = fitting_problems(path, source or build_source(name, **options))
+        with weights_file_errors(path), h5py.File(path) as file:
+            problems = _differences(slots, h5_datasets(file))
     except RequestError as error:
         return str(error)
     return str(problems[0]) if problems else None
@@ -519,11 +498,12 @@ def check_published_weights(located: LocatedWeights, name: str, source: keras.Mo
     Raises:
         RequestError: If it is not; the message says how to download it again.
     """
-    problem = weights_problem(located.path, name, located.weights, source=source)
+    row = located.weights
+    problem = weights_problem(located.path, name, row, source=source)
     if problem:
         raise RequestError(
             f"{located.path} is not the published weights of {name}: {problem}\n"
-            f"  Replace it: {fetch_command(name, located.weights)}\n"
+            f"  Replace it: {fetch_command(name, row.size_px, dict(row.options))}\n"
             f"  or, if the weights are your own, use the file: weights: {located.path}"
         )
 
@@ -570,15 +550,13 @@ def fetch_weights(name: str, *, image_size_px: int | None = None, **options: Any
         ) from error
     with folder:
         try:
-            downloaded = _download(url, Path(folder.name), row)
-        except ValueError as error:  # pooch's error for a wrong hash
-            raise RequestError(f"{url} is not {row.file}: {error}") from error
+            downloaded = _download(url, Path(folder.name), row.file)
         except OSError as error:
             size = resolve_image_size(name, image_size_px)
             raise RequestError(
                 f"{url} could not be downloaded: {_reason(error)}\n{missing_weights_message(name, row, size, options)}"
             ) from error
-        problem = None if row.hash else weights_problem(downloaded, name, row)
+        problem = weights_problem(downloaded, name, row)
         if problem:
             raise RequestError(f"{url} is not {row.file}: {problem}")
         downloaded.chmod(0o644)
@@ -605,25 +583,18 @@ def _url(row: PublishedWeights) -> str:
     return f"{mirror.rstrip('/')}/{row.file}"
 
 
-def _download(url: str, folder: Path, row: PublishedWeights) -> Path:
-    """Download a file and verify its hash.
-
-    Raises:
-        ValueError: If the hash is wrong.
-        OSError: If the download fails; the errors of requests are OSErrors, too.
-    """
+def _download(url: str, folder: Path, file: str) -> Path:
+    """Download a file. The errors of requests are OSErrors."""
     import pooch
 
     pooch.get_logger().setLevel("WARNING")
-    algorithm = "md5" if len(row.hash) == 32 else "sha256"
     with ExitStack() as stack:
         downloader = pooch.HTTPDownloader(
-            progressbar=_ProgressBar(f"downloading {row.file}", stack),
+            progressbar=_ProgressBar(f"downloading {file}", stack),
             chunk_size=CHUNK_BYTES,
             timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
         )
-        known_hash = f"{algorithm}:{row.hash}" if row.hash else None
-        return Path(pooch.retrieve(url, known_hash, fname=row.file, path=folder, downloader=downloader))
+        return Path(pooch.retrieve(url, None, fname=file, path=folder, downloader=downloader))
 
 
 class _ProgressBar:

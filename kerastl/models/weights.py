@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,9 +120,7 @@ def cached_files(name: str) -> list[tuple[Path, PublishedWeights, bool]]:
 
 def missing_weights_message(name: str, row: PublishedWeights, size: int, options: dict[str, Any]) -> str:
     """Return an error message with the missing file, its location, and alternatives."""
-    command = f"kerastl weights fetch {name}"
-    command += f" --image-size-px {size}" if row.size_px else ""
-    command += "".join(f" --option {key}={value}" for key, value in options.items())
+    command = fetch_command(name, size if row.size_px else None, options)
     return (
         f"The ImageNet weights of {format_backbone(name, row.size_px, options)} are not cached.\n"
         f"  Download them: {command}\n"
@@ -131,11 +130,11 @@ def missing_weights_message(name: str, row: PublishedWeights, size: int, options
     )
 
 
-def fetch_command(name: str, row: PublishedWeights) -> str:
-    """Return the command that downloads a file."""
-    size = f" --image-size-px {row.size_px}" if row.size_px else ""
+def fetch_command(name: str, size_px: int | None, options: Mapping[str, Any]) -> str:
+    """Return the command that downloads a file; `size_px` is None if files do not differ by size."""
+    size = f" --image-size-px {size_px}" if size_px else ""
     return f"kerastl weights fetch {name}{size}" + "".join(
-        f" --option {key}={value}" for key, value in row.options
+        f" --option {key}={value}" for key, value in options.items()
     )
 
 

@@ -50,7 +50,7 @@ def test_classifier_is_recognized_by_the_layers_of_its_backbone(classifier):
     assert identify_backbone(keras.Model(pixels, keras.layers.Dense(2)(pixels))) is None
 
 
-@pytest.mark.parametrize("name", ["Conv1", "block_5", "block_6", "Conv_1"])
+@pytest.mark.parametrize("name", ["Conv1", "block_6"])
 def test_splitting_keeps_the_outputs_of_a_classifier(classifier, name):
     trunk, tail = split_at_block(classifier, name)
     assert np.array_equal(predict(tail, trunk(images())), predict(classifier, images()))
@@ -89,9 +89,14 @@ def test_model_without_a_known_backbone_is_refused():
         get_blocks(model)
 
 
-def test_narrow_network_with_residual_sums_has_complete_blocks():
+@pytest.fixture(scope="module")
+def narrow():
+    return build_backbone("mobilenet_v3_small", weights="none", alpha=0.5, image_size_px=32)
+
+
+def test_narrow_network_with_residual_sums_has_complete_blocks(narrow):
     """At alpha 0.5 two widths of MobileNetV3 are equal, which adds a residual sum."""
-    model = build_backbone("mobilenet_v3_small", weights="none", alpha=0.5, image_size_px=32)
+    model = narrow
     edges = {block.name: block.edge for block in get_blocks(model)}
     assert edges["expanded_conv_6"] == ("expanded_conv_6_add",)
     trunk, tail = split_at_block(model, "expanded_conv_6")
@@ -107,12 +112,9 @@ def test_nasnet_large_passes_two_cells_at_a_reduction():
     assert np.array_equal(predict(tail, trunk(images())), predict(model, images()))
 
 
-def test_layer_names_do_not_depend_on_earlier_models():
-    first, second = (
-        [layer.name for layer in build_backbone("mobilenet_v3_small", weights="none", image_size_px=32).layers]
-        for _ in range(2)
-    )  # fmt: skip
-    assert first == second
+def test_layer_names_do_not_depend_on_earlier_models(narrow):
+    again = build_backbone("mobilenet_v3_small", weights="none", alpha=0.5, image_size_px=32)
+    assert [layer.name for layer in again.layers] == [layer.name for layer in narrow.layers]
 
 
 def test_automatic_names_are_numbered_from_zero():

@@ -7,7 +7,7 @@ import sys
 from collections import defaultdict
 
 import pytest
-from backbone_families import QUICK, SMALLEST
+from backbone_families import SMALLEST
 
 from kerastl import registry
 from kerastl.models import block_names, list_backbones
@@ -42,7 +42,7 @@ def test_all_networks_of_keras_applications_are_available():
 @pytest.mark.parametrize(
     "member",
     [
-        pytest.param(member, id=family, marks=() if family in QUICK else pytest.mark.slow)
+        pytest.param(member, id=family, marks=() if family == "small_cnn" else pytest.mark.slow)
         for family, member in SMALLEST.items()
     ],
 )
@@ -116,7 +116,11 @@ def test_keras_requests_the_files_of_the_table(monkeypatch, name, size, top):
 
 @pytest.mark.parametrize(
     ("name", "size", "alpha"),
-    [("mobilenet_v2", 96, 0.35), ("mobilenet_v2", 224, 1.4), ("mobilenet", 128, 0.25)],
+    [
+        ("mobilenet", 128, 0.25),
+        pytest.param("mobilenet_v2", 96, 0.35, marks=pytest.mark.slow),
+        pytest.param("mobilenet_v2", 224, 1.4, marks=pytest.mark.slow),
+    ],
 )
 def test_keras_requests_the_file_of_a_size_and_alpha(monkeypatch, name, size, alpha):
     from kerastl.models import published_weights

@@ -12,8 +12,8 @@ from kerastl.models import build_backbone, find_foldable, fold_batch_norm, fold_
     ("name", "options", "size"),
     [
         ("mobilenet", {"alpha": 0.25}, 128),
-        ("mobilenet_v2", {"alpha": 0.35}, 224),
-        ("mobilenet_v2", {"alpha": 1.0}, 224),
+        pytest.param("mobilenet_v2", {"alpha": 0.35}, 224, marks=pytest.mark.slow),
+        pytest.param("mobilenet_v2", {"alpha": 1.0}, 224, marks=pytest.mark.slow),
     ],
 )
 def test_folding_imagenet_weights_changes_less_than_a_hundred_thousandth(keras_home, name, options, size):
@@ -89,7 +89,7 @@ def test_models_that_folding_could_change_are_returned_unchanged(build):
 
 
 def test_foldable_model_is_folded_for_inference():
-    model, images, norms = calibrated("mobilenet_v2", 32)
+    model, images, norms = calibrated("mobilenet", 32)
     model.compile(CustomOptimizer(), loss=None)
     folded = fold_for_inference(model)
     assert len(folded.layers) == len(model.layers) - len(norms)

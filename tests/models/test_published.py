@@ -23,22 +23,22 @@ def publish(monkeypatch, row):
 
 @pytest.mark.parametrize("algorithm", ["md5", "sha256"])
 def test_file_with_one_changed_byte_is_refused(models, monkeypatch, algorithm):
-    source = build_source("mobilenet_v3_small", image_size_px=32, seed=1)
+    source = build_source("small_cnn", image_size_px=32, seed=1)
     path = models / "small.h5"
     source.save(path)
     content = path.read_bytes()
     digest = hashlib.new(algorithm, content).hexdigest()
     publish(monkeypatch, PublishedWeights(path.name, "u", digest, "t.h5", "u", ""))
-    model = build_backbone("mobilenet_v3_small", image_size_px=32)
-    kernel = source.get_layer("conv").get_weights()[0]
-    assert np.array_equal(model.get_layer("conv").get_weights()[0], kernel)
+    model = build_backbone("small_cnn", image_size_px=32)
+    kernel = source.get_layer("block_1_conv").get_weights()[0]
+    assert np.array_equal(model.get_layer("block_1_conv").get_weights()[0], kernel)
     offset = content.index(kernel.tobytes())
     path.write_bytes(content[:offset] + bytes([content[offset] ^ 1]) + content[offset + 1 :])
     with pytest.raises(RequestError) as error:
-        build_backbone("mobilenet_v3_small", image_size_px=32)
+        build_backbone("small_cnn", image_size_px=32)
     assert f"{path} is not the published weights" in str(error.value)
-    assert "kerastl weights fetch mobilenet_v3_small" in str(error.value)
-    assert build_backbone("mobilenet_v3_small", image_size_px=32, weights=path)
+    assert "kerastl weights fetch small_cnn" in str(error.value)
+    assert build_backbone("small_cnn", image_size_px=32, weights=path)
 
 
 def test_other_file_with_a_published_name_is_refused(models):

@@ -29,11 +29,9 @@ def test_backbone_loads_from_a_network_with_top(tmp_path):
 
 @pytest.mark.parametrize(
     ("deep", "shallow", "layer"),
-    [
-        ("vgg19", "vgg16", "block3_conv4"),
-        pytest.param("resnet101", "resnet50", "conv4_block7_1_conv", marks=pytest.mark.slow),
-    ],
+    [("vgg19", "vgg16", "block3_conv4"), ("resnet101", "resnet50", "conv4_block7_1_conv")],
 )
+@pytest.mark.slow
 def test_deeper_network_is_refused_with_its_additional_layer(tmp_path, deep, shallow, layer):
     path = saved(build_backbone(deep, weights="none", image_size_px=32), tmp_path / "deep.keras")
     with pytest.raises(RequestError) as error:
@@ -41,11 +39,30 @@ def test_deeper_network_is_refused_with_its_additional_layer(tmp_path, deep, sha
     assert f"layer {layer}: the file has weights for it, but {shallow} has no such layer" in str(error.value)
 
 
-def test_layer_with_too_many_arrays_is_refused(tmp_path):
-    model = build_backbone("small_cnn", weights="none", image_size_px=32)
-    convolution = next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
+def test_additional_layer_in_the_middle_is_refused(small_cnn, tmp_path):
+    convolution = keras.layers.Conv2D(32, 1, name="block_1_more")
+
+    def call(layer, *args, **kwargs):
+        outputs = layer(*args, **kwargs)
+        return convolution(outputs) if layer.name == "block_1_relu" else outputs
+
+    deeper = keras.models.clone_model(small_cnn, clone_function=same_layer, call_function=call)
+    path = saved(deeper, tmp_path / "deep.keras")
+    with pytest.raises(RequestError) as error:
+        small_cnn_from(path)
+    assert "layer block_1_more: the file has weights for it, but small_cnn has no such layer" in str(
+        error.value
+    )
+
+
+def same_layer(layer):
+    return type(layer).from_config(layer.get_config())
+
+
+def test_layer_with_too_many_arrays_is_refused(small_cnn, tmp_path):
+    convolution = next(layer for layer in small_cnn.layers if isinstance(layer, keras.layers.Conv2D))
     assert not convolution.use_bias
-    path = saved(model, tmp_path / "more.keras")
+    path = saved(small_cnn, tmp_path / "more.keras")
     change_hdf5(path, lambda file, _: file.create_dataset("layers/conv2d/vars/1", data=[0.0] * 32))
     with pytest.raises(RequestError, match="expected 1 arrays of weights, found 2"):
         small_cnn_from(path)
