@@ -30,7 +30,9 @@ Loc = tuple[str | int, ...]
 Rule = Callable[[Any], Iterable[tuple[str, str]]]
 NO = ("no", "off", "false")
 YES = ("yes", "on", "true")
-STEP = re.compile(r"\.?([A-Za-z_][A-Za-z0-9_-]*)|\[([0-9]{1,6})\]")
+NAME = r"[A-Za-z_][A-Za-z0-9_-]*"
+STEP = re.compile(rf"({NAME})|\[([0-9]+)\]")
+PATH = re.compile(rf"({NAME}(\.{NAME}|\[[0-9]{{1,6}}\])*)?")
 # Kinds of plug-ins that are easily confused, and the recipe key of each.
 AUGMENTING = {"operation": "augment.operations", "mixing": "augment.mixing"}
 RENAMED_PLUGINS = {("validator", "proven_information"): "bounded_information"}
@@ -176,16 +178,25 @@ class StrictModel(BaseModel, metaclass=_Constructor):
     def _convert(cls, given: Mapping[str, Any], errors: list[tuple[Loc, str]]) -> dict[str, Any]:
         """Convert the value of each known key to its type and collect errors."""
         annotations = hints(cls)
-        values: dict[str, Any] = {}
-        for key, item in given.items():
-            if key in annotations:
-                values[key] = _read(annotations[key], item, (key,), errors)
-                continue
-            near = nearest(key, annotations)
-            if near and near not in given:
-                values.setdefault(near, _Invalid())  # misspelled, not missing
-            errors.append(((key,), cls._unknown_key_message(key, list(annotations))))
-        return values
+        known = cls._known_items(given, annotations, annotations, errors)
+        return {key: _read(annotations[key], item, (key,), errors) for key, item in known.items()}
+
+    @classmethod
+    def _known_items(
+        cls,
+        given: Mapping[str, Any],
+        keys: Iterable[str],
+        words: Iterable[str],
+        errors: list[tuple[Loc, str]],
+    ) -> dict[str, Any]:
+        """Return the items with known keys, and report the others with the known words."""
+        known = {key: item for key, item in given.items() if key in keys}
+        for key in [key for key in given if key not in known]:
+            errors.append(((key,), cls._unknown_key_message(key, list(words))))
+            near = nearest(key, keys)
+            if near:
+                known.setdefault(near, _Invalid())  # misspelled, not missing
+        return known
 
     @classmethod
     def _unknown_key_message(cls, key: str, known: Sequence[str]) -> str:
@@ -251,8 +262,6 @@ class Plugin(StrictModel):
         options: Any = given.get("options")
         model: Any = registry.options_of(cls.KIND, name)
         known = list(hints(model)) if model else []
-        if own & set(known):
-            raise TypeError(f"{cls.KIND} {name}: an option may not be called {own & set(known)}")
         values = super()._convert(own_values, errors)
         rest = {key: item for key, item in given.items() if key not in own}
         if options is None or not isinstance(options, Mapping | Scalar):
@@ -261,13 +270,7 @@ class Plugin(StrictModel):
                 return values | {"options": options}
             if options is not None:
                 errors.append(((), f"the options of {name} must be a mapping, got {options!r}."))
-        for key in [key for key in rest if key not in known]:
-            message = (model or cls)._unknown_key_message(key, [*known, *sorted(own)])
-            errors.append(((key,), message))
-            near = nearest(key, known)
-            if near and near not in rest:
-                rest[near] = _Invalid()
-            del rest[key]
+        rest = (model or cls)._known_items(rest, known, [*known, *sorted(own)], errors)
         if model is not None:
             values["options"] = _read_model(model, rest, (), errors)
         return values
@@ -354,7 +357,9 @@ def _read(annotation: Any, given: Any, loc: Loc, errors: list[tuple[Loc, str]]) 
     lists = [part for part in parts if typing.get_origin(part) is tuple]
     if len(parts) == len(models) == 1:
         return _read_model(models[0], given, loc, errors)
-    if _is_wrong_number(parts, given):
+    choices = [choice for part in parts for choice in literals(part)]
+    if any(_value_of(given) == choice and type(_value_of(given)) is not type(choice) for choice in choices):
+        # Pydantic accepts true and 1.0 for the choice 1.
         errors.append((loc, _type_message(annotation, given)))
         return _Invalid()
     if isinstance(given, Scalar | str):
@@ -367,19 +372,6 @@ def _read(annotation: Any, given: Any, loc: Loc, errors: list[tuple[Loc, str]]) 
     if isinstance(given, list | tuple) and lists:
         return _read_items(lists[0], limits, given, loc, errors)
     return given
-
-
-def _is_wrong_number(parts: Sequence[Any], given: Any) -> bool:
-    """Return whether a number is given for a choice of another type, because pydantic accepts true and 1.0 for 1."""
-    value = given.value if isinstance(given, Scalar) else given
-    types_of_choices = {type(choice) for part in parts for choice in literals(part)}
-    is_number = isinstance(value, bool | int | float)
-    return (
-        bool(types_of_choices)
-        and is_number
-        and not {bool, int, float}.intersection(parts)
-        and type(value) not in types_of_choices
-    )
 
 
 def _read_items(kind: Any, limits: Any, given: Sequence[Any], loc: Loc, errors: list[tuple[Loc, str]]) -> Any:
@@ -409,7 +401,7 @@ def _read_mapping(
     """Convert a mapping to the model with these keys, or to a dict."""
     models = [part for part in parts if is_model(part)]
     if not models:
-        return {key: item.value if isinstance(item, Scalar) else item for key, item in given.items()}
+        return {key: _value_of(item) for key, item in given.items()}
     chosen = [model for model in models if len(models) == 1 or set(given) & set(hints(model))]
     known = [name for model in models for name in hints(model)]
     if len(chosen) > 1:
@@ -498,20 +490,20 @@ def _type_message(annotation: Any, given: Any) -> str:
         text = given.text if isinstance(given, Scalar) and given.value is not None else given
         hint = f" Write [{quote(text, '')}]." if isinstance(text, str) else ""
         return f"must be a list, got {describe_value(given)}.{hint}"
-    if str in members(kind) and _text_of(given) == "":
+    if str in members(kind) and _value_of(given) == "":
         return "must not be empty."
     return f"must be {allowed(annotation)}, got {describe_value(given)}. {_hint(annotation, given)}".rstrip()
 
 
-def _text_of(given: Any) -> str | None:
-    return given.text if isinstance(given, Scalar) else given if isinstance(given, str) else None
+def _value_of(given: Any) -> Any:
+    return given.value if isinstance(given, Scalar) else given
 
 
 def _hint(annotation: Any, given: Any) -> str:
     """Return a suggested correction, or an empty string."""
     parts = members(unwrap(annotation)[0])
     choices = [str(choice) for part in parts for choice in literals(part)]
-    value = given.value if isinstance(given, Scalar) else given
+    value = _value_of(given)
     if value is None:
         return "Write none." if "none" in choices else ""
     if isinstance(value, str):
@@ -575,13 +567,9 @@ def is_model(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, StrictModel)
 
 
+@cache
 def hints(model: Any) -> dict[str, Any]:
     """Return the annotation of each field of a StrictModel, constraints included."""
-    return _hints(model)
-
-
-@cache
-def _hints(model: Any) -> dict[str, Any]:
     annotations = typing.get_type_hints(model, include_extras=True)
     return {name: annotations[name] for name in model.model_fields}
 
@@ -601,17 +589,9 @@ def describe_value(given: Any) -> str:
 
 def split_path(path: str) -> Loc | None:
     """Return the location `("a", "b", 0)` of the path `a.b[0]`, or None if it is not a valid path."""
-    steps: list[str | int] = []
-    position = 0
-    while position < len(path):
-        match = STEP.match(path, position)
-        if match is None or (position == 0 and path[0] in ".["):
-            return None
-        if match[1] and position and path[position] != ".":
-            return None
-        steps.append(match[1] if match[1] else int(match[2]))
-        position = match.end()
-    return tuple(steps)
+    if not PATH.fullmatch(path):
+        return None
+    return tuple(name or int(number) for name, number in STEP.findall(path))
 
 
 def join_path(path: str, loc: Loc) -> str:
@@ -640,22 +620,19 @@ def bounds(limits: tuple[Any, ...]) -> tuple[Any, Any]:
     return low, high
 
 
+ONE_SIDED = {Gt: "above", Ge: "of at least", Lt: "below", Le: "of at most"}
+
+
 def _number(kind: type[Any], limits: tuple[Any, ...]) -> str:
     low, high = bounds(limits)
-    open_low = any(isinstance(limit, Gt) for limit in limits)
-    open_high = any(isinstance(limit, Lt) for limit in limits)
     noun = "a whole number" if kind is int else "a number"
     noun = "a fraction" if is_fraction(kind, limits) else noun
-    if low is None and high is None:
-        return noun
-    if high is None:
-        return f"{noun} above {low}" if open_low else f"{noun} of at least {low}"
-    end = f"below {high}" if open_high else f"{high}"
-    if low is None:
-        return f"{noun} {end}" if open_high else f"{noun} of at most {high}"
-    if open_low:
-        return f"{noun} above {low} and {end if open_high else f'up to {end}'}"
-    return f"{noun} from {low} to {end}"
+    sides = [type(limit) for limit in limits if type(limit) in ONE_SIDED]
+    if low is None or high is None:
+        return " ".join([noun, *(f"{ONE_SIDED[side]} {high if low is None else low}" for side in sides)])
+    if Gt in sides:
+        return f"{noun} above {low} and {'below' if Lt in sides else 'up to'} {high}"
+    return f"{noun} from {low} to {'below ' if Lt in sides else ''}{high}"
 
 
 def _with_article(noun: str) -> str:
@@ -685,18 +662,13 @@ def _structure(kind: Any) -> str:
 
 def allowed(annotation: Any) -> str:
     """Return the description of the allowed values of a type, e.g. `a whole number from 1 to 32`."""
-    kind, limits = unwrap(annotation)
-    if typing.get_origin(kind) in (Union, types.UnionType):
-        parts = [word for part in typing.get_args(kind) for word in _parts(part)]
-        return join_words(list(dict.fromkeys(parts)))
-    return join_words(_parts(annotation)) if not limits else _describe_type(kind, limits)
-
-
-def _parts(annotation: Any) -> list[str]:
-    kind, limits = unwrap(annotation)
-    if typing.get_origin(kind) is Literal:
-        return [str(choice) for choice in typing.get_args(kind)]
-    return [_describe_type(kind, limits)]
+    bare = unwrap(annotation)[0]
+    is_union = typing.get_origin(bare) in (Union, types.UnionType)
+    words: dict[str, None] = {}
+    for member in typing.get_args(bare) if is_union else (annotation,):
+        kind, limits = unwrap(member)
+        words |= dict.fromkeys([str(choice) for choice in literals(kind)] or [_describe_type(kind, limits)])
+    return join_words(list(words))
 
 
 def _describe_type(kind: Any, limits: tuple[Any, ...]) -> str:
