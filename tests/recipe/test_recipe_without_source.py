@@ -1,5 +1,7 @@
 """The key `source`: a trained model instead of images, the settings taken from it, and the keys it excludes."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -177,3 +179,16 @@ def test_a_model_with_unknown_settings_is_refused():
 def test_the_default_validators_need_no_source_images():
     named = [validator.name for validator in checked(FREE).adaptation.select_by]
     assert named == ["class_ami"]
+
+
+def test_the_settings_of_a_model_are_read_without_tensorflow(tmp_path):
+    code = (
+        "import sys\nfrom pathlib import Path\n"
+        "from kerastl.adaptation.method import source_model_settings\n"
+        "from kerastl.errors import RequestError\n"
+        "try: source_model_settings(Path(sys.argv[1]))\n"
+        "except RequestError as error: print(error)\n"
+        "assert 'tensorflow' not in sys.modules\n"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "absent")]
+    assert "absent" in subprocess.run(words, capture_output=True, text=True, check=True).stdout
