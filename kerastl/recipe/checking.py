@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 from pydantic import ValidationError
 
-from kerastl.errors import Problems
-from kerastl.options import MISSING, Loc, join_path, located_errors, partial_model, section_of, split_path
+from kerastl import registry
+from kerastl.errors import Problems, RequestError, join_words, nearest
+from kerastl.options import (
+    MISSING,
+    Loc,
+    Scalar,
+    hints,
+    join_path,
+    located_errors,
+    means_null,
+    partial_model,
+    section_of,
+    split_path,
+)
 from kerastl.recipe import loader, rules
-from kerastl.recipe.schema import Augment, Few, Operation, Recipe
-from kerastl.recipe.source_free import Models, fill_from_model, source_findings
+from kerastl.recipe.loader import Document
+from kerastl.recipe.rules import Finding, value_at
+from kerastl.recipe.schema import Augment, Backbone, Data, Few, Head, Operation, Recipe, Source, Split, Window
 
 PolicyOf = Callable[[str], Sequence[tuple[str, Any]]]
 PLACEHOLDER = re.compile(r"Add: \w+: (DIR|[A-Z]+\.\w+)$")
+DEFINED_BY_MODEL = ("backbone", "head", "data.image_size_px", "data.window")
 
 
 def check(
     text: str,
     *,
     name: str,
-    tables: rules.Tables | None = None,
-    read_domains: rules.DomainsOf | None = None,
-    read_columns: rules.ColumnsOf | None = None,
+    tables: ModuleType | None = None,
     policy_of: PolicyOf | None = None,
-    models: Models | None = None,
+    models: ModuleType | None = None,
     sets: Sequence[str] = (),
 ) -> Recipe:
     """Check a recipe and return it with every default filled in.
@@ -35,15 +49,11 @@ def check(
     Args:
         text: YAML.
         name: the recipe as the user calls it: a shipped name or a file.
-        tables: look-ups in the tables of the backbones; `kerastl.models`. None: they are not checked.
-        read_domains: a reader's name and options to the domains of its images; `registry.read_domains`. It is called, which
-            reads the table, only if `target.domains` shares the source's table and the source does not name its own.
-        read_columns: a reader's name and options to the columns of its table; `registry.read_columns`. It is called only if
-            `evaluation.subgroups` names some; a table that cannot be read is reported by the run. None: not checked.
+        tables: look-ups in the tables of the backbones, the package `kerastl.models`; None does not check them.
         policy_of: the name of a policy to `(name, options)` of its operations; `kerastl.augment.named_policy`. None:
             only the policy `none` is known.
-        models: look-ups in trained models; `kerastl.adaptation.method`. None: they are not checked. A model is read
-            only if the recipe has a `source`.
+        models: look-ups in trained models, the module `kerastl.adaptation.method`; None does not check them. A model is
+            read only if the recipe has a `source`.
         sets: changes before the check, such as `data.batch_size=8`.
 
     Returns:
@@ -59,7 +69,7 @@ def check(
     footer = f"Nothing was run. Check again: kerastl check {shlex.quote(name)}{changes}"
     document = loader.read(text, subject=name, footer=footer)
     loader.apply_sets(document, sets)
-    from_model = fill_from_model(document, models)
+    defined, problem = _fill_from_model(document, models)
     recipe: Any = None
     try:
         recipe = Recipe.model_validate(document.data)
@@ -69,13 +79,15 @@ def check(
         recipe = partial_model(error)
     if recipe is not None:
         findings = [*rules.reader_findings(recipe)]
-        if tables is not None and from_model.is_known:
+        if problem:
+            findings.append(("source.model", problem))
+        if tables is not None and defined is not None:
             findings += _readable(rules.backbone_findings(recipe, tables))
-        findings += _readable(source_findings(recipe, document, from_model, models))
+        findings += _readable(_source_findings(recipe, document, defined or {}, models))
         for path, message in findings:
             _add(document, split_path(path) or (), message)
     if not document.problems:
-        recipe = _with_tables(recipe, document, read_domains, read_columns)
+        recipe = _with_tables(recipe, document)
     if document.problems:
         raise Problems(name, document.sorted_problems(), footer)
     augment = _without_policy_name(recipe.augment, policy_of)
@@ -83,7 +95,7 @@ def check(
     return _with_defaults(_with_validators(recipe, models))
 
 
-def _add(document: loader.Document, loc: Loc, message: str) -> None:
+def _add(document: Document, loc: Loc, message: str) -> None:
     placeholder = PLACEHOLDER.search(message)
     if placeholder and message.startswith(MISSING):
         message = f"{message}, or use --set {join_path('', loc)}={placeholder[1]}"
@@ -98,24 +110,19 @@ def _readable(findings: Iterable[rules.Finding]) -> Iterator[rules.Finding]:
         return
 
 
-def _with_tables(
-    recipe: Recipe,
-    document: loader.Document,
-    read_domains: rules.DomainsOf | None,
-    read_columns: rules.ColumnsOf | None,
-) -> Recipe:
+def _with_tables(recipe: Recipe, document: Document) -> Recipe:
     """Return a valid recipe with what its tables define, and add a problem for what they lack."""
     try:
-        recipe = rules.with_shared_table(recipe, read_domains)
+        recipe = rules.with_shared_table(recipe)
     except ValueError as error:
         document.add(("target", "domains"), str(error))
         return recipe
-    for message in rules.missing_columns(recipe, read_columns) if read_columns is not None else ():
+    for message in rules.missing_columns(recipe):
         document.add(("evaluation", "subgroups"), message)
     return recipe
 
 
-def _with_validators(recipe: Recipe, models: Models | None) -> Recipe:
+def _with_validators(recipe: Recipe, models: ModuleType | None) -> Recipe:
     """Return a recipe in which the default validators are those that work with its images."""
     block = recipe.adaptation
     if block is None or recipe.source is None or models is None:
@@ -154,3 +161,183 @@ def _with_defaults(recipe: Recipe) -> Recipe:
     if target is not None and target.labels == "few" and target.few is None:
         target = target.model_copy(update={"few": Few()})
     return recipe.model_copy(update={"phases": phases, "target": target})
+
+
+def _fill_from_model(document: Document, models: ModuleType | None) -> tuple[Mapping[str, Any] | None, str]:
+    """Add to a recipe what its `source.model` defines, where the recipe does not define it.
+
+    Args:
+        document: changed in place, if it has a `source`.
+        models: the look-ups; None reads no model.
+
+    Returns:
+        What the model defines, by path in the recipe, and why the model could not be read, unless that is reported
+        elsewhere. If it could not, the first is None, and a placeholder stands for its backbone, so that the rest of the
+        recipe can be checked.
+    """
+    source = _given(document, "source")
+    if source is None:
+        return {}, ""
+    defined, problem = _definition(source, models)
+    if defined is not None:
+        source["model"] = defined["source"]["model"]
+    placeholder = {"name": registry.names("backbone")[0], "weights": "./model"}
+    plain = defined or {"backbone": placeholder, "head": {}, "data": {}}
+    line = document.lines[("source",)]
+    data = document.data.setdefault("data", {})
+    document.lines.setdefault(("data",), line)
+    values: dict[str, Any] = {}
+    for path in DEFINED_BY_MODEL:
+        *above, key = path.split(".")
+        inner, parent = (plain["data"], data) if above else (plain, document.data)
+        if key not in inner or not isinstance(parent, dict):
+            continue
+        values[path] = inner[key]
+        if _is_null(parent.get(key)):
+            parent[key] = inner[key]
+            document.lines[(*above, key)] = line
+    return values if defined else None, problem
+
+
+def _given(document: Document, key: str) -> Any:
+    """Return a section as it was written, None where it is missing or null."""
+    value = document.data.get(key) if isinstance(document.data, dict) else None
+    return None if _is_null(value) else value
+
+
+def _is_null(value: Any) -> bool:
+    return value is None or (isinstance(value, Scalar) and means_null(value))
+
+
+def _definition(source: Any, models: ModuleType | None) -> tuple[Mapping[str, Any] | None, str]:
+    """Return what a model defines, None where it cannot be read, and then why, unless that is reported elsewhere."""
+    if models is None or not isinstance(source, dict):
+        return None, ""
+    try:
+        path = Source.model_validate({"model": source.get("model")}).model
+        return models.source_model_settings(path), ""
+    except ValidationError:
+        return None, ""  # not a path: reported at its key
+    except RequestError as error:
+        return None, str(error)
+
+
+def _source_findings(
+    recipe: Any, document: Document, defined: Mapping[str, Any], models: ModuleType | None
+) -> Iterator[Finding]:
+    """Yield what is wrong with where the initial model of a recipe comes from.
+
+    Args:
+        recipe: may be partly valid.
+        document: as it was written.
+        defined: what its model defines, by path.
+        models: the look-ups.
+    """
+    if value_at(recipe, "source") is None:
+        yield from _needs_a_reader(document)
+        return
+    yield from _contradictions(recipe, defined)
+    yield from _of_images(recipe)
+    yield from _of_phases(recipe)
+    yield from _of_methods(recipe, models)
+
+
+def _needs_a_reader(document: Document) -> Iterator[Finding]:
+    data = _given(document, "data")
+    if _given(document, "source") is not None or not isinstance(data, dict):
+        return
+    misspelled = any(key != "reader" and nearest(key, hints(Data)) == "reader" for key in data)
+    if _is_null(data.get("reader")) and not misspelled:
+        names = join_words(registry.names("reader"))
+        yield "data.reader", f"Missing required key 'reader'. Add: reader: {{name: {names}}}"
+
+
+def _contradictions(recipe: Any, defined_values: Mapping[str, Any]) -> Iterator[Finding]:
+    models = {"backbone": Backbone, "head": Head}
+    for path, plain in defined_values.items():
+        given = value_at(recipe, path)
+        try:
+            defined: Any = plain
+            if path in models:
+                defined = models[path].model_validate(plain)
+            elif isinstance(plain, Mapping):
+                defined = Window.model_validate(plain)
+        except ValidationError:
+            continue  # reported at the key that it was filled into
+        if given is not None and not _same(given, defined):
+            yield path, "is defined by source.model, which has another value. Remove it."
+
+
+def _same(given: Any, defined: Any) -> bool:
+    if isinstance(given, Window) and isinstance(defined, Window):
+        pairs = (given.center, defined.center), (given.width, defined.width)
+        return all(math.isclose(*pair, rel_tol=1e-9, abs_tol=1e-9) for pair in pairs)
+    return bool(given == defined)
+
+
+def _of_images(recipe: Any) -> Iterator[Finding]:
+    if value_at(recipe, "data.reader") is not None:
+        yield (
+            "data.reader",
+            "reads source images and cannot be combined with source.model. Remove one of the two.",
+        )
+    split = value_at(recipe, "data.split")
+    if split is not None and split != Split():
+        yield (
+            "data.split",
+            "divides the images of data.reader, and there are none. Remove it: target.split divides the target.",
+        )
+    if value_at(recipe, "target.domains"):
+        yield (
+            "target.domains",
+            "selects rows of the table of data.reader, and there is none. Write target.reader.domains.",
+        )
+    if value_at(recipe, "augment.mixing"):
+        yield "augment.mixing", "mixes labeled images, and none is used for training. Remove it."
+
+
+def _of_phases(recipe: Any) -> Iterator[Finding]:
+    for index, phase in enumerate(value_at(recipe, "phases") or ()):
+        if getattr(phase, "domain", None) == "source":
+            yield (
+                f"phases[{index}].domain",
+                "'source' is not allowed with source.model, because no source images are loaded. Write domain: target, "
+                "or remove the phase.",
+            )
+        if getattr(phase, "class_weights", "none") != "none":
+            yield (
+                f"phases[{index}].class_weights",
+                "weights classes by their labels, and none is read. Remove it.",
+            )
+
+
+def _of_methods(recipe: Any, models: ModuleType | None) -> Iterator[Finding]:
+    block, target = value_at(recipe, "adaptation"), value_at(recipe, "target")
+    if not hasattr(recipe, "adaptation") or not hasattr(recipe, "target"):
+        return
+    if block is None:
+        yield (
+            "adaptation",
+            "Missing required key 'adaptation'. Add: adaptation: {methods: [tent, shot, adabn]}",
+        )
+        return
+    labels = getattr(target, "labels", "none")
+    if getattr(block, "when", "always") == "no_labels" and labels != "none":
+        yield (
+            "adaptation.when",
+            f"must be always with source.model, which is adapted without labels, got no_labels with target.labels: {labels}.",
+        )
+    if target is None:
+        yield ("target", "Missing required key 'target'. Add the images that source.model is adapted to.")
+    if models is None:
+        return
+    for key, kind in (("methods", "adaptation"), ("select_by", "validator")):
+        if key not in block.model_fields_set:
+            continue  # of the default validators, those that work are used
+        able = [name for name in registry.names(kind) if models.works_without_source(kind, name)]
+        for index, item in enumerate(getattr(block, key, ())):
+            if getattr(item, "name", able[0]) not in able:
+                yield (
+                    f"adaptation.{key}[{index}]",
+                    f"{item.name} needs source images, which are not available with source.model. Use {join_words(able)}.",
+                )

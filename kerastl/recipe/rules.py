@@ -6,11 +6,12 @@ attribute that is missing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterator, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from kerastl import registry
-from kerastl.errors import Problems, RequestError, did_you_mean, nearest, quote
+from kerastl.errors import Problems, RequestError, did_you_mean, join_words, nearest, quote
 from kerastl.options import hints
 from kerastl.recipe.phase import FromBlock
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from kerastl.recipe.schema import Adaptation, Evaluation, Export, Reader, Recipe, Split, Target
 
 Finding = tuple[str, str]
-DomainsOf = Callable[[str, Any], Sequence[str]]
-ColumnsOf = Callable[[str, Any], Sequence[str]]
 
 
 def training_split_is_not_empty(split: Split) -> Iterator[Finding]:
@@ -61,9 +60,19 @@ def formats_differ(export: Export) -> Iterator[Finding]:
 
 
 def quantized_format_is_exported(export: Export) -> Iterator[Finding]:
-    """The format that is quantized is exported."""
-    if export.quantize is not None and "litert" not in export.formats:
-        yield ("quantize", f"{export.quantize} applies to the format litert, which is not in formats.")
+    """A format that can be quantized is exported."""
+    if export.quantize is None:
+        return
+    able = [
+        name
+        for name in registry.names("format")
+        if export.quantize in getattr(registry.module("format", name), "QUANTIZE_CHOICES", ())
+    ]
+    if not set(able) & set(export.formats):
+        yield (
+            "quantize",
+            f"{export.quantize} applies to the format {join_words(able)}, which is not in formats.",
+        )
 
 
 def subgroups_differ(evaluation: Evaluation) -> Iterator[Finding]:
@@ -176,21 +185,6 @@ RECIPE_RULES = (
 )
 
 
-class Tables(Protocol):
-    """Look-ups in the tables of the backbones; the package `kerastl.models` is one."""
-
-    def block_names(self, name: str) -> Sequence[str]:
-        """Return the names of a backbone's blocks from the input to the output."""
-
-    def resolve_image_size(self, name: str, image_size_px: int | None) -> int:
-        """Return the image size; RequestError where the backbone cannot be built for it."""
-
-    def published_weights(
-        self, name: str, *, image_size_px: int | None = None, **options: Any
-    ) -> Sequence[Any]:
-        """Return the published weights; RequestError where there are none for these options."""
-
-
 def value_at(recipe: Any, path: str) -> Any:
     """Return a value of a partly valid recipe by its path, None where it is missing."""
     for key in path.split("."):
@@ -198,12 +192,12 @@ def value_at(recipe: Any, path: str) -> Any:
     return recipe
 
 
-def backbone_findings(recipe: Any, tables: Tables) -> Iterator[Finding]:
+def backbone_findings(recipe: Any, tables: ModuleType) -> Iterator[Finding]:
     """Yield what the tables of the backbones refuse.
 
     Args:
         recipe: may be partly valid.
-        tables: the look-ups.
+        tables: the look-ups in the tables of the backbones.
     """
     name = value_at(recipe, "backbone.name")
     if name is None:
@@ -234,7 +228,7 @@ def _named_blocks(recipe: Any) -> Iterator[tuple[str, str]]:
                 yield f"phases[{index}].rates[{rate_index}].block", rate.block
 
 
-def _weights_are_published(backbone: Any, size: int | None, tables: Tables) -> Iterator[Finding]:
+def _weights_are_published(backbone: Any, size: int | None, tables: ModuleType) -> Iterator[Finding]:
     options: Any = getattr(backbone, "options", None)
     names = type(options).model_fields if options is not None else {}
     if getattr(backbone, "weights", None) != "imagenet":
@@ -284,13 +278,13 @@ def _has(reader: str, option: str) -> bool:
     return options is not None and option in hints(options)
 
 
-def with_shared_table(recipe: Recipe, read_domains: DomainsOf | None) -> Recipe:
+def with_shared_table(recipe: Recipe) -> Recipe:
     """Return a recipe in which source and target name their own domains of one table.
+
+    The table is read only if the source does not name its own domains.
 
     Args:
         recipe: valid; where its target has domains, the source's reader has an option `domains`.
-        read_domains: a reader's name and options to the domains of its images; called only where the source does not
-            name its own.
 
     Raises:
         ValueError: no domain is left for the source, or its domains are unknown.
@@ -298,7 +292,7 @@ def with_shared_table(recipe: Recipe, read_domains: DomainsOf | None) -> Recipe:
     target, reader = recipe.target, recipe.data.reader
     if target is None or reader is None or not target.domains:
         return recipe
-    known = _domains(reader, target.domains, read_domains)
+    known = _domains(reader, target.domains)
     rest = tuple(name for name in known if name not in target.domains)
     if not rest:
         raise ValueError("selects all domains of the table: none is left for the source.")
@@ -320,17 +314,15 @@ def _with_domains(reader: Reader, domains: tuple[str, ...]) -> Reader:
     return reader.model_copy(update={"options": options})
 
 
-def _domains(reader: Reader, wanted: Sequence[str], read_domains: DomainsOf | None) -> Sequence[str]:
+def _domains(reader: Reader, wanted: Sequence[str]) -> Sequence[str]:
     if reader.options.domains:
         return tuple(reader.options.domains)
-    remedy = "Name the domains of the source: data.reader.domains=[NAME]"
-    if read_domains is None:
-        raise ValueError(f"does not define the domains of the source. {remedy}")
     try:
-        known = read_domains(reader.name, reader.options)
+        known = registry.read_domains(reader.name, reader.options)
     except RequestError as error:
         raise ValueError(
-            f"the other domains of the table cannot be read: {_in_one_line(error)}. {remedy}"
+            f"the other domains of the table cannot be read: {_in_one_line(error)}. "
+            "Name the domains of the source: data.reader.domains=[NAME]"
         ) from None
     for name in wanted:
         if name not in known:
@@ -344,12 +336,13 @@ def _in_one_line(error: RequestError) -> str:
     return "".join(letter for letter in text if letter.isprintable()).rstrip(".")
 
 
-def missing_columns(recipe: Recipe, read_columns: ColumnsOf) -> Iterator[str]:
+def missing_columns(recipe: Recipe) -> Iterator[str]:
     """Yield a message for each column of `evaluation.subgroups` that a table lacks.
+
+    A table that cannot be read is reported by the run.
 
     Args:
         recipe: valid; where it names columns, its readers have some.
-        read_columns: a reader's name and options to its columns; a table that cannot be read is reported by the run.
     """
     readers: dict[str, Reader] = {}
     if recipe.data.reader is not None:
@@ -359,7 +352,7 @@ def missing_columns(recipe: Recipe, read_columns: ColumnsOf) -> Iterator[str]:
     reported: list[Sequence[str]] = []
     for path, reader in readers.items() if recipe.evaluation.subgroups else ():
         try:
-            known = read_columns(reader.name, reader.options)
+            known = registry.read_columns(reader.name, reader.options)
         except RequestError:
             continue
         if known in reported:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kerastl import augment, models, registry
+from kerastl import augment, models
 from kerastl import recipe as recipes
 
 
@@ -24,8 +24,6 @@ def check_recipe(recipe_text: recipes.RecipeText, sets: Sequence[str]) -> recipe
         recipe_text.text,
         name=recipe_text.word,
         tables=models,
-        read_domains=registry.read_domains,
-        read_columns=registry.read_columns,
         policy_of=augment.named_policy,
         models=method,
         sets=sets,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kerastl import augment, models, registry
+from kerastl import augment, models
 from kerastl import recipe as recipes
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
@@ -29,7 +29,7 @@ def plan(runs):
 def checked(text):
     return recipes.check(
         text, name="case",tables=models,
-        read_domains=registry.read_domains, policy_of=augment.named_policy,
+        policy_of=augment.named_policy,
     )  # fmt: skip
 
 

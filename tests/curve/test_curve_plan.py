@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from make_curves import hospitals
 
-from kerastl import augment, models, registry
+from kerastl import augment, models
 from kerastl import recipe as recipes
 from kerastl.workflows import Job, Plan
 
@@ -35,7 +35,7 @@ def test_the_recipe_of_every_run_is_valid(name):
         derived = plan.recipe_of(job, RUNS)
         again = recipes.check(
             recipes.write(derived), name="again",
-            tables=models, read_domains=registry.read_domains, policy_of=augment.named_policy,
+            tables=models, policy_of=augment.named_policy,
         )  # fmt: skip
         assert again.model_copy(update={"adaptation": None}) == derived.model_copy(
             update={"adaptation": None}

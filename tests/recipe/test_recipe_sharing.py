@@ -35,20 +35,14 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "all.csv"
 
 
-def checked(text: str, *sets: str, read_domains=registry.read_domains) -> Recipe:
-    return check(
-        text, name="x.yaml",
-        read_domains=read_domains, sets=sets,
-    )  # fmt: skip
+def checked(text: str, *sets: str) -> Recipe:
+    return check(text, name="x.yaml", sets=sets)
 
 
 def test_columns_of_subgroups_are_looked_up_in_the_table(table):
     def problems(*sets):
         with pytest.raises(Problems) as caught:
-            check(
-                TEXT, name="x.yaml",
-                read_domains=registry.read_domains, read_columns=registry.read_columns, sets=sets,
-            )  # fmt: skip
+            checked(TEXT, *sets)
         return [str(problem) for problem in caught.value.problems]
 
     (absent,) = problems("evaluation.subgroups=[whom, site]")
@@ -60,15 +54,12 @@ def test_columns_of_subgroups_are_looked_up_in_the_table(table):
     assert good.evaluation.subgroups == ("who", "site")
     # A missing table is reported by the run.
     gone = ["data.reader.path=gone.csv", "evaluation.subgroups=[x]", "data.reader.domains=[a, b]"]
-    assert check(
-        TEXT, name="x.yaml",
-        read_columns=registry.read_columns, sets=gone,
-    )  # fmt: skip
+    assert checked(TEXT, *gone)
 
 
-def problem_of(*sets: str, read_domains=registry.read_domains) -> str:
+def problem_of(*sets: str) -> str:
     with pytest.raises(Problems) as caught:
-        checked(TEXT, *sets, read_domains=read_domains)
+        checked(TEXT, *sets)
     (problem,) = caught.value.problems
     return str(problem)
 
@@ -85,11 +76,12 @@ def test_source_and_target_split_the_table_by_domain(table):
     assert {path[0] for path in target} == {"b"}
 
 
-def test_the_written_recipe_contains_both_domains_and_does_not_read_the_table_again():
+def test_the_written_recipe_contains_both_domains_and_does_not_read_the_table_again(table):
     recipe = checked(TEXT)
     text = write(recipe)
     assert "- a\n" in text
-    assert checked(text, read_domains=None) == recipe
+    table.unlink()
+    assert checked(text) == recipe
 
 
 def test_the_target_is_also_split_by_patient():
@@ -99,7 +91,7 @@ def test_the_target_is_also_split_by_patient():
 
 def test_the_table_is_not_read_if_the_source_names_its_domains(table):
     table.unlink()
-    recipe = checked(TEXT, "data.reader.domains=[a, b]", read_domains=None)
+    recipe = checked(TEXT, "data.reader.domains=[a, b]")
     assert recipe.data.reader.options.domains == ("a",)
     assert recipe.target.reader.options.domains == ("b",)
 
@@ -107,7 +99,6 @@ def test_the_table_is_not_read_if_the_source_names_its_domains(table):
 def test_domains_that_cannot_be_separated_are_refused_with_a_fix(table):
     assert problem_of("target.domains=[bb]").endswith("'bb'. Did you mean 'b'?")
     assert "none is left for the source" in problem_of("target.domains=[a, b, c]")
-    assert "data.reader.domains=[NAME]" in problem_of(read_domains=None)
     assert "no columns" not in problem_of("data.reader.columns.domain=sight")
     assert "data.reader.domains=[NAME]" in problem_of("data.reader.columns.domain=sight")
     assert "1 of 12 images have no domain" in _without_one_site(table)
