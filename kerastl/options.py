@@ -262,6 +262,8 @@ class Plugin(StrictModel):
         options: Any = given.get("options")
         model: Any = registry.options_of(cls.KIND, name)
         known = list(hints(model)) if model else []
+        if own & set(known):
+            raise TypeError(f"{cls.KIND} {name}: an option may not be called {own & set(known)}")
         values = super()._convert(own_values, errors)
         rest = {key: item for key, item in given.items() if key not in own}
         if options is None or not isinstance(options, Mapping | Scalar):

@@ -56,6 +56,7 @@ def test_splitting_keeps_the_outputs_of_a_classifier(classifier, name):
     assert np.array_equal(predict(tail, trunk(images())), predict(classifier, images()))
 
 
+@pytest.mark.slow
 def test_splitting_shares_weights_and_keeps_the_model_intact(classifier, tmp_path):
     trunk, tail = split_at_block(classifier, "block_5")
     shared = {id(weight) for part in (trunk, tail) for weight in part.weights}
@@ -94,6 +95,7 @@ def narrow():
     return build_backbone("mobilenet_v3_small", weights="none", alpha=0.5, image_size_px=32)
 
 
+@pytest.mark.slow
 def test_narrow_network_with_residual_sums_has_complete_blocks(narrow):
     """At alpha 0.5 two widths of MobileNetV3 are equal, which adds a residual sum."""
     model = narrow
@@ -112,6 +114,7 @@ def test_nasnet_large_passes_two_cells_at_a_reduction():
     assert np.array_equal(predict(tail, trunk(images())), predict(model, images()))
 
 
+@pytest.mark.slow
 def test_layer_names_do_not_depend_on_earlier_models(narrow):
     again = build_backbone("mobilenet_v3_small", weights="none", alpha=0.5, image_size_px=32)
     assert [layer.name for layer in again.layers] == [layer.name for layer in narrow.layers]

@@ -137,6 +137,7 @@ def test_a_mirror_that_is_not_an_http_url_is_refused(server, published, monkeypa
         fetch_weights("vgg16")
 
 
+@pytest.mark.slow
 def test_a_file_without_a_published_hash_must_fit_the_network(server, assets):
     files = assets / "keras" / "models"
     server.content = (files / "mobilenet_2_5_128_tf_no_top.h5").read_bytes()

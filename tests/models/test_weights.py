@@ -36,6 +36,7 @@ def predict(model, images):
     return keras.ops.convert_to_numpy(model(images, training=False))
 
 
+@pytest.mark.slow
 def test_imagenet_weights_give_the_outputs_of_keras(keras_home):
     loaded = load_backbone("mobilenet_v2", alpha=0.35)
     path = keras_home / "models" / V2.format(0.35, 224)
@@ -51,10 +52,10 @@ def test_imagenet_weights_give_the_outputs_of_keras(keras_home):
 
 
 def test_weights_of_another_size_are_used_with_a_note(keras_home):
-    loaded = load_backbone("mobilenet_v2", alpha=0.35, image_size_px=96)
-    assert loaded.weights_path.name == V2.format(0.35, 224)
-    assert "224 px" in loaded.notes[0]
-    assert "96 px" in loaded.notes[0]
+    located = locate_weights("mobilenet_v2", alpha=0.35, image_size_px=96)
+    assert located.path.name == V2.format(0.35, 224)
+    assert "224 px" in located.notes[0]
+    assert "96 px" in located.notes[0]
 
 
 def test_the_exact_size_is_preferred_and_then_the_nearest_cached_one(empty_home):
@@ -88,9 +89,8 @@ def test_weights_of_another_architecture_are_refused_with_layer_and_shape(keras_
     assert "layer block_1_conv: expected shape (3, 3, 3, 32), found (3, 3, 3, 8) (conv1)" in str(error.value)
 
 
-@pytest.mark.parametrize(
-    "kind", [".h5", *(pytest.param(kind, marks=pytest.mark.slow) for kind in (".keras", ".weights.h5"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [".keras", ".weights.h5", ".h5"])
 def test_saved_weights_round_trip_and_do_not_fit_another_width(tmp_path, kind):
     model = build_backbone("mobilenet", alpha=0.25, image_size_px=32, weights="none", seed=1)
     path = tmp_path / f"saved{kind}"
@@ -116,6 +116,7 @@ def predict_at(model, size):
     return predict(other, sample_image(size))
 
 
+@pytest.mark.slow
 def test_nested_backbone_is_loaded(tmp_path):
     nested = keras.applications.MobileNet(
         include_top=False, alpha=0.25, weights=None, input_shape=(32, 32, 3)

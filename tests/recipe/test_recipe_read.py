@@ -91,14 +91,14 @@ WORDS = st.sampled_from([
 ])  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.one_of(st.text(max_size=200), st.lists(WORDS, max_size=40).map("".join)))
 def test_no_text_raises_anything_but_problems(text):
     with pytest.raises(Problems):
         checked(text)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.sampled_from(["data.batch_size", "phases[0]", "phases[0].trainable", "augment", "x", ""]),
     st.one_of(st.text(max_size=30), st.lists(WORDS, max_size=10).map("".join)),

@@ -83,8 +83,12 @@ def test_all_problems_are_reported_in_the_order_of_the_file():
 def test_every_block_and_the_smallest_size_of_every_backbone_are_valid(name):
     smallest = models.get_backbone(name).min_size_px
     sets = [f"backbone={{name: {name}, weights: ./w.h5}}", f"data.image_size_px={max(16, smallest)}"]
-    for block in models.block_names(name):
-        assert checked(TEXT, *sets, f"phases[0].trainable={{from_block: {block}}}")
+    blocks = models.block_names(name)
+    phases = [
+        f"{{name: p{index}, epochs: 1, trainable: {{from_block: {block}}}}}"
+        for index, block in enumerate(blocks)
+    ]
+    assert len(checked(TEXT, *sets, f"phases=[{', '.join(phases)}]").phases) == len(blocks)
     if smallest > 16:
         assert len(problems_of(TEXT, sets[0], f"data.image_size_px={smallest - 1}")) == 1
 

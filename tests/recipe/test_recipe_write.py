@@ -60,7 +60,7 @@ def test_writing_twice_gives_the_same_text():
     assert write(checked(text)) == text
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(path=PATHS, group=NAMES, rate=st.floats(1e-12, 10), seed=st.integers(0, 2**31 - 1))
 def test_any_text_and_number_survives(path, group, rate, seed):
     recipe = checked(GOOD, "data.reader.name=table")
