@@ -1,3 +1,4 @@
+from . import callbacks as callbacks
 from .augment import Policy as Policy
 from .data import Collection as Collection
 from .data import ImageDataset as ImageDataset

@@ -1,16 +1,210 @@
-"""A time budget as a callback: phases end early when the time for them is used up."""
+"""Callbacks for `keras.Model.fit` of any Keras model: unfreezing, BatchNorm, freeze check; and a time budget for `kerastl.fit`.
+
+Keras traces the training step once, with the `trainable` flags of that moment, and later changes have no effect. The callbacks
+that change flags therefore have Keras trace the step again, and give the optimizer slots for the variables that it trains then.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
 import keras
 
 from kerastl.console import print_status
-from kerastl.recipe.phase import Phase
+from kerastl.errors import PermanentFailure, RequestError
+from kerastl.recipe.phase import BatchNorm, Phase
+from kerastl.training.freeze import (
+    NOTHING_CHANGED,
+    batch_norm_layers,
+    checksum,
+    describe_frozen_changes,
+    frozen_variables,
+    select_layers,
+    set_batch_norm,
+    unfreeze,
+)
+
+EXCLUDED = "_exclude_from_weight_decay"
+"""Attributes with the variables without weight decay, which the config of an optimizer does not contain."""
+
+
+class UnfreezeSchedule(keras.callbacks.Callback):
+    """Train more layers from given epochs on.
+
+    The optimizer starts again with its current learning rate when the trained variables change, so that the corrections of
+    Adam for its first steps are right for the new ones. In `kerastl.fit`, write one `Phase` per part instead.
+
+    Args:
+        schedule: What is trained from the beginning of an epoch on, by epoch, counted from 0: `"none"` (the head only),
+            `"all"`, `{"top_fraction": 0.3}`, `{"names": "block_4.*"}` (a regular expression) or `{"from_block": NAME}`.
+            The layers keep their flags until the first of these epochs.
+        batch_norm: The rule for BatchNorm layers: `"frozen"`, `"statistics"` or `"trainable"`, as in `Phase`.
+
+    The head of a classifier from `build_classifier` is always trained, and fractions are rounded to a block. In any other
+    model, the head is the last layer with weights, and each other layer with weights is a block of its own.
+
+    Raises:
+        RequestError: If an epoch or a selection is not allowed. When training begins: if a selection does not fit the model,
+            or if the optimizer has a learning rate schedule, which would start again, too.
+
+    Example:
+    ```python
+    unfreezing = kerastl.callbacks.UnfreezeSchedule({0: "none", 3: {"top_fraction": 0.3}})
+    model.compile(keras.optimizers.Adam(1e-4), loss)
+    model.fit(images, labels, epochs=6, callbacks=[unfreezing])
+    ```
+    """
+
+    def __init__(self, schedule: Mapping[int, Any], *, batch_norm: BatchNorm = "frozen") -> None:
+        super().__init__()
+        if not schedule or not all(isinstance(epoch, int) and epoch >= 0 for epoch in schedule):
+            raise RequestError(
+                f"UnfreezeSchedule needs at least one epoch, a whole number from 0, got {list(schedule)}."
+            )
+        self._stages = {
+            epoch: Phase(f"epoch_{epoch}", 1, trainable=trainable, batch_norm=batch_norm)
+            for epoch, trainable in schedule.items()
+        }
+        self._stage: int | None = None
+
+    def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002 - Keras passes it
+        """Check that the model allows all selections, before any step."""
+        _check_is_keras_fit(self)
+        self._stage = None
+        for stage in self._stages.values():
+            select_layers(self.model, stage.trainable)
+        if max(self._stages) > 0:
+            _check_learning_rate(self.model.optimizer)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002 - Keras passes it
+        """Set the flags if another part is trained from this epoch on."""
+        stage = max((first for first in self._stages if first <= epoch), default=None)
+        if stage is not None and stage != self._stage:
+            self._stage = stage
+            phase = self._stages[stage]
+            unfreeze(self.model, phase.trainable, batch_norm=phase.batch_norm)
+            _apply_flags(self.model)
+
+
+class BatchNormPolicy(keras.callbacks.Callback):
+    """Apply one rule to all BatchNorm layers, those inside nested models and layers included.
+
+    `backbone(x, training=False)` does not keep BatchNorm layers in inference mode during training, and `trainable = True` of
+    a model switches them all on again. The rule is applied at the beginning of each epoch.
+
+    Args:
+        rule: `"frozen"` uses the running statistics and keeps them and the scale and offset. `"statistics"` normalizes by
+            the batch and updates the running statistics, and keeps scale and offset. `"trainable"` trains these, too.
+
+    Example:
+    ```python
+    model.fit(images, labels, epochs=3, callbacks=[kerastl.callbacks.BatchNormPolicy("frozen")])
+    ```
+    """
+
+    def __init__(self, rule: BatchNorm = "frozen") -> None:
+        super().__init__()
+        self._rule = Phase("batch_norm", 1, batch_norm=rule).batch_norm or "frozen"
+
+    def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002 - Keras passes it
+        """Check that `keras.Model.fit` trains the model."""
+        _check_is_keras_fit(self)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002 - Keras passes it
+        """Apply the rule."""
+        layers = batch_norm_layers(self.model)
+        before = _flags(layers)
+        for layer in layers:
+            set_batch_norm(layer, self._rule, is_selected=True)
+        if _flags(layers) != before:
+            _apply_flags(self.model)
+
+
+class FreezeCheck(keras.callbacks.Callback):
+    """Verify by checksums that in each epoch no frozen variable changed, and that a trainable one did.
+
+    BatchNorm statistics are frozen while their layer has `trainable = False`. All weights are read twice per epoch. The order
+    of this callback and of those that change flags does not matter.
+
+    Raises:
+        PermanentFailure: At the end of an epoch with a fault. An epoch with a learning rate of 0 is one.
+
+    Example:
+    ```python
+    model.fit(images, labels, epochs=3, callbacks=[kerastl.callbacks.FreezeCheck()])
+    ```
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._frozen: list[tuple[keras.Variable, str]] = []
+        self._trained: list[tuple[keras.Variable, str]] = []
+        self._is_read = False
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002 - Keras passes it
+        """Begin a new comparison."""
+        self._is_read = False
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002 - Keras passes it
+        """Read the variables before the first step, when all callbacks have set their flags."""
+        if not self._is_read:
+            self._is_read = True
+            self._frozen = [(variable, checksum(variable)) for variable in frozen_variables(self.model)]
+            self._trained = [(variable, checksum(variable)) for variable in self.model.trainable_variables]
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002 - Keras passes it
+        """Compare the variables with those before the first step."""
+        if not self._is_read:
+            return
+        changed = [variable for variable, before in self._frozen if checksum(variable) != before]
+        faults = [describe_frozen_changes(changed)] if changed else []
+        if self._trained and all(checksum(variable) == before for variable, before in self._trained):
+            faults.append(NOTHING_CHANGED)
+        if faults:
+            raise PermanentFailure(f"epoch {epoch + 1}: {' Also, '.join(faults)}")
+
+
+def _check_is_keras_fit(callback: keras.callbacks.Callback) -> None:
+    """Raise an error if another loop than Keras's trains the model."""
+    if callback.model.train_function is None:
+        raise RequestError(
+            f"{type(callback).__name__} works in keras.Model.fit only. In kerastl.fit, write phases=[kerastl.Phase(...)] "
+            "with trainable= and batch_norm=."
+        )
+
+
+def _check_learning_rate(optimizer: keras.Optimizer) -> None:
+    """Raise an error if the learning rate depends on the number of steps, which starts again."""
+    if not isinstance(getattr(optimizer, "inner_optimizer", optimizer)._learning_rate, keras.Variable):
+        raise RequestError(
+            "The optimizer has a learning rate schedule, which would start again when the trained variables change. "
+            "Compile the model with a number as the learning rate, and use keras.callbacks.LearningRateScheduler."
+        )
+
+
+def _flags(layers: Sequence[keras.layers.Layer]) -> list[bool]:
+    return [owner.trainable for layer in layers for owner in (layer, *layer.weights)]
+
+
+def _apply_flags(model: keras.Model) -> None:
+    """Have Keras trace the training step again, with an optimizer for the variables that are trainable now."""
+    optimizer = model.optimizer
+    if {id(variable) for variable in optimizer._trainable_variables} != {
+        id(variable) for variable in model.trainable_variables
+    }:
+        if int(optimizer.iterations):
+            _check_learning_rate(optimizer)
+        with model.distribute_strategy.scope():
+            restarted = type(optimizer).from_config(optimizer.get_config())
+            restarted.build(model.trainable_variables)
+        excluded = {name: value for name, value in vars(optimizer).items() if name.startswith(EXCLUDED)}
+        # In place, because the model and other callbacks hold this object.
+        vars(optimizer).clear()
+        vars(optimizer).update(vars(restarted), **excluded)
+    model.make_train_function(force=True)
 
 
 class TimeBudget(keras.callbacks.Callback):

@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 from kerastl.errors import PermanentFailure, RequestError
-from kerastl.models import get_blocks
+from kerastl.models import Block, get_blocks
 from kerastl.recipe.phase import BatchNorm, FromBlock, LayerNames, Phase, TopFraction, Trainable, Unfreeze
 
 Array = np.ndarray[Any, Any]
@@ -26,9 +26,20 @@ HEAD_LAYERS = ("pooled", "head_dropout", "head")
 HEAD = "head"
 
 
+def expand_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """Return the layers of a model from input to output, with the layers of nested models in their place."""
+    nested = (expand_layers(layer) if isinstance(layer, keras.Model) else [layer] for layer in model.layers)
+    return [layer for layers in nested for layer in layers]
+
+
+def _batch_norms_of(layer: keras.layers.Layer) -> list[keras.layers.BatchNormalization]:
+    """Return a layer if it is a BatchNorm layer, or those that it consists of."""
+    return [part for part in layer._flatten_layers() if isinstance(part, keras.layers.BatchNormalization)]
+
+
 def batch_norm_layers(model: keras.Model) -> list[keras.layers.BatchNormalization]:
-    """Return the BatchNorm layers of a flat model, from input to output."""
-    return [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    """Return the BatchNorm layers of a model, from input to output."""
+    return [norm for layer in expand_layers(model) for norm in _batch_norms_of(layer)]
 
 
 def resolve_trainable(model: keras.Model, trainable: Trainable) -> list[str]:
@@ -42,11 +53,36 @@ def resolve_trainable(model: keras.Model, trainable: Trainable) -> list[str]:
     Raises:
         RequestError: If there is no such block, or if no layer matches the pattern.
     """
-    blocks = get_blocks(model)
+    return _select_layers(get_blocks(model), trainable)
+
+
+def select_layers(model: keras.Model, trainable: Trainable) -> list[str]:
+    """Return the names of all layers that a selection trains, those of the head included.
+
+    Args:
+        model: A flat classifier, whose layers are selected by block. In any other model, the head is the last layer with
+            weights, and each other layer with weights is a block; layers of nested models are selected one by one.
+        trainable: The selection, as in `resolve_trainable`.
+
+    Raises:
+        RequestError: As `resolve_trainable`, or if the model has no weights.
+    """
+    layers = expand_layers(model)
+    if {"pooled", "head"} <= {layer.name for layer in layers}:
+        return [*resolve_trainable(model, trainable), *HEAD_LAYERS]
+    names = [layer.name for layer in layers if layer.weights]
+    if not names:
+        raise RequestError(
+            f"The model '{model.name}' has no weights. Call it on a batch of images, or build it, first."
+        )
+    return [*_select_layers([Block(name, (name,), ()) for name in names[:-1]], trainable), names[-1]]
+
+
+def _select_layers(blocks: Sequence[Block], trainable: Trainable) -> list[str]:
     names = [name for block in blocks for name in block.layers]
     if trainable == "all":
         return names
-    if trainable == "none":
+    if trainable == "none" or not names:
         return []
     if isinstance(trainable, LayerNames):
         matching = [name for name in names if re.fullmatch(trainable.names, name)]
@@ -78,7 +114,7 @@ def default_batch_norm(model: keras.Model) -> BatchNorm:
     A network with random weights does not train if its statistics are frozen at mean 0 and variance 1.
 
     Args:
-        model: A flat classifier. Its weights are random if all BatchNorm statistics have their initial values.
+        model: A Keras model. Its weights are random if all BatchNorm statistics have their initial values.
     """
     norms = batch_norm_layers(model)
     is_random = bool(norms) and all(
@@ -106,7 +142,8 @@ def unfreeze(
     """Make the selected layers and the head trainable, and freeze all other layers.
 
     Args:
-        model: A flat classifier from `build_model`.
+        model: A flat classifier from `build_model`, or any other Keras model. In the latter, the head is the last layer
+            with weights, and each other layer with weights is a block.
         trainable: The layers of the backbone to train, as in `Phase`.
         top_fraction: Short for `trainable=TopFraction(top_fraction=...)`.
         batch_norm: The rule for BatchNorm layers, see `Phase`. None selects `default_batch_norm`.
@@ -124,23 +161,28 @@ def unfreeze(
     if top_fraction is not None:
         trainable = TopFraction(top_fraction=top_fraction)
     rule = batch_norm or default_batch_norm(model)
-    selected = {*resolve_trainable(model, trainable), *HEAD_LAYERS}
+    selected = set(select_layers(model, trainable))
+    layers = expand_layers(model)
     model.trainable = True  # otherwise the flags of single layers have no effect
-    for layer in model.layers:
+    for layer in layers:
         layer.trainable = layer.name in selected
-        if isinstance(layer, keras.layers.BatchNormalization):
-            _set_batch_norm(layer, rule, selected)
-    return [layer.name for layer in model.layers if layer.name in selected and layer.trainable]
+        for norm in _batch_norms_of(layer):
+            set_batch_norm(norm, rule, is_selected=layer.name in selected)
+    return [layer.name for layer in layers if layer.name in selected and layer.trainable]
 
 
-def _set_batch_norm(
-    layer: keras.layers.BatchNormalization, rule: BatchNorm, selected: Collection[str]
-) -> None:
-    """Set the flag of the layer, which controls training mode, and the flags of its scale and offset."""
+def set_batch_norm(layer: keras.layers.BatchNormalization, rule: BatchNorm, *, is_selected: bool) -> None:
+    """Set the flag of a BatchNorm layer, which controls training mode, and the flags of its scale and offset.
+
+    Args:
+        layer: The layer.
+        rule: The rule, see `Phase`.
+        is_selected: Whether the rule `trainable` trains the scale and offset of this layer.
+    """
     layer.trainable = rule != "frozen"
     for variable in (layer.gamma, layer.beta):
         if variable is not None and rule != "frozen":
-            variable.trainable = rule == "trainable" and layer.name in selected
+            variable.trainable = rule == "trainable" and is_selected
 
 
 @contextmanager
@@ -277,13 +319,35 @@ def count_parameters(
     }
 
 
+def checksum(variable: keras.Variable) -> str:
+    """Return the sha256 of the values of a variable, 16 hex digits."""
+    return _digest([keras.ops.convert_to_numpy(variable).tobytes()])
+
+
 def checksums(model: keras.Model) -> dict[str, str]:
     """Return the sha256 of every variable by path, 16 hex digits, without the seeds of dropout."""
-    return {
-        variable.path: _digest([keras.ops.convert_to_numpy(variable).tobytes()])
-        for layer in model.layers
-        for variable in layer.weights
-    }
+    return {variable.path: checksum(variable) for layer in model.layers for variable in layer.weights}
+
+
+NOTHING_CHANGED = "no trainable variable changed. The learning rate may be 0 or too small for float32."
+
+
+def describe_frozen_changes(variables: Sequence[keras.Variable]) -> str:
+    """Return the fault that frozen variables changed."""
+    return f"{len(variables)} frozen variables changed; the first is {variables[0].path}."
+
+
+def frozen_variables(model: keras.Model) -> list[keras.Variable]:
+    """Return the variables that training must not change: all but the trained ones and the statistics of trainable layers."""
+    return [
+        variable
+        for layer in model._flatten_layers()
+        for variable in (
+            *layer._trainable_variables,
+            *(() if layer.trainable else layer._non_trainable_variables),
+        )
+        if not variable.trainable
+    ]
 
 
 def build_freeze_report(
@@ -321,14 +385,14 @@ def build_freeze_report(
     faults = []
     if unexpected:
         num_statistics = sum(is_statistic(variables[path]) for path in unexpected)
-        fault = f"{len(unexpected)} frozen variables changed; the first is {unexpected[0]}."
+        fault = describe_frozen_changes([variables[path] for path in unexpected])
         if num_statistics:
             fault += f" {num_statistics} of them are BatchNorm statistics, although the phase has batch_norm: {batch_norm}."
         faults.append(fault)
     if not trained and not changed:
         faults.append("no variable changed, although the BatchNorm statistics are updated.")
     if trained and not changed & set(trained):
-        faults.append("no trainable variable changed. The learning rate may be 0 or too small for float32.")
+        faults.append(NOTHING_CHANGED)
     layers = _layer_rows(model, trained, before, after, allowed)
     unchanged = [row["layer"] for row in layers if row["trainable"] and not row["changed"]]
     warnings = [f"phase {phase}: trainable layers did not change: {', '.join(unchanged)}"]
