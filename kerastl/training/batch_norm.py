@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from kerastl.data import ImageDataset
+from kerastl.training.freeze import Array, batch_norm_layers, copy_of
 from kerastl.training.step import trace
 from kerastl.training.train_step import read_batches
 
@@ -31,49 +32,35 @@ def build_statistics_estimator(model: keras.Model) -> Callable[[ImageDataset], N
         Li et al. 2016, arXiv:1603.04779 (statistics of a domain); Ioffe & Szegedy 2015, arXiv:1502.03167, algorithm 2
         (population statistics).
     """
-    layers = [
-        layer
-        for layer in model.layers
-        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
-    ]
+    layers = [layer for layer in batch_norm_layers(model) if layer.trainable]
     features = keras.Model(model.inputs[0], model.get_layer("pooled").output)
 
     # The first call traces while the momentum is 0, which becomes a constant of the graph.
     forward = trace(lambda images: features(images, training=True), features)
+
+    def statistics_of_batch(images: Any) -> list[tuple[Array, Array]]:
+        forward(images)
+        return [(copy_of(layer.moving_mean), copy_of(layer.moving_variance)) for layer in layers]
 
     def estimate(dataset: ImageDataset) -> None:
         momentums = [layer.momentum for layer in layers]
         try:
             for layer in layers:
                 layer.momentum = 0.0  # the running statistics are then those of the last batch
-            statistics = _batch_statistics(layers, forward, dataset)
+            batches = [
+                (float(images.shape[0]), statistics_of_batch(images))
+                for images, _, _ in read_batches(dataset, 0)
+            ]
         finally:
             for layer, momentum in zip(layers, momentums, strict=True):
                 layer.momentum = momentum
-        for layer, (means, variances, counts) in zip(layers, statistics, strict=True):
-            weights = (counts / counts.sum())[:, None]
+        counts = np.asarray([count for count, _ in batches])
+        weights = (counts / counts.sum())[:, None]
+        for layer, of_layer in zip(layers, zip(*(rows for _, rows in batches), strict=True), strict=True):
+            means, variances = (np.stack(values).astype(np.float64) for values in zip(*of_layer, strict=True))
             mean = (weights * means).sum(axis=0)
             variance = (weights * (variances + (means - mean) ** 2)).sum(axis=0)
             layer.moving_mean.assign(mean.astype(np.float32))
             layer.moving_variance.assign(variance.astype(np.float32))
 
     return estimate
-
-
-def _batch_statistics(
-    layers: list[Any], forward: Any, dataset: ImageDataset
-) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
-    """Return for each layer `[batches, channels]` means and variances and `[batches]` counts, float64."""
-    means: list[list[Any]] = [[] for _ in layers]
-    variances: list[list[Any]] = [[] for _ in layers]
-    counts: list[float] = []
-    for images, _, _ in read_batches(dataset, 0):
-        forward(images)
-        counts.append(float(images.shape[0]))
-        for index, layer in enumerate(layers):
-            means[index].append(keras.ops.convert_to_numpy(layer.moving_mean).astype(np.float64))
-            variances[index].append(keras.ops.convert_to_numpy(layer.moving_variance).astype(np.float64))
-    return [
-        (np.stack(mean), np.stack(variance), np.asarray(counts))
-        for mean, variance in zip(means, variances, strict=True)
-    ]

@@ -18,6 +18,7 @@ import numpy as np
 
 from kerastl.errors import RequestError
 from kerastl.runs import write_atomic
+from kerastl.training.freeze import copy_of
 from kerastl.training.optimizer import WeightAverages
 from kerastl.training.step import Step
 
@@ -151,10 +152,7 @@ def _checkpoint_files(folder: Path) -> list[Path]:
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """Return the newest checkpoint that can be read. None if there is none."""
-    for path in reversed(_checkpoint_files(folder)):
-        if zipfile.is_zipfile(path):
-            return path
-    return None
+    return next((path for path in reversed(_checkpoint_files(folder)) if zipfile.is_zipfile(path)), None)
 
 
 class Checkpoint:
@@ -224,15 +222,13 @@ they are settings of the caller, and Keras changes some of them when training be
 def callback_states(callbacks: Sequence[keras.callbacks.Callback]) -> list[dict[str, Any]]:
     """Return the counters of each callback as plain numbers."""
     return [
-        {name: _to_number(vars(callback)[name]) for name in COUNTERS if name in vars(callback)}
+        {
+            name: None if value is None else np.asarray(value).item()
+            for name, value in vars(callback).items()
+            if name in COUNTERS
+        }
         for callback in callbacks
     ]
-
-
-def _to_number(value: Any) -> float | int | None:
-    if value is None or isinstance(value, int):
-        return value
-    return float(value)
 
 
 def restore_callbacks(
@@ -262,7 +258,7 @@ class WeightSnapshot:
 
     def update_all(self) -> None:
         """Copy every weight."""
-        self.values = [_copy(weight) for weight in self._model.weights]
+        self.values = [copy_of(weight) for weight in self._model.weights]
 
     def set_changing(self, paths: Collection[str]) -> None:
         """Set the paths of the weights that can change. `current` copies only these."""
@@ -271,14 +267,10 @@ class WeightSnapshot:
     def current(self) -> list[Any]:
         """Return copies of the current weights."""
         return [
-            _copy(weight) if weight.path in self._changing else value
+            copy_of(weight) if weight.path in self._changing else value
             for weight, value in zip(self._model.weights, self.values, strict=True)
         ]
 
     def restore(self) -> None:
         """Assign the copies to the model."""
         assign(self._model.weights, self.values)
-
-
-def _copy(weight: keras.Variable) -> Any:
-    return np.array(keras.ops.convert_to_numpy(weight))

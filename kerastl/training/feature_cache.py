@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol
+from typing import Any, BinaryIO, Literal
 
 import keras
 import numpy as np
@@ -32,78 +33,43 @@ Column = tuple[Any, tuple[int, ...]]
 Precision = Literal["float32", "bfloat16", "uint8"]
 
 
-class Encoding(Protocol):
-    """A representation of a tensor on disk by one or more columns with one row per image."""
-
-    def columns(self, shape: tuple[int, ...]) -> list[Column]:
-        """Return the dtype of each column and its shape for one image."""
-
-    def encode(self, values: Array) -> list[Array]:
-        """Return the columns of `[batch, *shape]` float32."""
-
-    def decode(self, rows: Sequence[Array]) -> Array:
-        """Return `[batch, *shape]` float32 from rows of the columns."""
+STORED_TYPES: dict[Precision, Any] = {"float32": np.float32, "bfloat16": np.uint16, "uint8": np.uint8}
+"""A bfloat16 is the upper half of a float32, rounded to even: the same range, three significant digits. A uint8 is one of 256
+equal steps between the minimum and maximum of each channel of each image."""
 
 
-class _Float32:
-    def columns(self, shape: tuple[int, ...]) -> list[Column]:
-        return [(np.float32, shape)]
+def column_shapes(shape: tuple[int, ...], precision: Precision) -> list[Column]:
+    """Return the columns that represent a tensor on disk: the type of each, and its shape for one image."""
+    columns: list[Column] = [(STORED_TYPES[precision], shape)]
+    return [*columns, (np.float32, (2, shape[-1]))] if precision == "uint8" else columns
 
-    def encode(self, values: Array) -> list[Array]:
+
+def encode(values: Array, precision: Precision) -> list[Array]:
+    """Return the columns of `[batch, *shape]` float32, with one row per image."""
+    if precision == "float32":
         return [values]
-
-    def decode(self, rows: Sequence[Array]) -> Array:
-        return np.ascontiguousarray(rows[0])
-
-
-class _BFloat16:
-    """The upper half of a float32, rounded to even: the same range, three significant digits."""
-
-    def columns(self, shape: tuple[int, ...]) -> list[Column]:
-        return [(np.uint16, shape)]
-
-    def encode(self, values: Array) -> list[Array]:
+    if precision == "bfloat16":
         return [values.astype(tf.bfloat16.as_numpy_dtype).view(np.uint16)]
+    flat = values.reshape(len(values), -1, values.shape[-1])
+    low, high = flat.min(axis=1), flat.max(axis=1)
+    step = (high - low) / np.float32(255)
+    # In a constant channel all differences are 0, so any divisor is correct.
+    divisor = np.where(step > 0, step, 1)[:, None]
+    steps = np.rint((flat - low[:, None]) / divisor).clip(0, 255).astype(np.uint8)
+    return [steps.reshape(values.shape), np.stack([low, step], axis=1)]
 
-    def decode(self, rows: Sequence[Array]) -> Array:
+
+def decode(rows: Sequence[Array], precision: Precision) -> Array:
+    """Return `[batch, *shape]` float32 from rows of the columns."""
+    if precision == "float32":
+        return np.ascontiguousarray(rows[0])
+    if precision == "bfloat16":
         return rows[0].view(tf.bfloat16.as_numpy_dtype).astype(np.float32)
-
-
-class _UInt8:
-    """256 equal steps between the minimum and maximum of each channel of each image."""
-
-    def columns(self, shape: tuple[int, ...]) -> list[Column]:
-        return [(np.uint8, shape), (np.float32, (2, shape[-1]))]
-
-    def encode(self, values: Array) -> list[Array]:
-        flat = values.reshape(len(values), -1, values.shape[-1])
-        low, high = flat.min(axis=1), flat.max(axis=1)
-        step = (high - low) / np.float32(255)
-        # In a constant channel all differences are 0, so any divisor is correct.
-        divisor = np.where(step > 0, step, 1)[:, None]
-        steps = np.rint((flat - low[:, None]) / divisor).clip(0, 255).astype(np.uint8)
-        return [steps.reshape(values.shape), np.stack([low, step], axis=1)]
-
-    def decode(self, rows: Sequence[Array]) -> Array:
-        steps, ranges = rows
-        flat = steps.reshape(len(steps), -1, steps.shape[-1]).astype(np.float32)
-        low, step = ranges[:, 0, None], ranges[:, 1, None]
-        decoded: Array = (low + flat * step).reshape(steps.shape)
-        return decoded
-
-
-ENCODINGS: dict[Precision, Encoding] = {"float32": _Float32(), "bfloat16": _BFloat16(), "uint8": _UInt8()}
-
-
-def bytes_per_image(shapes: Sequence[tuple[int, ...]], precision: Precision) -> int:
-    """Return the size on disk of one image's activations.
-
-    Args:
-        shapes: The shape of each tensor.
-        precision: The encoding.
-    """
-    columns = [column for shape in shapes for column in ENCODINGS[precision].columns(shape)]
-    return sum(np.dtype(dtype).itemsize * int(np.prod(shape)) for dtype, shape in columns)
+    steps, ranges = rows
+    flat = steps.reshape(len(steps), -1, steps.shape[-1]).astype(np.float32)
+    low, step = ranges[:, 0, None], ranges[:, 1, None]
+    decoded: Array = (low + flat * step).reshape(steps.shape)
+    return decoded
 
 
 BATCH = 32
@@ -130,18 +96,24 @@ class Activations:
 
     def rows(self, view: int, indices: Array) -> list[Array]:
         """Return the activations of the selected images: `[rows, ...]` float32 for each tensor."""
-        encoding = ENCODINGS[self.precision]
-        return [encoding.decode([column[view, indices] for column in columns]) for columns in self.columns]
+        return [
+            decode([column[view, indices] for column in columns], self.precision) for columns in self.columns
+        ]
 
 
-def activation_shapes(tensors: Sequence[keras.KerasTensor]) -> list[tuple[int, ...]]:
-    """Return the shape of each output tensor of a trunk for one image."""
-    return [tuple(tensor.shape[1:]) for tensor in tensors]
+def activations_size(
+    tensors: Sequence[keras.KerasTensor], dataset: ImageDataset, precision: Precision
+) -> int:
+    """Return the size on disk, in bytes, of the activations of a dataset, without file headers.
 
-
-def activations_size(shapes: Shapes, dataset: ImageDataset, precision: Precision) -> int:
-    """Return the size on disk, in bytes, of the activations of a dataset, without file headers."""
-    return bytes_per_image(shapes, precision) * dataset.num_examples * dataset.views
+    Args:
+        tensors: The output tensors of the trunk.
+        dataset: The images.
+        precision: The encoding.
+    """
+    columns = [column for tensor in tensors for column in column_shapes(tensor.shape[1:], precision)]
+    bytes_per_image = sum(np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in columns)
+    return bytes_per_image * dataset.num_examples * dataset.views
 
 
 def describe_entry(dataset: ImageDataset, precision: Precision, about: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,7 +144,7 @@ def cache_activations(
     Raises:
         RunFailed: If an image cannot be read any more, or if the disk is full. No partial entry remains.
     """
-    layers, shapes = _describe_trunk(trunk, trunk_precision), activation_shapes(trunk.outputs)
+    layers, shapes = _describe_trunk(trunk, trunk_precision), [tensor.shape[1:] for tensor in trunk.outputs]
     build_trunk = cache(lambda: trace_inference(fold_batch_norm(trunk, trunk_precision)))
     cached = []
     try:
@@ -262,48 +234,27 @@ def _compute(
 def _write_columns(
     build_trunk: BuildTrunk, shapes: Shapes, dataset: ImageDataset, precision: Precision, folder: Path
 ) -> dict[str, str]:
-    """Write one `.npy` file per column. Return the sha256 of each file."""
-    encoding = ENCODINGS[precision]
+    """Write one `.npy` file per column, row by row. Return the sha256 of each file.
+
+    Unlike a memory map, a file raises an error if the disk is full.
+    """
     with contextlib.ExitStack() as stack:
-        writers = {}
+        files: dict[str, BinaryIO] = {}
         for tensor, tensor_shape in enumerate(shapes):
-            for column, (dtype, shape) in enumerate(encoding.columns(tensor_shape)):
-                file = stack.enter_context((folder / _file_name(tensor, column)).open("wb"))
-                full_shape = (dataset.views, dataset.num_examples, *shape)
-                writers[tensor, column] = _ColumnWriter(file, np.dtype(dtype), full_shape)
+            for column, (dtype, shape) in enumerate(column_shapes(tensor_shape, precision)):
+                name = _file_name(tensor, column)
+                files[name] = stack.enter_context((folder / name).open("wb"))
+                header = {
+                    "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
+                    "fortran_order": False,
+                    "shape": (dataset.views, dataset.num_examples, *shape),
+                }
+                np.lib.format.write_array_header_2_0(files[name], header)
         for outputs in _forward(build_trunk(), dataset):
             for tensor, values in enumerate(outputs):
-                for column, rows in enumerate(encoding.encode(values)):
-                    writers[tensor, column].append(rows)
-        return {_file_name(*position): writer.sha256() for position, writer in writers.items()}
-
-
-class _ColumnWriter:
-    """Writer of an `.npy` file, row by row. Unlike a memory map, it raises an error if the disk is full.
-
-    Args:
-        file: File that is open for writing.
-        dtype: Type of the array.
-        shape: Shape of the complete array.
-    """
-
-    def __init__(self, file: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-        self._file, self._hash, self._dtype = file, hashlib.sha256(), dtype
-        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_2_0(file, header)
-        file.flush()
-        self._hash.update(Path(file.name).read_bytes())
-
-    def append(self, rows: Array) -> None:
-        """Write some rows."""
-        content = np.ascontiguousarray(rows, self._dtype).tobytes()
-        self._file.write(content)
-        self._hash.update(content)
-
-    def sha256(self) -> str:
-        """Flush the file and return the hash of its content."""
-        self._file.flush()
-        return self._hash.hexdigest()
+                for column, rows in enumerate(encode(values, precision)):
+                    files[_file_name(tensor, column)].write(np.ascontiguousarray(rows).tobytes())
+    return {name: sha256_of(folder / name) for name in files}
 
 
 def _forward(trunk: Callable[[Any], Any], dataset: ImageDataset) -> Iterator[list[Array]]:
@@ -324,7 +275,7 @@ def _open(entry: Path, shapes: Shapes, precision: Precision) -> Activations:
     columns = [
         [
             np.load(entry / _file_name(tensor, column), mmap_mode="r", allow_pickle=False)
-            for column, _ in enumerate(ENCODINGS[precision].columns(shape))
+            for column, _ in enumerate(column_shapes(shape, precision))
         ]
         for tensor, shape in enumerate(shapes)
     ]

@@ -213,7 +213,7 @@ def is_statistic(variable: keras.Variable) -> bool:
 def read_statistics(model: keras.Model) -> dict[str, Array]:
     """Return the moving mean and variance of every BatchNorm layer, `[channels]` float32, by path."""
     return {
-        variable.path: np.array(keras.ops.convert_to_numpy(variable))
+        variable.path: copy_of(variable)
         for layer in batch_norm_layers(model)
         for variable in (layer.moving_mean, layer.moving_variance)
     }
@@ -236,13 +236,19 @@ def compare_statistics(model: keras.Model, *, rule: str, before: Mapping[str, Ar
     after = read_statistics(model)
     layers = batch_norm_layers(model)
     changes = [_changed_statistics(layer, before, after) for layer in layers]
+    rows = [row for of_layer in changes for row in of_layer]
+    largest = max(
+        rows, key=lambda row: np.nan_to_num(row["deviations"], nan=np.inf, posinf=np.inf), default=None
+    )
+    if largest and not math.isfinite(largest["deviations"]):
+        largest["deviations"] = None
     return {
         "rule": rule,
         "layers": len(layers),
         "changed": sum(bool(of_layer) for of_layer in changes),
         "before": _digest(before[path].tobytes() for path in sorted(before)),
         "after": _digest(after[path].tobytes() for path in sorted(after)),
-        "largest": max((change for of_layer in changes for change in of_layer), key=_size, default=None),
+        "largest": largest,
     }
 
 
@@ -259,20 +265,8 @@ def _changed_statistics(
             deviations = np.abs(change) / old
             channel = int(np.argmax(deviations))
             size = float(f"{deviations[channel]:.6g}")
-            changes.append(
-                {
-                    "layer": layer.name,
-                    "statistic": name,
-                    "channel": channel,
-                    "deviations": size if math.isfinite(size) else None,
-                }
-            )
+            changes.append({"layer": layer.name, "statistic": name, "channel": channel, "deviations": size})
     return changes
-
-
-def _size(change: Mapping[str, Any]) -> float:
-    deviations = change["deviations"]
-    return math.inf if deviations is None else float(deviations)
 
 
 def _digest(parts: Iterable[bytes]) -> str:
@@ -296,27 +290,30 @@ def count_parameters(
         the last one, `head`, is everything after the backbone.
     """
     block_of = {name: block.name for block in get_blocks(model) for name in block.layers}
-    blocks: dict[str, dict[str, Any]] = {
+    blocks = {
         name: {"block": name, "total": 0, "trained": 0} for name in [*dict.fromkeys(block_of.values()), HEAD]
     }
-    statistics = 0
+    counts = dict.fromkeys(("total", "trained", "statistics", "frozen"), 0)
     for layer in model.layers:
-        row = blocks[block_of.get(layer.name, HEAD)]
+        row: dict[str, Any] = blocks[block_of.get(layer.name, HEAD)]
         for variable in layer.weights:
-            size = math.prod(variable.shape)
-            row["total"] += size
-            if variable.path in trained:
-                row["trained"] += size
-            elif variable.path in updated:
-                statistics += size
-    total, num_trained = (sum(row[key] for row in blocks.values()) for key in ("total", "trained"))
-    return {
-        "total": total,
-        "trained": num_trained,
-        "statistics": statistics,
-        "frozen": total - num_trained - statistics,
-        "blocks": list(blocks.values()),
-    }
+            kind = (
+                "trained"
+                if variable.path in trained
+                else "statistics"
+                if variable.path in updated
+                else "frozen"
+            )
+            for key in ("total", kind):
+                counts[key] += math.prod(variable.shape)
+                if key in row:
+                    row[key] += math.prod(variable.shape)
+    return {**counts, "blocks": list(blocks.values())}
+
+
+def copy_of(variable: keras.Variable) -> Array:
+    """Return a copy of the values of a variable."""
+    return np.array(keras.ops.convert_to_numpy(variable))
 
 
 def checksum(variable: keras.Variable) -> str:
@@ -393,7 +390,7 @@ def build_freeze_report(
         faults.append("no variable changed, although the BatchNorm statistics are updated.")
     if trained and not changed & set(trained):
         faults.append(NOTHING_CHANGED)
-    layers = _layer_rows(model, trained, before, after, allowed)
+    layers = [_layer_row(layer, trained, before, after, allowed) for layer in model.layers if layer.weights]
     unchanged = [row["layer"] for row in layers if row["trainable"] and not row["changed"]]
     warnings = [f"phase {phase}: trainable layers did not change: {', '.join(unchanged)}"]
     return {
@@ -406,30 +403,24 @@ def build_freeze_report(
     }
 
 
-def _layer_rows(
-    model: keras.Model,
+def _layer_row(
+    layer: Any,
     trained: Collection[str],
     before: Mapping[str, str],
     after: Mapping[str, str],
     allowed: Collection[str],
-) -> list[dict[str, Any]]:
-    """Return one row for each layer that has variables."""
-    rows = []
-    for layer in model.layers:
-        paths = [variable.path for variable in layer.weights]
-        changed = [path for path in paths if after[path] != before[path]]
-        if paths:
-            rows.append(
-                {
-                    "layer": layer.name,
-                    "trainable": any(path in trained for path in paths),
-                    "before": _digest(before[path].encode() for path in paths),
-                    "after": _digest(after[path].encode() for path in paths),
-                    "changed": any(path not in allowed for path in changed),
-                    "statistics_changed": any(path in allowed for path in changed),
-                }
-            )
-    return rows
+) -> dict[str, Any]:
+    """Return the row of a layer with variables."""
+    paths = [variable.path for variable in layer.weights]
+    changed = {path for path in paths if after[path] != before[path]}
+    return {
+        "layer": layer.name,
+        "trainable": not set(trained).isdisjoint(paths),
+        "before": _digest(before[path].encode() for path in paths),
+        "after": _digest(after[path].encode() for path in paths),
+        "changed": bool(changed - set(allowed)),
+        "statistics_changed": bool(changed & set(allowed)),
+    }
 
 
 def check_freeze_report(report: Mapping[str, Any]) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from sklearn.metrics import roc_auc_score
 from kerastl.console import track
 from kerastl.data import ImageDataset
 from kerastl.errors import Diverged, RequestError
-from kerastl.models import fold_batch_norm, get_blocks
+from kerastl.models import TrunkPrecision, fold_batch_norm, get_blocks
 from kerastl.recipe.phase import Phase, Unfreeze
 from kerastl.tasks import SINGLE_LABEL
 from kerastl.training.checkpoint import (
@@ -49,7 +50,6 @@ from kerastl.training.freeze import (
 from kerastl.training.losses import ClassificationStep, balanced_weights
 from kerastl.training.optimizer import (
     WeightAverages,
-    build_l2_sp,
     build_optimizer,
     learning_rate_at,
     rate_factors,
@@ -76,67 +76,7 @@ from kerastl.training.trunk import (
 Array = np.ndarray[Any, Any]
 
 
-def run_steps(
-    phase: Phase,
-    streams: Mapping[str, Source],
-    state: TrainingState,
-    update: Update,
-    optimizer: keras.Optimizer,
-    averages: WeightAverages,
-    callbacks: Any,
-    strategy: tf.distribute.Strategy,
-    *,
-    show_progress: bool,
-) -> dict[str, Any]:
-    """Run the steps of the next epoch. Return the mean of each loss and metric over its images.
-
-    Args:
-        phase: Its learning rate, schedule and length.
-        streams: Datasets by name. The epoch is one pass over the first.
-        state: The training state.
-        update: The update of the weights.
-        optimizer: Its learning rate is set if the phase has a schedule or a warmup.
-        averages: The averages of the weights, updated after each step.
-        callbacks: The Keras callback list.
-        strategy: The strategy with the replicas.
-        show_progress: Whether a terminal shows a progress bar.
-
-    Raises:
-        Diverged: If a loss is not finite.
-    """
-    sums: dict[str, float] = {}
-    seen, steps = 0, next(iter(streams.values())).steps_per_epoch
-    epochs_before, epochs = phase.schedule_span
-    start = (epochs_before + state.phase_epochs) * steps
-    inputs: Any = step_inputs(streams, state.epochs, strategy, start)
-    if show_progress:
-        inputs = track(inputs, f"epoch {state.epochs + 1}, {phase.name}", steps)
-    with closing(inputs):
-        for index, (batches, share, numbers, count) in enumerate(inputs):
-            done = start + index
-            if phase.schedule != "constant" or phase.warmup_epochs > 0:
-                # Without a schedule, callbacks control the learning rate.
-                optimizer.learning_rate = learning_rate_at(
-                    done, highest=phase.learning_rate, steps_per_epoch=steps, epochs=epochs,
-                    schedule=phase.schedule, warmup_epochs=phase.warmup_epochs,
-                )  # fmt: skip
-            callbacks.on_train_batch_begin(index)
-            progress = tf.constant(done / max(1, steps * epochs), tf.float32)
-            losses = update(batches, share, progress, numbers)
-            averages.on_step()
-            values = {name: float(value) for name, value in losses.items()}
-            check_losses(values, f"phase {phase.name}, epoch {state.epochs + 1}, step {index + 1}")
-            for name, value in values.items():
-                sums[name] = sums.get(name, 0.0) + value * count
-            seen += count
-            callbacks.on_train_batch_end(index, {name: sums[name] / seen for name in sums})
-    return {name: value / seen for name, value in sums.items()}
-
-
-Forward = Callable[[tf.Tensor], tf.Tensor]
-
-
-def validate(forward: Forward, source: Source) -> dict[str, float | None]:
+def validate(forward: Callable[[tf.Tensor], tf.Tensor], source: Source) -> dict[str, float | None]:
     """Return the validation metrics of a model.
 
     Args:
@@ -147,15 +87,10 @@ def validate(forward: Forward, source: Source) -> dict[str, float | None]:
         `val_loss` (cross-entropy in nats), `val_accuracy`, `val_balanced_accuracy` (mean recall of the classes that are
         present) and `val_auc` (macro one-vs-rest; None if a class is absent).
     """
-    logits, labels = [], []
-    for images, batch_labels, _ in read_batches(source, 0):
-        logits.append(np.asarray(forward(images)))
-        labels.append(np.asarray(batch_labels))
-    return validation_metrics(np.concatenate(logits), np.concatenate(labels))
-
-
-def validation_metrics(logits: Array, labels: Array) -> dict[str, float | None]:
-    """Return the metrics of `validate` for logits `[n, classes]` and labels `[n]`."""
+    batches = [
+        (np.asarray(forward(images)), np.asarray(labels)) for images, labels, _ in read_batches(source, 0)
+    ]
+    logits, labels = map(np.concatenate, zip(*batches, strict=True))
     is_correct = logits.argmax(axis=1) == labels
     recalls = [is_correct[labels == label].mean() for label in np.unique(labels)]
     return {
@@ -170,10 +105,8 @@ def _auc(logits: Array, labels: Array) -> float | None:
     num_classes = logits.shape[1]
     if len(np.unique(labels)) < num_classes or not np.isfinite(logits).all():
         return None
-    if num_classes == 2:
-        return float(roc_auc_score(labels, logits[:, 1] - logits[:, 0]))
-    probabilities = SINGLE_LABEL.probabilities(logits)
-    return float(roc_auc_score(labels, probabilities, multi_class="ovr", average="macro"))
+    scores = logits[:, 1] - logits[:, 0] if num_classes == 2 else SINGLE_LABEL.probabilities(logits)
+    return float(roc_auc_score(labels, scores, multi_class="ovr", average="macro"))
 
 
 def compare_trunk_precision(
@@ -184,30 +117,29 @@ def compare_trunk_precision(
     Args:
         model: The model with the final weights of the phase.
         phase: The phase. The result is None if its `trunk_precision` is float32.
-        val: The validation images, read once for both. None sets the metrics to None.
+        val: The validation images. None sets the metrics to None.
 
     Returns:
         `{"precision", "boundary", "float32": {...}, "rounded": {...}}` with the metrics of `validate`.
     """
-    trunk = find_frozen_trunk(model, phase)
-    if phase.trunk_precision == "float32" or trunk is None:
+    frozen = find_frozen_trunk(model, phase)
+    if phase.trunk_precision == "float32" or frozen is None:
         return None
-    report: dict[str, Any] = {"precision": phase.trunk_precision, "boundary": trunk.boundary}
-    if val is None:
-        return {**report, "float32": None, "rounded": None}
-    parts = split_model(model, trunk)
-    tail = trace_inference(parts.tail)
-    trunks = [
-        trace_inference(fold_batch_norm(parts.trunk, name)) for name in ("float32", phase.trunk_precision)
-    ]
-    logits: list[list[Any]] = [[], []]
-    labels = []
-    for images, batch_labels, _ in read_batches(val, 0):
-        labels.append(np.asarray(batch_labels))
-        for forward, rows in zip(trunks, logits, strict=True):
-            rows.append(np.asarray(tail(forward(images))))
-    exact, rounded = (validation_metrics(np.concatenate(rows), np.concatenate(labels)) for rows in logits)
-    return {**report, "float32": exact, "rounded": rounded}
+    trunk, tail = split_model(model, frozen)
+    traced_tail = trace_inference(tail)
+
+    def metrics(precision: TrunkPrecision) -> dict[str, float | None] | None:
+        if val is None:
+            return None
+        traced_trunk = trace_inference(fold_batch_norm(trunk, precision))
+        return validate(lambda images: traced_tail(traced_trunk(images)), val)
+
+    return {
+        "precision": phase.trunk_precision,
+        "boundary": frozen.boundary,
+        "float32": metrics("float32"),
+        "rounded": metrics(phase.trunk_precision),
+    }
 
 
 MIN_PROGRESS_BAR_S = 2.0
@@ -262,6 +194,7 @@ OnPhaseEnd = Callable[[Phase, History], None]
 OnFreezeReport = Callable[[Sequence[dict[str, Any]]], None]
 
 
+@dataclass
 class PhaseLoop:
     """Runs the phases of one call of `fit`.
 
@@ -270,34 +203,28 @@ class PhaseLoop:
         all_phase_data: The data of each phase.
         cache_dir: Folder of the caches.
         state: The training state, which is updated.
-        timer: Estimates the remaining time.
     """
 
-    def __init__(
-        self,
-        model: keras.Model,
-        all_phase_data: Sequence[PhaseData],
-        callbacks: Sequence[keras.callbacks.Callback],
-        on_epoch: OnEpoch | None,
-        checkpoints: Path | None,
-        cache_dir: Path,
-        strategy: tf.distribute.Strategy,
-        state: TrainingState,
-        timer: EpochTimer,
-    ) -> None:
-        self.model, self.all_phase_data, self.strategy = model, all_phase_data, strategy
-        self.callbacks, self.on_epoch, self.checkpoints = callbacks, on_epoch, checkpoints
-        self.state, self.cache_dir, self.timer = state, cache_dir, timer
-        self.snapshot = WeightSnapshot(model)
-        head = {weight.path for weight in model.get_layer("head").weights}
+    model: keras.Model
+    all_phase_data: Sequence[PhaseData]
+    callbacks: Sequence[keras.callbacks.Callback]
+    on_epoch: OnEpoch | None
+    checkpoints: Path | None
+    cache_dir: Path
+    strategy: tf.distribute.Strategy
+    state: TrainingState
+    optimizer: Any = None
+    optimizer_name: str = ""
+
+    def __post_init__(self) -> None:
+        self.timer = EpochTimer([data.phase for data in self.all_phase_data])
+        self.snapshot = WeightSnapshot(self.model)
+        head = {weight.path for weight in self.model.get_layer("head").weights}
         self.initial_weights = {
             weight.path: value
-            for weight, value in zip(model.weights, self.snapshot.values, strict=True)
+            for weight, value in zip(self.model.weights, self.snapshot.values, strict=True)
             if weight.path not in head
         }
-        self.optimizer: Any = None
-        self.optimizer_name = ""
-        self.optimized_paths: set[str] = set()
 
     def run(
         self,
@@ -308,19 +235,18 @@ class PhaseLoop:
     ) -> None:
         """Run the remaining phases. Resume from `saved` if given; the other arguments are as in `fit`."""
         for data in self.all_phase_data[self.state.phase :]:
-            phase = data.phase
             report = self.run_phase(data, saved)
             saved = None
             if on_freeze_report and report["faults"]:
                 on_freeze_report(self.state.freeze_reports)
             check_freeze_report(report)
-            self.end_phase(phase)
-            if comparison := compare_trunk_precision(self.model, phase, data.val):
+            self.end_phase(data.phase)
+            if comparison := compare_trunk_precision(self.model, data.phase, data.val):
                 report["trunk"] = comparison
             if on_freeze_report:
                 on_freeze_report(self.state.freeze_reports)
             if on_phase_end:
-                on_phase_end(phase, self.state.history())
+                on_phase_end(data.phase, self.state.history())
 
     def run_phase(self, data: PhaseData, saved: Checkpoint | None) -> dict[str, Any]:
         """Run one phase from its start, or from a checkpoint within it. Return its freeze report."""
@@ -385,18 +311,12 @@ class PhaseLoop:
         with self.strategy.scope():
             network = build_phase_network(self.model, data, self.cache_dir)
         forward = trace_inference(network.model)
-        update = build_update(
-            network.model, optimizer, step, variables, self.strategy, network.streams,
-            build_l2_sp(phase.l2_sp, variables, self.initial_weights), phase.precision,
-        )  # fmt: skip
+        update = build_update(network, data, optimizer, variables, self.strategy, self.initial_weights)
         logs: dict[str, Any] = {}
         while state.phase_epochs < phase.epochs and not state.stopped:
             started = time.perf_counter()
             callbacks.on_epoch_begin(state.epochs)
-            logs = run_steps(
-                phase, network.streams, state, update, optimizer, averages, callbacks, self.strategy,
-                show_progress=self.timer.shows_progress_bar,
-            )  # fmt: skip
+            logs = self._run_steps(phase, network.streams, update, optimizer, averages, callbacks)
             averages.on_epoch(state.phase_epochs + 1)
             with averages.applied():
                 step.on_epoch(self.model, data.streams)
@@ -416,6 +336,40 @@ class PhaseLoop:
         callbacks.on_train_end(logs)
         state.callbacks = []
         return network.cache_report
+
+    def _run_steps(
+        self, phase: Phase, streams: Mapping[str, Source], update: Update, optimizer: Any,
+        averages: WeightAverages, callbacks: Any,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Run the steps of the next epoch. Return the mean of each loss and metric over its images.
+
+        Raises:
+            Diverged: If a loss is not finite.
+        """
+        state, sums = self.state, defaultdict[str, float](float)
+        seen, steps = 0, next(iter(streams.values())).steps_per_epoch
+        epochs_before, epochs = phase.schedule_span
+        start = (epochs_before + state.phase_epochs) * steps
+        inputs: Any = step_inputs(streams, state.epochs, self.strategy, start)
+        if self.timer.shows_progress_bar:
+            inputs = track(inputs, f"epoch {state.epochs + 1}, {phase.name}", steps)
+        with closing(inputs):
+            for index, (batches, share, numbers, count) in enumerate(inputs):
+                done = start + index
+                if phase.schedule != "constant" or phase.warmup_epochs > 0:
+                    # Without a schedule, callbacks control the learning rate.
+                    optimizer.learning_rate = learning_rate_at(phase, done, steps_per_epoch=steps)
+                callbacks.on_train_batch_begin(index)
+                progress = tf.constant(done / max(1, steps * epochs), tf.float32)
+                losses = update(batches, share, progress, numbers)
+                averages.on_step()
+                values = {name: float(value) for name, value in losses.items()}
+                check_losses(values, f"phase {phase.name}, epoch {state.epochs + 1}, step {index + 1}")
+                for name, value in values.items():
+                    sums[name] += value * count
+                seen += count
+                callbacks.on_train_batch_end(index, {name: sums[name] / seen for name in sums})
+        return {name: value / seen for name, value in sums.items()}
 
     def _skip_epochs(self, epochs: int) -> None:
         """Count epochs that a Keras callback (BackupAndRestore) restored as finished."""
@@ -452,19 +406,15 @@ class PhaseLoop:
         is_kept = phase.optimizer_state == "keep" and phase.optimizer == self.optimizer_name
         old = self.optimizer if is_kept else None
         if not resumed:
+            joined_at = {} if old is None else self.state.joined_at
             steps = 0 if old is None else int(old.iterations)
-            known = set() if old is None else self.optimized_paths
             self.state.joined_at = {
-                variable.path: self.state.joined_at.get(variable.path, 0) if variable.path in known else steps
-                for variable in variables
+                variable.path: joined_at.get(variable.path, steps) for variable in variables
             }
-        factors = rate_factors(self.model, phase)
-        optimizer = build_optimizer(phase, variables, factors, self.state.joined_at)
+        optimizer = build_optimizer(phase, variables, rate_factors(self.model, phase), self.state.joined_at)
         if old is not None and not resumed:
             transfer_state(old, optimizer)
         self.optimizer, self.optimizer_name = optimizer, phase.optimizer
-        self.optimized_paths = {variable.path for variable in variables}
-
         return optimizer
 
     def end_phase(self, phase: Phase) -> None:
@@ -488,11 +438,16 @@ def _changing_paths(model: keras.Model, step: Step, variables: Sequence[keras.Va
 def classification_step(phase: Phase, source: ImageDataset) -> Step:
     """Return the classification step of a phase."""
     num_classes = len(source.class_names)
-    weights = None
+    weights: Any = None
     if phase.class_weights == "balanced":
         weights = balanced_weights(np.asarray(source.labels), num_classes)
     elif isinstance(phase.class_weights, Mapping):
-        weights = _class_weight_vector(phase.class_weights, source.class_names)
+        unknown = [name for name in phase.class_weights if name not in source.class_names]
+        if unknown:
+            raise RequestError(
+                f"class_weights: there is no class {unknown[0]!r}. Classes: {', '.join(source.class_names)}."
+            )
+        weights = [phase.class_weights.get(name, 1.0) for name in source.class_names]
     return ClassificationStep(
         num_classes,
         label_smoothing=phase.label_smoothing,
@@ -500,16 +455,6 @@ def classification_step(phase: Phase, source: ImageDataset) -> Step:
         focal_gamma=phase.focal_gamma,
         update_statistics=phase.batch_norm != "frozen",
     )
-
-
-def _class_weight_vector(weights: Mapping[str, float], class_names: Sequence[str]) -> Array:
-    """Return `[classes]` float32 weights from weights by class name, 1 for a class without a weight."""
-    unknown = [name for name in weights if name not in class_names]
-    if unknown:
-        raise RequestError(
-            f"class_weights: there is no class {unknown[0]!r}. Classes: {', '.join(class_names)}."
-        )
-    return np.array([weights.get(name, 1.0) for name in class_names], np.float32)
 
 
 def fit(
@@ -566,53 +511,35 @@ def fit(
     ```
     """
     trains, vals = _by_domain(train), _by_domain(val)
-    phases = [resolve_batch_norm(model, phase) for phase in _split_gradual(model, phases)]
-    cache_dir = cache_dir or activations_folder()
     strategy = strategy or tf.distribute.get_strategy()
-    all_phase_data = _prepare(model, phases, trains, vals, target, step_for, strategy, cache_dir)
+    cache_dir = cache_dir or activations_folder()
+    with strategy.scope():
+        all_phase_data = build_phase_data(
+            model, _divide(model, phases), trains=trains, vals=vals, target=target, step_for=step_for
+        )
+    phase_images = [list(data.streams.values()) for data in all_phase_data]
+    decided = decide_phases([data.phase for data in all_phase_data], phase_images)
+    check_phases(model, decided, phase_images, vals=vals, cache_dir=cache_dir)
+    all_phase_data = [replace(data, phase=phase) for data, phase in zip(all_phase_data, decided, strict=True)]
     saved = _read_checkpoint(checkpoints, resume=resume)
     state = saved.state if saved else TrainingState()
-    loop = PhaseLoop(
-        model, all_phase_data, callbacks, on_epoch, checkpoints, cache_dir, strategy, state,
-        EpochTimer([data.phase for data in all_phase_data]),
-    )  # fmt: skip
+    loop = PhaseLoop(model, all_phase_data, callbacks, on_epoch, checkpoints, cache_dir, strategy, state)
     loop.run(saved, on_freeze_report=on_freeze_report, on_phase_end=on_phase_end)
     return state.history()
 
 
-def _split_gradual(model: keras.Model, phases: Sequence[Phase]) -> list[Phase]:
-    """Return the phases, with gradual unfreezing split into one phase per block."""
+def _divide(model: keras.Model, phases: Sequence[Phase]) -> list[Phase]:
+    """Return the phases with `batch_norm` set, and with gradual unfreezing divided into one phase per block."""
     names: list[str] = []
     if any(isinstance(phase.trainable, Unfreeze) for phase in phases):
         names = [block.name for block in get_blocks(model)]
-    return [part for phase in phases for part in phase.unfrozen_by_epoch(names)]
+    return [resolve_batch_norm(model, part) for phase in phases for part in phase.unfrozen_by_epoch(names)]
 
 
 def _by_domain(images: ImageDataset | Sources | None) -> Sources:
     if images is None:
         return {}
     return images if isinstance(images, Mapping) else {"source": images}
-
-
-def _prepare(
-    model: keras.Model,
-    phases: Sequence[Phase],
-    trains: Sources,
-    vals: Sources,
-    target: ImageDataset | None,
-    step_for: StepFactory,
-    strategy: tf.distribute.Strategy,
-    cache_dir: Path,
-) -> list[PhaseData]:
-    """Return the data of each phase with every cache decided, after all checks."""
-    with strategy.scope():
-        all_phase_data = build_phase_data(
-            model, phases, trains=trains, vals=vals, target=target, step_for=step_for
-        )
-    phase_images = [list(data.streams.values()) for data in all_phase_data]
-    decided = decide_phases([data.phase for data in all_phase_data], trains, phase_images=phase_images)
-    check_phases(model, decided, trains=trains, vals=vals, cache_dir=cache_dir, phase_images=phase_images)
-    return [replace(data, phase=phase) for data, phase in zip(all_phase_data, decided, strict=True)]
 
 
 def _read_checkpoint(folder: Path | None, *, resume: bool) -> Checkpoint | None:

@@ -7,12 +7,11 @@ Reference:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -23,12 +22,18 @@ from kerastl.errors import RequestError, RunFailed
 from kerastl.recipe.phase import Phase
 from kerastl.training.checkpoint import assign
 from kerastl.training.checks import check_phases, decide_phases
-from kerastl.training.freeze import batch_norm_layers, disable_frozen_dropout, resolve_batch_norm, unfreeze
+from kerastl.training.freeze import (
+    batch_norm_layers,
+    copy_of,
+    disable_frozen_dropout,
+    resolve_batch_norm,
+    unfreeze,
+)
 from kerastl.training.loop import classification_step
-from kerastl.training.optimizer import build_l2_sp, build_optimizer, rate_factors
+from kerastl.training.optimizer import build_optimizer, rate_factors
 from kerastl.training.step import PhaseData, trained_variables
-from kerastl.training.train_step import StepInput, Update, build_update, step_inputs
-from kerastl.training.trunk import PhaseNetwork, Source, activations_folder, build_phase_network
+from kerastl.training.train_step import build_update, step_inputs
+from kerastl.training.trunk import PhaseNetwork, activations_folder, build_phase_network
 
 SMOOTHING = 0.9
 """Weight of the previous steps in the moving average of the loss."""
@@ -95,11 +100,11 @@ def find_learning_rate(
     """
     _check_request(train, lowest, highest, steps)
     (phase,) = decide_phases(
-        [resolve_batch_norm(model, phase).model_copy(update={"accumulate": 1})], {phase.domain: train}
+        [resolve_batch_norm(model, phase).model_copy(update={"accumulate": 1})], [[train]]
     )
     cache_dir = cache_dir or activations_folder()
     without_validation = phase.model_copy(update={"early_stopping": None})
-    check_phases(model, [without_validation], trains={phase.domain: train}, vals={}, cache_dir=cache_dir)
+    check_phases(model, [without_validation], [[train]], vals={}, cache_dir=cache_dir)
     data = PhaseData(phase, classification_step(phase, train), {"train": train})
     with _restored(model, phase):
         network = build_phase_network(model, data, cache_dir)
@@ -125,11 +130,16 @@ def _check_request(train: ImageDataset, lowest: float, highest: float, steps: in
 def _run(
     model: keras.Model, data: PhaseData, rates: list[float], network: PhaseNetwork, first_epoch: int
 ) -> tuple[list[float], list[float]]:
-    """Return the learning rates and losses of the steps until the loss diverges."""
-    optimizer, update = _build_update(model, network, data)
+    """Return the learning rates and losses of the steps until the loss diverges, on one device."""
+    strategy = tf.distribute.get_strategy()
+    variables = trained_variables(data.step, model)
+    optimizer = build_optimizer(data.phase, variables, rate_factors(model, data.phase))
+    initial_weights = {weight.path: keras.ops.convert_to_numpy(weight) for weight in model.weights}
+    update = build_update(network, data, optimizer, variables, strategy, initial_weights)
+    epochs = (step_inputs(network.streams, epoch, strategy) for epoch in count(first_epoch))
     losses: list[float] = []
     lowest = math.inf
-    for rate, inputs in zip(rates, _repeat_epochs(network.streams, first_epoch), strict=False):
+    for rate, inputs in zip(rates, chain.from_iterable(epochs), strict=False):
         optimizer.learning_rate = rate
         loss = float(update(inputs.batches, inputs.share, tf.constant(0.0), inputs.epochs)["loss"])
         if not math.isfinite(loss):
@@ -145,11 +155,6 @@ def _run(
             f"{rates[len(losses)]:.2g}. Start with a smaller learning rate."
         )
     return rates[: len(losses)], losses
-
-
-def _repeat_epochs(streams: Mapping[str, Source], first_epoch: int) -> Iterator[StepInput]:
-    for epoch in count(first_epoch):
-        yield from step_inputs(streams, epoch, tf.distribute.get_strategy())
 
 
 def smooth(losses: Sequence[float]) -> list[float]:
@@ -220,9 +225,8 @@ def _longest_fall(values: Sequence[float]) -> list[int]:
 @contextmanager
 def _restored(model: keras.Model, phase: Phase) -> Iterator[None]:
     """Set the flags of a model for a phase; then restore its weights, random states and flags."""
-    values = [np.array(keras.ops.convert_to_numpy(variable)) for variable in model.variables]
-    norms = batch_norm_layers(model)
-    scales = [variable for norm in norms for variable in (norm.gamma, norm.beta) if variable is not None]
+    values = [copy_of(variable) for variable in model.variables]
+    scales = [weight for norm in batch_norm_layers(model) for weight in norm.weights]
     flags = [(owner, owner.trainable) for owner in (*model.layers, *scales)]
     try:
         unfreeze(model, phase.trainable, batch_norm=phase.batch_norm)
@@ -232,18 +236,3 @@ def _restored(model: keras.Model, phase: Phase) -> Iterator[None]:
         assign(model.variables, values)
         for owner, flag in flags:
             owner.trainable = flag
-
-
-def _build_update(
-    model: keras.Model, network: PhaseNetwork, data: PhaseData
-) -> tuple[Any, Callable[..., Any]]:
-    """Return the optimizer of a phase and its update, on one device."""
-    phase, step = data.phase, data.step
-    variables = trained_variables(step, model)
-    initial_weights = {weight.path: keras.ops.convert_to_numpy(weight) for weight in model.weights}
-    optimizer = build_optimizer(phase, variables, rate_factors(model, phase))
-    update: Update = build_update(
-        network.model, optimizer, step, variables, tf.distribute.get_strategy(), network.streams,
-        build_l2_sp(phase.l2_sp, variables, initial_weights), phase.precision,
-    )  # fmt: skip
-    return optimizer, update

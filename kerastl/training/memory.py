@@ -87,11 +87,30 @@ def estimate_memory(
     """
     phase = resolve_batch_norm(model, phase)
     streams = [source for source in (train, target) if source is not None]
+    slots, step_fixed, step_per_image = _step_bytes(model, phase, len(streams))
+    image = streams[0].image_size_px ** 2 * 3 * FLOAT32
+    step_per_image += IMAGE_COPIES * image if changes_pixels else 0
+    cached = sum(
+        source.num_examples * image
+        for source in (*streams, val)
+        if source is not None and source.cache == "memory"
+    )
+    # Weights: initial, best and last, and a checkpoint while it is written and compressed.
+    host_fixed = RUNTIME_BYTES + 7 * _weight_bytes(model.weights) + 2 * slots + cached
+    prefetched = (os.cpu_count() or 1) * 2 + 2
+    host_per_image = len(streams) * prefetched * image
+    max_batch = max(source.num_examples for source in streams)
+    if on_gpu:
+        return MemoryEstimate(host_fixed, host_per_image, step_fixed, step_per_image, max_batch)
+    return MemoryEstimate(host_fixed + step_fixed, host_per_image + step_per_image, 0, 0, max_batch)
+
+
+def _step_bytes(model: keras.Model, phase: Phase, num_streams: int) -> tuple[int, int, int]:
+    """Return the bytes of the optimizer's slots, and those of the step: fixed ones with the slots, and per image."""
     chosen = {*resolve_trainable(model, phase.trainable), *HEAD_LAYERS}
     names = [layer.name for layer in model.layers]
     start = min(names.index(name) for name in chosen)
     frozen_layers, trained_layers = model.layers[:start], model.layers[start:]
-    all_weights = _weight_bytes(model.weights)
     trained = _weight_bytes(
         weight for layer in trained_layers if layer.name in chosen for weight in layer._trainable_variables
     )
@@ -102,28 +121,11 @@ def estimate_memory(
     forward = 3 * max((_output_bytes(layer) for layer in frozen_layers), default=0)
     # The frozen layers run as a copy with folded BatchNormalization.
     folded = _weight_bytes(weight for layer in frozen_layers for weight in layer.weights)
-    step_fixed = slots + trained * (1 + (phase.l2_sp > 0)) + folded
-    step_per_image = len(streams) * (for_gradients + 2 * largest)
+    fixed = slots + trained * (1 + (phase.l2_sp > 0)) + folded
+    per_image = num_streams * (for_gradients + 2 * largest)
     if phase.cache == "none":
-        step_per_image = max(step_per_image, len(streams) * forward)
-    else:
-        step_fixed += BATCH * forward
-    image = streams[0].image_size_px ** 2 * 3 * FLOAT32
-    prefetched = (os.cpu_count() or 1) * 2 + 2
-    cached = sum(
-        source.num_examples * image
-        for source in (*streams, val)
-        if source is not None and source.cache == "memory"
-    )
-    # Weights: initial, best and last, and a checkpoint while it is written and compressed.
-
-    host_fixed = RUNTIME_BYTES + 7 * all_weights + 2 * slots + cached
-    host_per_image = len(streams) * prefetched * image
-    step_per_image += IMAGE_COPIES * image if changes_pixels else 0
-    max_batch = max(source.num_examples for source in streams)
-    if on_gpu:
-        return MemoryEstimate(host_fixed, host_per_image, step_fixed, step_per_image, max_batch)
-    return MemoryEstimate(host_fixed + step_fixed, host_per_image + step_per_image, 0, 0, max_batch)
+        return slots, fixed, max(per_image, num_streams * forward)
+    return slots, fixed + BATCH * forward, per_image
 
 
 def _gradient_bytes(layer: Any, phase: Phase) -> int:

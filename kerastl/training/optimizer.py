@@ -12,14 +12,14 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from kerastl.models import get_blocks
 from kerastl.recipe.phase import Phase
+from kerastl.training.freeze import copy_of
 
 
 class _VariableRates:
@@ -74,6 +74,11 @@ class _SGD(_VariableRates, keras.optimizers.SGD):
     """Stochastic gradient descent with momentum, with a learning rate per variable."""
 
 
+KINDS: dict[str, tuple[Any, dict[str, float]]] = {
+    "adam": (_Adam, {}), "adamw": (_AdamW, {}), "sgd": (_SGD, {"momentum": 0.9})
+}  # fmt: skip
+
+
 def build_optimizer(
     phase: Phase,
     variables: Sequence[keras.Variable],
@@ -97,13 +102,10 @@ def build_optimizer(
         "global_clipnorm": phase.clip_norm,
         "gradient_accumulation_steps": phase.accumulate if phase.accumulate > 1 else None,
     }
-    plain: Any
-    if phase.optimizer == "adam":
-        kind, plain = _Adam, keras.optimizers.Adam(**options)
-    elif phase.optimizer == "adamw":
-        kind, plain = _AdamW, keras.optimizers.AdamW(weight_decay=phase.weight_decay, **options)
-    else:
-        kind, plain = _SGD, keras.optimizers.SGD(momentum=0.9, **options)
+    kind, more = KINDS[phase.optimizer]
+    if phase.optimizer == "adamw":
+        more = {"weight_decay": phase.weight_decay}
+    plain: Any = kind.__bases__[1](**options, **more)
     # Vectors are biases, and scales and offsets of normalization layers. Weight decay would distort them.
     plain.exclude_from_weight_decay(var_list=[variable for variable in variables if len(variable.shape) < 2])
     plain.build(variables)
@@ -147,41 +149,33 @@ def transfer_state(old: Any, new: Any) -> None:
     """Copy the step count and the slots to an optimizer of the same type, for the variables that both train."""
     if type(old) is not type(new):
         return
-
     new.iterations.assign(old.iterations)
     known = {variable.name: variable for variable in old.variables}
     for variable in new.variables:
         source = known.get(variable.name)
         if source is not None and variable is not new.iterations and source.shape == variable.shape:
-            variable.assign(np.array(keras.ops.convert_to_numpy(source)))
+            variable.assign(copy_of(source))
 
 
-def learning_rate_at(
-    step: int,
-    *,
-    highest: float,
-    steps_per_epoch: int,
-    epochs: int,
-    schedule: Literal["constant", "cosine"],
-    warmup_epochs: float,
-) -> float:
-    """Return the learning rate of one step of a phase.
+def learning_rate_at(phase: Phase, step: int, *, steps_per_epoch: int) -> float:
+    """Return the learning rate of one step of a phase, or of the schedule that the phase is a part of.
+
+    `cosine` follows Loshchilov & Hutter 2017, arXiv:1608.03983, equation 5, without restarts, after a linear increase as in
+    Goyal et al. 2017, arXiv:1706.02677, section 2.2.
 
     Args:
-        step: The step in the phase, from 0.
-        highest: The learning rate after the warmup.
-        steps_per_epoch, epochs: The length of the phase.
-        schedule: `cosine` follows Loshchilov & Hutter 2017, arXiv:1608.03983, equation 5, without restarts.
-        warmup_epochs: Epochs of linear increase, Goyal et al. 2017, arXiv:1706.02677, section 2.2.
+        phase: Its learning rate, schedule and warmup.
+        step: The step in the schedule, from 0.
+        steps_per_epoch: The number of steps of an epoch.
     """
-    total = steps_per_epoch * epochs
-    warmup = min(round(warmup_epochs * steps_per_epoch), total - 1)
+    total = steps_per_epoch * phase.schedule_span[1]
+    warmup = min(round(phase.warmup_epochs * steps_per_epoch), total - 1)
     if step < warmup:
-        return highest * (step + 1) / (warmup + 1)
-    if schedule == "constant":
-        return highest
+        return phase.learning_rate * (step + 1) / (warmup + 1)
+    if phase.schedule == "constant":
+        return phase.learning_rate
     done = (step - warmup) / max(1, total - warmup)
-    return highest * 0.5 * (1.0 + math.cos(math.pi * done))
+    return phase.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
 class WeightAverages:
@@ -202,12 +196,7 @@ class WeightAverages:
         self._momentum, self._last, self._epochs = phase.ema, phase.average_last, phase.epochs
         averaged = variables if self._momentum is not None or self._last else ()
         self._pairs = [
-            (
-                variable,
-                keras.Variable(
-                    np.array(keras.ops.convert_to_numpy(variable)), trainable=False, dtype=variable.dtype
-                ),
-            )
+            (variable, keras.Variable(copy_of(variable), trainable=False, dtype=variable.dtype))
             for variable in averaged
         ]
         self._count = keras.Variable(0.0, trainable=False, dtype="float32")
@@ -243,7 +232,7 @@ class WeightAverages:
         if not self._pairs or not float(self._count.numpy()):
             yield
             return
-        weights = [np.array(keras.ops.convert_to_numpy(weight)) for weight, _ in self._pairs]
+        weights = [copy_of(weight) for weight, _ in self._pairs]
         try:
             for weight, average in self._pairs:
                 weight.assign(average)

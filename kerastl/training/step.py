@@ -225,14 +225,9 @@ def _check_streams(
 
 def _check_constant_trunk(phase: Phase) -> Iterator[str]:
     """Yield an error message for settings that need a constant trunk, although the step changes it."""
-    settings = [
-        f"{name}: {value}"
-        for name, value, allowed in (
-            ("cache", phase.cache, ("auto", "none")),
-            ("trunk_precision", phase.trunk_precision, ("float32",)),
-        )
-        if value not in allowed
-    ]
+    cache, precision = phase.cache, phase.trunk_precision
+    settings = [f"cache: {cache}"] if cache not in ("auto", "none") else []
+    settings += [f"trunk_precision: {precision}"] if precision != "float32" else []
     if settings:
         yield (
             f"{' and '.join(settings)}: not possible, because the step changes statistics of frozen layers. "

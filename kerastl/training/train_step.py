@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
@@ -10,9 +10,9 @@ import keras
 import tensorflow as tf
 
 from kerastl.models import LINEAR_LAYERS
-from kerastl.training.optimizer import Penalty
-from kerastl.training.step import Batch, Step, signature_of
-from kerastl.training.trunk import Source
+from kerastl.training.optimizer import build_l2_sp
+from kerastl.training.step import Batch, PhaseData, signature_of
+from kerastl.training.trunk import PhaseNetwork, Source
 
 StepPrecision = Literal["float32", "mixed_bfloat16"]
 FLOAT32_LAYERS = (keras.layers.GlobalAveragePooling2D, keras.layers.InputLayer)
@@ -65,14 +65,12 @@ Update = Callable[[Mapping[str, Batch], tf.Tensor, tf.Tensor, Epochs], dict[str,
 
 
 def build_update(
-    model: keras.Model,
+    network: PhaseNetwork,
+    data: PhaseData,
     optimizer: keras.Optimizer,
-    step: Step,
     variables: Sequence[keras.Variable],
     strategy: tf.distribute.Strategy,
-    sources: Mapping[str, Source],
-    l2_sp: Penalty | None = None,
-    precision: StepPrecision = "float32",
+    initial_weights: Mapping[str, Any],
 ) -> Update:
     """Return a traced function `(batches, share, progress, epochs) -> {name: scalar}`.
 
@@ -80,8 +78,18 @@ def build_update(
     batch on this replica (float32, 1 for a single device), so that means over parts add up to the mean over the batch. For
     other streams this is exact only if the replicas have equal parts. If a dataset places its augmentation on the
     device, its batches are not augmented yet, and the step does it; `epochs` holds an int64 scalar per stream for that.
-    The value of `l2_sp` is added to the loss and reported. `precision` applies to the trainable part.
+
+    Args:
+        network: What the step runs, and its streams.
+        data: The phase and its step. The penalty of `l2_sp` is added to the loss and reported; `precision` applies to the
+            trainable part.
+        optimizer: The optimizer of the variables.
+        variables: The trained variables.
+        strategy: The strategy with the replicas.
+        initial_weights: The weights before training by path, see `build_l2_sp`.
     """
+    model, sources, step = network.model, network.streams, data.step
+    l2_sp = build_l2_sp(data.phase.l2_sp, variables, initial_weights)
     on_device = {name: source for name, source in sources.items() if source.placement == "device"}
 
     def on_replica(
@@ -90,7 +98,7 @@ def build_update(
         augmented = {name: source.finish(*batches[name], epochs[name]) for name, source in on_device.items()}
         batches = {**batches, **augmented}
         with tf.GradientTape() as tape:
-            with computing_in_precision(precision, model):
+            with computing_in_precision(data.phase.precision, model):
                 losses = step.losses(model, batches, progress)
             if l2_sp is not None:
                 losses = {**losses, "l2_sp": l2_sp()}
@@ -150,28 +158,32 @@ class StepInput(NamedTuple):
 
 
 def read_batches(
-    source: Source, epoch: int, shard: tuple[int, int] = (0, 1), first_step: int = 0
+    source: Source,
+    epoch: int,
+    shard: tuple[int, int] = (0, 1),
+    first_step: int = 0,
+    *,
+    for_update: bool = False,
 ) -> Iterator[Batch]:
     """Yield the batches of an epoch from `first_step` on, augmented and mixed.
+
+    Args:
+        source: The dataset.
+        epoch: The epoch.
+        shard: `(index, number of shards)`.
+        first_step: The first step that is yielded.
+        for_update: Whether the update reads them, which does the augmentation itself if it is placed on the device.
 
     Raises:
         RunFailed: If a file cannot be read any more. The message names it.
     """
-    yield from _explain_errors(source, source.indexed_batches(epoch, first_step, shard))
-
-
-def _explain_errors(source: Source, batches: Iterable[Batch]) -> Iterator[Batch]:
     try:
-        yield from batches
+        if for_update and source.placement == "device":
+            yield from source.plain_batches(epoch, first_step, shard)
+        else:
+            yield from source.indexed_batches(epoch, first_step, shard)
     except tf.errors.OpError as error:
         raise source.explain(error) from error
-
-
-def _step_batches(source: Source, epoch: int, shard: tuple[int, int], first_step: int = 0) -> Iterator[Batch]:
-    """Yield batches for the update, which does the augmentation itself if it is placed on the device."""
-    if source.placement == "host":
-        return read_batches(source, epoch, shard, first_step)
-    return _explain_errors(source, source.plain_batches(epoch, first_step, shard))
 
 
 def step_inputs(
@@ -222,7 +234,7 @@ def _aligned(
     first, *others = streams
     number = tf.constant(epoch, tf.int64)
     repeated = {name: _repeat(streams[name], steps_done, shard) for name in others}
-    for batch in _step_batches(streams[first], epoch, shard):
+    for batch in read_batches(streams[first], epoch, shard, for_update=True):
         batches, epochs = {first: batch}, {first: number}
         for name, endless in repeated.items():
             batches[name], epochs[name] = next(endless)
@@ -234,7 +246,7 @@ def _repeat(source: Source, step: int, shard: tuple[int, int]) -> Iterator[tuple
     epoch, first_step = divmod(step, source.steps_per_epoch)
     while True:
         number = tf.constant(epoch, tf.int64)
-        for batch in _step_batches(source, epoch, shard, first_step):
+        for batch in read_batches(source, epoch, shard, first_step, for_update=True):
             yield batch, number
         epoch, first_step = epoch + 1, 0
 

@@ -64,20 +64,19 @@ def with_fast_backward(model: keras.Model) -> keras.Model:
 
 def _has_fast_version(layer: Any) -> bool:
     """Return whether `_Convolution` is faster than a layer."""
-    if type(layer) is keras.layers.SeparableConv2D:
-        return True
-    is_plain = type(layer) is keras.layers.Conv2D and layer.groups == 1
-    return is_plain and (_is_pointwise(layer) or _is_same(layer))
+    is_plain = type(layer) is keras.layers.Conv2D and (_is_pointwise(layer) or _is_same(layer))
+    return is_plain or type(layer) is keras.layers.SeparableConv2D
 
 
 def _is_pointwise(layer: Any) -> bool:
-    return layer.kernel_size == (1, 1)
+    return layer.groups == 1 and layer.kernel_size == (1, 1)
 
 
 def _is_same(layer: Any) -> bool:
     """Return whether the input gradient of a convolution is a convolution of the same kind."""
     return (
-        layer.strides == (1, 1)
+        layer.groups == 1
+        and layer.strides == (1, 1)
         and layer.dilation_rate == (1, 1)
         and layer.padding == "same"
         and all(side % 2 for side in layer.kernel_size)
@@ -108,10 +107,10 @@ class _Convolution(keras.layers.Layer):
         elif isinstance(layer, keras.layers.SeparableConv2D):
             intermediate = self._depthwise(inputs, tf.convert_to_tensor(layer.depthwise_kernel))
             outputs = _product(intermediate, self._scaled(layer.pointwise_kernel))
-        elif layer.groups == 1 and _is_pointwise(layer):
+        elif _is_pointwise(layer):
             rows, columns = layer.strides
             outputs = _product(inputs[:, ::rows, ::columns], self._scaled(layer.kernel))
-        elif layer.groups == 1 and _is_same(layer):
+        elif _is_same(layer):
             outputs = _same(inputs, self._scaled(layer.kernel))
         else:
             outputs = layer.convolution_op(inputs, self._scaled(layer.kernel))
@@ -210,16 +209,16 @@ def build_phase_network(model: keras.Model, phase_data: PhaseData, folder: Path)
         is_constant = not phase_data.changes_frozen_layers(model)
         network = with_folded_trunk(model, phase) if is_constant else model
         return PhaseNetwork(network, phase_data.streams, val)
-    parts = split_model(model, find_cached_trunk(model, phase))
+    frozen = find_cached_trunk(model, phase)
+    trunk, tail = split_model(model, frozen)
     datasets = [*phase_data.streams.values(), *([] if val is None else [val])]
     activations = cache_activations(
-        parts.trunk, datasets, precision=phase.cache_precision, folder=folder,
-        trunk_precision=phase.trunk_precision,
-        about={"network": identify_backbone(model), "boundary": parts.boundary},
+        trunk, datasets, precision=phase.cache_precision, folder=folder, trunk_precision=phase.trunk_precision,
+        about={"network": identify_backbone(model), "boundary": frozen.boundary},
     )  # fmt: skip
     cache_report = {
         "kind": phase.cache,
-        "boundary": parts.boundary,
+        "boundary": frozen.boundary,
         "precision": phase.cache_precision,
         "views": phase_data.first.views,
         "bytes": sum(of_dataset.num_bytes for of_dataset in activations),
@@ -227,7 +226,7 @@ def build_phase_network(model: keras.Model, phase_data: PhaseData, folder: Path)
     cached = [CachedDataset(*pair) for pair in zip(datasets, activations, strict=True)]
     streams = dict(zip(phase_data.streams, cached, strict=False))
     cached_val = None if val is None else cached[-1]
-    return PhaseNetwork(with_fast_backward(parts.tail), streams, cached_val, cache_report)
+    return PhaseNetwork(with_fast_backward(tail), streams, cached_val, cache_report)
 
 
 @dataclass(frozen=True)
@@ -241,21 +240,6 @@ class FrozenTrunk:
 
     boundary: str
     tensors: Sequence[keras.KerasTensor]
-
-
-@dataclass(frozen=True)
-class SplitModel:
-    """A classifier in two parts that share its layers.
-
-    Args:
-        boundary: Name of the last block or layer of the trunk.
-        trunk: The frozen first part.
-        tail: The rest.
-    """
-
-    boundary: str
-    trunk: keras.Model
-    tail: keras.Model
 
 
 def find_frozen_trunk(model: keras.Model, phase: Phase) -> FrozenTrunk | None:
@@ -301,16 +285,13 @@ def find_cached_trunk(model: keras.Model, phase: Phase) -> FrozenTrunk:
     return trunk
 
 
-def split_model(model: keras.Model, trunk: FrozenTrunk) -> SplitModel:
-    """Split a classifier after its frozen trunk."""
-    if trunk.boundary != "pooled":
-        return SplitModel(trunk.boundary, *split_at_block(model, trunk.boundary))
-    (pooled,) = trunk.tensors
-    return SplitModel(
-        "pooled",
-        keras.Model(model.inputs[0], pooled, name="trunk"),
-        keras.Model(pooled, model.outputs[0], name="tail"),
-    )
+def split_model(model: keras.Model, frozen: FrozenTrunk) -> tuple[keras.Model, keras.Model]:
+    """Return a classifier as two models that share its layers: its frozen trunk, and the tail."""
+    if frozen.boundary != "pooled":
+        return split_at_block(model, frozen.boundary)
+    (pooled,) = frozen.tensors
+    trunk = keras.Model(model.inputs[0], pooled, name="trunk")
+    return trunk, keras.Model(pooled, model.outputs[0], name="tail")
 
 
 def with_folded_trunk(model: keras.Model, phase: Phase) -> keras.Model:
@@ -321,12 +302,11 @@ def with_folded_trunk(model: keras.Model, phase: Phase) -> keras.Model:
     frozen = find_frozen_trunk(model, phase)
     if frozen is None:
         return with_fast_backward(model)
-    parts = split_model(model, frozen)
-    trunk = parts.trunk
+    trunk, tail = split_model(model, frozen)
     if find_foldable(trunk) or phase.trunk_precision != "float32":
         trunk = fold_batch_norm(trunk, phase.trunk_precision)
     image = keras.Input(model.input_shape[1:], name="image")
-    return keras.Model(image, with_fast_backward(parts.tail)(trunk(image)), name=model.name)
+    return keras.Model(image, with_fast_backward(tail)(trunk(image)), name=model.name)
 
 
 def choose_cache(phase: Phase, trains: Sequence[ImageDataset]) -> Phase:

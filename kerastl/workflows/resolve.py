@@ -106,11 +106,10 @@ def resolve(recipe: Recipe, initial: InitialModel, datasets: Datasets, run: Run,
         [dataset for dataset in (trains.get(phase.domain), target) if dataset is not None]
         for phase, target in zip([*own, *adapting], targets, strict=True)
     ]
-    phases = training.decide_phases([*own, *adapting], trains, phase_images=phase_images)
+    phases = training.decide_phases([*own, *adapting], phase_images)
     training.check_phases(
-        initial.model, phases, trains=trains, vals=vals, cache_dir=training.activations_folder(),
-        phase_images=phase_images,
-    )  # fmt: skip
+        initial.model, phases, phase_images, vals=vals, cache_dir=training.activations_folder()
+    )
     for phase, images in zip(phases, phase_images, strict=True):
         if phase.cache != "none":
             val = [vals[phase.domain]] if phase.domain in vals else []

@@ -182,10 +182,9 @@ def test_a_smaller_precision_rounds_and_reports_its_size(records, tmp_path, prec
     )
     for row, exact_row in zip(rounded.rows, exact.rows, strict=True):
         assert row["loss"] == pytest.approx(exact_row["loss"], rel=0.05)
-    encoding = feature_cache.ENCODINGS[precision]
     values = np.random.default_rng(0).normal(0, 3, (5, 4, 4, 6)).astype(np.float32)
     values[..., 2] = 7.0
-    again = encoding.decode(encoding.encode(values))
+    again = feature_cache.decode(feature_cache.encode(values, precision), precision)
     span = np.ptp(values, axis=(1, 2), keepdims=True) if precision == "uint8" else np.abs(values)
     assert (np.abs(again - values) <= 0.51 * within * span + 1e-6).all()
 
@@ -253,7 +252,7 @@ def test_mixed_images_are_not_cached(unchanged, records, tmp_path):
 def test_auto_caches_features_only_where_the_training_stays_the_same(records):
     def kind(more, **phase):
         source = dataset(records, **more)
-        (decided,) = decide_phases([phase_with(HEAD, cache="auto", **phase)], {"source": source})
+        (decided,) = decide_phases([phase_with(HEAD, cache="auto", **phase)], [[source]])
         return decided.cache
 
     assert kind({}) == "features"
@@ -283,7 +282,7 @@ def needed(model, records, tmp_path, monkeypatch, phases):
     monkeypatch.setattr(checks, "format_bytes", lambda size: sizes.append(size) or str(size))
     monkeypatch.setattr(checks.shutil, "disk_usage", lambda path: usage(10**9, 10**9, 7))
     try:
-        check_phases(model, phases, trains={"source": dataset(records)}, vals={}, cache_dir=tmp_path)
+        check_phases(model, phases, [[dataset(records)]] * len(phases), vals={}, cache_dir=tmp_path)
     except Problems:
         return sizes[0]
     return 0
