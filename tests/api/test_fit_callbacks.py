@@ -130,6 +130,7 @@ def test_the_saved_model_resumes_with_the_state_of_its_optimizer(scheduled, tmp_
         )
 
 
+@pytest.mark.slow
 def test_keras_ignores_a_flag_that_is_set_during_training():
     """The reason for `UnfreezeSchedule`."""
     model = build()
@@ -145,6 +146,7 @@ def test_a_fraction_counts_the_layers_before_the_head_and_training_can_begin_at_
     assert weights.changed(0) == ({"second", "scores"}, True)
 
 
+@pytest.mark.slow
 def test_weight_decay_stays_excluded_when_the_optimizer_starts_again():
     optimizer = keras.optimizers.AdamW(1e-3, weight_decay=0.1)
     optimizer.exclude_from_weight_decay(var_names=["bias"])
@@ -160,8 +162,8 @@ def test_weight_decay_stays_excluded_when_the_optimizer_starts_again():
     ("rule", "layers", "statistics"),
     [
         ("frozen", {"first", "second", "scores"}, False),
-        ("statistics", {"first", "second", "scores"}, True),
-        ("trainable", {"first", "second", "scores", "norm"}, True),
+        pytest.param("statistics", {"first", "second", "scores"}, True, marks=pytest.mark.slow),
+        pytest.param("trainable", {"first", "second", "scores", "norm"}, True, marks=pytest.mark.slow),
     ],
 )
 def test_a_rule_for_batch_norm_holds_after_all_layers_are_made_trainable(rule, layers, statistics):

@@ -4,7 +4,7 @@ import csv
 
 import keras
 import pytest
-from array_dataset import plain_phase
+from array_dataset import phase_with, plain_phase
 from stopping import Stop, snapshots
 
 from kerastl.training import fit
@@ -16,7 +16,8 @@ def train_with(model, train, val, callback, phase=THREE):
     return fit(model, train, val=val, phases=[phase], callbacks=[callback])
 
 
-def test_history_log_and_batch_callbacks_see_every_epoch(model, train, val, tmp_path):
+def test_callbacks_see_and_set_every_epoch(model, train, val, tmp_path):
+    """The last weights are kept, so the model ends with those of the last file."""
     calls = []
     names = [f"on_{what}_{edge}" for what in ("train", "epoch", "train_batch") for edge in ("begin", "end")]
     record = keras.callbacks.LambdaCallback(
@@ -24,9 +25,10 @@ def test_history_log_and_batch_callbacks_see_every_epoch(model, train, val, tmp_
     )
     history = keras.callbacks.History()
     log = keras.callbacks.CSVLogger(tmp_path / "log.csv")
-    terminate = keras.callbacks.TerminateOnNaN()
-    callbacks = [record, history, log, terminate]
-    rows = fit(model, train, val=val, phases=[THREE], callbacks=callbacks).rows
+    rate = keras.callbacks.LearningRateScheduler(lambda epoch, _: 10.0 ** -(epoch + 2))
+    saved = keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}.weights.h5", save_weights_only=True)
+    callbacks = [record, history, log, keras.callbacks.TerminateOnNaN(), rate, saved]
+    rows = fit(model, train, val=val, phases=[phase_with(THREE, keep="last")], callbacks=callbacks).rows
     losses = [row["val_loss"] for row in rows]
     assert len(losses) == 3
     assert (history.epoch, history.history["val_loss"]) == ([0, 1, 2], losses)
@@ -36,18 +38,8 @@ def test_history_log_and_batch_callbacks_see_every_epoch(model, train, val, tmp_
     steps = ["on_train_batch_begin", "on_train_batch_end"] * train.steps_per_epoch
     epoch = ["on_epoch_begin", *steps, "on_epoch_end"]
     assert calls == ["on_train_begin", *epoch * 3, "on_train_end"]
-
-
-def test_early_stopping_ends_the_phase(model, train, val):
-    callback = keras.callbacks.EarlyStopping(monitor="loss", min_delta=1e9, patience=0)
-    assert len(train_with(model, train, val, callback).rows) == 2
-
-
-def test_model_checkpoint_writes_weights_that_load(model, train, tmp_path):
-    """Without validation the last weights stay, so the model ends with those of the last file."""
-    callback = keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}.weights.h5", save_weights_only=True)
-    fit(model, train, phases=[THREE], callbacks=[callback])
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{epoch}.weights.h5" for epoch in (1, 2, 3)]
+    assert [row["learning_rate"] for row in rows] == pytest.approx([1e-2, 1e-3, 1e-4])
+    assert sorted(tmp_path.glob("*.h5")) == [tmp_path / f"{epoch}.weights.h5" for epoch in (1, 2, 3)]
     last = [keras.ops.convert_to_numpy(weight) for weight in model.weights]
     model.get_layer("head").bias.assign([9.0, 9.0])
     model.load_weights(tmp_path / "3.weights.h5")
@@ -55,6 +47,13 @@ def test_model_checkpoint_writes_weights_that_load(model, train, tmp_path):
         assert (value == keras.ops.convert_to_numpy(weight)).all()
 
 
+@pytest.mark.slow
+def test_early_stopping_ends_the_phase(model, train, val):
+    callback = keras.callbacks.EarlyStopping(monitor="loss", min_delta=1e9, patience=0)
+    assert len(train_with(model, train, val, callback).rows) == 2
+
+
+@pytest.mark.slow
 def test_weights_set_by_a_callback_at_the_end_of_an_epoch_are_kept(model, train, val):
     class Marks(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -64,12 +63,7 @@ def test_weights_set_by_a_callback_at_the_end_of_an_epoch_are_kept(model, train,
     assert keras.ops.convert_to_numpy(model.get_layer("head").bias).tolist() == [best, -1.0]
 
 
-def test_a_keras_schedule_sets_the_learning_rate(model, train, val):
-    callback = keras.callbacks.LearningRateScheduler(lambda epoch, _: 10.0 ** -(epoch + 2))
-    rates = [row["learning_rate"] for row in train_with(model, train, val, callback).rows]
-    assert rates == pytest.approx([1e-2, 1e-3, 1e-4])
-
-
+@pytest.mark.slow
 def test_a_backup_is_restored_and_removed_at_the_end(model, train, tmp_path):
     backup = tmp_path / "backup"
     with pytest.raises(KeyboardInterrupt):
@@ -84,6 +78,7 @@ def test_a_backup_is_restored_and_removed_at_the_end(model, train, tmp_path):
     assert not backup.exists()
 
 
+@pytest.mark.slow
 def test_a_plateau_is_counted_on_after_an_interruption(model, train, tmp_path):
     """Resumed after the first epoch without progress, the learning rate falls as in an uninterrupted run."""
 
@@ -105,6 +100,7 @@ def test_a_plateau_is_counted_on_after_an_interruption(model, train, tmp_path):
     assert rates[0] == rates[1] == pytest.approx([1e-2, 1e-2, 1e-2, 1e-3])
 
 
+@pytest.mark.slow
 def test_the_fit_method_of_keras_works_on_the_model(model, train):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile("adam", loss, jit_compile=False)

@@ -64,6 +64,7 @@ def test_format_duration(seconds, words):
     assert format_duration(seconds) == words
 
 
+@pytest.mark.slow
 def test_fit_reports_the_remaining_time_after_each_epoch(model, train, val):
     timings = []
     phases = [plain_phase("a", epochs=2), plain_phase("b", epochs=1, trainable="all")]
@@ -102,6 +103,7 @@ def test_progress_bar_is_shown_on_a_terminal_only():
     assert piped.stderr == b"  epoch 1/1  done\n"
 
 
+@pytest.mark.slow
 def test_error_during_a_progress_bar_removes_it(model, train, monkeypatch):
     """The progress bar is closed before the error is printed."""
     ended = []

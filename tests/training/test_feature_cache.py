@@ -67,30 +67,38 @@ def with_cache(phase, cache, **more):
     return phase_with(phase, cache=cache, **more)
 
 
-@pytest.mark.parametrize(
-    ("cache", "phase", "more"),
-    [
-        ("features", HEAD, {}),
-        ("boundary", phase_with(HEAD, name="last", trainable=LAST), {}),
-        pytest.param(
-            "boundary", phase_with(HEAD, name="last", trainable=LAST), {"operations": TURN, "views": 3},
-            marks=pytest.mark.slow,
-        ),
-    ],
-)  # fmt: skip
-def test_training_on_cached_activations_equals_training_on_images(records, tmp_path, cache, phase, more):
-    plain, expected = trained(records, [with_cache(phase, "none")], tmp_path, **more)
-    assert not (tmp_path / "activations").exists()
-    cached, history = trained(records, [with_cache(phase, cache)], tmp_path, **more)
-    moved = np.abs(weights_of(plain) - weights_of(model_of())).max()
+@pytest.fixture(scope="module")
+def cached(records, tmp_path_factory):
+    """A model that was trained on cached features, its history, and the folder of the cache."""
+    folder = tmp_path_factory.mktemp("cached")
+    return *trained(records, [with_cache(HEAD, "features")], folder), folder
+
+
+def test_training_on_cached_features_equals_training_on_images(records, cached, tmp_path):
+    assert_equal_training(trained(records, [HEAD], tmp_path), cached[:2], cache="features", views=1)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [{}, {"operations": TURN, "views": 3}], ids=["plain", "augmented"])
+def test_training_on_cached_activations_equals_training_on_images(records, tmp_path, more):
+    phase = phase_with(HEAD, name="last", trainable=LAST)
+    plain = trained(records, [phase], tmp_path, **more)
+    boundary = trained(records, [with_cache(phase, "boundary")], tmp_path, **more)
+    assert_equal_training(plain, boundary, cache="boundary", views=more.get("views", 1))
+
+
+def assert_equal_training(plain, cached, *, cache, views):
+    """Check that two pairs of a model and a history are equal except for rounding."""
+    moved = np.abs(weights_of(plain[0]) - weights_of(model_of())).max()
     assert moved > 1e-3
-    assert np.abs(weights_of(cached) - weights_of(plain)).max() < 1e-3 * moved
-    for row, expected_row in zip(history.rows, expected.rows, strict=True):
+    assert np.abs(weights_of(cached[0]) - weights_of(plain[0])).max() < 1e-3 * moved
+    for row, expected_row in zip(cached[1].rows, plain[1].rows, strict=True):
         assert row["loss"] == pytest.approx(expected_row["loss"], rel=1e-4)
         assert row["val_loss"] == pytest.approx(expected_row["val_loss"], rel=1e-4)
-    assert history.freeze_reports[0]["cache"]["kind"] == cache
-    assert history.freeze_reports[0]["cache"]["views"] == more.get("views", 1)
-    assert "cache" not in expected.freeze_reports[0]
+    report = cached[1].freeze_reports[0]["cache"]
+    assert (report["kind"], report["views"]) == (cache, views)
+    assert "cache" not in plain[1].freeze_reports[0]
 
 
 def test_the_views_of_an_image_differ_and_repeat(records):
@@ -110,15 +118,14 @@ def sorted_by_index(batches):
     return [([image], label, index) for image, label, index in sorted(rows, key=lambda row: int(row[2]))]
 
 
-def test_a_second_run_reads_the_cache_of_the_first(records, tmp_path, monkeypatch):
-    phase = with_cache(HEAD, "features")
-    first, _ = trained(records, [phase], tmp_path)
+def test_a_second_run_reads_the_cache_of_the_first(records, cached, monkeypatch):
+    first, _, folder = cached
 
     def refuse(*_):
         raise AssertionError("computed again")
 
     monkeypatch.setattr(feature_cache, "_compute", refuse)
-    second, _ = trained(records, [phase], tmp_path, seed=1)
+    second, _ = trained(records, [with_cache(HEAD, "features")], folder)
     assert weights_of(first).tobytes() == weights_of(second).tobytes()
 
 
@@ -151,18 +158,18 @@ def test_other_weights_images_or_augmentation_get_another_cache_entry(unchanged,
     assert len(set(keys)) == len(keys)
 
 
-def test_a_damaged_entry_is_rebuilt(records, tmp_path):
-    phase = with_cache(HEAD, "features")
-    first, _ = trained(records, [phase], tmp_path)
-    files = sorted(tmp_path.glob("*/tensor0-0.npy"))
+def test_a_damaged_entry_is_rebuilt(records, cached, tmp_path):
+    first, _, folder = cached
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    files = sorted(copy.glob("*/tensor0-0.npy"))
     assert len(files) == 2
     whole = files[0].read_bytes()
     files[0].write_bytes(whole[:-4] + b"\0\0\0\0")
     files[1].write_bytes(files[1].read_bytes()[:200])
-    second, _ = trained(records, [phase], tmp_path)
+    second, _ = trained(records, [with_cache(HEAD, "features")], copy)
     assert files[0].read_bytes() == whole
     assert weights_of(first).tobytes() == weights_of(second).tobytes()
-    assert not list(tmp_path.glob(".*"))
+    assert not list(copy.glob(".*"))
 
 
 @pytest.mark.slow
@@ -307,13 +314,13 @@ def test_phases_that_share_a_cache_entry_need_its_space_once(unchanged, records,
     assert room(head, last, with_cache(head, "features", name="again")) == 2 * head_bytes + boundary_bytes
 
 
-def test_an_existing_cache_entry_needs_no_space(records, tmp_path, monkeypatch):
+def test_an_existing_cache_entry_needs_no_space(unchanged, cached, records, monkeypatch):
     """A resumed run that has filled the disk with its own cache is not refused."""
-    model, head = model_of(), with_cache(HEAD, "features", epochs=1)
-    fit(model, dataset(records), phases=[head], cache_dir=tmp_path)
-    assert needed(model, records, tmp_path, monkeypatch, [head]) == 0
+    *_, folder = cached
+    head = with_cache(HEAD, "features")
+    assert needed(unchanged, records, folder, monkeypatch, [head]) == 0
     again = with_cache(head, "features", cache_precision="uint8")
-    assert needed(model, records, tmp_path, monkeypatch, [again]) == 29 * (128 + 2 * 128 * 4)
+    assert needed(unchanged, records, folder, monkeypatch, [again]) == 29 * (128 + 2 * 128 * 4)
 
 
 FULL = """
@@ -347,6 +354,7 @@ print("entries:", len(keep()))
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_no_partial_entry_and_a_clear_error(records, tmp_path):
     words = [sys.executable, "-c", FULL, str(TESTS), str(records[0].file.parent), str(tmp_path)]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
@@ -365,6 +373,7 @@ def test_a_full_disk_leaves_no_partial_entry_and_a_clear_error(records, tmp_path
         ),
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_a_resumed_cached_phase_uses_the_weights_of_the_phase_before(records, tmp_path, phase):
     """The previous phase changed the trunk: a resumed run must not cache the trunk of the initial model."""
     first = plain_phase("all", epochs=1, trainable="all", batch_norm="trainable", keep="last")

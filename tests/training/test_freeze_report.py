@@ -68,6 +68,7 @@ def test_changes_and_counts_equal_numpy_and_keras(model, train):
         model.get_layer(name).count_params() for name in get_blocks(model)[-1].layers
     )
     assert head["parameters"]["statistics"] == 0
+    assert "trunk" not in head  # the comparison of a phase with trunk_precision
 
 
 def test_changed_frozen_statistics_are_a_fault_with_their_size(model, train):
@@ -89,6 +90,7 @@ def test_changed_frozen_statistics_are_a_fault_with_their_size(model, train):
     assert largest["deviations"] == pytest.approx(0.5 / spread, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_freeze_report_of_a_resumed_phase_covers_the_whole_phase(model, train, tmp_path):
     checkpoints = tmp_path / "whole"
     (expected,) = fit(

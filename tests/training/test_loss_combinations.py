@@ -86,7 +86,9 @@ def test_loss_of_a_mixed_image_is_the_mix_of_the_losses_of_its_parts(smoothing, 
         assert mixed == pytest.approx(by * alone[0] + (1 - by) * alone[1], rel=1e-4)
 
 
-@pytest.mark.parametrize("mixing", ["mix_up", "cut_mix", "fourier_mix"])
+@pytest.mark.parametrize(
+    "mixing", ["mix_up", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cut_mix", "fourier_mix"))]
+)
 def test_mixing_works_with_all_loss_options(tmp_path, mixing):
     """Balanced weights are computed before mixing."""
     names = ("dark", "light")

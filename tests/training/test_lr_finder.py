@@ -93,13 +93,12 @@ def test_random_labels_give_no_suggestion(tmp_path):
         ({"steps": 9}, "10.*9"),
     ],
 )
-def test_invalid_request_is_rejected(tmp_path, wrong, words):
+def test_invalid_request_is_rejected(wrong, words, tmp_path):
     with pytest.raises(RequestError, match=words):
-        find_learning_rate(
-            model_of(), source(), phase=plain_phase("x", epochs=1), cache_dir=tmp_path, **wrong
-        )
+        find_learning_rate(None, source(), phase=plain_phase("x", epochs=1), cache_dir=tmp_path, **wrong)
 
 
+@pytest.mark.slow
 def test_two_images_are_enough_and_none_are_rejected(tmp_path):
     images, labels = make_images(32)
     phase = plain_phase("x", epochs=1, trainable="all", batch_norm="trainable")
@@ -120,7 +119,9 @@ def model_of():
     return build_model(backbone, class_names=("dark", "light"), seed=1)
 
 
-@pytest.mark.parametrize("trainable", ["all", FromBlock(from_block="block_3")])
+@pytest.mark.parametrize(
+    "trainable", ["all", pytest.param(FromBlock(from_block="block_3"), marks=pytest.mark.slow)]
+)
 def test_model_is_restored(trainable, tmp_path):
     model = model_of()
     model.compile("adam", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -142,6 +143,7 @@ def test_model_is_restored(trainable, tmp_path):
         assert 1e-8 < rate < 3.0
 
 
+@pytest.mark.slow
 def test_run_ends_when_the_loss_diverges_and_is_reproducible(tmp_path):
     phase = plain_phase("x", epochs=1, trainable="all", optimizer="sgd", batch_norm="trainable")
     images, labels = make_images(32)
@@ -155,6 +157,7 @@ def test_run_ends_when_the_loss_diverges_and_is_reproducible(tmp_path):
     assert tests[0] == tests[1]
 
 
+@pytest.mark.slow
 def test_invalid_phase_and_too_high_learning_rate_are_rejected(tmp_path):
     with pytest.raises(Problems, match=r"phase x.*'b'"):
         find_learning_rate(

@@ -128,6 +128,7 @@ def test_mixing_follows_the_policy_and_does_not_depend_on_the_first_step(records
         assert [part.tobytes() for part in ours] == [part.tobytes() for part in theirs]
 
 
+@pytest.mark.slow
 def test_a_shard_mixes_its_own_rows(records):
     source = dataset(records, "fourier_mix")
     parts = [everything(source, 0, shard=(index, 2)) for index in range(2)]

@@ -109,7 +109,12 @@ def test_gradients_are_as_accurate_as_with_the_keras_policy(train):
 
 
 @pytest.mark.parametrize(
-    "options", [ALL, LAST, {**LAST, "cache": "boundary"}], ids=["all", "last", "boundary"]
+    "options",
+    [
+        *(pytest.param(options, marks=pytest.mark.slow) for options in (ALL, LAST)),
+        {**LAST, "cache": "boundary"},
+    ],
+    ids=["all", "last", "boundary"],
 )
 def test_validation_and_saved_model_are_float32(train, options, tmp_path):
     model = network()

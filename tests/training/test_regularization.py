@@ -73,7 +73,9 @@ def plain():
     return weights_of(trained(AVERAGED)[0])
 
 
-@pytest.mark.parametrize("more", [{"ema": 0.9}, {"average_last": 2}], ids=str)
+@pytest.mark.parametrize(
+    "more", [{"ema": 0.9}, pytest.param({"average_last": 2}, marks=pytest.mark.slow)], ids=str
+)
 def test_averaged_weights_are_evaluated_and_kept(plain, more):
     averaged, history = trained(phase_with(AVERAGED, **more))
     differ = [
@@ -99,12 +101,14 @@ def assert_resumed_runs_end_alike(phases, folder, *epochs):
 
 
 @pytest.mark.parametrize("more", [{"ema": 0.9, "accumulate": 3}, {"average_last": 3}], ids=str)
+@pytest.mark.slow
 def test_averages_and_accumulated_gradients_are_resumed(more, tmp_path):
     phase = plain_phase("x", epochs=4, learning_rate=3e-3, trainable=LAST, keep="last", **more)
     after = plain_phase("y", epochs=1, learning_rate=1e-3, keep="last")
     assert_resumed_runs_end_alike([phase, after], tmp_path, 3)
 
 
+@pytest.mark.slow
 def test_gradual_unfreezing_with_kept_optimizer_state_is_resumed(tmp_path):
     phases = [
         plain_phase("head", epochs=1, keep="last", schedule="cosine").with_schedule_span(0, 3),
@@ -127,6 +131,7 @@ def test_l2_sp_equals_the_formula_and_excludes_the_head():
     assert build_l2_sp(1.0, [head], {}) is None
 
 
+@pytest.mark.slow
 def test_l2_sp_keeps_weights_closer_to_their_initial_values():
     def way(strength):
         phase = plain_phase("x", epochs=3, learning_rate=3e-3, trainable=LAST, keep="last", l2_sp=strength)

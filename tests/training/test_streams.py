@@ -136,6 +136,7 @@ def test_a_longer_stream_is_read_whole_over_several_epochs(labeled):
     assert sorted(flat(labeled.step.batch_indices("target"))) == list(range(40))
 
 
+@pytest.mark.slow
 def test_phase_of_gradual_unfreezing_continues_the_streams(watched, train):
     first, second = Aligned(spy=True), Aligned(spy=True)
     parts = [
@@ -166,6 +167,7 @@ def test_other_target_labels_give_the_same_bytes(watched):
     assert bytes_of(Watched(target).model) == bytes_of(watched.model) != bytes_of(model_of())
 
 
+@pytest.mark.slow
 def test_two_datasets_with_equal_seed_and_size_are_not_paired(tmp_path):
     """With equal orders, batches of two datasets sorted by class would contain the same classes."""
     records = write_images(tmp_path, 12, CLASSES)
@@ -176,6 +178,7 @@ def test_two_datasets_with_equal_seed_and_size_are_not_paired(tmp_path):
     assert sorted(flat(step.batch_indices("target")[:3])) == list(range(12))
 
 
+@pytest.mark.slow
 def test_history_weighs_each_step_by_the_images_of_its_first_stream():
     source, target = ArrayDataset(*make_images(20)), target_of(12, batch_size=8)
     history = fit(model_of(), source, target=target, phases=[HEAD], step_for=lambda *_: Aligned())
@@ -189,6 +192,7 @@ def test_history_weighs_each_step_by_the_images_of_its_first_stream():
         means = means[3:]
 
 
+@pytest.mark.slow
 def test_an_epoch_is_as_long_as_the_stream_that_is_read_first(train):
     class Alone(Aligned):
         stream_names = ("target",)
@@ -237,6 +241,7 @@ class Scaled(Aligned):
         self.epochs = int(state["epochs"])
 
 
+@pytest.mark.slow
 def test_a_resumed_run_of_two_streams_ends_with_equal_bytes(train, val, tmp_path):
     """Resumes after five steps, in the middle of a pass over the three target batches."""
     phase = plain_phase("last", epochs=2, trainable=LAST.trainable, learning_rate=1e-3)
@@ -270,6 +275,7 @@ class Copies(Aligned):
         self.copies.append(bytes_of(model))
 
 
+@pytest.mark.slow
 def test_on_phase_begin_gets_the_initial_weights_of_the_phase(train, tmp_path):
     model, first, second = model_of(), Copies(), Copies()
     ends, steps = [], {"one": first, "two": second}
@@ -315,6 +321,7 @@ def test_statistics_that_may_change_are_no_fault_and_are_validated(train, val):
     assert history.rows[-1]["val_loss"] == pytest.approx(now["val_loss"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_statistics_that_may_not_change_stop_the_run(train):
     with pytest.raises(RunFailed, match="block_1_bn"):
         fit(
@@ -341,6 +348,7 @@ def records(tmp_path_factory):
         pytest.param(LAST, "boundary", {"operations": CONTRAST, "views": 2}, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_training_on_cached_streams_equals_training_on_images(records, tmp_path, phase, cache, more):
     ends, histories = [], []
     for kind in ("none", cache):
@@ -386,6 +394,12 @@ def asking(**attributes):
     return step
 
 
+@pytest.fixture(scope="module")
+def unchanged():
+    """A model for tests that only read it."""
+    return network()
+
+
 def mixed(records):
     mixing = build_mixing([{"name": "cut_mix"}], image_size_px=32, num_classes=2)
     return images_of(records, mix=mixing)
@@ -410,8 +424,8 @@ def mixed(records):
     ],
     ids=["missing", "empty", "no batch", "size", "placement", "mixed", "classes", "unknown", "none"],
 )
-def test_incompatible_target_data_is_refused_before_the_first_phase(records, target, step, words):
-    model, train = model_of(), images_of(records[:29])
+def test_incompatible_target_data_is_refused_before_the_first_phase(unchanged, records, target, step, words):
+    model, train = unchanged, images_of(records[:29])
     before = bytes_of(model)
     first = plain_phase("first", epochs=1, learning_rate=1e-2)
     with pytest.raises(RequestError, match=f"phase head: .*{words}"):
@@ -422,16 +436,17 @@ def test_incompatible_target_data_is_refused_before_the_first_phase(records, tar
     assert bytes_of(model) == before
 
 
-def test_step_that_changes_the_trunk_has_no_cache_and_unique_variable_names(train):
+def test_step_that_changes_the_trunk_has_no_cache_and_unique_variable_names(unchanged, train):
     cached = plain_phase("head", epochs=1, cache="features", trunk_precision="bfloat16")
     with pytest.raises(RequestError, match=r"cache: features.*trunk_precision: bfloat16"):
-        fit(model_of(), train, target=target_of(), phases=[cached], step_for=lambda *_: Follows())
+        fit(unchanged, train, target=target_of(), phases=[cached], step_for=lambda *_: Follows())
     with keras.name_scope("head"):
         step = asking(variables=(keras.Variable([0.0], name="bias"),))
     with pytest.raises(RequestError, match="head/bias"):
-        fit(model_of(), train, target=target_of(), phases=[HEAD], step_for=lambda *_: step)
+        fit(unchanged, train, target=target_of(), phases=[HEAD], step_for=lambda *_: step)
 
 
+@pytest.mark.slow
 def test_augmentation_of_the_target_disables_an_automatic_cache(records, tmp_path):
     phase = plain_phase("head", epochs=1, learning_rate=1e-2, cache="auto")
     for operations, kept in ((CONTRAST, 0), ((), 2)):

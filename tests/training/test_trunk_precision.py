@@ -32,6 +32,7 @@ def in_mixed_precision(layer):
     return type(layer).from_config({**layer.get_config(), "dtype": "mixed_bfloat16"})
 
 
+@pytest.mark.slow
 def test_bfloat16_trunk_is_as_accurate_as_keras_mixed_precision_and_returns_float32(keras_home):
     backbone = build_backbone("mobilenet_v2", weights="imagenet", image_size_px=224, alpha=0.35)
     mixed = keras.models.clone_model(backbone, clone_function=in_mixed_precision)
@@ -48,7 +49,9 @@ def test_bfloat16_trunk_is_as_accurate_as_keras_mixed_precision_and_returns_floa
     assert dtypes == {"float32"}
 
 
-@pytest.mark.parametrize("trainable", ["none", LAST], ids=["head", "last"])
+@pytest.mark.parametrize(
+    "trainable", ["none", pytest.param(LAST, marks=pytest.mark.slow)], ids=["head", "last"]
+)
 def test_comparison_uses_the_kept_weights(steady, train, val, trainable):
     phase = plain_phase("late", 2, trainable=trainable, trunk_precision="bfloat16")
     history = fit(steady, train, val=val, phases=[phase])
@@ -70,6 +73,7 @@ def test_comparison_uses_the_kept_weights(steady, train, val, trainable):
     )
 
 
+@pytest.mark.slow
 def test_comparison_without_validation_images_has_no_metrics(steady, train):
     history = fit(steady, train, phases=[plain_phase("head", 1, trunk_precision="bfloat16")])
     assert history.freeze_reports[0]["trunk"]["rounded"] is None
@@ -79,11 +83,7 @@ def test_comparison_without_validation_images_has_no_metrics(steady, train):
     )
 
 
-def test_float32_phase_has_no_comparison(model, train, val):
-    history = fit(model, train, val=val, phases=[plain_phase("head", 1)])
-    assert "trunk" not in history.freeze_reports[0]
-
-
+@pytest.mark.slow
 def test_caches_of_two_precisions_are_different_entries(tmp_path):
     records = write_images(tmp_path, 12, CLASSES)
 
