@@ -202,7 +202,7 @@ class PhaseLoop:
         model, callbacks, on_epoch, checkpoints, strategy: As in `fit`.
         all_phase_data: The data of each phase.
         cache_dir: Folder of the caches.
-        state: The training state, which is updated.
+        saved: The checkpoint to resume from, or None.
     """
 
     model: keras.Model
@@ -212,11 +212,12 @@ class PhaseLoop:
     checkpoints: Path | None
     cache_dir: Path
     strategy: tf.distribute.Strategy
-    state: TrainingState
+    saved: Checkpoint | None
     optimizer: Any = None
     optimizer_name: str = ""
 
     def __post_init__(self) -> None:
+        self.state = self.saved.state if self.saved else TrainingState()
         self.timer = EpochTimer([data.phase for data in self.all_phase_data])
         self.snapshot = WeightSnapshot(self.model)
         head = {weight.path for weight in self.model.get_layer("head").weights}
@@ -226,17 +227,11 @@ class PhaseLoop:
             if weight.path not in head
         }
 
-    def run(
-        self,
-        saved: Checkpoint | None,
-        *,
-        on_freeze_report: OnFreezeReport | None,
-        on_phase_end: OnPhaseEnd | None,
-    ) -> None:
-        """Run the remaining phases. Resume from `saved` if given; the other arguments are as in `fit`."""
+    def run(self, *, on_freeze_report: OnFreezeReport | None, on_phase_end: OnPhaseEnd | None) -> History:
+        """Run the remaining phases. The arguments are as in `fit`."""
         for data in self.all_phase_data[self.state.phase :]:
-            report = self.run_phase(data, saved)
-            saved = None
+            report = self.run_phase(data)
+            self.saved = None
             if on_freeze_report and report["faults"]:
                 on_freeze_report(self.state.freeze_reports)
             check_freeze_report(report)
@@ -247,18 +242,19 @@ class PhaseLoop:
                 on_freeze_report(self.state.freeze_reports)
             if on_phase_end:
                 on_phase_end(data.phase, self.state.history())
+        return self.state.history()
 
-    def run_phase(self, data: PhaseData, saved: Checkpoint | None) -> dict[str, Any]:
+    def run_phase(self, data: PhaseData) -> dict[str, Any]:
         """Run one phase from its start, or from a checkpoint within it. Return its freeze report."""
         phase, step = data.phase, data.step
         unfreeze(self.model, phase.trainable, batch_norm=phase.batch_norm)
         variables = trained_variables(step, self.model)
         with self.strategy.scope():
-            optimizer = self._build_optimizer(phase, variables, resumed=saved is not None)
+            optimizer = self._build_optimizer(phase, variables, resumed=self.saved is not None)
             averages = WeightAverages(phase, variables)
         self.model.compile(optimizer.plain, loss=None)
-        if saved:
-            saved.restore(self.model, optimizer, step, averages)
+        if self.saved:
+            self.saved.restore(self.model, optimizer, step, averages)
             with averages.applied():
                 self.snapshot.update_all()
         self.snapshot.set_changing(_changing_paths(self.model, step, variables))
@@ -267,7 +263,7 @@ class PhaseLoop:
             self.state.statistics = read_statistics(self.model)
         try:
             with disable_frozen_dropout(self.model):
-                if isinstance(step, PhaseStartStep) and not saved:
+                if isinstance(step, PhaseStartStep) and not self.saved:
                     step.on_phase_begin(self.model, data.streams)
                 cache_report = self._run_epochs(data, optimizer, averages, variables)
         except Diverged as error:
@@ -517,15 +513,20 @@ def fit(
         all_phase_data = build_phase_data(
             model, _divide(model, phases), trains=trains, vals=vals, target=target, step_for=step_for
         )
-    phase_images = [list(data.streams.values()) for data in all_phase_data]
-    decided = decide_phases([data.phase for data in all_phase_data], phase_images)
-    check_phases(model, decided, phase_images, vals=vals, cache_dir=cache_dir)
-    all_phase_data = [replace(data, phase=phase) for data, phase in zip(all_phase_data, decided, strict=True)]
+    all_phase_data = _decide_caches(model, all_phase_data, vals, cache_dir)
     saved = _read_checkpoint(checkpoints, resume=resume)
-    state = saved.state if saved else TrainingState()
-    loop = PhaseLoop(model, all_phase_data, callbacks, on_epoch, checkpoints, cache_dir, strategy, state)
-    loop.run(saved, on_freeze_report=on_freeze_report, on_phase_end=on_phase_end)
-    return state.history()
+    loop = PhaseLoop(model, all_phase_data, callbacks, on_epoch, checkpoints, cache_dir, strategy, saved)
+    return loop.run(on_freeze_report=on_freeze_report, on_phase_end=on_phase_end)
+
+
+def _decide_caches(
+    model: keras.Model, all_phase_data: Sequence[PhaseData], vals: Sources, cache_dir: Path
+) -> list[PhaseData]:
+    """Return the data of each phase with its cache decided, after all checks."""
+    phase_images = [list(data.streams.values()) for data in all_phase_data]
+    phases = decide_phases([data.phase for data in all_phase_data], phase_images)
+    check_phases(model, phases, phase_images, vals=vals, cache_dir=cache_dir)
+    return [replace(data, phase=phase) for data, phase in zip(all_phase_data, phases, strict=True)]
 
 
 def _divide(model: keras.Model, phases: Sequence[Phase]) -> list[Phase]:

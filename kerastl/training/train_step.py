@@ -111,13 +111,7 @@ def build_update(
 
     if strategy.num_replicas_in_sync == 1:
         # One signature for all batches: a smaller last batch would be traced again.
-        signature = (
-            {name: _signature(model, source) for name, source in sources.items()},
-            tf.TensorSpec([], tf.float32),
-            tf.TensorSpec([], tf.float32),
-            {name: tf.TensorSpec([], tf.int64) for name in sources},
-        )
-        return tf.function(on_replica, input_signature=signature, autograph=False)
+        return tf.function(on_replica, input_signature=_signature(network), autograph=False)
 
     @tf.function(reduce_retracing=True, autograph=False)
     def on_all(batches: Any, share: Any, progress: tf.Tensor, epochs: Epochs) -> dict[str, tf.Tensor]:
@@ -130,15 +124,16 @@ def build_update(
     return on_all
 
 
-def _signature(model: keras.Model, source: Source) -> tuple[Any, ...]:
-    """Return the signature of a batch of the step."""
-    mixed = source.mixes and source.placement == "host"
-    labels = (
-        tf.TensorSpec([None, model.output_shape[-1]], tf.float32)
-        if mixed
-        else tf.TensorSpec([None], tf.int32)
-    )
-    return signature_of(model), labels, tf.TensorSpec([None], tf.int64)
+def _signature(network: PhaseNetwork) -> tuple[Any, ...]:
+    """Return the signature of the update."""
+    scalar, images, indices = tf.TensorSpec([]), signature_of(network.model), tf.TensorSpec([None], tf.int64)
+    batches, epochs = {}, {}
+    for name, source in network.streams.items():
+        is_mixed = source.mixes and source.placement == "host"
+        mixed_labels = tf.TensorSpec([None, network.model.output_shape[-1]])
+        batches[name] = images, mixed_labels if is_mixed else tf.TensorSpec([None], tf.int32), indices
+        epochs[name] = tf.TensorSpec([], tf.int64)
+    return batches, scalar, scalar, epochs
 
 
 class StepInput(NamedTuple):
