@@ -81,10 +81,10 @@ def test_batch_norm_that_changes_in_a_phase_with_frozen_statistics_fails_the_run
 ):
     from kerastl.training import freeze
 
-    def unfreeze(layer, rule, chosen):
+    def unfreeze(layer, rule, *, is_selected):
         layer.trainable = True
 
-    monkeypatch.setattr(freeze, "_set_batch_norm", unfreeze)
+    monkeypatch.setattr(freeze, "set_batch_norm", unfreeze)
     sets = ["--set", "phases[1].batch_norm=frozen", "--set", "phases[1].trainable=all"]
     answer = kerastl("run", recipe, *SHORT, *sets, "--out", tmp_path / "run")
     assert answer.code == 3, answer.err
