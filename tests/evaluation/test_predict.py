@@ -92,6 +92,7 @@ def test_unreadable_file_is_named(records, tmp_path):
         predict(redness(), dataset)
 
 
+@pytest.mark.slow
 def test_predict_uses_a_folded_model_with_equal_predictions(records, monkeypatch):
     built = []
 
@@ -101,9 +102,9 @@ def test_predict_uses_a_folded_model_with_equal_predictions(records, monkeypatch
 
     monkeypatch.setattr(predicting, "fold_for_inference", folding)
     keras.utils.set_random_seed(1)
-    backbone = build_backbone("small_cnn", weights="none", image_size_px=16)
+    backbone = build_backbone("mobilenet_v2", weights="none", image_size_px=32, alpha=0.35)
     model = build_model(backbone, class_names=("dark", "light"))
-    dataset = make_dataset(records, size=16)
+    dataset = make_dataset(records, size=32)
     images = np.concatenate([np.asarray(images) for images, _ in dataset.batches(0)])
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
