@@ -29,7 +29,7 @@ def write_models(folder: Path) -> tuple[dict[str, Path], str]:
     import keras
 
     from kerastl.export import export_saved_model
-    from kerastl.export.endpoints import ServedModel, build_endpoints
+    from kerastl.export.endpoints import ServedModel
     from kerastl.models import fold_batch_norm
 
     model, weights = build_network()
@@ -38,7 +38,7 @@ def write_models(folder: Path) -> tuple[dict[str, Path], str]:
         archive = keras.export.ExportArchive()
         archive.track(served_model)
         served = ServedModel(served_model, CLASS_NAMES, SIZE_PX)
-        endpoint, takes = build_endpoints(served)["serving_default"]
+        endpoint, takes = served.endpoints()["serving_default"]
         archive.add_endpoint("serving_default", endpoint, input_signature=[takes])
         archive.write_out(str(folder / name), verbose=False)
         return folder / name

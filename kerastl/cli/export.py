@@ -12,9 +12,7 @@ import click
 from kerastl import registry
 from kerastl.cli._output import NonEmptyPath, describe_conversion, load_tensorflow, option
 from kerastl.errors import RequestError
-from kerastl.export.formats import check_formats, quantize_choices
-
-PORTABLE = "keras"
+from kerastl.export.formats import PORTABLE, check_formats, quantize_choices
 
 
 @click.command()

@@ -38,11 +38,12 @@ def command(out: Path | None, seed: int | None, backbone: str, as_json: bool) ->
     """
     started = time.perf_counter()
     load_tensorflow()
-    from kerastl.export import verify_run
+    from kerastl.export import EXPORT_FOLDER, check_export
     from kerastl.workflows.quickstart import run_quickstart
 
     outcome = run_quickstart(out=out, seed=seed, backbone=backbone)
-    findings = verify_run(outcome.run.path)
+    export = outcome.run.path / EXPORT_FOLDER / "saved_model"
+    findings = check_export(export, run=outcome.run.path).findings
     seconds = time.perf_counter() - started
     if as_json:
         click.echo(json.dumps(_as_json(outcome, findings, seconds), indent=1))

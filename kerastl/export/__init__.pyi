@@ -1,15 +1,11 @@
-from .converted import compare_converted as compare_converted
-from .converted import load_converted as load_converted
-from .converted import verify_converted as verify_converted
 from .findings import ExpectedPredictions as ExpectedPredictions
 from .findings import Finding as Finding
-from .formats import ConvertedFolder as ConvertedFolder
+from .formats import PORTABLE as PORTABLE
+from .formats import ExportFolder as ExportFolder
 from .formats import check_formats as check_formats
-from .formats import find_converted as find_converted
+from .formats import find_export as find_export
 from .formats import quantize_choices as quantize_choices
 from .formats.keras import verify_keras_export as verify_keras_export
-from .loaded_export import find_export as find_export
-from .loaded_export import find_keras_export as find_keras_export
 from .loaded_export import read_export as read_export
 from .parity import compare_with_run as compare_with_run
 from .postprocess import Postprocessing as Postprocessing
@@ -30,7 +26,6 @@ from .run_export import VerificationResult as VerificationResult
 from .run_export import check_export as check_export
 from .run_export import export_once as export_once
 from .run_export import export_run as export_run
-from .run_export import verify_run as verify_run
 from .saved_model import export_saved_model as export_saved_model
 from .serving_files import modified_serving_files as modified_serving_files
 from .verification import verify as verify

@@ -1,24 +1,28 @@
-"""Run a SavedModel in a TensorFlow session, as TensorFlow Serving does: a script for a fresh process.
+"""Run an export in its runtime: a script for a fresh process without kerastl and Keras.
 
-Run as `python -I _probe.py REQUEST.json RESPONSE.json`. It reports the outputs of the endpoints and checks nothing;
-`kerastl.export.verification` does that, and has checked the graph before this process starts.
+Run as `python -I _probe.py REQUEST.json RESPONSE.json`. A SavedModel runs in a TensorFlow session, as in TensorFlow
+Serving; a converted model runs in its own runtime, without TensorFlow. It reports the outputs and checks nothing;
+`kerastl.export.verification` does that, and has checked the graph of a SavedModel before this process starts.
 """
 
+import importlib.util
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 BLOCKED = ("kerastl", "keras", "keras_cv", "tf_keras")
 if __name__ == "__main__":
+    REQUEST = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     # An export must not depend on the package that wrote it, on Keras layers or on keras-cv. `import tensorflow` imports
     # Keras if it finds it; with None in sys.modules every such import fails, and TensorFlow continues without Keras.
     sys.modules.update(dict.fromkeys(BLOCKED, cast(Any, None)))
+    if REQUEST["plugin"] is not None:
+        sys.modules["tensorflow"] = cast(Any, None)
 
 import numpy as np  # noqa: E402
 import numpy.typing as npt  # noqa: E402
-import tensorflow as tf  # noqa: E402
 
 REPEATS = 3
 TAGS = ["serve"]
@@ -38,6 +42,8 @@ class ServingSession:
     """
 
     def __init__(self, export: Path, threads: int = 0, meta: Any = None) -> None:
+        import tensorflow as tf
+
         config = tf.compat.v1.ConfigProto(
             intra_op_parallelism_threads=threads,
             inter_op_parallelism_threads=threads,
@@ -79,11 +85,10 @@ def _array(values: Any) -> npt.NDArray[Any]:
     return values if isinstance(values, np.ndarray) else np.array(list(values), dtype=object)
 
 
-def probe(export: Path, encoded: list[bytes], images: npt.NDArray[np.float32]) -> dict[str, Any]:
-    """Return the outputs of the endpoints: three times for the batch, for single images, and for a wrong size."""
-    examples = [_example(image) for image in encoded]
+def probe_saved_model(export: Path, encoded: list[bytes], images: Any) -> dict[str, Any]:
+    """Return the outputs of the endpoints for image files and for decoded images."""
     extra = {
-        "classify": {"inputs": examples},
+        "classify": {"inputs": [_example(image) for image in encoded]},
         "features": {"image_bytes": encoded},
         "explain": {"image_bytes": encoded},
     }
@@ -92,35 +97,62 @@ def probe(export: Path, encoded: list[bytes], images: npt.NDArray[np.float32]) -
         def run(name: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
             return _plain(session.run(name, inputs))
 
-        return {
-            "batch": [run("serving_default", {"image_bytes": encoded}) for _ in range(REPEATS)],
-            "single": [run("serving_default", {"image_bytes": [image]}) for image in encoded],
-            "pixels": run("pixels", {"images": images}),
-            "wrong_size": _refusal(session, images),
-            "extra": {
-                name: [run(name, inputs) for _ in range(REPEATS)]
-                for name, inputs in extra.items()
-                if name in session.signatures
-            },
+        outputs = _probe(
+            lambda files: run("serving_default", {"image_bytes": files}), encoded,
+            lambda images: run("pixels", {"images": images}), images,
+        )  # fmt: skip
+        outputs["pixels"] = run("pixels", {"images": images})
+        outputs["extra"] = {
+            name: [run(name, inputs) for _ in range(REPEATS)]
+            for name, inputs in extra.items()
+            if name in session.signatures
         }
+        return outputs
 
 
 def _example(image: bytes) -> bytes:
     """Return a serialized tf.Example as TensorFlow Serving's Classify takes it."""
-    encoded = tf.train.Feature(bytes_list=tf.train.BytesList(value=[image]))
-    features = tf.train.Features(feature={"image/encoded": encoded})
-    serialized: bytes = tf.train.Example(features=features).SerializeToString()
+    import tensorflow as tf
+
+    example = tf.train.Example()
+    example.features.feature["image/encoded"].bytes_list.value.append(image)
+    serialized: bytes = example.SerializeToString()
     return serialized
 
 
-def _refusal(session: ServingSession, images: npt.NDArray[np.float32]) -> str | None:
-    """Return the message for an image that is one pixel too tall; None if it is not refused."""
-    taller = np.zeros([1, images.shape[1] + 1, images.shape[2], 3], np.float32)
+def probe_converted(export: Path, plugin: str, images: Any) -> dict[str, Any]:
+    """Return the outputs of a converted model for decoded images.
+
+    Args:
+        export: the version folder.
+        plugin: file of the format's module, because its package cannot be imported.
+        images: `[n, size, size, 3]` float32 in [0, 255].
+    """
+    spec = importlib.util.spec_from_file_location("format", plugin)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    class_names, predict = module.load(export)
+
+    def run(images: Any) -> dict[str, Any]:
+        return {"class_names": [class_names] * len(images), "probabilities": predict(images).tolist()}
+
+    return _probe(run, images, run, images)
+
+
+def _probe(predict: Callable[[Any], Any], inputs: Any, predict_images: Any, images: Any) -> dict[str, Any]:
+    """Return the outputs three times for the batch, for single images, and the message for an image that is too tall."""
+    outputs: dict[str, Any] = {
+        "batch": [predict(inputs) for _ in range(REPEATS)],
+        "single": [predict(inputs[row : row + 1]) for row in range(len(inputs))],
+        "wrong_size": None,
+    }
     try:
-        session.run("pixels", {"images": taller})
-    except (tf.errors.InvalidArgumentError, ValueError) as error:
-        return str(error)
-    return None
+        predict_images(np.zeros([1, images.shape[1] + 1, images.shape[2], 3], np.float32))
+    except Exception as error:  # each runtime has errors of its own
+        outputs["wrong_size"] = str(error) or type(error).__name__
+    return outputs
 
 
 def _plain(outputs: Outputs) -> dict[str, Any]:
@@ -139,13 +171,16 @@ def _texts(value: Any) -> Any:
 
 
 def main() -> None:
-    """Read the request, write the response."""
-    request = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    """Write the response to the request."""
     response: dict[str, Any] = {"outputs": None, "error": None}
     try:
-        encoded = [Path(path).read_bytes() for path in request["encoded"]]
-        images = np.load(request["images"], allow_pickle=False)
-        response["outputs"] = probe(Path(request["export"]), encoded, images)
+        export, inputs = Path(REQUEST["export"]), dict(np.load(REQUEST["inputs"], allow_pickle=False))
+        images = inputs.pop("images")
+        if REQUEST["plugin"] is None:
+            encoded = [content.tobytes() for content in inputs.values()]
+            response["outputs"] = probe_saved_model(export, encoded, images)
+        else:
+            response["outputs"] = probe_converted(export, REQUEST["plugin"], images)
     except Exception as error:  # any fault of an export is a finding, not a crash
         response["error"] = f"{type(error).__name__}: {error}"
     Path(sys.argv[2]).write_text(json.dumps(response), encoding="utf-8")

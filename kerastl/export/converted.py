@@ -1,4 +1,4 @@
-"""Convert a trained model to the format of another runtime, load it there, and verify it."""
+"""Convert a trained model to the format of another runtime."""
 
 from __future__ import annotations
 
@@ -11,39 +11,19 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Lock
-from typing import Any, cast
+from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from kerastl.data.decode import decode_images
-from kerastl.errors import RequestError, first_line
+from kerastl.errors import RequestError
 from kerastl.evaluation.trained_model import Trained
 from kerastl.export.endpoints import probabilities_of
-from kerastl.export.findings import (
-    MAX_DIFFERENCE,
-    NO_RUN,
-    ExpectedPredictions,
-    Finding,
-    Floats,
-    as_floats,
-    check_batch_independence,
-    check_class_names,
-    check_probabilities,
-    check_repeats,
-    check_spread,
-    largest_difference,
-)
-from kerastl.export.formats import ConvertedFolder, check_formats
-from kerastl.export.loaded_export import LoadedExport, check_same_classes
-from kerastl.export.manifest import Manifest, read_manifest
+from kerastl.export.formats import check_formats
 from kerastl.export.model_card import read_model_facts
 from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing
 from kerastl.export.saved_model import weights_fingerprint, write_version
-from kerastl.export.verification import check_files, check_response, check_settings, run_probe
 from kerastl.models import fold_for_inference
 
 INPUT = "images"
@@ -53,11 +33,6 @@ NOT_INLINED = ("_XlaMustCompile", "_noinline")
 COMMON_OPS = {"Const", "Identity", "NoOp", "Placeholder"}
 """Operations of every graph: none of them is why a conversion fails."""
 LOGGERS = ("tensorflow", "tf2onnx", "absl")
-MAX_CHANGED_LABELS = 0.02
-"""Share of images for which a quantized model may predict another class; at least one image."""
-SCRIPT = Path(__file__).with_name("_converted_probe.py")
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -244,188 +219,3 @@ def _quiet() -> Generator[None, None, None]:
             os.close(original)
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-@dataclass(frozen=True)
-class ConvertedExport(LoadedExport):
-    """A converted model that was loaded in its runtime.
-
-    Args:
-        predict_images: from images `[n, size, size, 3]` float32 in [0, 255] to probabilities `[n, classes]` float32.
-    """
-
-    predict_images: Callable[[Floats], Floats]
-
-    def predict(self, encoded: Sequence[bytes]) -> tuple[list[str], Floats]:
-        """Return the predicted class names and `[n, classes]` float32 probabilities.
-
-        Args:
-            encoded: at least one whole image file.
-
-        Raises:
-            tf.errors.InvalidArgumentError: an image cannot be decoded.
-        """
-        manifest, postprocessing = self.manifest, self.manifest.postprocessing
-        images = decode_images(encoded, manifest.image_size_px, manifest.window, manifest.max_pixels)
-        probabilities = self.predict_images(images)
-        labels = postprocessing.predict_labels(postprocessing.invert(probabilities), self.class_names)
-        return labels, probabilities
-
-
-def load_converted(converted: ConvertedFolder) -> ConvertedExport:
-    """Load a converted model.
-
-    Raises:
-        RequestError: its runtime is not installed, it is damaged, or its class names differ from its manifest.
-    """
-    folder = converted.folder
-    manifest = read_manifest(folder)
-    check_formats([converted.format_name])
-    loaded: tuple[list[str], Callable[[Any], Any]]
-    try:
-        loaded = converted.module.load(folder)
-    except Exception as error:  # each runtime has errors of its own
-        raise RequestError(f"{folder} cannot be loaded: {first_line(error)}") from error
-    names, predict = loaded
-    check_same_classes(folder, names, manifest)
-    lock = Lock()
-
-    def predict_locked(images: Floats) -> Floats:
-        # Neither LiteRT's interpreter nor a request of OpenVINO can be used by two threads at once.
-        with lock:
-            return cast(Floats, predict(images))
-
-    return ConvertedExport(manifest, predict_locked)
-
-
-def check_converted_outputs(
-    outputs: dict[str, Any], manifest: Manifest, expected: ExpectedPredictions | None
-) -> list[Finding]:
-    """Check the outputs of a converted model.
-
-    Args:
-        outputs: as `_converted_probe.py` writes them.
-        manifest: of the export.
-        expected: predictions of the run's own model; None if unavailable.
-    """
-    repeats = [as_floats(repeat) for repeat in outputs["batch"]]
-    first = repeats[0]
-    return [
-        check_class_names([outputs["class_names"]], manifest, expected),
-        _check_shape(first, len(manifest.class_names)),
-        check_agreement(first, manifest.quantize, expected.probabilities if expected else None),
-        check_repeats(repeats),
-        check_batch_independence(first, as_floats(outputs["single"])),
-        _check_wrong_size(outputs["wrong_size"]),
-        check_spread(first),
-    ]
-
-
-def _check_shape(first: Floats, num_classes: int) -> Finding:
-    if first.ndim != 2 or first.shape[1] != num_classes:
-        return Finding("probabilities", False, f"shape {list(first.shape)} for {num_classes} classes")
-    return check_probabilities(first)
-
-
-def check_agreement(first: Floats, quantize: str | None, wanted: Any) -> Finding:
-    """Compare with the run's predictions: the probabilities, or the labels if the model was quantized.
-
-    Args:
-        first: `[n, classes]`, of the export.
-        quantize: its quantization; None for float32.
-        wanted: `[n, classes]`, of the run; None if unavailable.
-    """
-    check = "equal to kerastl predict" if quantize is None else "close to kerastl predict"
-    if wanted is None:
-        return Finding(check, None, NO_RUN)
-    if first.shape != wanted.shape:
-        return Finding(check, False, f"probabilities have the shape {first.shape} instead of {wanted.shape}")
-    difference = largest_difference(first, wanted)
-    changed = int((first.argmax(axis=1) != wanted.argmax(axis=1)).sum())
-    detail = f"{len(first)} images, largest difference {difference:.1e}, {changed} labels differ"
-    if quantize is None:
-        return Finding(check, difference <= MAX_DIFFERENCE, detail)
-    allowed = max(1, int(MAX_CHANGED_LABELS * len(first)))
-    passed = bool(np.isfinite(difference)) and changed <= allowed
-    return Finding(check, passed, f"{detail} ({allowed} allowed for {quantize})")
-
-
-def _check_wrong_size(refusal: str | None) -> Finding:
-    check = "wrong size rejected"
-    if refusal is None:
-        return Finding(check, False, "it accepts images of a wrong size")
-    return Finding(check, True, "by its runtime")
-
-
-def verify_converted(
-    converted: ConvertedFolder, *, images: Sequence[bytes], expected: ExpectedPredictions | None
-) -> list[Finding]:
-    """Check a converted model on real images.
-
-    Args:
-        converted: its folder and format.
-        images: whole image files that can be decoded; at least two with different predictions.
-        expected: predictions of the run's own model; None if unavailable.
-
-    Returns:
-        One finding for each check, in a fixed order; `passed` is None if the check was not made.
-
-    Raises:
-        RequestError: not an export of kerastl, no image, or the runtime is not installed.
-    """
-    folder = converted.folder
-    manifest = read_manifest(folder)
-    check_formats([converted.format_name])
-    if not images:
-        raise RequestError("No images to verify the export on.")
-    findings = [check_files(folder, manifest)]
-    if expected is not None and expected.settings:
-        findings.append(check_settings(manifest, expected.settings))
-    request = {"plugin": str(converted.module.__file__), "export": str(folder.resolve())}
-    decoded = decode_images(images, manifest.image_size_px, manifest.window, manifest.max_pixels)
-    response = run_probe(SCRIPT, request, images=decoded)
-    findings.append(check_response(response, "runs without TensorFlow, Keras and kerastl"))
-    if response["outputs"] is None:
-        return findings
-    return [*findings, *check_converted_outputs(response["outputs"], manifest, expected)]
-
-
-def compare_converted(converted: ConvertedFolder, *, pixels: Array, probabilities: Array) -> dict[str, Any]:
-    """Compare the predictions of a converted model for the images of a run with the run's own.
-
-    Args:
-        converted: its folder and format.
-        pixels: `[n, size, size, 3]` float32 in [0, 255], as the run decoded them.
-        probabilities: `[n, classes]`, the softmax of the run's logits.
-
-    Returns:
-        As `compare_with_run`, without a comparison of pixels. For a quantized model, `differ` counts labels, and `allowed`
-        is None because no difference of a probability is a fault.
-    """
-    report: dict[str, Any] = {
-        "pixels": {"compared": False, "reason": "it takes decoded images"},
-        "predictions": None,
-        "faults": [],
-    }
-    try:
-        loaded = load_converted(converted)
-        predicted = loaded.predict_images(np.asarray(pixels, np.float32))
-    except Exception as error:  # each runtime has errors of its own
-        report["faults"].append(f"it gives no predictions for images of the run: {first_line(error)}")
-        return report
-    quantize = loaded.manifest.quantize
-    expected = loaded.manifest.postprocessing.apply(probabilities)
-    finding = check_agreement(predicted, quantize, expected)
-    if predicted.shape == expected.shape:
-        differences = np.abs(predicted - expected).max(axis=1)
-        differs = ~(differences <= MAX_DIFFERENCE)
-        if quantize is not None:
-            differs = predicted.argmax(axis=1) != expected.argmax(axis=1)
-        report["predictions"] = {
-            "differ": int(differs.sum()),
-            "largest_difference": float(differences.max()) if np.isfinite(differences).all() else None,
-            "allowed": MAX_DIFFERENCE if quantize is None else None,
-        }
-    if not finding.ok:
-        report["faults"].append(f"it is not {finding.check}: {finding.detail}")
-    return report

@@ -141,16 +141,86 @@ class ServedModel:
     max_pixels: int = MAX_PIXELS
     postprocessing: Postprocessing = NO_POSTPROCESSING
 
+    def endpoints(self) -> dict[str, tuple[Endpoint, tf.TensorSpec]]:
+        """Return each endpoint and its input, by the name of its signature."""
+        files = tf.TensorSpec([None], tf.string, name="image_bytes")
+        # The sides are open in the signature: with fixed ones the size check would be folded away.
+        images = tf.TensorSpec([None, None, None, 3], tf.float32, name="images")
+        endpoints: dict[str, tuple[Endpoint, tf.TensorSpec]] = {
+            "serving_default": (self.from_files, files),
+            "pixels": (self.from_pixels, images),
+            "classify": (self.classify, tf.TensorSpec([None], tf.string, name=EXAMPLES)),
+        }
+        if self.parts is not None:
+            endpoints |= {"features": (self.features, files), "explain": (self.explain, files)}
+        return endpoints
+
+    def from_files(self, image_bytes: tf.Tensor) -> Outputs:
+        """Return the outputs for files: `[n]` string, each a whole PNG, JPEG, GIF, BMP or WebP."""
+        # Named, so that `compare_with_run` can read the pixels from the graph.
+        return self.predict(tf.identity(self.decode(image_bytes), name=DECODED))
+
+    def from_pixels(self, images: tf.Tensor) -> Outputs:
+        """Return the outputs for images: `[n, size, size, 3]` float32, RGB, in [0, 255].
+
+        Another size is rejected with a message that states the right one. TF Serving does not compare its inputs with the
+        signature, so the check is part of the graph.
+        """
+        size = self.image_size_px
+        message = f"this model takes RGB images of {size} x {size} pixels, [n, {size}, {size}, 3]"
+        check = tf.debugging.assert_equal(tf.shape(images)[1:], [size, size, 3], message=message)
+        with tf.control_dependencies([check] if check is not None else []):
+            images = tf.ensure_shape(tf.identity(images), [None, size, size, 3])
+        return self.predict(images)
+
+    def classify(self, examples: tf.Tensor) -> Outputs:
+        """Return the outputs for TF Serving's Classify: `[n]` string, each a tf.Example with `image/encoded`.
+
+        They are `classes` `[n, classes]` string and `scores` `[n, classes]` float32, in descending order of the scores.
+        """
+        spec = {ENCODED: tf.io.FixedLenFeature([], tf.string)}
+        outputs = self.predict(self.decode(tf.io.parse_example(examples, spec)[ENCODED]))
+        ranked = tf.math.top_k(outputs["probabilities"], k=len(self.class_names))
+        names = tf.constant(list(self.class_names), tf.string)
+        return {"classes": tf.gather(names, ranked.indices), "scores": ranked.values}
+
+    def features(self, image_bytes: tf.Tensor) -> Outputs:
+        """Return the pooled `features` `[n, features]` float32 of files; `parts` must not be None."""
+        assert self.parts is not None
+        return {"features": self.parts.pooling(self._feature_maps(image_bytes))}
+
+    def explain(self, image_bytes: tf.Tensor) -> Outputs:
+        """Return Grad-CAM of the predicted class, `heatmap` and `predicted`, for files; `parts` must not be None.
+
+        `heatmap` is `[n, h, w]` float32 in [0, 1] on the grid of the last feature map: 1 for the strongest evidence for the
+        class, and 0 everywhere if there is none. `predicted` is that of `serving_default`.
+
+        Reference:
+            Selvaraju et al. 2017, arXiv:1610.02391, equations 1 and 2.
+        """
+        assert self.parts is not None
+        maps = self._feature_maps(image_bytes)
+        with tf.GradientTape() as tape:
+            tape.watch(maps)
+            logits = self.parts.head(self.parts.pooling(maps), training=False)
+            predicted = outputs_from_logits(logits, self.class_names, self.postprocessing)["predicted"]
+            names = tf.constant(list(self.class_names), tf.string)
+            score = tf.reduce_sum(logits * tf.cast(predicted[:, None] == names[None], logits.dtype))
+        weights = tf.reduce_mean(tape.gradient(score, maps), axis=[1, 2], keepdims=True)
+        heat = tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1))
+        return {
+            "heatmap": tf.math.divide_no_nan(heat, tf.reduce_max(heat, axis=[1, 2], keepdims=True)),
+            "predicted": predicted,
+        }
+
     def predict(self, images: tf.Tensor) -> Outputs:
         """Return the outputs for decoded images."""
-        if self.parts is None:
-            logits = self._network(images)
-        else:
-            logits = self.parts.head(self.parts.pooling(self._network(images)), training=False)
+        logits = self._network(images)
+        if self.parts is not None:
+            logits = self.parts.head(self.parts.pooling(logits), training=False)
         return outputs_from_logits(logits, self.class_names, self.postprocessing)
 
-    def feature_maps(self, image_bytes: tf.Tensor) -> tf.Tensor:
-        """Return the last feature maps `[n, h, w, channels]` float32 of files; `parts` must not be None."""
+    def _feature_maps(self, image_bytes: tf.Tensor) -> tf.Tensor:
         return tf.cast(self._network(self.decode(image_bytes)), tf.float32)
 
     @cached_property
@@ -186,101 +256,3 @@ class ServedModel:
             return tf.map_fn(load, image_bytes, fn_output_signature=spec)
 
         return decode_all
-
-
-def pixels_endpoint(served: ServedModel) -> Endpoint:
-    """Return the endpoint for images: `[n, size, size, 3]` float32, RGB, in [0, 255].
-
-    Another size is rejected with a message that states the right one. TF Serving does not compare its inputs with the
-    signature, so the check is part of the graph.
-    """
-    size = served.image_size_px
-    message = f"this model takes RGB images of {size} x {size} pixels, [n, {size}, {size}, 3]"
-
-    def predict(images: tf.Tensor) -> Outputs:
-        check = tf.debugging.assert_equal(tf.shape(images)[1:], [size, size, 3], message=message)
-        with tf.control_dependencies([check] if check is not None else []):
-            images = tf.ensure_shape(tf.identity(images), [None, size, size, 3])
-        return served.predict(images)
-
-    return predict
-
-
-def bytes_endpoint(served: ServedModel) -> Endpoint:
-    """Return the endpoint for files: `[n]` string, each a whole PNG, JPEG, GIF, BMP or WebP."""
-
-    def predict(image_bytes: tf.Tensor) -> Outputs:
-        # Named, so that `compare_with_run` can read the pixels from the graph.
-        return served.predict(tf.identity(served.decode(image_bytes), name=DECODED))
-
-    return predict
-
-
-def classify_endpoint(served: ServedModel) -> Endpoint:
-    """Return the endpoint for TF Serving's Classify: `[n]` string, each a tf.Example with `image/encoded`.
-
-    It returns `classes` `[n, classes]` string and `scores` `[n, classes]` float32, in descending order of the scores.
-    """
-
-    def classify(examples: tf.Tensor) -> Outputs:
-        spec = {ENCODED: tf.io.FixedLenFeature([], tf.string)}
-        outputs = served.predict(served.decode(tf.io.parse_example(examples, spec)[ENCODED]))
-        ranked = tf.math.top_k(outputs["probabilities"], k=len(served.class_names))
-        names = tf.constant(list(served.class_names), tf.string)
-        return {"classes": tf.gather(names, ranked.indices), "scores": ranked.values}
-
-    return classify
-
-
-def features_endpoint(served: ServedModel, parts: ModelParts) -> Endpoint:
-    """Return the endpoint for pooled features: from files `[n]` string to `[n, features]` float32."""
-
-    def features(image_bytes: tf.Tensor) -> Outputs:
-        return {"features": parts.pooling(served.feature_maps(image_bytes))}
-
-    return features
-
-
-def explain_endpoint(served: ServedModel, parts: ModelParts) -> Endpoint:
-    """Return the endpoint for Grad-CAM of the predicted class: from files `[n]` string to `heatmap` and `predicted`.
-
-    `heatmap` is `[n, h, w]` float32 in [0, 1] on the grid of the last feature map: 1 for the strongest evidence for the class,
-    and 0 everywhere if there is none. `predicted` is that of `serving_default`.
-
-    Reference:
-        Selvaraju et al. 2017, arXiv:1610.02391, equations 1 and 2.
-    """
-    names = tf.constant(list(served.class_names), tf.string)
-
-    def explain(image_bytes: tf.Tensor) -> Outputs:
-        maps = served.feature_maps(image_bytes)
-        with tf.GradientTape() as tape:
-            tape.watch(maps)
-            logits = parts.head(parts.pooling(maps), training=False)
-            predicted = outputs_from_logits(logits, served.class_names, served.postprocessing)["predicted"]
-            one_hot = tf.cast(predicted[:, None] == names[None], logits.dtype)
-            score = tf.reduce_sum(logits * one_hot)
-        weights = tf.reduce_mean(tape.gradient(score, maps), axis=[1, 2], keepdims=True)
-        heat = tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1))
-        return {
-            "heatmap": tf.math.divide_no_nan(heat, tf.reduce_max(heat, axis=[1, 2], keepdims=True)),
-            "predicted": predicted,
-        }
-
-    return explain
-
-
-def build_endpoints(served: ServedModel) -> dict[str, tuple[Endpoint, tf.TensorSpec]]:
-    """Return each endpoint and its input, by the name of its signature."""
-    files = tf.TensorSpec([None], tf.string, name="image_bytes")
-    # The sides are open in the signature: with fixed ones the size check would be folded away.
-    images = tf.TensorSpec([None, None, None, 3], tf.float32, name="images")
-    endpoints = {
-        "serving_default": (bytes_endpoint(served), files),
-        "pixels": (pixels_endpoint(served), images),
-        "classify": (classify_endpoint(served), tf.TensorSpec([None], tf.string, name=EXAMPLES)),
-    }
-    if served.parts is not None:
-        endpoints["features"] = (features_endpoint(served, served.parts), files)
-        endpoints["explain"] = (explain_endpoint(served, served.parts), files)
-    return endpoints

@@ -39,19 +39,23 @@ def read_graph(export: Path) -> Any:
     return saved
 
 
-def served_signatures(export: Path) -> dict[str, Any] | None:
-    """Return the signatures of the served graph, TensorFlow's `SignatureDef` by name; None if no graph is for serving.
-
-    Args:
-        export: the version folder.
+def served_graph(export: Path) -> Any:
+    """Return the graph that a server loads, TensorFlow's message `MetaGraphDef`; None if no graph is for serving.
 
     Raises:
         OSError, ValueError: as `read_graph`.
     """
-    for meta in read_graph(export).meta_graphs:
-        if SERVE in meta.meta_info_def.tags:
-            return dict(meta.signature_def)
-    return None
+    return next((meta for meta in read_graph(export).meta_graphs if SERVE in meta.meta_info_def.tags), None)
+
+
+def served_signatures(export: Path) -> dict[str, Any]:
+    """Return the signatures of the served graph, TensorFlow's `SignatureDef` by name.
+
+    Raises:
+        OSError, ValueError: as `read_graph`.
+    """
+    meta = served_graph(export)
+    return {} if meta is None else dict(meta.signature_def)
 
 
 VARIABLE_WRITES = frozenset({
@@ -97,6 +101,33 @@ def graph_faults(export: Path) -> dict[str, list[str]]:
         for kind, fault in _faults_of(meta):
             faults[kind].add(fault)
     return {kind: sorted(operations) for kind, operations in faults.items()}
+
+
+GRAPH_CHECKS = {
+    "python": ("no Python function", "would need this Python process"),
+    "random": ("no random operation", "would predict differently each time, or augment"),
+    "compiled": ("no XLA compilation", "TensorFlow Serving does not run it on a CPU"),
+    "unknown": ("no unknown operation", "TensorFlow does not have it"),
+    "outside": ("no file or network access", "could reach files, the network or another process"),
+    "writes": ("no variable is written", "changes the model while it serves"),
+}
+"""The name of the check for each kind of `graph_faults`, and why such an operation is a fault."""
+
+
+def graph_findings(faults: Mapping[str, list[str]] | None) -> list[Finding]:
+    """Return one finding for each kind of operation that a served graph must not contain.
+
+    Args:
+        faults: as `graph_faults` returns them; None if the graph cannot be read.
+    """
+    if faults is None:
+        return [Finding(check, None, "the graph cannot be read") for check, _ in GRAPH_CHECKS.values()]
+    return [
+        Finding(check, False, f"{', '.join(faults[kind][:5])}: {reason}")
+        if faults[kind]
+        else Finding(check, True, "every function of the graph was checked")
+        for kind, (check, reason) in GRAPH_CHECKS.items()
+    ]
 
 
 def reasons_not_to_load(faults: Mapping[str, list[str]]) -> list[str]:
@@ -270,6 +301,7 @@ def _node_of(tensor: str) -> str:
     return tensor.removeprefix("^").split(":")[0]
 
 
+CLASSIFY = "classify"
 CLASSIFY_METHOD = "tensorflow/serving/classify"
 FINGERPRINT = "fingerprint.pb"
 
@@ -280,14 +312,14 @@ def name_classify(folder: Path) -> None:
 
     saved = read_graph(folder)
     for meta in saved.meta_graphs:
-        meta.signature_def["classify"].method_name = CLASSIFY_METHOD
+        meta.signature_def[CLASSIFY].method_name = CLASSIFY_METHOD
     (folder / GRAPH).write_bytes(saved.SerializeToString(deterministic=True))
     (folder / FINGERPRINT).write_bytes(fingerprinting.CreateFingerprintDef(str(folder)))
 
 
 ENDPOINTS = "endpoints"
-REQUIRED_INPUTS = {"serving_default": "image_bytes", "pixels": "images"}
-"""Signatures that every export has, with the name of their one input."""
+ENDPOINT_INPUTS = {"serving_default": "image_bytes", "pixels": "images", CLASSIFY: "inputs"}
+"""The name of the one input of each signature. Only `classify` may be missing."""
 REST_TYPES = frozenset({
     "DT_FLOAT", "DT_DOUBLE", "DT_INT8", "DT_UINT8", "DT_INT16", "DT_UINT16", "DT_INT32", "DT_UINT32", "DT_INT64",
     "DT_UINT64", "DT_STRING", "DT_BOOL",
@@ -304,7 +336,7 @@ def check_endpoints(export: Path) -> list[Finding]:
     """
     folder = _check_version_number(export)
     try:
-        signatures = served_signatures(export) or {}
+        signatures = served_signatures(export)
     except (OSError, ValueError):
         damaged = "saved_model.pb is damaged: it cannot be read"
         return [folder, Finding(ENDPOINTS, False, damaged), Finding("types for REST", None, damaged)]
@@ -321,13 +353,22 @@ def _check_version_number(export: Path) -> Finding:
 
 def _check_endpoints(signatures: dict[str, Any]) -> Finding:
     faults = []
-    for name, input_name in REQUIRED_INPUTS.items():
-        if name not in signatures:
-            faults.append(f"endpoint {name} is missing")
+    for name, input_name in ENDPOINT_INPUTS.items():
+        signature = signatures.get(name)
+        if signature is None:
+            faults += [f"endpoint {name} is missing"] if name != CLASSIFY else []
             continue
-        faults += _faults_of_predict(name, input_name, signatures[name])
-    if "classify" in signatures:
-        faults += _faults_of_classify(signatures["classify"])
+        if set(signature.inputs) != {input_name}:
+            faults.append(f"{name} has the inputs {sorted(signature.inputs)} instead of {input_name}")
+        missing = [output for output in SINGLE_LABEL.outputs if output not in signature.outputs]
+        if missing and name != CLASSIFY:
+            faults.append(f"{name} does not return {', '.join(missing)}")
+    if CLASSIFY in signatures:
+        method, outputs = signatures[CLASSIFY].method_name, signatures[CLASSIFY].outputs
+        if method != CLASSIFY_METHOD:
+            faults.append(f"classify has the method {method} instead of {CLASSIFY_METHOD}")
+        if set(outputs) not in CLASSIFY_OUTPUTS:
+            faults.append(f"classify returns {sorted(outputs)} instead of classes and scores")
     faults += [
         f"output {output} of {name}: TensorFlow Serving would send a name that ends in _bytes as base64"
         for name, signature in sorted(signatures.items())
@@ -336,27 +377,6 @@ def _check_endpoints(signatures: dict[str, Any]) -> Finding:
     ]
     names = sorted(name for name in signatures if not name.startswith("__"))
     return Finding(ENDPOINTS, not faults, "; ".join(faults) or ", ".join(names))
-
-
-def _faults_of_predict(name: str, input_name: str, signature: Any) -> list[str]:
-    faults = []
-    if set(signature.inputs) != {input_name}:
-        faults.append(f"{name} has the inputs {sorted(signature.inputs)} instead of {input_name}")
-    missing = [output for output in SINGLE_LABEL.outputs if output not in signature.outputs]
-    if missing:
-        faults.append(f"{name} does not return {', '.join(missing)}")
-    return faults
-
-
-def _faults_of_classify(signature: Any) -> list[str]:
-    faults = []
-    if signature.method_name != CLASSIFY_METHOD:
-        faults.append(f"classify has the method {signature.method_name} instead of {CLASSIFY_METHOD}")
-    if set(signature.inputs) != {"inputs"}:
-        faults.append(f"classify has the inputs {sorted(signature.inputs)} instead of inputs")
-    if set(signature.outputs) not in CLASSIFY_OUTPUTS:
-        faults.append(f"classify returns {sorted(signature.outputs)} instead of classes and scores")
-    return faults
 
 
 def _check_types(signatures: dict[str, Any]) -> Finding:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from kerastl.data.convert import UnreadableError, read_image
 from kerastl.data.decode import decode_images
 from kerastl.errors import RequestError
 from kerastl.evaluation.metrics import OVERALL
-from kerastl.evaluation.predictions import PREDICTIONS, Predictions, read_predictions, resolve_image
+from kerastl.evaluation.predictions import PREDICTIONS, read_predictions, resolve_image
 from kerastl.evaluation.trained_model import Trained
 from kerastl.export.converted import INPUT, InferenceGraph
 from kerastl.export.probe_images import TEST_SPLITS
@@ -32,7 +32,7 @@ TRAIN_SPLITS = ("train", "target_train")
 SPLIT_TABLE = "split.csv"
 MAX_CALIBRATION_IMAGES = 100
 """The converter's documentation recommends about a hundred; more change the ranges little and cost seconds."""
-GOLDEN_RATIO = (5**0.5 - 1) / 2
+SEED = 0
 BATCH_SIZE = 32
 EFFECT_METRICS = ("balanced_accuracy", "auc")
 
@@ -77,41 +77,30 @@ def _quantize_int8(converter: Any, images: Images) -> bytes:
     return bytes(debugger.get_nondebug_quantized_model())
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """Training images of a run.
+def read_calibration(trained: Trained, limit: int = MAX_CALIBRATION_IMAGES) -> tuple[Images, dict[str, Any]]:
+    """Return training images of the run, spread over splits and classes, and drawn at random within each.
 
-    Args:
-        images: `[n, size, size, 3]` float32 in [0, 255].
-        summary: `{"images", "classes"}`, numbers of images in all and of each class; it identifies no image.
-    """
-
-    images: Images
-    summary: dict[str, Any]
-
-
-def read_calibration(trained: Trained, limit: int = MAX_CALIBRATION_IMAGES) -> Calibration:
-    """Return training images of the run, spread over splits and classes, and evenly within each.
+    Returns:
+        The images `[n, size, size, 3]` float32 in [0, 255]; and `{"images", "classes"}`, numbers of images in all and of each
+        class, which identify no image.
 
     Raises:
         RequestError: no training image of the run can be opened.
     """
-    labels, images = [], []
-    candidates = (
-        (label, image)
+    decoded = (
+        (label or "unlabeled", image)
         for label, file in _interleave(_training_files(trained))
-        for image in _decode_files([file], trained)
+        if (image := _decode(file, trained)) is not None
     )
-    for label, image in islice(candidates, limit):
-        labels.append(label)
-        images.append(image)
-    if not images:
+    chosen = list(islice(decoded, limit))
+    if not chosen:
         raise RequestError(
             f"int8 is calibrated on training images of the run, and no image of {SPLIT_TABLE} can be opened. Restore the "
             "images, or use --quantize float16"
         )
-    counts = Counter(label or "unlabeled" for label in labels)
-    return Calibration(np.stack(images), {"images": len(images), "classes": dict(sorted(counts.items()))})
+    counts = Counter(label for label, _ in chosen)
+    summary = {"images": len(chosen), "classes": dict(sorted(counts.items()))}
+    return np.stack([image for _, image in chosen]), summary
 
 
 def _training_files(trained: Trained) -> dict[tuple[str, str], list[Path]]:
@@ -128,28 +117,23 @@ def _training_files(trained: Trained) -> dict[tuple[str, str], list[Path]]:
 
 
 def _interleave(files: dict[tuple[str, str], list[Path]]) -> Iterator[tuple[str, Path]]:
-    """Yield one label and file of each split and class in turn, each spread over its natural order."""
+    """Yield one label and file of each split and class in turn, each in a random order that does not change."""
     columns = [
-        [(label, file) for file in _spread(natsorted(files[split, label]))] for split, label in sorted(files)
+        [(label, file) for file in random.Random(SEED).sample(natsorted(paths), len(paths))]
+        for (_, label), paths in sorted(files.items())
     ]
     rows: Iterable[tuple[tuple[str, Path] | None, ...]] = zip_longest(*columns)
     return (item for row in rows for item in row if item is not None)
 
 
-def _spread(files: list[Path]) -> list[Path]:
-    """Return files in another order, of which every prefix is spread evenly over the original one."""
-    order = sorted(range(len(files)), key=lambda index: index * GOLDEN_RATIO % 1)
-    return [files[index] for index in order]
-
-
-def _decode_files(files: Iterable[Path], trained: Trained) -> Iterator[Images]:
-    """Yield `[size, size, 3]` float32 for each file that can be decoded."""
-    for file in files:
-        try:
-            encoded = [read_image(file, max_pixels=trained.max_pixels)]
-            yield decode_images(encoded, trained.image_size_px, trained.window, trained.max_pixels)[0]
-        except (UnreadableError, tf.errors.InvalidArgumentError):
-            continue
+def _decode(file: Path | None, trained: Trained) -> Images | None:
+    """Return `[size, size, 3]` float32; None if the file cannot be decoded."""
+    try:
+        encoded = [] if file is None else [read_image(file, max_pixels=trained.max_pixels)]
+        size, window, max_pixels = trained.image_size_px, trained.window, trained.max_pixels
+        return decode_images(encoded, size, window, max_pixels)[0] if encoded else None
+    except (UnreadableError, tf.errors.InvalidArgumentError):
+        return None
 
 
 def measure_effect(trained: Trained, *, before: Predict, after: Predict) -> dict[str, dict[str, Any]]:
@@ -165,46 +149,31 @@ def measure_effect(trained: Trained, *, before: Predict, after: Predict) -> dict
         and `balanced_accuracy` and `auc` of labeled images, each `{"before", "after"}`, None if undefined. Splits without
         images are omitted.
     """
+    table = trained.folder / PREDICTIONS if trained.folder is not None else None
+    if table is None or not table.is_file():
+        return {}
     effect = {}
     for split in TEST_SPLITS:
-        predictions = _predict_split(trained, split, before, after)
-        if predictions is not None:
-            effect[split] = _compare(*predictions)
+        predictions = read_predictions(table).of(split)
+        decoded = (
+            (row, image)
+            for row, path in enumerate(track(predictions.paths, "comparing"))
+            if (image := _decode(resolve_image(trained.root_of(split), path), trained)) is not None
+        )
+        rows: list[int] = []
+        probabilities: list[tuple[Images, Images]] = []
+        while batch := list(islice(decoded, BATCH_SIZE)):
+            rows += [row for row, _ in batch]
+            images = np.stack([image for _, image in batch])
+            probabilities.append((before(images), after(images)))
+        if rows:
+            first, second = (np.concatenate(parts) for parts in zip(*probabilities, strict=True))
+            effect[split] = _compare(predictions.labels[rows], first, second)
     return effect
 
 
-def _predict_split(
-    trained: Trained, split: str, before: Predict, after: Predict
-) -> tuple[Predictions, Images, Images] | None:
-    """Return the rows of a split with images that can be opened, and the probabilities of both files."""
-    table = trained.folder / PREDICTIONS if trained.folder is not None else None
-    if table is None or not table.is_file():
-        return None
-    predictions = read_predictions(table).of(split)
-    if predictions.class_names != trained.class_names:
-        return None
-    rows: list[int] = []
-    probabilities: list[tuple[Images, Images]] = []
-    decoded = _decode_rows(trained, split, predictions.paths)
-    while batch := list(islice(decoded, BATCH_SIZE)):
-        rows += [row for row, _ in batch]
-        images = np.stack([image for _, image in batch])
-        probabilities.append((before(images), after(images)))
-    if not rows:
-        return None
-    first, second = (np.concatenate(parts) for parts in zip(*probabilities, strict=True))
-    return predictions.take(rows), first, second
-
-
-def _decode_rows(trained: Trained, split: str, paths: Sequence[str]) -> Iterator[tuple[int, Images]]:
-    root = trained.root_of(split)
-    for row, path in enumerate(track(paths, "comparing")):
-        file = resolve_image(root, path)
-        for image in _decode_files([file] if file is not None else [], trained):
-            yield row, image
-
-
-def _compare(rows: Predictions, before: Images, after: Images) -> dict[str, Any]:
+def _compare(labels: npt.NDArray[Any], before: Images, after: Images) -> dict[str, Any]:
+    is_labeled = labels >= 0
     report: dict[str, Any] = {
         "images": len(before),
         "labels_differ": int((before.argmax(axis=1) != after.argmax(axis=1)).sum()),
@@ -212,16 +181,12 @@ def _compare(rows: Predictions, before: Images, after: Images) -> dict[str, Any]
     }
     for metric in EFFECT_METRICS:
         report[metric] = {
-            "before": _score(metric, rows.labels, before),
-            "after": _score(metric, rows.labels, after),
+            name: _score(metric, labels[is_labeled], rows[is_labeled].astype(np.float64))
+            for name, rows in (("before", before), ("after", after))
         }
     return report
 
 
-def _score(metric: str, labels: npt.NDArray[Any], probabilities: Images) -> float | None:
-    is_labeled = labels >= 0
-    rows = probabilities[is_labeled].astype(np.float64)
-    if not len(rows):
-        return None
-    value = float(OVERALL[metric](labels[is_labeled], rows, np.ones((1, len(rows))))[0])
+def _score(metric: str, labels: npt.NDArray[Any], rows: npt.NDArray[np.float64]) -> float | None:
+    value = float(OVERALL[metric](labels, rows, np.ones((1, len(rows))))[0]) if len(rows) else np.nan
     return None if np.isnan(value) else value

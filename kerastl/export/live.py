@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 
 from kerastl.export.findings import MAX_DIFFERENCE, ExpectedPredictions, Finding
-from kerastl.export.graph_check import served_signatures
+from kerastl.export.graph_check import CLASSIFY, served_signatures
 from kerastl.export.live_clients import (
-    CLASSIFY,
-    Client,
     Floats,
     GrpcClient,
     Predictions,
@@ -35,8 +33,9 @@ STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", 30: AVAILABLE, 40: "UNLOADIN
 SAME_TEMPERATURE = 0.02
 """Largest relative deviation from one common factor between log odds that differ by a temperature."""
 
-Signature = dict[str, str]
-"""From `input image_bytes` or `output probabilities` to its type and shape, and `method` to its name."""
+Client = GrpcClient | RestClient
+Signatures = dict[str, str]
+"""From `classify` to its method, and from `classify: output scores` to its type and shape."""
 
 
 class NotChecked(Exception):
@@ -75,11 +74,8 @@ def check_live(
         One finding for each check and each API; `passed` is None if the check was not made.
     """
     requests = list(_requests(images, min(MAX_IMAGES, batch_sizes(image_size_px)[-1])))
-    clients: list[Client] = []
-    if server.grpc is not None:
-        clients.append(GrpcClient(server.grpc, server))
-    if server.rest is not None:
-        clients.append(RestClient(server.rest, server))
+    clients: list[Client] = [] if server.grpc is None else [GrpcClient(server.grpc, server)]
+    clients += [] if server.rest is None else [RestClient(server.rest, server)]
     findings: list[Finding] = []
     for client in clients:
         try:
@@ -125,7 +121,7 @@ def _checks(
         "version": lambda: check_version(client.metadata()[0], version),
         "signatures": lambda: check_signatures(own, client.metadata()[1].signature_def),
         # Before the predictions, which then show that the server still works.
-        "invalid image refused": lambda: check_refusal(*client.refusal(NOT_AN_IMAGE), client.refusal_code),
+        "invalid image refused": lambda: check_refusal(client),
         "predictions": lambda: _compared(client.predict, requests, reference),
         "classify": classify,
     }
@@ -192,75 +188,70 @@ def check_version(served: int, version: int | None) -> str:
     return f"version {served} is served by default"
 
 
-def check_signatures(own: Mapping[str, Signature], served: Mapping[str, Any]) -> str:
+def check_signatures(own: Signatures, served: Mapping[str, Any]) -> str:
     """Compare the signatures of a server with the export's.
 
     Raises:
         ServerFault: they differ.
     """
-    remote = _plain(served)
-    faults = [f"{name} is missing on the server" for name in sorted(own.keys() - remote.keys())]
-    faults += [f"{name} is not in the export" for name in sorted(remote.keys() - own.keys())]
-    faults += [
-        f"{name}: {part} is {remote[name].get(part, 'missing')} on the server, "
-        f"{own[name].get(part, 'missing')} in the export"
-        for name in sorted(own.keys() & remote.keys())
-        for part in sorted(own[name].keys() | remote[name].keys())
-        if own[name].get(part) != remote[name].get(part)
-    ]
+    remote, faults = _plain(served), []
+    for key in sorted(own.keys() | remote.keys()):
+        name = key.partition(": ")[0]
+        here, there = own.get(key), remote.get(key)
+        if name in own and name in remote:
+            if here != there:
+                faults.append(
+                    f"{key} is {there or 'missing'} on the server, {here or 'missing'} in the export"
+                )
+        elif key == name:
+            faults.append(f"{key} is missing on the server" if here else f"{key} is not in the export")
     if faults:
         raise ServerFault("; ".join(faults[:5]))
-    return f"{', '.join(sorted(own))} are the export's"
+    return f"{', '.join(sorted(key for key in own if ': ' not in key))} are the export's"
 
 
-def _signatures_of(export: Path) -> dict[str, Signature]:
-    """Return the signatures of an export by name; empty if its graph cannot be read."""
+def _signatures_of(export: Path) -> Signatures:
+    """Return the signatures of an export; empty if its graph cannot be read."""
     try:
-        return _plain(served_signatures(export) or {})
+        return _plain(served_signatures(export))
     except (OSError, ValueError):
         return {}
 
 
-def _plain(signatures: Mapping[str, Any]) -> dict[str, Signature]:
+def _plain(signatures: Mapping[str, Any]) -> Signatures:
     """Return signatures as text, without TensorFlow's internal ones and without the names of nodes."""
-    plain: dict[str, Signature] = {}
+    from tensorflow.core.framework import types_pb2
+
+    types = {number: name for name, number in types_pb2.DataType.items()}
+    plain: Signatures = {}
     for name, signature in signatures.items():
         if name.startswith("__"):
             continue
-        plain[name] = {"method": signature.method_name}
+        plain[name] = f"method {signature.method_name}"
         for kind, tensors in (("input", signature.inputs), ("output", signature.outputs)):
             for key, info in tensors.items():
-                plain[name][f"{kind} {key}"] = f"{_type(info.dtype)} {_shape(info.tensor_shape)}"
+                shape = str([dim.size for dim in info.tensor_shape.dim]).replace("-1", "n")
+                shape = "of unknown rank" if info.tensor_shape.unknown_rank else shape
+                plain[f"{name}: {kind} {key}"] = f"{types.get(info.dtype, info.dtype)} {shape}"
     return plain
 
 
-def _type(number: int) -> str:
-    from tensorflow.core.framework import types_pb2
-
-    try:
-        return str(types_pb2.DataType.Name(number))
-    except ValueError:
-        return f"type {number}"
-
-
-def _shape(shape: Any) -> str:
-    if shape.unknown_rank:
-        return "of unknown rank"
-    return str([dim.size for dim in shape.dim]).replace("-1", "n")
-
-
-def check_refusal(code: str, message: str, wanted: str) -> str:
-    """Return how an image that cannot be decoded was refused.
+def check_refusal(client: Client) -> str:
+    """Return how bytes that are not an image were refused.
 
     Raises:
-        ServerFault: it was accepted, or refused as if the server had failed.
+        ServerFault: they were accepted, or refused as if the server had failed.
     """
-    if code == wanted and message:
-        return f"{code}: {message}"
-    if code in ("OK", "200"):
-        raise ServerFault("bytes that are not an image got a prediction")
-    reason = message or "without a reason"
-    raise ServerFault(f"{code} instead of {wanted} and a reason: {reason}")
+    try:
+        client.predict([NOT_AN_IMAGE])
+    except ServerFault as fault:
+        if fault.code == client.refusal_code and fault.reason:
+            return f"{fault.code}: {fault.reason}"
+        if fault.is_unreachable or not fault.code:
+            raise
+        reason = fault.reason or "without a reason"
+        raise ServerFault(f"{fault.code} instead of {client.refusal_code} and a reason: {reason}") from fault
+    raise ServerFault("bytes that are not an image got a prediction")
 
 
 def _compared(
@@ -294,30 +285,25 @@ def check_predictions(predictions: Sequence[Predictions], reference: ExpectedPre
     if predicted and any(row != own for row in names):
         raise ServerFault(f"classes in another order: {_listed(names[0])}, in the export {_listed(own)}")
     wanted = reference.probabilities[: len(rows)]
-    labels = reference.predicted or tuple(own[index] for index in wanted.argmax(axis=1))
     gap = float(np.abs(rows - wanted).max())
-    others = sum(name != label for name, label in zip(predicted, labels, strict=False))
+    others = sum(name != label for name, label in zip(predicted, reference.labels, strict=False))
     # Not `gap > MAX_DIFFERENCE`: NaN never agrees.
     if gap <= MAX_DIFFERENCE and not others:
         return f"{len(rows)} images, largest difference {gap:.1e}"
     detail = f"probabilities differ by up to {gap:.2g}"
     if predicted:
         detail += f", {others} of {len(rows)} labels differ"
-    raise ServerFault(f"{detail}: {_cause(rows, wanted)}")
+    factor = _common_factor(_log_odds(rows), _log_odds(wanted))
+    cause = "probably another model, window, size or prevalence"
+    if factor is not None:
+        cause = f"all log odds are {factor:.3g} times the export's, as with another temperature"
+    raise ServerFault(f"{detail}: {cause}")
 
 
 def _ordered(batch: Predictions, class_names: tuple[str, ...]) -> Floats:
     """Return the probabilities with their columns in the order of `class_names`."""
     orders = [[names.index(name) for name in class_names] for names in batch.class_names]
     return np.take_along_axis(batch.probabilities, np.array(orders), axis=1)
-
-
-def _cause(rows: Floats, wanted: Floats) -> str:
-    """Return the probable cause of a difference: a temperature, or another model or prevalence."""
-    factor = _common_factor(_log_odds(rows), _log_odds(wanted))
-    if factor is not None:
-        return f"all log odds are {factor:.3g} times the export's, as with another temperature"
-    return "probably another model, window, size or prevalence"
 
 
 def _common_factor(there: Floats, own: Floats) -> float | None:

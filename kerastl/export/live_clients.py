@@ -13,21 +13,21 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import math
 import re
 import socket
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
-from urllib.parse import quote, urlsplit
+from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
 
 from kerastl.errors import Problem, Problems
-from kerastl.export.graph_check import ENCODED, put_image
+from kerastl.export.graph_check import CLASSIFY, ENCODED, put_image
 from kerastl.export.model_card import MODEL_NAME
 from kerastl.tasks import SINGLE_LABEL
 
@@ -37,10 +37,12 @@ GRPC_PORT = 8500
 REST_PORT = 8501
 TIME_LIMIT_S = 60.0
 MODEL_NAMES = re.compile(r"[^/:\s]+")
+ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/?#@\[\]]+)(?::([0-9]{1,5}))?")
+"""A host, with brackets around an IPv6 address, and perhaps a port."""
 MAX_BYTES = 16 * 2**20
 """Largest response that is read: thirty times what four images and a thousand classes need."""
 MAX_TEXT_LENGTH = 200
-CLASSIFY = "classify"
+PROBABILITIES, PREDICTED, CLASS_NAMES = SINGLE_LABEL.outputs
 
 
 @dataclass(frozen=True)
@@ -103,18 +105,14 @@ def read_server(url: str | None, rest_url: str | None, model_name: str) -> Serve
 def _address(option: str, text: str | None, default_port: int, problems: list[Problem]) -> Address | None:
     if text is None:
         return None
-    try:
-        parts = urlsplit(f"//{text}")
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
-    is_whole = host is not None and parts.netloc == text and not re.search(r"[\s@]", text)
-    if host is None or not is_whole or port == 0 or text.endswith(":"):
+    match = ADDRESS.fullmatch(text)
+    port = int(match[2] or default_port) if match else 0
+    if match is None or not 0 < port < 2**16:
         problems.append(
             Problem(option, f"{text!r} must be HOST or HOST:PORT, e.g. localhost:{default_port}.")
         )
         return None
-    return Address(host, port if port is not None else default_port)
+    return Address(match[1].strip("[]"), port)
 
 
 class ServerFault(Exception):
@@ -123,10 +121,12 @@ class ServerFault(Exception):
     Args:
         text: one line.
         is_unreachable: further requests are useless.
+        code: of the response to a request that the server refused; empty for other faults.
+        reason: the server's reason, one line.
     """
 
-    def __init__(self, text: str, *, is_unreachable: bool = False) -> None:
-        self.is_unreachable = is_unreachable
+    def __init__(self, text: str, *, is_unreachable: bool = False, code: str = "", reason: str = "") -> None:
+        self.is_unreachable, self.code, self.reason = is_unreachable, code, reason
         super().__init__(text)
 
 
@@ -145,52 +145,27 @@ class Predictions:
     predicted: tuple[str, ...] | None
 
     @classmethod
-    def of(cls, outputs: Any, count: int) -> Predictions:
-        """Return the outputs of Predict, nested lists by name, as predictions for `count` images.
+    def of(cls, outputs: Any, count: int, *, has_labels: bool = True) -> Predictions:
+        """Return outputs, nested lists by name, as predictions for `count` images.
 
         Raises:
             ServerFault: an output is missing or is not of that form.
         """
-        rows, predicted, names = (_value(outputs, name) for name in SINGLE_LABEL.outputs)
-        probabilities = as_floats(rows, count)
+        probabilities = as_floats(_value(outputs, PROBABILITIES), count)
+        names = _value(outputs, CLASS_NAMES)
         if not isinstance(names, list) or len(names) != count:
             raise ServerFault(f"'class_names' are not {count} rows")
-        classes = probabilities.shape[1]
-        rows_of_names = tuple(as_names(row, classes) for row in names)
-        return cls(rows_of_names, probabilities, as_names(predicted, count))
-
-
-class Client(Protocol):
-    """A way to send requests to TensorFlow Serving; each method raises `ServerFault`."""
-
-    name: str
-    refusal_code: str
-    """The code of the response to an image that cannot be decoded."""
-
-    def close(self) -> None:
-        """Close the connection."""
-
-    def status(self) -> Any:
-        """Return the `GetModelStatusResponse`: version, state and error of each version."""
-
-    def metadata(self) -> tuple[int, Any]:
-        """Return the version that is served by default, and the `SignatureDefMap`."""
-
-    def predict(self, images: Sequence[bytes]) -> Predictions:
-        """Return the predictions for whole image files."""
-
-    def classify(self, images: Sequence[bytes]) -> Predictions:
-        """Return the results of the Classify API for whole image files."""
-
-    def refusal(self, image: bytes) -> tuple[str, str]:
-        """Return the code and the message of the response to an image that cannot be decoded."""
+        rows_of_names = tuple(as_names(row, probabilities.shape[1]) for row in names)
+        predicted = as_names(_value(outputs, PREDICTED), count) if has_labels else None
+        return cls(rows_of_names, probabilities, predicted)
 
 
 class GrpcClient:
-    """TensorFlow Serving by gRPC, with the stubs of `tensorflow-serving-api`."""
+    """TensorFlow Serving by gRPC, with the stubs of `tensorflow-serving-api`. Each method raises `ServerFault`."""
 
     name = "gRPC"
     refusal_code = "INVALID_ARGUMENT"
+    """The code of the response to an image that cannot be decoded."""
 
     def __init__(self, address: Address, server: Server) -> None:
         import grpc
@@ -204,17 +179,17 @@ class GrpcClient:
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
 
     def close(self) -> None:
-        """See `Client`."""
+        """Close the connection."""
         self._channel.close()
 
     def status(self) -> Any:
-        """See `Client`."""
+        """Return the `GetModelStatusResponse`: version, state and error of each version."""
         from tensorflow_serving.apis import get_model_status_pb2
 
         return self._send(self._models.GetModelStatus, get_model_status_pb2.GetModelStatusRequest())
 
     def metadata(self) -> tuple[int, Any]:
-        """See `Client`."""
+        """Return the version that is served by default, and the `SignatureDefMap`."""
         from google.protobuf.message import DecodeError
         from tensorflow_serving.apis import get_model_metadata_pb2
 
@@ -230,15 +205,20 @@ class GrpcClient:
         return response.model_spec.version.value, signatures
 
     def predict(self, images: Sequence[bytes]) -> Predictions:
-        """See `Client`."""
-        outputs = self._send(self._predictions.Predict, _predict_request(images)).outputs
+        """Return the predictions for whole image files."""
+        import tensorflow as tf
+        from tensorflow_serving.apis import predict_pb2
+
+        request = predict_pb2.PredictRequest()
+        request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto(list(images), tf.string))
+        outputs = self._send(self._predictions.Predict, request).outputs
         values = {
             name: _tensor_values(name, outputs[name]) for name in SINGLE_LABEL.outputs if name in outputs
         }
         return Predictions.of(values, len(images))
 
     def classify(self, images: Sequence[bytes]) -> Predictions:
-        """See `Client`."""
+        """Return the results of the Classify API for whole image files."""
         from tensorflow_serving.apis import classification_pb2
 
         request = classification_pb2.ClassificationRequest()
@@ -246,57 +226,38 @@ class GrpcClient:
         for image in images:
             put_image(request.input.example_list.examples.add(), image)
         rows = self._send(self._predictions.Classify, request).result.classifications
-        scores = as_floats([[pair.score for pair in row.classes] for row in rows], len(images))
-        names = tuple(tuple(pair.label for pair in row.classes) for row in rows)
-        return Predictions(names, scores, None)
-
-    def refusal(self, image: bytes) -> tuple[str, str]:
-        """See `Client`."""
-        import grpc
-
-        try:
-            self._call(self._predictions.Predict, _predict_request([image]))
-        except grpc.RpcError as error:
-            self._raise_if_unreachable(error)
-            return error.code().name, reason_in(error.details() or "")
-        return "OK", ""
-
-    def _call(self, method: Any, request: Any) -> Any:
-        request.model_spec.name = self.server.model_name
-        return method(request, timeout=self.server.time_limit_s)
+        outputs = {
+            CLASS_NAMES: [[pair.label for pair in row.classes] for row in rows],
+            PROBABILITIES: [[pair.score for pair in row.classes] for row in rows],
+        }
+        return Predictions.of(outputs, len(images), has_labels=False)
 
     def _send(self, method: Any, request: Any) -> Any:
         import grpc
 
+        request.model_spec.name = self.server.model_name
         try:
-            return self._call(method, request)
+            return method(request, timeout=self.server.time_limit_s)
         except grpc.RpcError as error:
-            self._raise_if_unreachable(error)
-            text = f"{error.code().name}: {clean(error.details() or '')}"
-            if error.code() == grpc.StatusCode.NOT_FOUND:
-                text += _other_name(self.server)
-            raise ServerFault(text) from error
-
-    def _raise_if_unreachable(self, error: Any) -> None:
-        import grpc
-
-        if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
-            raise ServerFault(_late(self.address, self.server), is_unreachable=True) from error
-        if error.code() == grpc.StatusCode.UNAVAILABLE:
-            text = (
-                f"no gRPC server at {self.address}. Start the server (docker compose up -d in the export's "
-                f"folder), or give its gRPC port: --url HOST:PORT ({clean(error.details() or '')})"
-            )
-            raise ServerFault(text, is_unreachable=True) from error
+            details = error.details() or ""
+            if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise ServerFault(_late(self.address, self.server), is_unreachable=True) from error
+            if error.code() == grpc.StatusCode.UNAVAILABLE:
+                raise ServerFault(
+                    f"no gRPC server at {self.address}. Start the server (docker compose up -d in the export's folder), "
+                    f"or give its gRPC port: --url HOST:PORT ({clean(details)})",
+                    is_unreachable=True,
+                ) from error
+            is_unknown = error.code() == grpc.StatusCode.NOT_FOUND
+            raise _refused(self.server, error.code().name, error.code().name, details, is_unknown) from error
 
 
-def _predict_request(images: Sequence[bytes]) -> Any:
-    import tensorflow as tf
-    from tensorflow_serving.apis import predict_pb2
-
-    request = predict_pb2.PredictRequest()
-    request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto(list(images), tf.string))
-    return request
+def _refused(server: Server, title: str, code: str, reason: str, is_unknown: bool) -> ServerFault:
+    """Return the fault for a request that a server refused, perhaps because it does not know the model."""
+    text = f"{title}: {clean(reason)}"
+    if is_unknown:
+        text += f". If the model has another name than {server.model_name!r}: --model-name NAME"
+    return ServerFault(text, code=code, reason=reason_in(reason))
 
 
 def _tensor_values(name: str, tensor: Any) -> Any:
@@ -308,12 +269,9 @@ def _tensor_values(name: str, tensor: Any) -> Any:
     import tensorflow as tf
 
     shape = [dim.size for dim in tensor.tensor_shape.dim]
-    size = 1
-    for side in shape:
-        size *= side
     # A shape may claim more values than there are; they would be filled up with copies of the last one.
     held = len(tensor.float_val) or len(tensor.string_val) or len(tensor.tensor_content) // 4
-    if min(shape, default=0) < 0 or size != held:
+    if min(shape, default=0) < 0 or math.prod(shape) != held:
         raise ServerFault(f"{name!r} claims the shape {shape} and holds {held} values")
     try:
         return _texts(tf.make_ndarray(tensor).tolist())
@@ -330,7 +288,7 @@ def _texts(value: Any) -> Any:
 
 
 class RestClient:
-    """TensorFlow Serving by REST, with the standard library."""
+    """TensorFlow Serving by REST, with the standard library: the methods of `GrpcClient`, and the columnar format."""
 
     name = "REST"
     refusal_code = "400"
@@ -342,13 +300,13 @@ class RestClient:
         """Do nothing: each request has its own connection."""
 
     def status(self) -> Any:
-        """See `Client`."""
+        """Return the `GetModelStatusResponse`."""
         from tensorflow_serving.apis import get_model_status_pb2
 
         return _message(self._send("GET", ""), get_model_status_pb2.GetModelStatusResponse())
 
     def metadata(self) -> tuple[int, Any]:
-        """See `Client`."""
+        """Return the version that is served by default, and the `SignatureDefMap`."""
         from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2
 
         content = self._send("GET", "/metadata")
@@ -371,33 +329,26 @@ class RestClient:
         return Predictions.of(_value(content, "outputs"), len(images))
 
     def classify(self, images: Sequence[bytes]) -> Predictions:
-        """See `Client`."""
+        """Return the results of the Classify API for whole image files."""
         examples = [{ENCODED: image} for image in _base64(images)]
-        payload = {"signature_name": CLASSIFY, "examples": examples}
-        content = self._send("POST", ":classify", payload)
+        content = self._send("POST", ":classify", {"signature_name": CLASSIFY, "examples": examples})
         # The documentation calls the key `result`, the server's code `results`.
         rows = _value(content, "results" if "results" in content else "result")
         try:
             pairs = [list(zip(*row, strict=True)) for row in rows]
-            names, scores = [list(pair[0]) for pair in pairs], [pair[1] for pair in pairs]
+            outputs = {
+                CLASS_NAMES: [list(pair[0]) for pair in pairs],
+                PROBABILITIES: [pair[1] for pair in pairs],
+            }
         except (TypeError, ValueError, IndexError):
             raise ServerFault("'results' is not a list of pairs of label and score") from None
-        probabilities = as_floats(scores, len(images))
-        classes = probabilities.shape[1]
-        return Predictions(tuple(as_names(row, classes) for row in names), probabilities, None)
-
-    def refusal(self, image: bytes) -> tuple[str, str]:
-        """See `Client`."""
-        status, content = self._exchange("POST", ":predict", {"instances": _base64([image])})
-        return str(status), "" if status == http.client.OK else reason_in(_error_in(content))
+        return Predictions.of(outputs, len(images), has_labels=False)
 
     def _send(self, method: str, verb: str, payload: Any = None) -> dict[str, Any]:
         status, content = self._exchange(method, verb, payload)
         if status != http.client.OK:
-            text = f"HTTP {status}: {clean(_error_in(content))}"
-            if status == http.client.NOT_FOUND:
-                text += _other_name(self.server)
-            raise ServerFault(text)
+            is_unknown = status == http.client.NOT_FOUND
+            raise _refused(self.server, f"HTTP {status}", str(status), _error_in(content), is_unknown)
         try:
             response = json.loads(content)
         except (ValueError, RecursionError):
@@ -415,12 +366,11 @@ class RestClient:
         path = f"/v1/models/{quote(self.server.model_name, safe='')}{verb}"
         body = None if payload is None else json.dumps(payload).encode()
         connection = http.client.HTTPConnection(self.address.host, self.address.port, timeout=limit_s)
-        start = None
+        is_late = threading.Event()
         try:
             connection.connect()
-            start = time.monotonic()
             # A socket's timeout is for each read: a server that sends a byte now and then never exceeds it.
-            watchdog = threading.Timer(limit_s, _hang_up, [connection.sock])
+            watchdog = threading.Timer(limit_s, _hang_up, [connection.sock, is_late])
             watchdog.start()
             try:
                 connection.request(method, path, body, {"Content-Type": "application/json"})
@@ -431,8 +381,7 @@ class RestClient:
             finally:
                 watchdog.cancel()
         except (OSError, http.client.HTTPException) as error:
-            is_late = start is not None and time.monotonic() - start >= limit_s
-            text = self._why_unreachable(TimeoutError() if is_late else error)
+            text = self._why_unreachable(TimeoutError() if is_late.is_set() else error)
             raise ServerFault(text, is_unreachable=True) from error
         finally:
             connection.close()
@@ -441,39 +390,32 @@ class RestClient:
         return response.status, content
 
     def _why_unreachable(self, error: Exception) -> str:
-        address = self.address
-        if isinstance(error, ConnectionRefusedError):
-            return (
-                f"no server listens at {address}. Start it (docker compose up -d in the export's folder), "
-                "or give its REST port: --rest-url HOST:PORT"
-            )
-        if isinstance(error, socket.gaierror):
-            return f"unknown host {clean(address.host)}: --rest-url HOST:PORT"
-        if isinstance(error, TimeoutError):
-            return _late(address, self.server)
-        if isinstance(error, http.client.IncompleteRead | ConnectionError):
-            return f"{address} closed the connection within a response. See the server's log"
-        text = clean(f"{type(error).__name__}: {error}")
-        if isinstance(error, OSError):
-            return f"{address} cannot be reached ({text}): --rest-url HOST:PORT"
-        return (
-            f"{address} does not speak HTTP ({text}). gRPC has another port: "
-            "--url HOST:8500 --rest-url HOST:8501"
-        )
+        address, text = self.address, clean(f"{type(error).__name__}: {error}")
+        match error:
+            case ConnectionRefusedError():
+                return (
+                    f"no server listens at {address}. Start it (docker compose up -d in the export's folder), or give its "
+                    "REST port: --rest-url HOST:PORT"
+                )
+            case socket.gaierror():
+                return f"unknown host {clean(address.host)}: --rest-url HOST:PORT"
+            case TimeoutError():
+                return _late(address, self.server)
+            case http.client.IncompleteRead() | ConnectionError():
+                return f"{address} closed the connection within a response. See the server's log"
+            case OSError():
+                return f"{address} cannot be reached ({text}): --rest-url HOST:PORT"
+        return f"{address} does not speak HTTP ({text}). gRPC has another port: --url HOST:8500 --rest-url HOST:8501"
 
 
-def _hang_up(connected: socket.socket) -> None:
+def _hang_up(connected: socket.socket, is_late: threading.Event) -> None:
+    is_late.set()
     with suppress(OSError):
         connected.shutdown(socket.SHUT_RDWR)
 
 
 def _late(address: Address, server: Server) -> str:
-    limit = f"{server.time_limit_s:g} seconds"
-    return f"no complete response from {address} within {limit}. See the server's log"
-
-
-def _other_name(server: Server) -> str:
-    return f". If the model has another name than {server.model_name!r}: --model-name NAME"
+    return f"no complete response from {address} within {server.time_limit_s:g} seconds. See the server's log"
 
 
 def _error_in(content: bytes) -> str:

@@ -1,27 +1,37 @@
-"""Find an export and load it for prediction."""
+"""Load an export for prediction."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from threading import Lock
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from kerastl.errors import RequestError, first_line
-from kerastl.evaluation.trained_model import DESCRIPTION, find_model
+from kerastl.export.formats import PORTABLE, ExportFolder, check_formats, find_export
 from kerastl.export.graph_check import GRAPH, check_graph
 from kerastl.export.manifest import Manifest, read_manifest
-from kerastl.runs import MANIFEST
+
+Floats = npt.NDArray[np.float32]
+Predict = Callable[[Sequence[bytes]], tuple[list[str], Floats]]
 
 
 @dataclass(frozen=True)
 class LoadedExport:
-    """A model that was loaded with its manifest."""
+    """An export that was loaded in its runtime.
+
+    Args:
+        manifest: of the export.
+        predict: from at least one whole image file to the predicted class names and `[n, classes]` float32 probabilities. It
+            raises `tf.errors.InvalidArgumentError` if an image cannot be decoded.
+    """
 
     manifest: Manifest
+    predict: Predict
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -34,77 +44,38 @@ class LoadedExport:
         return self.manifest.max_pixels
 
 
-@dataclass(frozen=True)
-class SavedModelExport(LoadedExport):
-    """A SavedModel that was loaded.
-
-    Args:
-        folder: the version folder.
-        loaded: TensorFlow's object; the endpoints exist as long as it is referenced.
-    """
-
-    folder: Path
-    loaded: Any
-
-    def predict(self, encoded: Sequence[bytes]) -> tuple[list[str], npt.NDArray[np.float32]]:
-        """Return the predicted class names and `[n, classes]` float32 probabilities.
-
-        Args:
-            encoded: at least one whole image file.
-
-        Raises:
-            tf.errors.InvalidArgumentError: an image cannot be decoded.
-            RequestError: the class names differ from the manifest.
-        """
-        import tensorflow as tf
-
-        outputs = self.loaded.signatures["serving_default"](tf.constant(list(encoded)))
-        check_same_classes(
-            self.folder, [name.decode() for name in outputs["class_names"].numpy()[0]], self.manifest
-        )
-        predicted = [name.decode() for name in outputs["predicted"].numpy()]
-        return predicted, cast(npt.NDArray[np.float32], outputs["probabilities"].numpy())
-
-
-def check_same_classes(folder: Path, names: Sequence[str], manifest: Manifest) -> None:
-    """Raise RequestError if the class names of a model differ from its manifest."""
-    if tuple(names) != manifest.class_names:
-        raise RequestError(
-            f"{folder} is damaged: its classes are {list(names)}, but its manifest has "
-            f"{list(manifest.class_names)}. Export the run again."
-        )
-
-
-def find_export(path: Path) -> Path | None:
-    """Return the version folder of a SavedModel: `path` itself, or the highest version in it; None if there is none."""
-    if (path / GRAPH).is_file():
-        return path
-    if not path.is_dir():
-        return None
-    versions = [folder for folder in path.iterdir() if folder.name.isdecimal() and (folder / GRAPH).is_file()]
-    return max(versions, key=lambda folder: int(folder.name), default=None)
-
-
-def find_keras_export(path: Path) -> Path | None:
-    """Return the folder of a Keras export: `path` itself, or the highest version in it; None if there is none."""
-    folder = find_model(path)
-    is_complete = (folder / MANIFEST).is_file() and (folder / DESCRIPTION).is_file()
-    return folder if is_complete else None
-
-
-def read_export(path: Path) -> SavedModelExport:
-    """Load a SavedModel, if the static check of its graph finds no forbidden operation.
+def read_export(path: Path) -> LoadedExport:
+    """Load an export. A SavedModel is loaded only if the static check of its graph finds no forbidden operation.
 
     Args:
         path: the version folder, or the folder of all versions, of which the highest is loaded.
 
     Raises:
-        RequestError: it is not an export of kerastl, it is damaged, or its graph is unsafe.
+        RequestError: it is not an export of kerastl, it is damaged, its runtime is not installed, its graph is unsafe, or its
+            class names differ from its manifest.
     """
-    folder = find_export(path)
-    if folder is None:
+    export = find_export(path)
+    if export is None or export.format_name == PORTABLE:
         raise RequestError(f"{path} is not an export: it has no {GRAPH}.")
-    manifest = read_manifest(folder)
+    manifest = read_manifest(export.folder)
+    if not export.is_converted:
+        return LoadedExport(manifest, _load_saved_model(export.folder, manifest))
+    predict_images = load_converted(export, manifest)
+
+    def predict(encoded: Sequence[bytes]) -> tuple[list[str], Floats]:
+        from kerastl.data.decode import decode_images
+
+        probabilities = predict_images(
+            decode_images(encoded, manifest.image_size_px, manifest.window, manifest.max_pixels)
+        )
+        postprocessing = manifest.postprocessing
+        softmax = postprocessing.invert(probabilities)
+        return postprocessing.predict_labels(softmax, manifest.class_names), probabilities
+
+    return LoadedExport(manifest, predict)
+
+
+def _load_saved_model(folder: Path, manifest: Manifest) -> Predict:
     check_graph(folder)
     import tensorflow as tf
 
@@ -114,4 +85,45 @@ def read_export(path: Path) -> SavedModelExport:
         raise RequestError(f"{folder} cannot be loaded: {first_line(error)}") from error
     if "serving_default" not in loaded.signatures:
         raise RequestError(f"{folder} has no endpoint serving_default.")
-    return SavedModelExport(manifest, folder, loaded)
+
+    def predict(encoded: Sequence[bytes]) -> tuple[list[str], Floats]:
+        # `loaded` is referenced here, because its endpoints exist as long as it does.
+        outputs = loaded.signatures["serving_default"](tf.constant(list(encoded)))
+        _check_same_classes(folder, [name.decode() for name in outputs["class_names"].numpy()[0]], manifest)
+        return [name.decode() for name in outputs["predicted"].numpy()], outputs["probabilities"].numpy()
+
+    return predict
+
+
+def load_converted(export: ExportFolder, manifest: Manifest) -> Callable[[Any], Floats]:
+    """Load a converted model, and return the function from images to probabilities.
+
+    Its input is `[n, size, size, 3]` float32 in [0, 255], its output `[n, classes]` float32. Threads may share it.
+
+    Raises:
+        RequestError: its runtime is not installed, it is damaged, or its class names differ from its manifest.
+    """
+    check_formats([export.format_name])
+    loaded: tuple[list[str], Callable[[Any], Floats]]
+    try:
+        loaded = export.module.load(export.folder)
+    except Exception as error:  # each runtime has errors of its own
+        raise RequestError(f"{export.folder} cannot be loaded: {first_line(error)}") from error
+    names, predict = loaded
+    _check_same_classes(export.folder, names, manifest)
+    lock = Lock()
+
+    def predict_locked(images: Any) -> Floats:
+        # Neither LiteRT's interpreter nor a request of OpenVINO can be used by two threads at once.
+        with lock:
+            return predict(images)
+
+    return predict_locked
+
+
+def _check_same_classes(folder: Path, names: Sequence[str], manifest: Manifest) -> None:
+    if tuple(names) != manifest.class_names:
+        raise RequestError(
+            f"{folder} is damaged: its classes are {list(names)}, but its manifest has "
+            f"{list(manifest.class_names)}. Export the run again."
+        )

@@ -7,8 +7,9 @@ import html
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -21,7 +22,6 @@ from kerastl.runs.schemas import RUN_AGAIN, ClassPrevalence, ValidationResults
 from kerastl.tasks import SINGLE_LABEL
 
 TEST_SPLITS = ("target_test", "test")
-PUBLIC_WEIGHTS = ("imagenet", "none")
 PUBLIC_SITES = ("source", "target")
 
 
@@ -29,9 +29,11 @@ PUBLIC_SITES = ("source", "target")
 class ModelFacts:
     """Facts about the training of a model; unknown ones are None or empty.
 
+    Only the template decides what is published: `weights` and `adaptation` also hold names and reasons that are not.
+
     Args:
-        backbone: its name and options, as in a recipe, without weights.
-        weights: `{"from", "sha256"}` of the initial weights; `from` is imagenet, none, or file.
+        backbone: its name and options, as in a recipe, without paths.
+        weights: the origin of the initial weights, as in `versions.json`.
         counts: images by split and class; unlabeled ones are under "".
         groups: number of groups (patients) by split.
         scores: metrics of each test split.
@@ -43,8 +45,8 @@ class ModelFacts:
         training: identifies the run: `recipe_sha256`, `seed`, `data_sha256`, `weights_sha256`.
     """
 
-    backbone: dict[str, Any] | None = None
-    weights: dict[str, Any] | None = None
+    backbone: dict[str, Any] = field(default_factory=dict)
+    weights: dict[str, Any] = field(default_factory=dict)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     groups: dict[str, int] = field(default_factory=dict)
     scores: dict[str, Metrics] | None = None
@@ -67,17 +69,17 @@ def read_model_facts(run: Path | None) -> ModelFacts:
     """
     if run is None:
         return NO_FACTS
-    recipe, versions = (
-        _read_object(run / RESOLVED_RECIPE, read_plain),
-        _read_object(run / "versions.json", json.loads),
-    )
+    recipe = _read_object(run / RESOLVED_RECIPE, read_plain)
+    versions = _read_object(run / "versions.json", json.loads)
+    weights = versions.get("weights")
+    weights = weights if isinstance(weights, dict) else {}
     scores = Scores.read_if_present(run) or Scores()
     counts, groups = _count_images(run / "split.csv")
     splits = scores.splits
     tests = {name: splits[name] for name in TEST_SPLITS if name in splits}
     return ModelFacts(
-        backbone=_backbone(recipe),
-        weights=_weights(versions),
+        backbone=without_paths(recipe.get("backbone", {})),
+        weights=weights,
         counts=counts,
         groups=groups,
         scores={name: split.overall for name, split in tests.items()} or None,
@@ -86,7 +88,7 @@ def read_model_facts(run: Path | None) -> ModelFacts:
         adaptation=Adaptation.read_if_present(run),
         shift=scores.label_shift.classes if scores.label_shift else {},
         level=scores.interval.level if scores.interval else None,
-        training=_training(recipe, versions),
+        training=_training(recipe, versions, weights),
     )
 
 
@@ -96,7 +98,11 @@ def without_paths(value: Any) -> Any:
         return {str(key): without_paths(item) for key, item in value.items()}
     if isinstance(value, list):
         return [without_paths(item) for item in value]
-    return None if isinstance(value, str) and _is_absolute(value) else value
+    if isinstance(value, str) and (
+        PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute()
+    ):
+        return None
+    return value
 
 
 def site_names(sites: Mapping[str, Any]) -> dict[str, str]:
@@ -110,11 +116,9 @@ def site_names(sites: Mapping[str, Any]) -> dict[str, str]:
     return {name: numbered.get(name, name) for name in sites}
 
 
-def _is_absolute(text: str) -> bool:
-    return PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute()
-
-
-def _training(recipe: Mapping[str, Any], versions: Mapping[str, Any]) -> dict[str, Any] | None:
+def _training(
+    recipe: Mapping[str, Any], versions: Mapping[str, Any], weights: Mapping[str, Any]
+) -> dict[str, Any] | None:
     if not recipe and not versions:
         return None
     plain = json.dumps(without_paths(recipe), sort_keys=True, default=str)
@@ -122,23 +126,8 @@ def _training(recipe: Mapping[str, Any], versions: Mapping[str, Any]) -> dict[st
         "recipe_sha256": hashlib.sha256(plain.encode()).hexdigest() if recipe else None,
         "seed": versions.get("seed"),
         "data_sha256": versions.get("data_sha256"),
-        "weights_sha256": _get(versions, "weights", "sha256"),
+        "weights_sha256": weights.get("sha256"),
     }
-
-
-def _backbone(recipe: Mapping[str, Any]) -> dict[str, Any] | None:
-    backbone = recipe.get("backbone")
-    if not isinstance(backbone, Mapping):
-        return None
-    return {key: value for key, value in without_paths(backbone).items() if key != "weights"}
-
-
-def _weights(versions: Mapping[str, Any]) -> dict[str, Any] | None:
-    weights = versions.get("weights")
-    if not isinstance(weights, Mapping):
-        return None
-    origin = weights.get("from")
-    return {"from": origin if origin in PUBLIC_WEIGHTS else "file", "sha256": weights.get("sha256")}
 
 
 def _count_images(file: Path) -> tuple[dict[str, dict[str, int]], dict[str, int]]:
@@ -148,22 +137,13 @@ def _count_images(file: Path) -> tuple[dict[str, dict[str, int]], dict[str, int]
         split = row.get("split", "")
         counts.setdefault(split, Counter())[row.get("label", "")] += 1
         groups.setdefault(split, set()).add(row.get("group", ""))
-    return (
-        {split: dict(labels) for split, labels in counts.items()},
-        {split: len(names) for split, names in groups.items()},
-    )
+    order = sorted(counts, key=lambda split: SPLITS.index(split) if split in SPLITS else len(SPLITS))
+    return {split: dict(counts[split]) for split in order}, {split: len(groups[split]) for split in order}
 
 
 def _sites(domains: Mapping[str, Metrics]) -> dict[str, Metrics]:
     names = site_names(domains)
     return {names[name]: domains[name] for name in sorted(domains, key=names.__getitem__)}
-
-
-def _get(value: Any, *keys: str) -> Any:
-    """Return the value under nested keys; None if one is missing."""
-    for key in keys:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
 
 
 def _read_object(file: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
@@ -181,6 +161,7 @@ MARKDOWN = re.compile(r"[\\`*_{}\[\]|~@$]|:(?=//)|(?<=www)\.", re.IGNORECASE)
 """What Markdown would interpret inside a line: code, emphasis, links, table cells, addresses."""
 
 
+@cache
 def template_environment(**options: Any) -> Any:
     """Return the Jinja environment of the templates; an unknown name in a template is an error."""
     import jinja2
@@ -235,70 +216,19 @@ def write_card(folder: Path, facts: ModelFacts, **description: Any) -> None:
 
 def render_card(facts: ModelFacts, *, postprocessing: Postprocessing, **description: Any) -> str:
     """Return the model card as Markdown. All values are escaped, because class names can contain anything."""
-    class_names = description["class_names"]
-    fixed = facts.fixed
-    card: str = (
-        template_environment(finalize=escape_markdown)
-        .get_template(f"version/{CARD}.jinja")
-        .render(
-            description,
-            model_name=MODEL_NAME,
-            num_classes=len(class_names),
-            facts=facts,
-            counts=_count_table(facts, class_names),
-            tests=[_score_table(facts, split) for split in facts.scores or {}],
-            level="" if facts.level is None else f"{100 * facts.level:.0f} %",
-            prevalence=_prevalence_table(facts, class_names),
-            points=[
-                {"fixed": point.fixed, "at": _number(point.at), "threshold": _number(point.threshold)}
-                for point in (fixed.points if fixed else ())
-            ],
-            temperature=_number(fixed.temperature if fixed else None),
-            postprocessing=postprocessing.describe(class_names),
-            is_postprocessed=postprocessing != NO_POSTPROCESSING,
-        )
+    environment = template_environment(finalize=escape_markdown)
+    environment.filters |= {"number": _number, "interval": _with_interval}
+    columns = [column for column in PREVALENCE_COLUMNS if any(row[column] for row in facts.shift.values())]
+    card: str = environment.get_template(f"version/{CARD}.jinja").render(
+        description,
+        model_name=MODEL_NAME,
+        facts=facts,
+        metrics=SINGLE_LABEL.metric_titles,
+        prevalence={column: PREVALENCE_COLUMNS[column] for column in columns},
+        postprocessing=postprocessing.describe(description["class_names"]),
+        is_postprocessed=postprocessing != NO_POSTPROCESSING,
     )
     return card
-
-
-def _count_table(facts: ModelFacts, class_names: Sequence[str]) -> dict[str, Any] | None:
-    """Return the number of images by class and split, and of groups by split."""
-    splits = [name for name in SPLITS if name in facts.counts]
-    splits += [name for name in facts.counts if name not in splits]
-    if not splits:
-        return None
-    titles = [(name, name) for name in class_names]
-    if any("" in facts.counts[split] for split in splits):
-        titles.append(("without a label", ""))
-    rows = [(title, [facts.counts[split].get(label, 0) for split in splits]) for title, label in titles]
-    return {"splits": splits, "rows": rows, "groups": [facts.groups.get(split, 0) for split in splits]}
-
-
-def _score_table(facts: ModelFacts, split: str) -> dict[str, Any]:
-    """Return the scores of a test split: one row per metric, one column for all sites together and one for each."""
-    overall = (facts.scores or {})[split]
-    sites = facts.sites.get(split) or {}
-    columns = {"overall": overall} | (sites if len(sites) > 1 else {})
-    return {
-        "split": split,
-        "columns": list(columns),
-        "rows": [
-            (title, [_with_interval(scores.get(name)) for scores in columns.values()])
-            for name, title in SINGLE_LABEL.metric_titles.items()
-            if name in overall
-        ],
-    }
-
-
-def _prevalence_table(facts: ModelFacts, class_names: Sequence[str]) -> dict[str, Any] | None:
-    rows = {name: facts.shift[name] for name in class_names if name in facts.shift}
-    columns = [column for column in PREVALENCE_COLUMNS if any(row[column] for row in rows.values())]
-    if not columns:
-        return None
-    return {
-        "columns": [PREVALENCE_COLUMNS[column] for column in columns],
-        "rows": [(name, [_with_interval(row[column]) for column in columns]) for name, row in rows.items()],
-    }
 
 
 def _with_interval(score: Estimate | None) -> str:

@@ -1,4 +1,4 @@
-"""Compare the pixels and probabilities of a SavedModel with those of its run."""
+"""Compare the pixels and probabilities of an export with those of its run."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kerastl.errors import RequestError, first_line
+from kerastl.errors import first_line
 from kerastl.export._probe import Outputs, ServingSession
 from kerastl.export.endpoints import DECODED
-from kerastl.export.findings import MAX_DIFFERENCE
-from kerastl.export.graph_check import SERVE, check_graph, read_graph
+from kerastl.export.findings import MAX_DIFFERENCE, count_differences
+from kerastl.export.formats import ExportFolder
+from kerastl.export.graph_check import check_graph, served_graph
+from kerastl.export.loaded_export import load_converted
 from kerastl.export.manifest import read_manifest
 
 PIXELS = "kerastl_pixels"
@@ -38,11 +40,10 @@ def outputs_and_pixels(
         tf.errors.OpError: an image cannot be decoded, or the graph is damaged.
         ValueError: the graph is damaged.
     """
-    metas = [meta for meta in read_graph(export).meta_graphs if SERVE in meta.meta_info_def.tags]
-    if not metas or SIGNATURE not in metas[0].signature_def:
+    meta = served_graph(export)
+    if meta is None or SIGNATURE not in meta.signature_def:
         raise ValueError(f"it has no endpoint {SIGNATURE}")
-    meta = metas[0] if _expose_pixels(metas[0]) else None
-    with ServingSession(export, meta=meta) as session:
+    with ServingSession(export, meta=meta if _expose_pixels(meta) else None) as session:
         outputs = session.run(SIGNATURE, {"image_bytes": encoded})
     return outputs, outputs.pop(PIXELS, None)
 
@@ -94,45 +95,50 @@ Array = np.ndarray[Any, Any]
 
 
 def compare_with_run(
-    export: Path, encoded: Sequence[bytes], *, pixels: Array, probabilities: Array
+    export: ExportFolder, encoded: Sequence[bytes], *, pixels: Array, probabilities: Array
 ) -> dict[str, Any]:
     """Compare what an export computes for image files with what the run computed.
 
     Args:
-        export: the version folder of a SavedModel.
+        export: a SavedModel, or a converted model, which takes the decoded images.
         encoded: at least one whole image file.
         pixels: `[n, size, size, 3]` float32 in [0, 255], as the run decoded the files.
         probabilities: `[n, classes]`, the softmax of the run's logits.
 
     Returns:
         `{"pixels": {"compared", "differ", "largest_difference"}, "predictions": {"differ", "largest_difference", "allowed"},
-        "faults"}`. `differ` counts images. Pixels are read from the served graph and must be bit-equal; probabilities may
-        differ by `allowed`. Either is None if the export does not give it.
+        "faults"}`. `differ` counts images, for a quantized model those with another label. Pixels are read from the served
+        graph and must be bit-equal. Probabilities may differ by `allowed`; None for a quantized model, for which no
+        difference of a probability is a fault.
     """
-    import tensorflow as tf
-
     report: dict[str, Any] = {"pixels": None, "predictions": None, "faults": []}
     faults: list[str] = report["faults"]
+    reason = "the graph does not name its pixels; only predictions were compared"
     try:
-        manifest = read_manifest(export)
-        check_graph(export)
-        outputs, served = outputs_and_pixels(export, encoded)
-    except (RequestError, OSError, ValueError, tf.errors.OpError) as error:
+        manifest = read_manifest(export.folder)
+        if export.is_converted:
+            predict = load_converted(export, manifest)
+            served, decoded, names = predict(np.asarray(pixels, np.float32)), None, manifest.class_names
+            reason = "it takes decoded images"
+        else:
+            check_graph(export.folder)
+            outputs, decoded = outputs_and_pixels(export.folder, encoded)
+            served = outputs["probabilities"]
+            names = tuple(name.decode(errors="replace") for name in outputs["class_names"][0])
+    except Exception as error:  # each runtime has errors of its own
         faults.append(f"it gives no predictions for images of the run: {first_line(error)}")
         return report
-    names = tuple(name.decode(errors="replace") for name in outputs["class_names"][0])
     if names != manifest.class_names:
         faults.append(f"its classes are {list(names)}, the run's are {list(manifest.class_names)}")
     expected = manifest.postprocessing.apply(probabilities)
-    report["predictions"] = _compare_probabilities(outputs["probabilities"], expected, faults)
-    report["pixels"] = _compare_pixels(served, pixels, faults)
+    report["predictions"] = _compare_probabilities(served, expected, manifest.quantize, faults)
+    report["pixels"] = {"compared": False, "reason": reason}
+    if decoded is not None:
+        report["pixels"] = _compare_pixels(decoded, pixels, faults)
     return report
 
 
-def _compare_pixels(served: Array | None, pixels: Array, faults: list[str]) -> dict[str, Any]:
-    if served is None:
-        reason = "the graph does not name its pixels; only predictions were compared"
-        return {"compared": False, "reason": reason}
+def _compare_pixels(served: Array, pixels: Array, faults: list[str]) -> dict[str, Any]:
     if served.shape != pixels.shape:
         faults.append(f"its pixels have the shape {served.shape}, the run's {pixels.shape}")
         return {"compared": True, "differ": len(pixels), "largest_difference": None}
@@ -146,17 +152,23 @@ def _compare_pixels(served: Array | None, pixels: Array, faults: list[str]) -> d
     return {"compared": True, "differ": differ, "largest_difference": float(differences.max())}
 
 
-def _compare_probabilities(served: Array, expected: Array, faults: list[str]) -> dict[str, Any]:
+def _compare_probabilities(
+    served: Array, expected: Array, quantize: str | None, faults: list[str]
+) -> dict[str, Any]:
+    report = {
+        "differ": len(expected),
+        "largest_difference": None,
+        "allowed": MAX_DIFFERENCE if quantize is None else None,
+    }
     if served.shape != expected.shape:
         faults.append(f"its probabilities have the shape {served.shape}, the run's {expected.shape}")
-        return {"differ": len(expected), "largest_difference": None, "allowed": MAX_DIFFERENCE}
-    differences = np.abs(served - expected).max(axis=1)
-    # Not `> MAX_DIFFERENCE`: NaN differs.
-    differ = int(np.count_nonzero(~(differences <= MAX_DIFFERENCE)))
-    largest = float(differences.max()) if np.isfinite(differences).all() else None
-    if differ:
+        return report
+    largest = float(np.abs(served - expected).max())
+    differ, allowed = count_differences(served, expected, quantize)
+    if differ > allowed:
+        limit = f"{MAX_DIFFERENCE:g} is" if quantize is None else f"{allowed} other labels are"
         faults.append(
-            f"its probabilities differ from the run's for {differ} of {len(differences)} files, by up to "
-            f"{differences.max():.2g} ({MAX_DIFFERENCE:g} is allowed)"
+            f"its {'probabilities' if quantize is None else 'labels'} differ from the run's for {differ} of "
+            f"{len(expected)} files, by up to {largest:.2g} ({limit} allowed)"
         )
-    return {"differ": differ, "largest_difference": largest, "allowed": MAX_DIFFERENCE}
+    return report | {"differ": differ, "largest_difference": largest if np.isfinite(largest) else None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 from collections import deque
@@ -32,9 +33,9 @@ from kerastl.evaluation.trained_model import (
     load_trained,
     read_description,
 )
-from kerastl.export.formats import find_converted
+from kerastl.export.formats import PORTABLE, find_export
 from kerastl.export.graph_check import GRAPH
-from kerastl.export.loaded_export import find_export, read_export
+from kerastl.export.loaded_export import read_export
 from kerastl.export.manifest import read_manifest
 from kerastl.runs import MANIFEST, RESOLVED_RECIPE, hash_files, sha256_of
 
@@ -42,7 +43,6 @@ BATCH_SIZE = 32
 READERS = 8
 BATCHES_AHEAD = 2
 MAX_LINE_BYTES = 2**16
-CHUNK_BYTES = 2**20
 
 Batch = TypeVar("Batch")
 Result = TypeVar("Result")
@@ -61,7 +61,7 @@ class Predictor(Protocol):
     def max_pixels(self) -> int:
         """The largest height times width that is decoded."""
 
-    def predict(self, encoded: Sequence[bytes]) -> tuple[list[str], Any]:
+    def predict(self, encoded: Sequence[bytes], /) -> tuple[list[str], Any]:
         """Return the predicted class names and `[n, classes]` float32 probabilities. Called from two threads."""
 
 
@@ -194,12 +194,7 @@ class ModelOnDisk:
         Raises:
             RequestError: If the model is damaged or unsafe to load.
         """
-        if not self.is_export:
-            return load_trained(self.folder)
-        converted = find_converted(self.folder)
-        from kerastl.export.converted import load_converted
-
-        return load_converted(converted) if converted is not None else read_export(self.folder)
+        return read_export(self.folder) if self.is_export else load_trained(self.folder)
 
     def sha256(self) -> str:
         """Return a sha256 over the files that determine the predictions."""
@@ -217,13 +212,9 @@ def find_predictor(path: Path) -> ModelOnDisk:
     Raises:
         RequestError: If there is no model, the run is not finished, or the files were changed.
     """
-    is_run = (path / DESCRIPTION).is_file()
-    export = None if is_run else find_export(path)
-    if export is None and not is_run:
-        converted = find_converted(path)
-        export = None if converted is None else converted.folder
-    if export is not None:
-        return ModelOnDisk(export, True, read_manifest(export).class_names)
+    export = None if (path / DESCRIPTION).is_file() else find_export(path)
+    if export is not None and export.format_name != PORTABLE:
+        return ModelOnDisk(export.folder, True, read_manifest(export.folder).class_names)
     folder = find_model(path)
     if folder.is_dir() and not (folder / DESCRIPTION).is_file() and not (folder / RESOLVED_RECIPE).is_file():
         raise RequestError(
@@ -322,7 +313,7 @@ class FileList:
     """Paths in an unnamed temporary file, so that memory stays flat and the list does not change.
 
     Args:
-        file: The paths, each followed by a zero byte.
+        file: One path per line, as a JSON string.
         count: The number of paths.
         sha256: Of the content, as hex digits.
     """
@@ -333,16 +324,10 @@ class FileList:
 
     def batches(self, size: int, *, first: int = 0) -> Iterator[list[Path]]:
         """Yield batches of paths, starting at the path of index `first`."""
-        remaining = islice(self._paths(), first, None)
+        self.file.seek(0)
+        remaining = (Path(json.loads(line)) for line in islice(self.file, first, None))
         while batch := list(islice(remaining, size)):
             yield batch
-
-    def _paths(self) -> Iterator[Path]:
-        self.file.seek(0)
-        rest = b""
-        while chunk := self.file.read(CHUNK_BYTES):
-            *names, rest = (rest + chunk).split(b"\0")
-            yield from (Path(os.fsdecode(name)) for name in names)
 
 
 @contextmanager
@@ -366,7 +351,7 @@ def store_file_list(paths: Iterable[Path], folder: Path | None = None) -> Iterat
     with file:
         try:
             for path in paths:
-                name = os.fsencode(path) + b"\0"
+                name = f"{json.dumps(os.fspath(path))}\n".encode()
                 file.write(name)
                 digest.update(name)
                 count += 1

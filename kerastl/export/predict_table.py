@@ -1,18 +1,18 @@
 """Write predictions to a table that can be resumed: CSV, JSON lines or Parquet.
 
-`predictions.csv` is written to the folder `predictions.csv.part`: `rows` grows by one batch at a time, and
-`request.json` describes the request, so that only the same request is resumed.
+`predictions.csv` is written to the folder `predictions.csv.part`: `rows` grows by one batch at a time. After each batch
+`progress.json` records how much of `rows` is complete, and for which request, so that only the same request is resumed.
 """
 
 from __future__ import annotations
 
-import csv
+import hashlib
 import importlib.util
 import json
 import os
 import shutil
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
@@ -34,7 +34,7 @@ from kerastl.runs import csv_line, locked, package_versions, write_json
 from kerastl.tasks import SINGLE_LABEL
 
 TableFormat = Literal["csv", "json", "parquet"]
-REQUEST, ROWS, PARQUET, LOCK = "request.json", "rows", "parquet", "lock"
+PROGRESS, ROWS, PARQUET, LOCK = "progress.json", "rows", "parquet", "lock"
 MAX_REPORTED = 20
 CELLS_PER_GROUP = 2**19
 """The number of Parquet cells that are held in memory and written as one row group."""
@@ -67,27 +67,37 @@ class PartialTable:
 
     Args:
         folder: The `.part` folder.
+        request: What determines the bytes of the table.
         num_rows: The number of files whose row is written.
         num_unreadable: The number of these files that could not be read.
     """
 
     folder: Path
-    num_rows: int
-    num_unreadable: int
+    request: TableRequest
     _file: BinaryIO = field(repr=False)
+    _digest: Any = field(default_factory=hashlib.sha256, repr=False)
+    num_rows: int = 0
+    num_unreadable: int = 0
 
     def append(self, text: str, num_rows: int, num_unreadable: int) -> None:
-        """Append the rows of one batch and flush them to disk.
+        """Append the rows of one batch, flush them to disk, and record that they are complete.
 
         Raises:
             RunFailed: If the disk is full.
         """
+        content = text.encode()
         with _disk_errors_of(self.folder):
-            self._file.write(text.encode())
+            self._file.write(content)
             self._file.flush()
             os.fsync(self._file.fileno())
-        self.num_rows += num_rows
-        self.num_unreadable += num_unreadable
+            self._digest.update(content)
+            counts = {
+                "num_rows": self.num_rows + num_rows,
+                "num_unreadable": self.num_unreadable + num_unreadable,
+            }
+            rows = {"num_bytes": self._file.tell(), "sha256": self._digest.hexdigest()}
+            write_json(self.folder / PROGRESS, {"request": asdict(self.request), **counts, **rows})
+        self.num_rows, self.num_unreadable = counts.values()
 
 
 def table_format_of(out: Path | None, as_json: bool) -> TableFormat:
@@ -103,27 +113,24 @@ def check_request(model: Path, table_format: TableFormat, out: Path | None, resu
     Raises:
         RequestError: With all problems of the model and of `out`.
     """
-    checks: list[Callable[[], object]] = []
-    if out is not None:
-        checks.append(partial(check_output, out, resume))
+    checks: list[Callable[[], object]] = [partial(find_predictor, model)]
     if table_format == "parquet":
-        checks.append(check_parquet)
+        checks.insert(0, check_parquet)
+    if out is not None:
+        checks.insert(0, partial(check_output, out, resume))
     problems = []
-    predictor = None
+    found: object = None
     for check in checks:
         try:
-            check()
+            found = check()
         except RequestError as error:
             problems.append(str(error))
-    try:
-        predictor = find_predictor(model)
-    except RequestError as error:
-        problems.append(str(error))
-    if predictor is None or problems:
-        if len(problems) == 1:
-            raise RequestError(problems[0])
+    if len(problems) == 1:
+        raise RequestError(problems[0])
+    if problems:
         raise Problems("The request", [Problem("", text) for text in problems], "Nothing was written.")
-    return predictor
+    assert isinstance(found, ModelOnDisk)
+    return found
 
 
 def check_parquet() -> None:
@@ -152,7 +159,7 @@ def check_output(out: Path, resume: bool) -> None:
         )
     if resume and not folder.is_dir():
         raise RequestError(f"{folder} does not exist: there is nothing to resume. Omit --resume.")
-    for path in (folder, *(folder / name for name in (REQUEST, ROWS, PARQUET, LOCK))):
+    for path in (folder, *(folder / name for name in (PROGRESS, ROWS, PARQUET, LOCK))):
         # Opening it could truncate any file of this user.
         if resume and path.is_symlink():
             raise RequestError(f"{path} is a link and is not followed. Delete it and start again.")
@@ -295,10 +302,11 @@ def open_partial_table(
         table = None
         try:
             with _disk_errors_of(folder):
-                if not resume:
-                    (folder / ROWS).write_text(header, encoding="utf-8", newline="")
-                    write_json(folder / REQUEST, asdict(request))
-                table = _open_rows(folder, request, header)
+                if resume:
+                    table = _resume_table(folder, request)
+                else:
+                    table = PartialTable(folder, request, (folder / ROWS).open("wb"))
+                    table.append(header, 0, 0)
             yield table
         except BaseException:
             if table is not None and table.num_rows:
@@ -315,54 +323,22 @@ def open_partial_table(
                     table._file.close()
 
 
-def _open_rows(folder: Path, request: TableRequest, header: str) -> PartialTable:
-    """Open the rows behind the last whole batch; a torn line or batch is cut off."""
-    with report_damage(folder, "Delete it and start again."):
+def _resume_table(folder: Path, request: TableRequest) -> PartialTable:
+    """Open the rows behind the last complete batch; an incomplete batch is cut off."""
+    with report_damage(folder, "Delete it and start again."), ExitStack() as stack:
         try:
-            before = TableRequest(**json.loads((folder / REQUEST).read_text(encoding="utf-8")))
-            _check_same(folder, before, request)
-            with (folder / ROWS).open("rb") as file:
-                num_rows, num_unreadable, end = _whole_batches(file, request, header.encode())
+            progress = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
+            _check_same(folder, TableRequest(**progress["request"]), request)
+            rows = stack.enter_context((folder / ROWS).open("rb+"))
         except FileNotFoundError as error:
             raise ValueError(f"{Path(error.filename).name} is missing") from error
-    rows = (folder / ROWS).open("rb+")
-    rows.truncate(end)
-    rows.seek(end)
-    return PartialTable(folder, num_rows, num_unreadable, rows)
-
-
-def _whole_batches(file: BinaryIO, request: TableRequest, header: bytes) -> tuple[int, int, int]:
-    """Return the number of rows in whole batches, how many are unreadable, and the end position."""
-    if file.read(len(header)) != header:
-        raise ValueError("the header of the rows is missing")
-    whole = (0, 0, file.tell())
-    count = num_unreadable = 0
-    for count, (position, problem) in enumerate(_whole_rows(file, bool(header)), 1):
-        num_unreadable += bool(problem)
-        # Only whole batches: the last digit of a row can depend on the other files of its batch.
-        if count % request.batch_size == 0 or count == request.num_files:
-            whole = (count, num_unreadable, position)
-    if count > request.num_files:
-        raise ValueError(f"it has more than {request.num_files} rows")
-    return whole
-
-
-def _whole_rows(file: BinaryIO, is_csv: bool) -> Iterator[tuple[int, str]]:
-    """Yield the end position and the problem of each complete row."""
-    position = file.tell()
-
-    def lines() -> Iterator[str]:
-        nonlocal position
-        while (line := file.readline()).endswith(b"\n"):
-            position += len(line)
-            yield line.decode()
-
-    if not is_csv:
-        yield from ((position, json.loads(line).get("problem", "")) for line in lines())
-        return
-    # A quoted cell can contain a line break: the reader takes as many lines as a row has. Strict raises at a torn one.
-    with suppress(csv.Error):
-        yield from ((position, row[2]) for row in csv.reader(lines(), strict=True))
+        rows.truncate(progress["num_bytes"])
+        digest = hashlib.file_digest(rows, "sha256")
+        if digest.hexdigest() != progress["sha256"]:
+            raise ValueError(f"{ROWS} was changed")
+        table = PartialTable(folder, request, rows, digest, progress["num_rows"], progress["num_unreadable"])
+        stack.pop_all()
+    return table
 
 
 def _check_same(folder: Path, before: TableRequest, now: TableRequest) -> None:

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -63,10 +62,9 @@ def read_probe_images(files: Sequence[Path], *, max_pixels: int) -> ProbeSet:
     for file in files:
         try:
             content = read_image(file, max_pixels=max_pixels)
+            reason = _decode_error(content, max_pixels)
         except UnreadableError as error:
-            problems.append(f"{printable_path(file)}: {error}")
-            continue
-        reason = _decode_error(content, max_pixels)
+            reason = str(error)
         if reason is None:
             encoded.append(content)
         else:
@@ -123,13 +121,11 @@ def write_samples(export: Path, encoded: Sequence[bytes], expected: ExpectedPred
             extension = extension_of(content)
             names.append(f"sample_{number}.{extension}" if extension else f"sample_{number}")
             write_atomic(folder / names[-1], content)
-        rows = expected.probabilities.tolist()
-        predictions: dict[str, Any] = {
+        predictions = {
             "class_names": list(expected.class_names),
-            "probabilities": dict(zip(names, rows, strict=True)),
+            "probabilities": dict(zip(names, expected.probabilities.tolist(), strict=True)),
+            "predicted": dict(zip(names, expected.labels, strict=True)),
         }
-        if expected.predicted is not None:
-            predictions["predicted"] = dict(zip(names, expected.predicted, strict=True))
         write_json(folder / EXPECTED, predictions)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
@@ -154,20 +150,19 @@ def read_samples(export: Path) -> ProbeSet | None:
         rows = content["probabilities"]
         encoded = tuple(_read_sample(folder, name, max_pixels) for name in rows)
         probabilities = np.asarray(list(rows.values()), np.float32).reshape(len(encoded), len(class_names))
-        labels = content.get("predicted")
-        predicted = None if labels is None else tuple(str(labels[name]) for name in rows)
+        predicted = tuple(str(content["predicted"][name]) for name in rows)
     return ProbeSet(encoded, ExpectedPredictions(class_names, probabilities, predicted))
 
 
 def _read_sample(folder: Path, name: str, max_pixels: int) -> bytes:
+    shown = printable_path(Path(name))
     if "/" in name or "\\" in name or name.startswith("."):
         raise ValueError("the name of a sample is not a file name")
     if not _is_inside(folder, name):
-        raise ValueError(f"{printable_path(Path(name))} is a link or is missing")
+        raise ValueError(f"{shown} is a link or is missing")
     content = (folder / name).read_bytes()
-    reason = _decode_error(content, max_pixels)
-    if reason is not None:
-        raise ValueError(f"{printable_path(Path(name))}: {reason}")
+    if reason := _decode_error(content, max_pixels):
+        raise ValueError(f"{shown}: {reason}")
     return content
 
 
@@ -202,8 +197,8 @@ def load_probe_set(
     manifest = read_manifest(folder)
     trained = load_trained(run) if run is not None else None
     files = list(find_images(images))[:limit]
-    if not images and run is not None and trained is not None:
-        files = select_test_images(run, trained, limit)
+    if not images and trained is not None and trained.folder is not None:
+        files = select_test_images(trained.folder, trained, limit)
     samples = read_samples(folder) if not files and not images else None
     probes = samples or read_probe_images(files, max_pixels=(trained or manifest).max_pixels)
     if not probes.encoded:

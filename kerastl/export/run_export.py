@@ -9,12 +9,10 @@ from pathlib import Path
 from kerastl import registry
 from kerastl.errors import RequestError
 from kerastl.evaluation.trained_model import Trained, load_trained
-from kerastl.export.converted import verify_converted
 from kerastl.export.findings import Finding
-from kerastl.export.formats import check_formats, find_converted
+from kerastl.export.formats import PORTABLE, check_formats, find_export
 from kerastl.export.formats.keras import verify_keras_export
 from kerastl.export.live_clients import Server
-from kerastl.export.loaded_export import find_export, find_keras_export
 from kerastl.export.manifest import read_manifest
 from kerastl.export.postprocess import (
     NO_POSTPROCESSING,
@@ -26,10 +24,11 @@ from kerastl.export.probe_images import MAX_IMAGES, find_enclosing_run, load_pro
 from kerastl.export.saved_model import weights_fingerprint
 from kerastl.export.serving_files import write_serving_files
 from kerastl.export.verification import verify
-from kerastl.export.versions import check_keep, check_version_free, prune
+from kerastl.export.versions import check_version_free
 from kerastl.runs import hash_files
 
 EXPORT_FOLDER = "export"
+SAVED_MODEL = "saved_model"
 DEFAULT_OPTIONS = PostprocessingOptions()
 
 
@@ -71,36 +70,31 @@ def check_export(
         RequestError: it is not an export, there are no images, its runtime is not installed, or TensorFlow Serving does not
             support its format.
     """
-    saved_model, converted = find_export(path), find_converted(path)
-    folder = saved_model or (converted.folder if converted else find_keras_export(path))
-    if folder is None:
+    found = find_export(path)
+    if found is None:
         raise RequestError(
             f"{path} is not an export: it has neither saved_model.pb nor a file of another format."
         )
-    if saved_model is None and server is not None:
+    folder = found.folder
+    if found.format_name != SAVED_MODEL and server is not None:
         raise RequestError(f"TensorFlow Serving cannot serve {folder}. Omit --url and --rest-url.")
     run = run or find_enclosing_run(folder)
-    if saved_model is None and converted is None:
+    if found.format_name == PORTABLE:
         # No server runs a Keras file: only its files and weights are checked.
         return VerificationResult(folder, tuple(verify_keras_export(folder, run)))
     probes = load_probe_set(folder, images=images, run=run, limit=limit)
-    if saved_model is not None:
-        findings = verify(saved_model, encoded=probes.encoded, expected=probes.expected, server=server)
-    else:
-        assert converted is not None
-        findings = verify_converted(converted, images=probes.encoded, expected=probes.expected)
+    findings = verify(folder, encoded=probes.encoded, expected=probes.expected, server=server)
     return VerificationResult(folder, tuple(findings), len(probes.encoded), probes.problems)
 
 
 def export_run(
     run_folder: Path,
-    format_name: str = "saved_model",
+    format_name: str = SAVED_MODEL,
     out: Path | None = None,
     *,
     options: PostprocessingOptions = DEFAULT_OPTIONS,
     quantize: str | None = None,
     version: int | None = None,
-    keep: int | None = None,
 ) -> Path:
     """Export the model of a finished run in one format.
 
@@ -111,14 +105,12 @@ def export_run(
         options: requested postprocessing; what the run has no values for is omitted.
         quantize: `float16` or `int8`, if the format supports it; None for float32.
         version: the version to write; None for the one after the highest.
-        keep: number of versions that remain, including the new one, see `prune`; None for all.
 
     Returns:
         The version folder.
 
     Raises:
-        RequestError: not a finished run, an unknown format, missing packages, an existing version, or a `keep` below 1; nothing
-            is written.
+        RequestError: not a finished run, an unknown format, missing packages, or an existing version; nothing is written.
 
     Example:
         >>> export_run(Path("runs/mine"), "onnx")
@@ -129,20 +121,16 @@ def export_run(
     target = out if out is not None else run_folder / EXPORT_FOLDER / format_name
     if version is not None:
         check_version_free(target, version)
-    if keep is not None:
-        check_keep(keep)
     trained = load_trained(run_folder)
     postprocessing, _ = resolve_postprocessing(run_folder, trained.class_names, options)
     extra = {} if quantize is None else {"quantize": quantize}
     written: Path = module.write(trained, target, postprocessing=postprocessing, version=version, **extra)
-    if keep is not None:
-        prune(written, keep)
     return written
 
 
 def export_once(
     run_folder: Path,
-    format_name: str = "saved_model",
+    format_name: str = SAVED_MODEL,
     *,
     options: PostprocessingOptions = DEFAULT_OPTIONS,
     quantize: str | None = None,
@@ -159,18 +147,17 @@ def export_once(
         The version folder, existing or new.
     """
     out = run_folder / EXPORT_FOLDER / format_name
-    converted, saved_model = find_converted(out), find_export(out)
-    existing = converted.folder if converted else saved_model or find_keras_export(out)
+    existing = find_export(out)
     if existing is not None:
         trained = load_trained(run_folder)
         postprocessing = NO_POSTPROCESSING
-        if converted or saved_model:
+        if format_name != PORTABLE:
             postprocessing, _ = resolve_postprocessing(run_folder, trained.class_names, options)
-        if _is_complete(existing, trained, postprocessing, quantize):
-            if existing == saved_model:
+        if _is_complete(existing.folder, trained, postprocessing, quantize):
+            if format_name == SAVED_MODEL:
                 # The run may have been interrupted before these files were written.
                 write_serving_files(out, class_names=trained.class_names, image_size_px=trained.image_size_px)
-            return existing
+            return existing.folder
     return export_run(run_folder, format_name, options=options, quantize=quantize)
 
 
@@ -190,15 +177,3 @@ def _is_complete(
         and manifest.model_sha256 == weights_fingerprint(trained.model)
         and manifest.files == hash_files(export)
     )
-
-
-def verify_run(run_folder: Path, format_name: str = "saved_model", limit: int = MAX_IMAGES) -> list[Finding]:
-    """Verify the newest export of a run on its test images.
-
-    Raises:
-        RequestError: there is no export, or no test image can be opened.
-    """
-    out = run_folder / EXPORT_FOLDER / format_name
-    if not out.is_dir():
-        raise RequestError(f"{run_folder} has no export. Create it: kerastl export {run_folder}")
-    return list(check_export(out, run=run_folder, limit=limit).findings)

@@ -16,7 +16,7 @@ import tensorflow as tf
 from kerastl import __version__
 from kerastl.data.decode import MAX_PIXELS
 from kerastl.errors import RequestError, RunFailed
-from kerastl.export.endpoints import ServedModel, build_endpoints
+from kerastl.export.endpoints import ServedModel
 from kerastl.export.graph_check import name_classify
 from kerastl.export.manifest import write_manifest
 from kerastl.export.model_card import NO_FACTS, ModelFacts, write_card
@@ -178,7 +178,7 @@ def _check_model(model: keras.Model, class_names: Sequence[str], image_size_px: 
 def _write_graph(served: ServedModel, folder: Path) -> None:
     archive = keras.export.ExportArchive()
     archive.track(served.model)
-    for name, (endpoint, spec) in build_endpoints(served).items():
+    for name, (endpoint, spec) in served.endpoints().items():
         archive.add_endpoint(name, endpoint, input_signature=[spec])
     archive.write_out(str(folder), verbose=False)
     name_classify(folder)

@@ -10,6 +10,7 @@ import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from kerastl.export.graph_check import put_image, served_signatures
-from kerastl.export.model_card import MODEL_NAME, SERVER_IMAGE, template_environment
-from kerastl.runs import write_atomic, write_json
+from kerastl.export.model_card import MODEL_NAME, SERVER_IMAGE, TEMPLATES, template_environment
+from kerastl.runs import sha256_of, write_atomic, write_json
 
 MAX_BATCH_SIZE = 32
 MAX_BATCH_PIXELS = MAX_BATCH_SIZE * 320 * 320
@@ -58,9 +59,10 @@ def write_serving_files(out: Path, *, class_names: Sequence[str], image_size_px:
     before = _read_hashes(out)
     hashes = dict(before)
     for name, content in _render_files(class_names, image_size_px).items():
-        file, digest = out / name, _sha256(content)
-        if not _exists(file) or _has_hash(file, before.get(name), digest):
-            if not _has_hash(file, digest):
+        file, digest = out / name, hashlib.sha256(content).hexdigest()
+        present = _hash_of(file)
+        if present in ("", digest, before.get(name, digest)):
+            if present != digest:
                 write_atomic(file, content)
             hashes[name] = digest
     if hashes != before or not (out / HASHES).is_file():
@@ -72,26 +74,18 @@ def modified_serving_files(out: Path) -> list[str]:
     if not (out / HASHES).is_file():
         return []
     hashes = _read_hashes(out)
-    return [name for name in _names() if _exists(out / name) and not _has_hash(out / name, hashes.get(name))]
+    return [name for name in _names() if _hash_of(out / name) not in ("", hashes.get(name, ""))]
 
 
-def _exists(file: Path) -> bool:
-    """Return whether there is anything of that name, including a broken link."""
-    return file.exists() or file.is_symlink()
-
-
-def _has_hash(file: Path, *digests: str | None) -> bool:
-    """Return whether a regular file has one of these sha256. Links and folders were not written by kerastl."""
-    if file.is_symlink() or not file.is_file():
-        return False
-    return _sha256(file.read_bytes()) in digests
+def _hash_of(file: Path) -> str | None:
+    """Return the sha256 of a file, "" if there is none, and None for a link or a folder, which kerastl did not write."""
+    if file.is_file() and not file.is_symlink():
+        return sha256_of(file)
+    return None if file.exists() or file.is_symlink() else ""
 
 
 def _names() -> list[str]:
-    templates = template_environment().list_templates(
-        filter_func=lambda name: name.endswith(".jinja") and "/" not in name
-    )
-    return sorted(name.removesuffix(".jinja") for name in templates)
+    return sorted(file.name.removesuffix(".jinja") for file in TEMPLATES.glob("*.jinja"))
 
 
 def _render_files(class_names: Sequence[str], image_size_px: int) -> dict[str, bytes]:
@@ -121,10 +115,6 @@ def _read_hashes(out: Path) -> dict[str, str]:
     return {str(name): str(digest) for name, digest in hashes.items()}
 
 
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
 WARM_UP = "assets.extra/tf_serving_warmup_requests"
 DEFAULT_SIGNATURE = "serving_default"
 GRAY_LEVEL = 128.0
@@ -148,53 +138,36 @@ def write_warm_up(folder: Path, *, image_size_px: int, max_pixels: int) -> None:
     file = folder / WARM_UP
     file.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(file)) as writer:
-        for log in _logs(served_signatures(folder) or {}, synthetic_image(side), image_size_px):
+        for log in _logs(served_signatures(folder), synthetic_image(side), image_size_px):
             writer.write(log.SerializeToString(deterministic=True))
 
 
 def synthetic_image(side_px: int) -> bytes:
-    """Return an RGB PNG of `side_px` x `side_px` pixels: a disc on color gradients."""
+    """Return an RGB PNG of `side_px` x `side_px` pixels: a color gradient."""
     import numpy as np
     from PIL import Image
 
-    gradient = np.linspace(0, 255, side_px).astype(np.uint8)
-    down, across = np.meshgrid(gradient, gradient, indexing="ij")
-    center, radius = (side_px - 1) / 2, side_px / 4
-    rows, columns = np.ogrid[:side_px, :side_px]
-    disc = (rows - center) ** 2 + (columns - center) ** 2 <= radius**2
-    colors = np.stack([across, down, np.where(disc, 255, 0).astype(np.uint8)], axis=-1)
+    down, across = np.mgrid[0:side_px, 0:side_px] * 255 // side_px
     file = io.BytesIO()
-    Image.fromarray(colors).save(file, "PNG")
+    Image.fromarray(np.stack([across, down, 255 - across], axis=-1).astype(np.uint8)).save(file, "PNG")
     return file.getvalue()
 
 
 def _logs(signatures: Mapping[str, Any], image: bytes, image_size_px: int) -> Iterator[Any]:
-    for name in sorted(signatures):
-        inputs = set(signatures[name].inputs)
-        if inputs == {"image_bytes"}:
-            for size in batch_sizes(image_size_px) if name == DEFAULT_SIGNATURE else (1,):
-                tensor = tf.make_tensor_proto([image] * size, tf.string, shape=[size])
-                yield _predict_log(name, "image_bytes", tensor)
-        elif inputs == {"images"}:
-            yield _predict_log(name, "images", _gray_image(image_size_px))
-        elif inputs == {"inputs"}:
-            yield _classify_log(name, image)
-
-
-def _predict_log(signature: str, input_name: str, tensor: Any) -> Any:
-    log = prediction_log_pb2.PredictionLog()
-    request = log.predict_log.request
-    request.model_spec.name, request.model_spec.signature_name = MODEL_NAME, signature
-    request.inputs[input_name].CopyFrom(tensor)
-    return log
-
-
-def _classify_log(signature: str, image: bytes) -> Any:
-    log = prediction_log_pb2.PredictionLog()
-    request = log.classify_log.request
-    request.model_spec.name, request.model_spec.signature_name = MODEL_NAME, signature
-    put_image(request.input.example_list.examples.add(), image)
-    return log
+    for name, signature in sorted(signatures.items()):
+        sizes = batch_sizes(image_size_px) if name == DEFAULT_SIGNATURE else (1,)
+        for input_name, size in product(signature.inputs, sizes):
+            log = prediction_log_pb2.PredictionLog()
+            if input_name == "inputs":
+                request = log.classify_log.request
+                put_image(request.input.example_list.examples.add(), image)
+            else:
+                files = tf.make_tensor_proto([image] * size, tf.string, shape=[size])
+                request = log.predict_log.request
+                tensor = _gray_image(image_size_px) if input_name == "images" else files
+                request.inputs[input_name].CopyFrom(tensor)
+            request.model_spec.name, request.model_spec.signature_name = MODEL_NAME, name
+            yield log
 
 
 def _gray_image(side_px: int) -> Any:

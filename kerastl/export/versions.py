@@ -6,14 +6,14 @@ import shlex
 import shutil
 import tempfile
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from kerastl.errors import RequestError
+from kerastl.export.formats import find_export
 from kerastl.export.manifest import read_manifest
 
 HIGHEST = 2**63 - 1
 """TensorFlow Serving stores a version in 64 bits."""
-NOT_MODELS = {".md", ".json", ".txt"}
 
 
 def list_versions(out: Path) -> dict[Path, int]:
@@ -79,16 +79,10 @@ class PrunedVersions:
     skipped: tuple[Path, ...]
 
 
-def check_keep(keep: int) -> None:
-    """Raise RequestError if fewer than one version would be kept."""
-    if keep < 1:
-        raise RequestError(f"--keep must be at least 1, got {keep}.")
-
-
 def prune(written: Path, keep: int) -> PrunedVersions:
     """Remove the oldest versions so that `keep` remain, including the written one; higher versions are not counted.
 
-    Only a folder with a manifest of kerastl and a model file of the same type as the written one is removed. It is renamed to
+    Only a folder with a manifest of kerastl and a model of the same format as the written one is removed. It is renamed to
     a hidden name first, so that a server sees it complete or not at all.
 
     Args:
@@ -99,33 +93,31 @@ def prune(written: Path, keep: int) -> PrunedVersions:
         RequestError: `keep` is below 1, or `written` is not an export.
         OSError: a folder cannot be removed.
     """
-    check_keep(keep)
-    suffixes = _model_suffixes(written)
+    if keep < 1:
+        raise RequestError(f"--keep must be at least 1, got {keep}.")
+    format_name = _format_of(written)
+    if format_name is None:
+        raise RequestError(f"{written} is not an export of kerastl.")
     numbers = list_versions(written.parent)
     older = sorted(
         (path for path, number in numbers.items() if number < int(written.name)), key=numbers.__getitem__
     )
-    same_type = [path for path in older if _has_model(path, suffixes)]
+    same_type = [path for path in older if _format_of(path) == format_name]
     removed = same_type[: max(0, len(same_type) - (keep - 1))]
     for path in removed:
         _remove(path)
     return PrunedVersions(tuple(removed), tuple(path for path in older if path not in same_type))
 
 
-def _has_model(path: Path, suffixes: frozenset[str]) -> bool:
+def _format_of(path: Path) -> str | None:
+    """Return the format of a version that kerastl wrote; None for anything else."""
     # A link leads to a folder that others may use.
-    if path.is_symlink() or not path.is_dir():
-        return False
+    found = None if path.is_symlink() else find_export(path)
     try:
-        return bool(_model_suffixes(path) & suffixes)
+        read_manifest(path)
     except (RequestError, OSError):
-        return False
-
-
-def _model_suffixes(export: Path) -> frozenset[str]:
-    """Return the suffixes of the model files of an export, by its manifest: {".pb"}, {".keras"}."""
-    files = (PurePosixPath(name) for name in read_manifest(export).files)
-    return frozenset(file.suffix for file in files if len(file.parts) == 1) - NOT_MODELS
+        return None
+    return found.format_name if found is not None and found.folder == path else None
 
 
 def _remove(path: Path) -> None:

@@ -193,22 +193,17 @@ def _compare_exports(
         "pixels": sample.decodings[0],
         "probabilities": SINGLE_LABEL.probabilities(logits),
     }
-    return {name: check | _compare_export(run, folder, inputs) for name, folder in exports.items()}
+    return {
+        name: check | _compare_export(run, export.ExportFolder(folder, name), inputs)
+        for name, folder in exports.items()
+    }
 
 
-def _compare_export(run: Run, folder: Path, inputs: dict[str, Any]) -> dict[str, Any]:
-    converted = export.find_converted(folder)
-    if converted is not None:
-        return {
-            "folder": converted.folder.relative_to(run.path).as_posix(),
-            **export.compare_converted(
-                converted, pixels=inputs["pixels"], probabilities=inputs["probabilities"]
-            ),
-        }
-    version = export.find_export(folder)
-    if version is None:
+def _compare_export(run: Run, written: export.ExportFolder, inputs: dict[str, Any]) -> dict[str, Any]:
+    if written.format_name == export.PORTABLE:
         return {"reason": "no export in this format, or one that does not predict", "faults": []}
-    return {"folder": version.relative_to(run.path).as_posix(), **export.compare_with_run(version, **inputs)}
+    folder = written.folder.relative_to(run.path).as_posix()
+    return {"folder": folder, **export.compare_with_run(written, **inputs)}
 
 
 def _spread(records: Sequence[Record], max_images: int) -> list[Record]:

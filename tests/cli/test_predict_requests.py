@@ -11,9 +11,9 @@ from click.testing import CliRunner, Result
 from kerastl.cli import app
 from kerastl.console import progress_bar
 from kerastl.errors import Problems
-from tests.export.conftest import images, model, run_folder
+from tests.export.conftest import finished_run, images, model, run_folder
 
-__all__ = ["model", "images", "run_folder"]
+__all__ = ["finished_run", "images", "model", "run_folder"]
 
 
 def predict(*words: Any, **options: Any) -> Result:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kerastl.export import export_run, export_saved_model
+from kerastl.evaluation import Trained, load_trained
+from kerastl.export import ExpectedPredictions, expected_predictions, export_run, export_saved_model
 
 CLASS_NAMES = ("benign", "<script>alert(1)</script>", "10")
 SIZE = 24
@@ -100,16 +101,28 @@ def write_run(folder: Path, model: Any, images: list[Path]) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def finished_run(model: Any, images: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, read only."""
+    return write_run(tmp_path_factory.mktemp("finished") / "run", model, images)
+
+
 @pytest.fixture
-def run_folder(model: Any, images: list[Path], tmp_path: Path) -> Path:
-    """A finished run that the test may change."""
-    return write_run(tmp_path / "run", model, images)
+def run_folder(finished_run: Path, tmp_path: Path) -> Path:
+    """The same run, which the test may change."""
+    return shutil.copytree(finished_run, tmp_path / "run")
 
 
 @pytest.fixture(scope="session")
-def finished_run(model: Any, images: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same run, read only."""
-    return write_run(tmp_path_factory.mktemp("finished") / "run", model, images)
+def trained(finished_run: Path) -> Trained:
+    """The loaded `finished_run`."""
+    return load_trained(finished_run)
+
+
+@pytest.fixture(scope="session")
+def expected(trained: Trained, encoded: list[bytes]) -> ExpectedPredictions:
+    """The predictions of `finished_run` for `encoded`."""
+    return expected_predictions(trained, encoded)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ import tensorflow as tf
 from kerastl import registry
 from kerastl.cli import app
 from kerastl.errors import RequestError
-from kerastl.evaluation import Trained, load_trained
+from kerastl.evaluation import Trained
 from kerastl.export import export_run
 from tests.export.conftest import CLASS_NAMES, SIZE
 from tests.export.converted_formats import FORMATS, FORMATS_ONE_FAST, need, read_class_names, write_format
@@ -24,11 +24,6 @@ from tests.export.converted_formats import FORMATS, FORMATS_ONE_FAST, need, read
 @pytest.fixture(autouse=True)
 def _installed() -> None:
     need(*FORMATS)
-
-
-@pytest.fixture(scope="module")
-def trained(finished_run: Path) -> Trained:
-    return load_trained(finished_run)
 
 
 def test_arrays_of_a_layer_that_are_not_weights_become_constants(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from kerastl.errors import RequestError
 from kerastl.evaluation import load_trained
 from kerastl.evaluation.trained_model import find_model, read_source_model, read_unverified_model
-from kerastl.export import export_once, export_run, find_keras_export, verify_keras_export
+from kerastl.export import export_once, export_run, find_export, verify_keras_export
 
 RESOLVED = "backbone: {name: small_cnn, weights: none}\nhead: {dropout: 0.4}\n"
 SPLIT = "path,label,split,group,domain\n" + "".join(
@@ -35,21 +35,29 @@ SCORES = {
 }
 
 
+@pytest.fixture(scope="module")
+def exported(finished_run, tmp_path_factory):
+    """A run with an export in the format keras. Read only."""
+    folder = shutil.copytree(finished_run, tmp_path_factory.mktemp("keras") / "run")
+    (folder / "recipe.resolved.yaml").write_text(RESOLVED)
+    (folder / "split.csv").write_text(SPLIT)
+    (folder / "scores.json").write_text(json.dumps(SCORES))
+    assert export_run(folder, "keras") == folder / "export" / "keras" / "1"
+    return folder
+
+
 @pytest.fixture
-def run(run_folder):
-    (run_folder / "recipe.resolved.yaml").write_text(RESOLVED)
-    (run_folder / "split.csv").write_text(SPLIT)
-    (run_folder / "scores.json").write_text(json.dumps(SCORES))
-    return run_folder
+def run(exported, tmp_path):
+    return shutil.copytree(exported, tmp_path / "run")
 
 
 @pytest.fixture
 def keras_export(run):
-    return export_run(run, "keras")
+    return run / "export" / "keras" / "1"
 
 
-def test_the_export_describes_the_model_and_contains_nothing_of_its_images(run, keras_export):
-    assert keras_export == run / "export" / "keras" / "1"
+def test_the_export_describes_the_model_and_contains_nothing_of_its_images(exported):
+    keras_export = exported / "export" / "keras" / "1"
     assert {file.name for file in keras_export.iterdir()} == {"model.keras", "model.json", "manifest.json"}
     content = json.loads((keras_export / "model.json").read_text())
     assert content["backbone"] == {"name": "small_cnn"}
@@ -62,9 +70,9 @@ def test_the_export_describes_the_model_and_contains_nothing_of_its_images(run, 
     assert content["validation"]["bounded_information"] == pytest.approx(
         {"value": labels - 0.25, "low": labels - 0.5, "high": labels - 0.125}
     )
-    root = json.loads((run / "model.json").read_text())["data_root"]
+    root = json.loads((exported / "model.json").read_text())["data_root"]
     for file in keras_export.iterdir():
-        for word in (b"secret", b".png", root.encode(), str(run).encode()):
+        for word in (b"secret", b".png", root.encode(), str(exported).encode()):
             assert word not in file.read_bytes(), file.name
 
 
@@ -80,9 +88,9 @@ def test_a_resumed_run_does_not_export_the_same_model_twice(run, keras_export):
     assert export_once(run, "keras") == keras_export
     (keras_export / "model.json").write_text("{}")
     assert export_once(run, "keras") == keras_export.parent / "2"
-    assert (
-        find_model(keras_export.parent) == find_keras_export(keras_export.parent) == keras_export.parent / "2"
-    )
+    found = find_export(keras_export.parent)
+    assert found is not None
+    assert find_model(keras_export.parent) == found.folder == keras_export.parent / "2"
 
 
 def test_verify_finds_a_modified_file_and_another_run(run, keras_export, tmp_path):

@@ -9,22 +9,21 @@ import pytest
 from tensorflow.core.protobuf import saved_model_pb2
 
 from kerastl.data import ImageDataset, Record
-from kerastl.evaluation import load_trained
-from kerastl.export import compare_with_run, export_run, export_saved_model
+from kerastl.evaluation import Trained
+from kerastl.export import compare_with_run, export_saved_model, find_export
 from kerastl.export.parity import outputs_and_pixels
 from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW
 
 SETTINGS = {"class_names": CLASS_NAMES, "image_size_px": SIZE, "max_pixels": MAX_PIXELS}
 
 
-@pytest.fixture
-def run_outputs(run_folder: Path, images: list[Path], encoded: list[bytes]) -> dict[str, Any]:
+@pytest.fixture(scope="module")
+def run_outputs(trained: Trained, images: list[Path], encoded: list[bytes]) -> dict[str, Any]:
     """The images decoded by the training pipeline, and the predictions of the run."""
     records = [Record(file.name, file, CLASS_NAMES[0]) for file in images]
     source = ImageDataset(records, batch_size=3, window=WINDOW, shuffle=False, **SETTINGS)
     pixels = np.concatenate([images.numpy() for images, _ in source.batches(0)])
-    probabilities = load_trained(run_folder).probabilities(encoded)
-    return {"encoded": encoded, "pixels": pixels, "probabilities": probabilities}
+    return {"encoded": encoded, "pixels": pixels, "probabilities": trained.probabilities(encoded)}
 
 
 def edited(export: Path, folder: Path, change: Any) -> Path:
@@ -56,17 +55,16 @@ def rename(node: Any) -> bool:
 
 @pytest.mark.slow
 def test_pixels_are_bit_equal_and_changes_are_reported(
-    run_folder: Path, run_outputs: dict[str, Any], tmp_path: Path
+    export: Path, run_outputs: dict[str, Any], tmp_path: Path
 ) -> None:
-    export = export_run(run_folder)
-    report = compare_with_run(export, **run_outputs)
+    report = compare_with_run(find_export(export), **run_outputs)
     assert report["faults"] == []
     assert report["pixels"] == {"compared": True, "differ": 0, "largest_difference": 0.0}
     assert report["predictions"]["differ"] == 0
     assert report["predictions"]["largest_difference"] <= 1e-5
 
     hardened = edited(export, tmp_path / "hardened", harden)
-    report = compare_with_run(hardened, **run_outputs)
+    report = compare_with_run(find_export(hardened), **run_outputs)
     _, served = outputs_and_pixels(hardened, run_outputs["encoded"])
     assert served is not None
     gaps = np.abs(served - run_outputs["pixels"]).max(axis=(1, 2, 3))
@@ -75,18 +73,18 @@ def test_pixels_are_bit_equal_and_changes_are_reported(
     assert "pixels" in report["faults"][-1]
 
     nameless = edited(export, tmp_path / "nameless", rename)
-    report = compare_with_run(nameless, **run_outputs)
+    report = compare_with_run(find_export(nameless), **run_outputs)
     assert report["faults"] == []
     assert report["pixels"]["compared"] is False
     assert report["predictions"]["differ"] == 0
 
     wrong = run_outputs["probabilities"] + np.float32([[3e-4, -3e-4, 0]])
-    report = compare_with_run(export, **{**run_outputs, "probabilities": wrong})
+    report = compare_with_run(find_export(export), **{**run_outputs, "probabilities": wrong})
     assert report["predictions"]["differ"] == 8
     assert "probabilities differ" in report["faults"][0]
 
     (nameless / "saved_model.pb").write_bytes(b"\x08")
-    report = compare_with_run(nameless, **run_outputs)
+    report = compare_with_run(find_export(nameless), **run_outputs)
     assert report["faults"]
 
 
@@ -96,7 +94,7 @@ def test_another_window_is_found_by_its_pixels(
 ) -> None:
     """The window touches 16-bit images alone: four of the eight."""
     export = export_saved_model(model, tmp_path / "served", window=None, **SETTINGS)
-    report = compare_with_run(export, **run_outputs)
+    report = compare_with_run(find_export(export), **run_outputs)
     assert report["pixels"]["differ"] == 4
     assert report["predictions"]["differ"] == 4
     assert len(report["faults"]) == 2

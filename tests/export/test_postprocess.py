@@ -10,7 +10,13 @@ from click.testing import CliRunner
 from kerastl.cli import app
 from kerastl.errors import RequestError
 from kerastl.evaluation import load_trained
-from kerastl.export import PostprocessingOptions, export_once, export_run, resolve_postprocessing, verify_run
+from kerastl.export import (
+    PostprocessingOptions,
+    check_export,
+    export_once,
+    export_run,
+    resolve_postprocessing,
+)
 from kerastl.export.manifest import read_manifest
 from kerastl.export.postprocess import Prevalence, Threshold
 from tests.export.conftest import CLASS_NAMES
@@ -114,7 +120,7 @@ def test_another_temperature_than_that_of_the_run_is_a_fault(run_folder: Path) -
     write_scores(run_folder, label_shift=shift())
     options = PostprocessingOptions("validation", "target", "sensitivity")
     export = export_run(run_folder, options=options)
-    assert [finding.check for finding in verify_run(run_folder) if finding.passed is False] == []
+    assert [finding.check for finding in check_export(export).findings if finding.passed is False] == []
     postprocessing = read_manifest(export).postprocessing
     assert postprocessing == resolve_postprocessing(run_folder, CLASS_NAMES, options)[0]
     assert load_trained(run_folder).class_names == CLASS_NAMES
@@ -125,7 +131,8 @@ def test_another_temperature_than_that_of_the_run_is_a_fault(run_folder: Path) -
     scores = json.loads((run_folder / "scores.json").read_text())
     scores["val"]["calibration"]["temperature"]["value"] = 2.5
     (run_folder / "scores.json").write_text(json.dumps(scores))
-    faults = {finding.check: finding.detail for finding in verify_run(run_folder) if finding.passed is False}
+    findings = check_export(export).findings
+    faults = {finding.check: finding.detail for finding in findings if finding.passed is False}
     assert "temperature" in faults["settings"]
     assert "equal to kerastl predict" in faults
 

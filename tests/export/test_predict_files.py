@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +7,10 @@ import pytest
 from PIL import Image
 
 from kerastl.errors import RequestError
-from kerastl.evaluation import load_trained
+from kerastl.evaluation import Trained
 from kerastl.evaluation.predictions import resolve_image
 from kerastl.export import (
     expected_predictions,
-    export_run,
     export_saved_model,
     find_export,
     find_images,
@@ -27,9 +26,11 @@ from kerastl.export.predict import printable_path
 from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW
 
 
-def test_a_run_and_its_export_give_the_same_predictions(run_folder: Path, images: list[Path]) -> None:
-    export = read_export(export_run(run_folder).parent)
-    by_run = list(predict_files(load_trained(run_folder), images, batch_size=3))
+def test_a_run_and_its_export_give_the_same_predictions(
+    exported_run: Callable[[str], Path], trained: Trained, images: list[Path]
+) -> None:
+    export = read_export(exported_run("saved_model") / "export" / "saved_model")
+    by_run = list(predict_files(trained, images, batch_size=3))
     by_export = list(predict_files(export, images))
     assert [row.predicted for row in by_run] == [row.predicted for row in by_export]
     numbers = [np.array([row.probabilities for row in rows]) for rows in (by_run, by_export)]
@@ -51,7 +52,7 @@ def test_an_export_applies_its_own_threshold(model: Any, images: list[Path], tmp
 
 
 def test_unreadable_files_have_a_problem_and_the_others_predictions(
-    run_folder: Path, images: list[Path], tmp_path: Path
+    trained: Trained, images: list[Path], tmp_path: Path
 ) -> None:
     bad = {"empty.png": b"", "text.jpg": b"hello", "cut.png": images[0].read_bytes()[:200]}
     for name, content in bad.items():
@@ -59,14 +60,14 @@ def test_unreadable_files_have_a_problem_and_the_others_predictions(
     Image.new("L", (400, 300)).save(tmp_path / "large.png")
     Image.fromarray(np.arange(30 * 40, dtype=np.uint8).reshape(30, 40)).save(tmp_path / "page.tif")
     names = [images[0], *(tmp_path / name for name in [*bad, "large.png", "page.tif"]), tmp_path]
-    answers = list(predict_files(load_trained(run_folder), names))
+    answers = list(predict_files(trained, names))
     assert [bool(answer.problem) for answer in answers] == [False, *[True] * 4, False, True]
     assert "40000" in answers[4].problem
     assert all(sum(answer.probabilities) == pytest.approx(1) for answer in (answers[0], answers[5]))
 
 
 def test_converted_file_types_are_predicted_like_the_same_pixels_in_png(
-    run_folder: Path, tmp_path: Path
+    trained: Trained, tmp_path: Path
 ) -> None:
     drawn = np.random.default_rng(2).integers(0, 256, (30, 40, 3), dtype=np.uint8)
     colour, mono = Image.fromarray(drawn), Image.fromarray(drawn).convert("1")
@@ -76,7 +77,7 @@ def test_converted_file_types_are_predicted_like_the_same_pixels_in_png(
     colour.save(tmp_path / "moving.webp", **more)
     mono.save(tmp_path / "mono.bmp")
     names = [tmp_path / name for name in ("colour.png", "moving.webp", "mono.png", "mono.bmp")]
-    answers = list(predict_files(load_trained(run_folder), names))
+    answers = list(predict_files(trained, names))
     assert [answer.problem for answer in answers] == [""] * 4
     assert answers[0].probabilities == pytest.approx(answers[1].probabilities, abs=1e-6)
     assert answers[2].probabilities == pytest.approx(answers[3].probabilities, abs=1e-6)
@@ -137,9 +138,11 @@ def test_paths_in_a_table_cannot_leave_the_data_folder(path: str, tmp_path: Path
     assert resolve_image(root, "a/fine.png") == root / "a" / "fine.png"
 
 
-def test_samples_have_neutral_names_and_the_expected_predictions(run_folder: Path, tmp_path: Path) -> None:
-    trained = load_trained(run_folder)
-    export = export_run(run_folder, out=tmp_path / "served")
+def test_samples_have_neutral_names_and_the_expected_predictions(
+    run_with_export: Callable[[str], Path], trained: Trained
+) -> None:
+    run_folder = run_with_export("saved_model")
+    export = run_folder / "export" / "saved_model" / "1"
     assert read_samples(export) is None
     files = select_test_images(run_folder, trained, limit=4)
     images = read_probe_images(files, max_pixels=trained.max_pixels)
@@ -153,9 +156,12 @@ def test_samples_have_neutral_names_and_the_expected_predictions(run_folder: Pat
     assert names == {"expected", "sample_1", "sample_2", "sample_3", "sample_4"}
 
 
-def test_the_highest_version_is_the_export(run_folder: Path, tmp_path: Path) -> None:
+def test_the_highest_version_is_the_export(tmp_path: Path) -> None:
     assert find_export(tmp_path) is None
-    for _ in range(2):
-        export_run(run_folder, out=tmp_path / "served")
-    (tmp_path / "served" / "10").mkdir()
-    assert find_export(tmp_path / "served") == tmp_path / "served" / "2"
+    for version in ("1", "2", "10"):
+        (tmp_path / "served" / version).mkdir(parents=True)
+    for version in ("1", "2"):
+        (tmp_path / "served" / version / "saved_model.pb").touch()
+    found = find_export(tmp_path / "served")
+    assert found is not None
+    assert (found.folder, found.format_name) == (tmp_path / "served" / "2", "saved_model")

@@ -57,17 +57,27 @@ def interrupt(out: Path, stop: int, *, resume: bool = False, request: TableReque
 
 
 @pytest.mark.parametrize("row_format", ["csv", "json"])
-def test_a_table_cut_at_any_byte_resumes_to_the_same_bytes(tmp_path: Path, row_format: str) -> None:
+def test_a_table_cut_at_any_byte_resumes_to_the_same_bytes_or_is_refused(
+    tmp_path: Path, row_format: str
+) -> None:
     """A killed process can leave half a line or half a batch, also inside a quoted line break."""
     request = dataclasses.replace(REQUEST, table_format=row_format)
     whole = (HEADERS[row_format] + format_rows(row_format, PREDICTIONS, CLASSES)).encode()
     folder = interrupt(tmp_path / "whole", 4, request=request)
-    for length in range(len(HEADERS[row_format].encode()), len(whole) + 1):
+    complete = len((folder / "rows").read_bytes())
+    assert len(HEADERS[row_format]) < complete < len(whole)
+    for length in (*range(complete, len(whole), 9), len(whole)):
         out = tmp_path / f"{length}"
         shutil.copytree(folder, tmp_path / f"{length}.part")
         (tmp_path / f"{length}.part" / "rows").write_bytes(whole[:length])
         assert write_batches(out, request, None, resume=True) == 1
         assert out.read_bytes() == whole
+    for length in range(0, complete, 9):
+        # Rows that were flushed to disk can only be missing if the file was damaged.
+        (folder / "rows").write_bytes(whole[:length])
+        with pytest.raises(RequestError, match="damaged: rows was changed"):
+            write_batches(tmp_path / "whole", request, None, resume=True)
+        assert not (tmp_path / "whole").exists()
 
 
 def test_a_command_without_predictions_leaves_no_file(tmp_path: Path) -> None:
@@ -109,10 +119,10 @@ def test_another_request_is_refused_with_all_differences(tmp_path: Path) -> None
         ("rows", "path"),
         ("rows", HEADERS["csv"] + "0.png,a,,1,0\n" * 8),
         ("rows", HEADERS["csv"] + "0.png\n1.png\n"),
-        ("request.json", "{"),
-        ("request.json", "{}"),
-        ("request.json", "[]"),
-        ("request.json", "[" * 100_000),
+        ("progress.json", "{"),
+        ("progress.json", "{}"),
+        ("progress.json", "[]"),
+        ("progress.json", "[" * 100_000),
     ],
     ids=["no header", "more rows than files", "short rows", "torn", "empty", "a list", "deep"],
 )
@@ -155,7 +165,7 @@ def test_a_disk_error_names_the_folder_and_keeps_the_rows(tmp_path: Path, monkey
     assert out.read_bytes() == whole.encode()
 
 
-@pytest.mark.parametrize("name", ["rows", "lock", "request.json"])
+@pytest.mark.parametrize("name", ["rows", "lock", "progress.json"])
 def test_a_link_in_the_part_folder_is_not_followed(tmp_path: Path, name: str) -> None:
     """Otherwise anyone with write access to the folder could truncate any file of the user."""
     out = tmp_path / "t.csv"

@@ -12,14 +12,7 @@ from PIL import Image
 from kerastl.cli import app
 from kerastl.errors import RequestError
 from kerastl.evaluation import load_trained
-from kerastl.export import (
-    expected_predictions,
-    export_once,
-    export_run,
-    find_converted,
-    load_converted,
-    verify_converted,
-)
+from kerastl.export import expected_predictions, export_once, export_run, read_export, verify
 from kerastl.export.litert_conversion import measure_effect, read_calibration
 from tests.export.conftest import CLASS_NAMES, write_rows
 from tests.export.converted_formats import need
@@ -64,14 +57,14 @@ def test_calibration_is_spread_over_classes_and_splits_and_reports_only_counts(
     described = json.loads((run_folder / "model.json").read_text())
     described |= {"data_root": str(data), "target_root": str(data), "window": None}
     (run_folder / "model.json").write_text(json.dumps(described))
-    calibration = read_calibration(load_trained(run_folder), limit=20)
-    assert calibration.summary == {"images": 20, "classes": {"10": 2, "benign": 8, "unlabeled": 10}}
-    assert calibration.images.shape[0] == 20
+    images, summary = read_calibration(load_trained(run_folder), limit=20)
+    assert summary == {"images": 20, "classes": {"10": 2, "benign": 8, "unlabeled": 10}}
+    assert len(images) == 20
     # From all over a class, not its first images only.
-    levels = sorted(set(calibration.images[:, 0, 0, 0].tolist()))
+    levels = sorted(set(images[:, 0, 0, 0].tolist()))
     assert levels[-1] >= 8 * 25
-    again = read_calibration(load_trained(run_folder), limit=20)
-    assert again.images.tobytes() == calibration.images.tobytes()
+    again, _ = read_calibration(load_trained(run_folder), limit=20)
+    assert again.tobytes() == images.tobytes()
 
 
 def test_int8_without_training_images_is_refused(run_folder: Path) -> None:
@@ -128,9 +121,9 @@ def test_int8_predicts_nearly_like_the_run_and_reports_its_effect(run: Path, enc
     assert b"patient7" not in (folder / "model.tflite").read_bytes()
 
     expected = expected_predictions(trained, encoded)
-    findings = verify_converted(find_converted(folder), images=encoded, expected=expected)
+    findings = verify(folder, encoded=encoded, expected=expected)
     assert [finding for finding in findings if finding.passed is not True] == []
-    probabilities = load_converted(find_converted(folder)).predict(encoded)[1]
+    probabilities = read_export(folder).predict(encoded)[1]
     gap = np.abs(probabilities - expected.probabilities).max()
     assert 1e-4 < gap < 0.05, "8 bits are seen, and no more"
     # The softmax is float32: by its 8-bit kernel all probabilities were multiples of 1/256.
@@ -175,7 +168,7 @@ def test_float16_halves_and_int8_quarters_the_file_of_a_real_network(
     for quantize in (None, "float16", "int8"):
         folder = export_run(run_folder, "litert", quantize=quantize)
         sizes[quantize] = (folder / "model.tflite").stat().st_size
-        probabilities = load_converted(find_converted(folder)).predict(encoded)[1]
+        probabilities = read_export(folder).predict(encoded)[1]
         gap = float(np.abs(probabilities - expected.probabilities).max())
         assert gap < {None: 1e-4, "float16": 0.1, "int8": 0.3}[quantize], quantize
     assert sizes["float16"] < 0.55 * sizes[None]

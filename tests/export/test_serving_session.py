@@ -7,20 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerastl.export import export_saved_model
 from kerastl.export._probe import ServingSession
-from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW
+from tests.export.conftest import CLASS_NAMES, SIZE
 
 
 @pytest.fixture(scope="module")
-def export(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export_saved_model(
-        model, tmp_path_factory.mktemp("served"), class_names=CLASS_NAMES, image_size_px=SIZE,
-        window=WINDOW, max_pixels=MAX_PIXELS,
-    )  # fmt: skip
-
-
-@pytest.fixture
 def session(export: Path) -> Any:
     with ServingSession(export, threads=1) as opened:
         yield opened
@@ -45,10 +36,10 @@ def test_images_get_the_predictions_of_the_keras_model(session: ServingSession, 
 
 
 def test_files_get_the_predictions_of_tensorflows_own_loader(
-    session: ServingSession, export: Path, encoded: list[bytes]
+    session: ServingSession, loaded: Any, encoded: list[bytes]
 ) -> None:
     outputs = session.run("serving_default", {"image_bytes": encoded})
-    by_loader = tf.saved_model.load(str(export)).signatures["serving_default"](tf.constant(encoded))
+    by_loader = loaded.signatures["serving_default"](tf.constant(encoded))
     assert set(outputs) == set(by_loader)
     np.testing.assert_allclose(outputs["probabilities"], by_loader["probabilities"], atol=1e-6)
     assert [name.decode() for name in outputs["class_names"][7]] == list(CLASS_NAMES)

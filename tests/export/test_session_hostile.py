@@ -12,9 +12,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from kerastl.export import export_saved_model
 from kerastl.export._probe import ServingSession
-from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW
+from tests.export.conftest import CLASS_NAMES
 
 BETWEEN = 40
 """The number of malicious inputs between two checks with a valid image."""
@@ -119,13 +118,7 @@ def inputs() -> list[bytes]:
 
 
 @pytest.mark.slow
-def test_hostile_bytes_are_refused_or_predicted_and_do_not_affect_the_next_image(
-    model: Any, tmp_path: Path
-) -> None:
-    export = export_saved_model(
-        model, tmp_path / "served", class_names=CLASS_NAMES, image_size_px=SIZE, window=WINDOW,
-        max_pixels=MAX_PIXELS,
-    )  # fmt: skip
+def test_hostile_bytes_are_refused_or_predicted_and_do_not_affect_the_next_image(export: Path) -> None:
     good, wicked = list(seeds().values()), inputs()
     assert len(wicked) > 350
     batches = [[*good]]

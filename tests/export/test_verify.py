@@ -1,6 +1,6 @@
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +11,9 @@ import tensorflow as tf
 
 from kerastl.data import load_image
 from kerastl.errors import RequestError
-from kerastl.evaluation import load_trained
-from kerastl.export import (
-    ExpectedPredictions,
-    Finding,
-    expected_predictions,
-    export_run,
-    export_saved_model,
-    read_export,
-    verify,
-    verify_run,
-)
-from kerastl.export.endpoints import ServedModel, bytes_endpoint, outputs_from_logits, pixels_endpoint
+from kerastl.export import ExpectedPredictions, Finding, check_export, export_saved_model, read_export, verify
+from kerastl.export._probe import probe_saved_model
+from kerastl.export.endpoints import ServedModel, outputs_from_logits
 from kerastl.export.manifest import write_manifest
 from kerastl.export.saved_model import weights_fingerprint
 from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW, png
@@ -36,8 +27,19 @@ def faults(findings: list[Finding]) -> dict[str, str]:
 
 
 @pytest.fixture
-def expected(run_folder: Path, encoded: list[bytes]) -> ExpectedPredictions:
-    return expected_predictions(load_trained(run_folder), encoded)
+def _in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the probe in this process: another one takes seconds to import TensorFlow. The first test starts one."""
+
+    def run_probe(export: Path, plugin: None, encoded: Sequence[bytes], images: Any) -> tuple[Any, str]:
+        return json.loads(json.dumps(probe_saved_model(export, list(encoded), images))), ""
+
+    monkeypatch.setattr("kerastl.export.verification._run_probe", run_probe)
+
+
+@pytest.fixture
+def copied_export(export: Path, tmp_path: Path) -> Path:
+    """The export of the session, which the test may change."""
+    return shutil.copytree(export, tmp_path / "served" / "1")
 
 
 def planted(
@@ -54,8 +56,8 @@ def planted(
     module.kept = [*(variable.value for variable in model.variables), *kept]
     spec = tf.TensorSpec([None], tf.string, name="image_bytes")
     images = tf.TensorSpec([None, None, None, 3], tf.float32, name="images")
-    from_bytes = from_bytes or bytes_endpoint(ServedModel(model, **SETTINGS))
-    from_pixels = from_pixels or pixels_endpoint(ServedModel(model, **SETTINGS))
+    from_bytes = from_bytes or ServedModel(model, **SETTINGS).from_files
+    from_pixels = from_pixels or ServedModel(model, **SETTINGS).from_pixels
     module.from_bytes = tf.function(from_bytes, input_signature=[spec], autograph=False)
     module.from_pixels = tf.function(from_pixels, input_signature=[images], autograph=False)
     signatures = {"serving_default": module.from_bytes, "pixels": module.from_pixels}
@@ -67,13 +69,12 @@ def planted(
 
 def changed_endpoint(model: keras.Model, change: Any) -> Any:
     """Return the endpoint for files with changed outputs."""
-    honest = bytes_endpoint(ServedModel(model, **SETTINGS))
+    honest = ServedModel(model, **SETTINGS).from_files
     return lambda image_bytes: change(honest(image_bytes))
 
 
-def test_an_export_of_a_run_has_no_fault(run_folder: Path) -> None:
-    export_run(run_folder)
-    findings = verify_run(run_folder)
+def test_an_export_of_a_run_has_no_fault(exported_run: Callable[[str], Path]) -> None:
+    findings = check_export(exported_run("saved_model") / "export" / "saved_model").findings
     assert [finding.check for finding in findings if finding.passed is not True] == []
     assert {"equal to kerastl predict", "repeatable", "independent of the batch"} <= {
         finding.check for finding in findings
@@ -103,6 +104,7 @@ def test_a_graph_that_reaches_files_is_reported_and_never_run(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_in_process")
 def test_names_in_another_order_are_a_fault(
     model: Any, encoded: list[bytes], expected: ExpectedPredictions, tmp_path: Path
 ) -> None:
@@ -114,6 +116,7 @@ def test_names_in_another_order_are_a_fault(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_in_process")
 @pytest.mark.parametrize("honest", [True, False])
 def test_a_missing_window_is_a_fault_of_decoding(
     honest: bool, model: Any, encoded: list[bytes], expected: ExpectedPredictions, tmp_path: Path
@@ -122,7 +125,7 @@ def test_a_missing_window_is_a_fault_of_decoding(
     if honest:
         export = export_saved_model(model, tmp_path / "served", **without)
     else:
-        export = planted(model, tmp_path / "served", bytes_endpoint(ServedModel(model, **without)))
+        export = planted(model, tmp_path / "served", ServedModel(model, **without).from_files)
     messages = faults(verify(export, encoded=encoded, expected=expected))
     assert ("window" in messages.get("settings", "")) == honest
     assert "probabilities differ" in messages["equal to kerastl predict"]
@@ -132,6 +135,7 @@ def test_a_missing_window_is_a_fault_of_decoding(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_in_process")
 def test_batch_norm_in_training_mode_is_reported(
     model: Any, encoded: list[bytes], expected: ExpectedPredictions, tmp_path: Path
 ) -> None:
@@ -160,6 +164,7 @@ def test_batch_norm_in_training_mode_is_reported(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_in_process")
 def test_a_random_operation_is_reported_and_not_run(
     model: Any, encoded: list[bytes], expected: ExpectedPredictions, tmp_path: Path
 ) -> None:
@@ -176,6 +181,7 @@ def test_a_random_operation_is_reported_and_not_run(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_in_process")
 def test_a_model_that_counts_its_calls_changes_its_predictions(
     model: Any, encoded: list[bytes], expected: ExpectedPredictions, tmp_path: Path
 ) -> None:
@@ -207,6 +213,7 @@ def wrong_name(answers: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_in_process")
 @pytest.mark.parametrize(
     ("change", "checks"),
     [
@@ -228,6 +235,7 @@ def test_wrong_outputs_fail_their_checks(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_in_process")
 def test_accepting_images_of_another_size_is_a_fault(
     model: Any, encoded: list[bytes], expected: ExpectedPredictions, tmp_path: Path
 ) -> None:
@@ -241,25 +249,23 @@ def test_accepting_images_of_another_size_is_a_fault(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_in_process")
 def test_a_modified_weight_file_is_named(
-    model: Any, encoded: list[bytes], expected: ExpectedPredictions, tmp_path: Path
+    copied_export: Path, encoded: list[bytes], expected: ExpectedPredictions
 ) -> None:
-    export = export_saved_model(model, tmp_path / "served", **SETTINGS)
-    file = next((export / "variables").glob("*.data*"))
+    file = next((copied_export / "variables").glob("*.data*"))
     content = bytearray(file.read_bytes())
     content[40] ^= 0xFF
     file.write_bytes(content)
-    (export / "extra.txt").write_text("x")
-    messages = faults(verify(export, encoded=encoded, expected=expected))
+    (copied_export / "extra.txt").write_text("x")
+    messages = faults(verify(copied_export, encoded=encoded, expected=expected))
     assert f"variables/{file.name} was changed" in messages["files"]
     assert "extra.txt was added" in messages["files"]
 
 
 @pytest.mark.slow
-def test_identical_images_are_a_fault(
-    model: Any, encoded: list[bytes], expected: ExpectedPredictions, tmp_path: Path
-) -> None:
-    export = export_saved_model(model, tmp_path / "served", **SETTINGS)
+@pytest.mark.usefixtures("_in_process")
+def test_identical_images_are_a_fault(export: Path) -> None:
     grey = png(np.full((30, 30), 90, np.uint8))
     messages = faults(verify(export, encoded=[grey, grey], expected=None))
     assert set(messages) == {"images differ"}, messages
@@ -268,12 +274,11 @@ def test_identical_images_are_a_fault(
 
 @pytest.mark.slow
 def test_an_export_without_variables_is_reported_as_findings(
-    model: Any, encoded: list[bytes], tmp_path: Path
+    copied_export: Path, encoded: list[bytes]
 ) -> None:
-    export = export_saved_model(model, tmp_path / "served", **SETTINGS)
-    shutil.rmtree(export / "variables")
-    manifest = json.loads((export / "manifest.json").read_text())
+    shutil.rmtree(copied_export / "variables")
+    manifest = json.loads((copied_export / "manifest.json").read_text())
     assert len(manifest["files"]) >= 3
-    messages = faults(verify(export, encoded=encoded, expected=None))
+    messages = faults(verify(copied_export, encoded=encoded, expected=None))
     assert "is missing" in messages["files"]
     assert "it failed" in messages["fresh process"]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,11 +136,31 @@ def test_an_export_without_classify_is_checked_otherwise(
     assert "no number to compare" in findings["gRPC: version"].detail
 
 
+class Answering:
+    """A client whose server sends one response to bytes that are not an image: predictions, or a fault."""
+
+    refusal_code = "400"
+
+    def __init__(self, fault: ServerFault | None) -> None:
+        self.fault = fault
+
+    def predict(self, images: Sequence[bytes]) -> None:
+        assert images == [b"these bytes are not an image"]
+        if self.fault is not None:
+            raise self.fault
+
+
 def test_accepting_an_invalid_image_or_a_server_error_is_a_fault() -> None:
-    assert "400: not an image" in check_refusal("400", "not an image", "400")
-    for code, words in (("200", ""), ("500", "crashed"), ("400", "")):
-        with pytest.raises(ServerFault):
-            check_refusal(code, words, "400")
+    refused = ServerFault("HTTP 400", code="400", reason="not an image")
+    assert "400: not an image" in check_refusal(Answering(refused))
+    for fault, words in (
+        (None, "got a prediction"),
+        (ServerFault("HTTP 500", code="500", reason="crashed"), "500 instead of 400 and a reason: crashed"),
+        (ServerFault("HTTP 400", code="400"), "without a reason"),
+        (ServerFault("no 'predicted'"), "no 'predicted'"),
+    ):
+        with pytest.raises(ServerFault, match=words):
+            check_refusal(Answering(fault))
 
 
 def test_a_server_is_compared_with_the_export_or_else_with_the_run() -> None:

@@ -8,21 +8,28 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from kerastl.export import export_run
 from kerastl.export.live_clients import REST_PORT
 from kerastl.export.model_card import MODEL_NAME
 from kerastl.export.serving_files import write_serving_files
-from tests.export.conftest import CLASS_NAMES, SIZE, encoded, images, model, run_folder
+from tests.export.conftest import (
+    CLASS_NAMES,
+    SIZE,
+    exported_run,
+    finished_run,
+    images,
+    model,
+    run_with_export,
+)
 from tests.export.stand_in_server import LOOPBACK, StandIn
 from tests.export_live.conftest import Drawn, canned, formula, sending
 
-__all__ = ["encoded", "model", "images", "run_folder"]
+__all__ = ["exported_run", "finished_run", "images", "model", "run_with_export"]
 
 ROOT = Path(__file__).parents[2]
 STAND_IN = ROOT / "tests" / "export" / "stand_in_server.py"
@@ -135,8 +142,8 @@ def test_the_readme_lists_the_files_of_the_folder(tmp_path: Path) -> None:
 
 
 def exported(run_folder: Path, images: list[Path]) -> Path:
-    """Export a run; copy the images that the README requires next to it."""
-    folder = export_run(run_folder).parent
+    """Copy the images that the README requires next to the export of a run."""
+    folder = run_folder / "export" / "saved_model"
     shutil.copy(images[-1], folder / "image.jpg")
     shutil.copytree(images[0].parent, folder / "images")
     return folder
@@ -190,12 +197,12 @@ def has_namespaces() -> bool:
 
 @pytest.mark.slow
 def test_the_readme_commands_work_at_the_default_ports(
-    run_folder: Path, images: list[Path], tmp_path: Path
+    run_with_export: Callable[[str], Path], images: list[Path], tmp_path: Path
 ) -> None:
     """In a network namespace with free default ports. The simulated server replaces the Docker image."""
     if shutil.which("curl") is None or not has_namespaces():
         pytest.skip("needs curl and a network namespace (unshare -rn)")
-    folder, log = exported(run_folder, images), tmp_path / "log"
+    folder, log = exported(run_with_export("saved_model"), images), tmp_path / "log"
     command = [sys.executable, str(STAND_IN), str(folder)]
     before = (
         f"ip link set lo up; {shlex.join(command)} > {shlex.quote(str(log))} 2>&1 & server=$!; "
@@ -206,7 +213,9 @@ def test_the_readme_commands_work_at_the_default_ports(
 
 
 @pytest.mark.docker
-def test_the_readme_commands_work_with_the_official_image(run_folder: Path, images: list[Path]) -> None:
+def test_the_readme_commands_work_with_the_official_image(
+    run_with_export: Callable[[str], Path], images: list[Path]
+) -> None:
     """The only test that runs TensorFlow Serving."""
     for words in (["docker", "info"], ["docker", "compose", "version"]):
         if (
@@ -214,7 +223,7 @@ def test_the_readme_commands_work_with_the_official_image(run_folder: Path, imag
             or subprocess.run(words, capture_output=True, check=False).returncode
         ):
             pytest.skip(f"there is no Docker engine: `{shlex.join(words)}` fails")
-    folder = exported(run_folder, images)
+    folder = exported(run_with_export("saved_model"), images)
     before = (
         f"export KERASTL_USER={os.getuid()}:{os.getgid()}; trap 'docker compose down' EXIT; "
         "docker compose up -d --wait || { docker compose logs; exit 1; }"
@@ -223,8 +232,10 @@ def test_the_readme_commands_work_with_the_official_image(run_folder: Path, imag
 
 
 @pytest.mark.slow
-def test_verify_exits_with_1_if_another_export_is_served(run_folder: Path, images: list[Path]) -> None:
-    export = export_run(run_folder)
+def test_verify_exits_with_1_if_another_export_is_served(
+    exported_run: Callable[[str], Path], images: list[Path]
+) -> None:
+    export = exported_run("saved_model") / "export" / "saved_model" / "1"
 
     def ask(server: StandIn) -> subprocess.CompletedProcess[str]:
         words = ["verify", str(export), "--json", "--url", f"{LOOPBACK}:{server.port}"]

@@ -1,4 +1,7 @@
-"""Export formats, one file each: `write` exports a model, and `load`, in formats of other runtimes, loads it there. No TensorFlow."""
+"""Export formats, one file each: `write` exports a model, and `FILES` identify its folder. No TensorFlow.
+
+In formats of other runtimes, `load` returns the class names and a function from images to probabilities.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,13 @@ from types import ModuleType
 from kerastl import registry
 from kerastl.errors import RequestError, join_words
 
+PORTABLE = "keras"
+"""The format for another hospital, which adapts the model. No server runs it."""
+
 
 @dataclass(frozen=True)
-class ConvertedFolder:
-    """A folder that holds a converted model.
+class ExportFolder:
+    """The version folder of an export.
 
     Args:
         folder: the version folder.
@@ -29,17 +35,21 @@ class ConvertedFolder:
         """The plug-in of the format."""
         return registry.module("format", self.format_name)
 
+    @property
+    def is_converted(self) -> bool:
+        """Whether another runtime than TensorFlow runs it."""
+        return hasattr(self.module, "load")
 
-def find_converted(path: Path) -> ConvertedFolder | None:
-    """Return the converted model in `path`, or else of its highest version; None if there is none."""
+
+def find_export(path: Path) -> ExportFolder | None:
+    """Return the export in `path`, or else its highest version; None if there is none."""
     if not path.is_dir():
         return None
     versions = [folder for folder in path.iterdir() if folder.name.isdecimal() and folder.is_dir()]
     for folder in (path, *sorted(versions, key=lambda version: int(version.name), reverse=True)):
         for name in registry.names("format"):
-            module = registry.module("format", name)
-            if hasattr(module, "load") and (folder / module.FILE).is_file():
-                return ConvertedFolder(folder, name)
+            if all((folder / file).is_file() for file in registry.module("format", name).FILES):
+                return ExportFolder(folder, name)
     return None
 
 

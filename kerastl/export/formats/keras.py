@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from kerastl.export.postprocess import Postprocessing
 
 
+FILES = ("model.json", "manifest.json")
+"""A run folder has no manifest."""
+
+
 def write(trained: Trained, out: Path, *, postprocessing: Postprocessing, version: int | None = None) -> Path:
     """Write `model.keras`, `model.json` and `manifest.json` as a new version, and return its folder.
 

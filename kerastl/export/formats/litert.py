@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kerastl.export.postprocess import Postprocessing
 
 FILE = "model.tflite"
+FILES = (FILE,)
 REQUIRED_PACKAGES = ("ai_edge_litert",)
 QUANTIZE_CHOICES = ("float16", "int8")
 LABELS = "labels.txt"
@@ -46,7 +47,7 @@ def write(
 
     if quantize is not None:
         print_status(f"Quantizing to {quantize} and measuring the effect on the run's test images")
-    calibration = read_calibration(trained) if quantize == "int8" else None
+    images, calibration = read_calibration(trained) if quantize == "int8" else (None, None)
 
     def convert(graph: InferenceGraph, folder: Path) -> dict[str, Any]:
         plain = convert_to_litert(graph)
@@ -54,11 +55,10 @@ def write(
         if quantize is None:
             return {"quantize": None}
         size = (folder / FILE).stat().st_size
-        images = None if calibration is None else calibration.images
         _write_file(folder, convert_to_litert(graph, quantize, images), graph.class_names)
         return {
             "quantize": quantize,
-            "calibration": None if calibration is None else calibration.summary,
+            "calibration": calibration,
             "float32_bytes": size,
             "effect": measure_effect(trained, before=_predictor(plain), after=load(folder)[1]),
         }

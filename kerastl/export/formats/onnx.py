@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kerastl.export.postprocess import Postprocessing
 
 FILE = "model.onnx"
+FILES = (FILE,)
 REQUIRED_PACKAGES = ("tf2onnx", "onnx", "onnxruntime")
 OPSET = 17
 """Supported by ONNX Runtime 1.12 (2022) and later; no model here needs a newer one."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kerastl.export.postprocess import Postprocessing
 
 FILE = "model.xml"
+FILES = (FILE,)
 REQUIRED_PACKAGES = ("openvino",)
 NAMES = ["kerastl", "class_names"]
 

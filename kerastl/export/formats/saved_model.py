@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from kerastl.export.postprocess import Postprocessing
 
 
+FILES = ("saved_model.pb",)
+
+
 def write(trained: Trained, out: Path, *, postprocessing: Postprocessing, version: int | None = None) -> Path:
     """Export a trained model under `out` as `version`, or the next one, and return its folder."""
     from kerastl.export.model_card import read_model_facts
