@@ -145,8 +145,6 @@ def _read(path: Path, max_pixels: int) -> bytes | str:
         return to_decodable(read_content(path, max_pixels=max_pixels), max_pixels=max_pixels)
     except UnreadableError as error:
         return str(error)
-    except OSError as error:
-        return f"it cannot be read: {error.strerror or error}"
 
 
 def _predict(predictor: Predictor, encoded: list[bytes]) -> list[Row | str]:
