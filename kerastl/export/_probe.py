@@ -174,10 +174,10 @@ def main() -> None:
     """Write the response to the request."""
     response: dict[str, Any] = {"outputs": None, "error": None}
     try:
-        export, inputs = Path(REQUEST["export"]), dict(np.load(REQUEST["inputs"], allow_pickle=False))
-        images = inputs.pop("images")
+        export, inputs = Path(REQUEST["export"]), np.load(REQUEST["inputs"], allow_pickle=False)
+        images, *files = (inputs[name] for name in inputs.files)
         if REQUEST["plugin"] is None:
-            encoded = [content.tobytes() for content in inputs.values()]
+            encoded = [file.tobytes() for file in files]
             response["outputs"] = probe_saved_model(export, encoded, images)
         else:
             response["outputs"] = probe_converted(export, REQUEST["plugin"], images)

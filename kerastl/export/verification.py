@@ -41,8 +41,8 @@ def _run_probe(
     with tempfile.TemporaryDirectory(prefix="kerastl.") as name:
         folder = Path(name)
         request_file, response_file = folder / "request.json", folder / "response.json"
-        files = {f"file_{index}": np.frombuffer(image, np.uint8) for index, image in enumerate(encoded)}
-        np.savez(folder / "inputs.npz", images=images, **files)
+        files = [np.frombuffer(image, np.uint8) for image in encoded]
+        np.savez(folder / "inputs.npz", images, *files)
         request = {"export": str(export.resolve()), "plugin": plugin, "inputs": str(folder / "inputs.npz")}
         request_file.write_text(json.dumps(request), encoding="utf-8")
         # -I: neither the working directory nor PYTHONPATH can add code to the fresh process.
