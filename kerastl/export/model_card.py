@@ -23,17 +23,18 @@ from kerastl.tasks import SINGLE_LABEL
 
 TEST_SPLITS = ("target_test", "test")
 PUBLIC_SITES = ("source", "target")
+PUBLIC_WEIGHTS = ("imagenet", "none")
 
 
 @dataclass(frozen=True)
 class ModelFacts:
     """Facts about the training of a model; unknown ones are None or empty.
 
-    Only the template decides what is published: `weights` and `adaptation` also hold names and reasons that are not.
+    The template decides what is published of `adaptation`.
 
     Args:
         backbone: its name and options, as in a recipe, without paths.
-        weights: the origin of the initial weights, as in `versions.json`.
+        weights: `{"from", "sha256"}` of the initial weights; `from` is imagenet, none, or file.
         counts: images by split and class; unlabeled ones are under "".
         groups: number of groups (patients) by split.
         scores: metrics of each test split.
@@ -71,8 +72,7 @@ def read_model_facts(run: Path | None) -> ModelFacts:
         return NO_FACTS
     recipe = _read_object(run / RESOLVED_RECIPE, read_plain)
     versions = _read_object(run / "versions.json", json.loads)
-    weights = versions.get("weights")
-    weights = weights if isinstance(weights, dict) else {}
+    weights = _weights(versions.get("weights"))
     scores = Scores.read_if_present(run) or Scores()
     counts, groups = _count_images(run / "split.csv")
     splits = scores.splits
@@ -90,6 +90,14 @@ def read_model_facts(run: Path | None) -> ModelFacts:
         level=scores.interval.level if scores.interval else None,
         training=_training(recipe, versions, weights),
     )
+
+
+def _weights(content: Any) -> dict[str, Any]:
+    """Return the origin of the initial weights without the name of a file."""
+    if not isinstance(content, Mapping):
+        return {}
+    origin = content.get("from")
+    return {"from": origin if origin in PUBLIC_WEIGHTS else "file", "sha256": content.get("sha256")}
 
 
 def without_paths(value: Any) -> Any:

@@ -94,20 +94,12 @@ def verify(
     findings = [check_files(export, manifest)]
     if expected is not None and expected.settings:
         findings.append(_check_settings(manifest, expected.settings))
-    plugin, has_endpoints, reason = None, True, ""
     if found.is_converted:
         check_formats([found.format_name])
-        plugin = str(found.module.__file__)
+        plugin, has_endpoints, reason = str(found.module.__file__), True, ""
     else:
-        static = check_endpoints(export)
-        has_endpoints = all(finding.ok for finding in static if finding.check == ENDPOINTS)
-        try:
-            faults = graph_faults(export)
-        except (OSError, ValueError):
-            faults = None
-        findings += [*static, *graph_findings(faults)]
-        if faults is None or reasons_not_to_load(faults):
-            reason = "not started, because the check of the graph found a fault"
+        static, has_endpoints, reason = _check_graph(export)
+        plugin, findings = None, findings + static
     outputs = None
     if reason:
         findings.append(Finding(FRESH_PROCESS, None, reason))
@@ -128,6 +120,19 @@ def verify(
             server, export, images=encoded, image_size_px=manifest.image_size_px, reference=reference
         )
     return findings
+
+
+def _check_graph(export: Path) -> tuple[list[Finding], bool, str]:
+    """Return the findings of the static checks, whether the endpoints are complete, and why the graph must not be loaded."""
+    endpoints = check_endpoints(export)
+    has_endpoints = all(finding.ok for finding in endpoints if finding.check == ENDPOINTS)
+    try:
+        faults = graph_faults(export)
+    except (OSError, ValueError):
+        faults = None
+    is_unsafe = faults is None or reasons_not_to_load(faults)
+    reason = "not started, because the check of the graph found a fault" if is_unsafe else ""
+    return [*endpoints, *graph_findings(faults)], has_endpoints, reason
 
 
 def check_files(export: Path, manifest: Manifest) -> Finding:
