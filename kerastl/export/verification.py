@@ -94,12 +94,13 @@ def verify(
     findings = [check_files(export, manifest)]
     if expected is not None and expected.settings:
         findings.append(_check_settings(manifest, expected.settings))
+    plugin, has_endpoints, reason = None, True, ""
     if found.is_converted:
         check_formats([found.format_name])
-        plugin, has_endpoints, reason = str(found.module.__file__), True, ""
+        plugin = str(found.module.__file__)
     else:
         static, has_endpoints, reason = _check_graph(export)
-        plugin, findings = None, findings + static
+        findings += static
     outputs = None
     if reason:
         findings.append(Finding(FRESH_PROCESS, None, reason))
