@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice, zip_longest
@@ -32,7 +31,7 @@ TRAIN_SPLITS = ("train", "target_train")
 SPLIT_TABLE = "split.csv"
 MAX_CALIBRATION_IMAGES = 100
 """The converter's documentation recommends about a hundred; more change the ranges little and cost seconds."""
-SEED = 0
+GOLDEN_RATIO = (5**0.5 - 1) / 2
 BATCH_SIZE = 32
 EFFECT_METRICS = ("balanced_accuracy", "auc")
 
@@ -78,7 +77,7 @@ def _quantize_int8(converter: Any, images: Images) -> bytes:
 
 
 def read_calibration(trained: Trained, limit: int = MAX_CALIBRATION_IMAGES) -> tuple[Images, dict[str, Any]]:
-    """Return training images of the run, spread over splits and classes, and drawn at random within each.
+    """Return training images of the run, spread over splits and classes, and evenly within each.
 
     Returns:
         The images `[n, size, size, 3]` float32 in [0, 255]; and `{"images", "classes"}`, numbers of images in all and of each
@@ -117,13 +116,18 @@ def _training_files(trained: Trained) -> dict[tuple[str, str], list[Path]]:
 
 
 def _interleave(files: dict[tuple[str, str], list[Path]]) -> Iterator[tuple[str, Path]]:
-    """Yield one label and file of each split and class in turn, each in a random order that does not change."""
+    """Yield one label and file of each split and class in turn, each spread over its natural order."""
     columns = [
-        [(label, file) for file in random.Random(SEED).sample(natsorted(paths), len(paths))]
-        for (_, label), paths in sorted(files.items())
+        [(label, file) for file in _spread(natsorted(paths))] for (_, label), paths in sorted(files.items())
     ]
     rows: Iterable[tuple[tuple[str, Path] | None, ...]] = zip_longest(*columns)
     return (item for row in rows for item in row if item is not None)
+
+
+def _spread(files: list[Path]) -> list[Path]:
+    """Return files in another order, of which every prefix is spread evenly over the original one."""
+    order = sorted(range(len(files)), key=lambda index: index * GOLDEN_RATIO % 1)
+    return [files[index] for index in order]
 
 
 def _decode(file: Path | None, trained: Trained) -> Images | None:
