@@ -122,15 +122,21 @@ def test_the_output_threshold_of_two_classes_gives_the_same_labels() -> None:
 
 
 @pytest.mark.parametrize(
-    "damaged",
+    ("damaged", "words"),
     [
-        {"temperature": -1.0}, {"temperature": "hot"}, {"threshold": {"positive": "x", "probability": 0.5}},
-        {"threshold": {"positive": "ill", "probability": 2}}, {"prevalence": {"training": {"ill": 1}, "served": {}}},
+        ({"temperature": -1.0}, "temperature"),
+        ({"temperature": "hot"}, "temperature"),
+        (
+            {"threshold": {"positive": "x", "probability": 0.5, "output_probability": None}},
+            "unknown class 'x'",
+        ),
+        ({"threshold": {"positive": "ill", "probability": 2, "output_probability": None}}, "probability"),
+        ({"prevalence": {"training": {"ill": 1}, "served": {}}}, "one share for each class"),
     ],
-)  # fmt: skip
-def test_damaged_postprocessing_is_refused(damaged: dict[str, Any]) -> None:
+)
+def test_damaged_postprocessing_is_refused(damaged: dict[str, Any], words: str) -> None:
     whole = {"temperature": None, "prevalence": None, "threshold": None}
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=words):
         read(whole | damaged)
 
 
