@@ -10,6 +10,7 @@ from kerastl import registry
 def made_up_plug_ins() -> Iterator[None]:
     """Replace the plug-ins of kerastl by those of `example_plug_ins`."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "has", example_plug_ins.has)
         patch.setattr(registry, "names", example_plug_ins.names_of)
         patch.setattr(registry, "options_of", example_plug_ins.options_of)
         yield

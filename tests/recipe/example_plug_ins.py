@@ -70,6 +70,10 @@ def options_of(kind: str, name: str) -> type[Any] | None:
     return OPTIONS[kind][name]
 
 
+def has(kind: str, name: str) -> bool:
+    return name in OPTIONS[kind]
+
+
 def names_of(kind: str) -> list[str]:
     return sorted(OPTIONS[kind])
 
