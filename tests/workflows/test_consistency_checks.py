@@ -123,8 +123,8 @@ def test_checks_without_validation_images_or_files_record_the_reason(tmp_path):
     }  # fmt: skip
 
     sample = decode_sample(drawn_images(tmp_path, ["val", "val", "test"], on_disk=True))
-    check_consistency(model, sample, [], exports, run)
+    check_consistency(model, sample, [], {"keras": tmp_path / "export" / "keras"}, run)
     checks = freeze_json(tmp_path)
     assert (checks["determinism"]["images"], checks["determinism"]["differ"]) == (2, 0)
-    assert checks["exports"]["saved_model"]["files"] == 2
-    assert "export" in checks["exports"]["saved_model"]["reason"]
+    assert checks["exports"]["keras"]["files"] == 2
+    assert "does not predict" in checks["exports"]["keras"]["reason"]
