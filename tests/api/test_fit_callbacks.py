@@ -105,6 +105,7 @@ def test_the_optimizer_has_slots_for_exactly_the_trained_variables(scheduled):
     assert model.optimizer.global_clipnorm == 1.0
 
 
+@pytest.mark.slow
 def test_training_equals_compiling_again_with_a_new_optimizer(scheduled):
     _, weights = scheduled
     model = build(keras.optimizers.Adam(1e-2, global_clipnorm=1.0))

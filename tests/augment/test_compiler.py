@@ -102,6 +102,7 @@ def test_empty_batch_stays_empty(exact):
     assert empty.shape == (0, 16, 16, 3)
 
 
+@pytest.mark.slow
 def test_batch_size_does_not_change_the_bytes():
     """Batches of 16, 5 and 1."""
     images, rows = sample_images(16, size_px=96), seeds(16)

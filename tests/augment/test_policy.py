@@ -62,6 +62,7 @@ def test_strength_near_zero_changes_almost_nothing(name, images, seeds):
     assert np.abs(changed - images).max() < 1e-3 * 255
 
 
+@pytest.mark.slow
 def test_parallel_calls_do_not_change_the_bytes(whole, images, seeds):
     dataset = tf.data.Dataset.from_tensor_slices((images, seeds)).batch(4)
     runs = [
@@ -111,6 +112,7 @@ def test_dataset_images_depend_on_seed_epoch_and_index_only(tmp_path):
     assert not set(first.values()) & set(bytes_by_index(by_eight.indexed_batches(1)).values())
 
 
+@pytest.mark.slow
 def test_another_process_with_op_determinism_builds_all_operations_and_gives_the_same_bytes(
     whole, images, seeds, tmp_path
 ):

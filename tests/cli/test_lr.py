@@ -54,6 +54,7 @@ CACHED = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("phase", "augment"),
     [
@@ -86,6 +87,7 @@ def test_frozen_layers_are_computed_once_for_all_seeds_and_calls(lr, monkeypatch
     assert len({tuple(test["losses"]) for test in output[0]}) == 2
 
 
+@pytest.mark.slow
 def test_without_a_falling_loss_there_is_no_rate_but_a_larger_batch_to_try(lr):
     """The batch size is `auto`, and the next command has a number."""
     code, out, err = lr(*SMALL, "--seeds", "1", "--highest", "1e-5", "--set", "data.batch_size=auto")

@@ -11,6 +11,7 @@ from kerastl.recipe import TopFraction
 from kerastl.training import batch_norm_layers, fit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "member",
     [

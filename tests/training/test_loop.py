@@ -236,6 +236,7 @@ def test_infinite_loss_is_reported_with_phase_epoch_step_and_learning_rate(model
         fit(model, train, phases=[wild])
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_with_the_bytes_of_an_uninterrupted_one(train, val, tmp_path):
     """Resumes at the start of a phase and within a phase."""
     phases, checkpoints, whole = [HEAD, ALL], tmp_path / "whole", _fresh()

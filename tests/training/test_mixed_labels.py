@@ -108,6 +108,7 @@ def test_one_hot_rows_have_the_loss_of_their_class_numbers_to_the_byte():
     )
 
 
+@pytest.mark.slow
 def test_mixing_follows_the_policy_and_does_not_depend_on_the_first_step(records):
     plain, source = dataset(records), dataset(records, "mix_up", "cut_mix")
     assert (plain.mixes, source.mixes) == (False, True)

@@ -35,6 +35,7 @@ def dataset(records, placement):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_augmentation_in_the_step_equals_augmentation_in_the_pipeline(records):
     host, device = (dataset(records, placement) for placement in ("host", "device"))
 

@@ -65,6 +65,7 @@ def check_in_a_new_process(folder, expected, images):
         np.testing.assert_array_equal(before, np.load(f"{path}.npy"))
 
 
+@pytest.mark.slow
 def test_a_new_process_without_kerastl_loads_a_model_and_the_checkpoints_of_its_epochs(tmp_path):
     images = make_images(6)[0]
     during = PredictionsOfEachEpoch(images)

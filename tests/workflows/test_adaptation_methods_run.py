@@ -15,6 +15,7 @@ VALIDATORS = ["information_maximization", "mixval"]
 in_group_of_unlabelled = pytest.mark.xdist_group("unlabelled")
 
 
+@pytest.mark.slow
 @in_group_of_unlabelled
 def test_candidates_are_runs_and_one_is_chosen_without_labels(unlabelled):
     out, adaptation = unlabelled.path, unlabelled.json("adaptation.json")
@@ -40,6 +41,7 @@ def test_candidates_are_runs_and_one_is_chosen_without_labels(unlabelled):
     assert html.escape(adaptation["reason"]).replace("&#x27;", "&#39;") in page
 
 
+@pytest.mark.slow
 @in_group_of_unlabelled
 def test_a_method_that_diverges_is_left_out(unlabelled):
     adaptation = unlabelled.json("adaptation.json")

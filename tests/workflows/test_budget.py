@@ -26,6 +26,7 @@ def loaded(*sets):
     return recipes.load("quickstart", sets=[*SETS, *sets])
 
 
+@pytest.mark.slow
 def test_a_run_ends_its_phases_within_the_budget(tmp_path, capsys):
     """The budget is so small that every phase trains for one epoch."""
     folder = run.run(loaded("budget={minutes: 1e-5}"), name="tiny", out=tmp_path / "run")

@@ -62,6 +62,7 @@ def test_a_run_with_few_labels_reports_prevalence_sites_and_subgroups(few):
     assert not any("subgroup" in name for name in few.rows("split.csv")[0])
 
 
+@pytest.mark.slow
 @in_group_of_unlabelled
 def test_a_run_without_target_labels_predicts_the_unlabeled_images(unlabelled):
     check_subgroups(unlabelled)
