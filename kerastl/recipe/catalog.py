@@ -21,8 +21,8 @@ class RecipeText:
     """The text of a recipe.
 
     Args:
-        name: its short name, for run folders: `flowers` for `recipes/flowers.yaml`.
-        word: the name as typed.
+        name: The short name of the recipe, for run folders: `flowers` for `recipes/flowers.yaml`.
+        word: The name as typed.
         text: YAML.
     """
 
@@ -52,7 +52,7 @@ def find(word: str) -> RecipeText:
     """Return the recipe of a shipped name or a file.
 
     Raises:
-        RequestError: there is no such recipe, or the file cannot be read as text.
+        RequestError: There is no such recipe, or the file cannot be read as text.
     """
     if word in names():
         return RecipeText(word, word, _text_of(folder() / f"{word}.yaml"))
@@ -91,8 +91,8 @@ def load(word: str, **checks: Any) -> Recipe:
     """Find and check a recipe: `find`, then `check` with these arguments.
 
     Raises:
-        RequestError: there is no such recipe.
-        Problems: it has problems.
+        RequestError: There is no such recipe.
+        Problems: It has problems.
     """
     from kerastl.recipe.checking import check
 

@@ -48,20 +48,21 @@ def check(
 
     Args:
         text: YAML.
-        name: the recipe as the user calls it: a shipped name or a file.
-        tables: look-ups in the tables of the backbones, the package `kerastl.models`; None does not check them.
-        policy_of: the name of a policy to `(name, options)` of its operations; `kerastl.augment.named_policy`. None:
-            only the policy `none` is known.
-        models: look-ups in trained models, the module `kerastl.adaptation.method`; None does not check them. A model is
-            read only if the recipe has a `source`.
-        sets: changes before the check, such as `data.batch_size=8`.
+        name: The recipe as the user calls it: a shipped name or a file.
+        tables: Look-ups in the tables of the backbones, the package `kerastl.models`; None does not check
+            them.
+        policy_of: The name of a policy to `(name, options)` of its operations;
+            `kerastl.augment.named_policy`. None: only the policy `none` is known.
+        models: Look-ups in trained models, the module `kerastl.adaptation.method`; None does not check them.
+            A model is read only if the recipe has a `source`.
+        sets: Changes before the check, such as `data.batch_size=8`.
 
     Returns:
-        The recipe. Paths are absolute, and values that depend on others (`batch_norm`, `few`, the domains of a shared table,
-        the operations of a named policy) are filled in, so that the recipe repeats the run.
+        The recipe. Paths are absolute, and values that depend on others (`batch_norm`, `few`, the domains of
+        a shared table, the operations of a named policy) are filled in, so that the recipe repeats the run.
 
     Raises:
-        Problems: every problem, in the order of the file.
+        Problems: Every problem, in the order of the file.
     """
     changes = "".join(f" --set {shlex.quote(change)}" for change in sets)
     # Bytes that are not UTF-8 cannot be printed: they are shown by their numbers.
@@ -167,13 +168,13 @@ def _fill_from_model(document: Document, models: ModuleType | None) -> tuple[Map
     """Add to a recipe what its `source.model` defines, where the recipe does not define it.
 
     Args:
-        document: changed in place, if it has a `source`.
-        models: the look-ups; None reads no model.
+        document: The document, which is changed in place if it has a `source`.
+        models: The look-ups; None reads no model.
 
     Returns:
-        What the model defines, by path in the recipe, and why the model could not be read, unless that is reported
-        elsewhere. If it could not, the first is None, and a placeholder stands for its backbone, so that the rest of the
-        recipe can be checked.
+        What the model defines, by path in the recipe, and why the model could not be read, unless that is
+        reported elsewhere. If it could not, the first is None, and a placeholder stands for its backbone, so
+        that the rest of the recipe can be checked.
     """
     source = _given(document, "source")
     if source is None:
@@ -228,10 +229,10 @@ def _source_findings(
     """Yield what is wrong with where the initial model of a recipe comes from.
 
     Args:
-        recipe: may be partly valid.
-        document: as it was written.
-        defined: what its model defines, by path.
-        models: the look-ups.
+        recipe: The recipe, which may be only partly valid.
+        document: The recipe as it was written.
+        defined: The values that its model defines, by path.
+        models: The look-ups.
     """
     if value_at(recipe, "source") is None:
         yield from _needs_a_reader(document)

@@ -1,7 +1,7 @@
 """Read YAML text into plain values with a table of where each one was written; apply `--set` changes.
 
-The meaning is that of YAML 1.2: `no`, `yes`, `on` and `1:30` are text, `1e-3` and `0o17` are numbers. Duplicate keys, tags,
-several documents, and input that is made to exhaust memory are refused.
+The meaning is that of YAML 1.2: `no`, `yes`, `on` and `1:30` are text, `1e-3` and `0o17` are numbers.
+Duplicate keys, tags, several documents, and input that is made to exhaust memory are refused.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class Document:
     """A recipe as it was written.
 
     Args:
-        data: dicts, lists and Scalars.
-        lines: line of each value by its location, of a mapping's value the line of its key; 0 for `--set`.
-        problems: found so far, each with its line.
+        data: Dicts, lists and Scalars.
+        lines: Line of each value by its location, of a mapping's value the line of its key; 0 for `--set`.
+        problems: Problems found so far, each with its line.
     """
 
     data: Any = None
@@ -91,11 +91,11 @@ def read(text: str, *, subject: str, footer: str = "") -> Document:
 
     Args:
         text: YAML.
-        subject: what is read, for the first line of the error.
-        footer: last line of the error.
+        subject: What is read, for the first line of the error.
+        footer: Last line of the error.
 
     Raises:
-        Problems: the text is not YAML, or YAML that a recipe may not use.
+        Problems: The text is not YAML, or YAML that a recipe may not use.
     """
     document = Document(lines={(): 1})
     try:
@@ -110,7 +110,7 @@ def read_plain(text: str) -> Any:
     """Return the dicts, lists and values of a YAML text, such as `recipe.resolved.yaml`.
 
     Raises:
-        ValueError: the text is not YAML, or YAML that a recipe may not use.
+        ValueError: The text is not YAML, or YAML that a recipe may not use.
     """
     try:
         return _unwrapped(_Converter(Document(lines={(): 1})).value(_compose(text), ()))
@@ -257,8 +257,8 @@ def apply_sets(document: Document, sets: Sequence[str]) -> None:
     """Apply each `path=value` to a document in place; the last value of a path wins.
 
     Args:
-        document: mappings that a path needs are added to it; problems, too.
-        sets: as typed, e.g. `phases[0].epochs=2`; values are YAML.
+        document: Mappings that a path needs are added to it; problems, too.
+        sets: The changes as typed, e.g. `phases[0].epochs=2`; values are YAML.
     """
     for text in sets:
         path, equals, value = text.partition("=")

@@ -29,7 +29,7 @@ class TopFraction(StrictModel):
     """Train the last part of the backbone.
 
     Args:
-        top_fraction: fraction of the backbone's layers, rounded to the edge of a block.
+        top_fraction: Fraction of the backbone's layers, rounded to a block boundary.
     """
 
     top_fraction: Annotated[float, Gt(0), Le(1)]
@@ -39,7 +39,7 @@ class FromBlock(StrictModel):
     """Train all blocks from one block on.
 
     Args:
-        from_block: name of the first block that is trained.
+        from_block: Name of the first trainable block.
     """
 
     from_block: Annotated[str, MinLen(1)]
@@ -56,7 +56,7 @@ class LayerNames(StrictModel):
     """Train the layers whose names match.
 
     Args:
-        names: regular expression that must match the whole name of a layer.
+        names: Regular expression that must match the full name of a layer.
     """
 
     RULES: ClassVar = (_names_is_a_regular_expression,)
@@ -77,8 +77,8 @@ class BlockRate(StrictModel):
     """Learning rate of one block.
 
     Args:
-        block: name of the block.
-        factor: factor of the phase's learning rate.
+        block: Name of the block.
+        factor: Multiplier for the phase's learning rate.
     """
 
     block: Annotated[str, MinLen(1)]
@@ -120,41 +120,50 @@ class Phase(StrictModel):
     """A number of epochs with one optimizer and one set of trainable layers.
 
     Args:
-        name: name of the phase in the files of the run.
-        epochs: number of passes over the training images, at most.
-        learning_rate: learning rate after the warm-up.
-        trainable: layers of the backbone that are trained: `all`, `none` (only the head), or a part. The head is always trained.
-        domain: domain of the training images: `source` (data) or `target`.
+        name: Name of the phase in the run's files.
+        epochs: Maximum number of passes over the training images.
+        learning_rate: Learning rate after the warm-up.
+        trainable: Trainable layers of the backbone: `all`, `none` (only the head), or a part. The head is
+            always trained.
+        domain: Domain of the training images: `source` (data) or `target`.
         optimizer: `adam`, `adamw` or `sgd` (momentum 0.9).
-        schedule: learning rate after the warm-up: `constant`, or `cosine` down to zero at the end of the phase.
-        warmup_epochs: epochs in which the learning rate rises from zero; may be a fraction of one.
-        batch_norm: `frozen` (running statistics are used and kept), `statistics` (images are normalized by their batch, the
-            statistics are re-estimated before each evaluation, scale and offset are kept) or `trainable` (as `statistics`,
-            and scale and offset of the trainable layers are trained); null is `trainable` with random weights and
-            `frozen` otherwise.
-        label_smoothing: probability that is spread over the other classes.
-        class_weights: `balanced` weights each class by its inverse frequency; or weights by class name, such as
-            `{cat: 2.0}`, in which a class without a weight has 1.
-        early_stopping: stop after this number of epochs without a better `monitor`; null never stops early.
-        monitor: validation metric that decides which epoch is the best.
-        weight_decay: weight decay of `adamw`.
-        keep: weights that are kept at the end: of the `best` epoch or the `last`.
-        clip_norm: maximum norm of all gradients together; null does not clip.
-        accumulate: number of batches over which gradients are averaged for one update.
-        layer_decay: factor of the learning rate from each block to the one before it; the head keeps the phase's rate.
-        rates: factors of the learning rate for single blocks, instead of those from `layer_decay`.
-        optimizer_state: `reset` starts with a new optimizer, `keep` continues with the optimizer state of the phase before.
-        l2_sp: strength of the L2-SP penalty, which pulls the backbone to its initial weights.
-        ema: momentum of an exponential moving average of the weights, which is evaluated and kept; null does not average.
-        average_last: number of epochs at the end whose weights are averaged, evaluated and kept.
-        focal_gamma: gamma of the focal loss; 0 is the cross-entropy.
-        cache: `features` computes the output of a frozen backbone once per image and trains the head on it; `boundary` does the
-            same at the first trainable block; `none` computes it in each epoch; `auto` uses `features` where training is the same.
-        cache_precision: number format of the cache on disk: `float32`, `bfloat16` (half the size) or `uint8` (a quarter).
-        trunk_precision: number format of the computation in the frozen layers before the trainable ones: `float32` or
-            `bfloat16`; the run reports the effect. All weights are float32.
-        precision: number format of the computation in the trainable layers: `float32` or `mixed_bfloat16`, which is faster on
-            GPUs and CPUs with bfloat16 instructions. Weights, logits, losses and validation are float32.
+        schedule: Learning rate after the warm-up: `constant`, or `cosine` down to zero at the end of the
+            phase.
+        warmup_epochs: Number of epochs in which the learning rate increases from zero; may be fractional.
+        batch_norm: `frozen` (running statistics are used and kept), `statistics` (images are normalized by
+            their batch, the statistics are re-estimated before each evaluation, scale and offset are kept) or
+            `trainable` (as `statistics`, and scale and offset of the trainable layers are trained); null is
+            `trainable` with random weights and `frozen` otherwise.
+        label_smoothing: Fraction of the label that is spread evenly over all classes.
+        class_weights: `balanced` weights each class by its inverse frequency; or a mapping from class names
+            to weights, such as `{cat: 2.0}`, in which missing classes have weight 1.
+        early_stopping: Number of epochs without an improvement of `monitor` after which training stops; null
+            disables early stopping.
+        monitor: Validation metric that determines the best epoch.
+        weight_decay: Weight decay of `adamw`.
+        keep: Weights to keep at the end: those of the `best` or the `last` epoch.
+        clip_norm: Maximum global norm of the gradients; null disables clipping.
+        accumulate: Number of batches over which gradients are averaged for one update.
+        layer_decay: Factor applied to the learning rate from each block to the preceding one; the head uses
+            the phase's rate.
+        rates: Learning-rate multipliers for individual blocks, which replace those from `layer_decay`.
+        optimizer_state: `reset` starts with a new optimizer, `keep` continues with the optimizer state of the
+            previous phase.
+        l2_sp: Strength of the L2-SP penalty, which pulls the backbone toward its initial weights.
+        ema: Momentum of an exponential moving average of the weights, which is evaluated and kept; null
+            disables averaging.
+        average_last: Number of final epochs whose weights are averaged; the average is evaluated and kept.
+        focal_gamma: Focusing parameter gamma of the focal loss; 0 is the cross-entropy.
+        cache: `features` computes the output of a frozen backbone once per image and trains the head on it;
+            `boundary` does the same at the first trainable block; `none` recomputes it in each epoch; `auto`
+            uses `features` if this does not change the training.
+        cache_precision: Data type of the cache on disk: `float32`, `bfloat16` (half the size) or `uint8` (a
+            quarter).
+        trunk_precision: Data type for computation in the frozen layers before the trainable ones: `float32`
+            or `bfloat16`; the run reports the effect. All weights are float32.
+        precision: Data type for computation in the trainable layers: `float32` or `mixed_bfloat16`, which is
+            faster on GPUs and CPUs with bfloat16 instructions. Weights, logits, losses and validation are
+            float32.
     """
 
     RULES: ClassVar = (
@@ -232,8 +241,8 @@ class Phase(StrictModel):
         """Return this phase as a part of a longer learning rate schedule.
 
         Args:
-            before: epochs of the schedule before this phase.
-            epochs: epochs of the whole schedule.
+            before: Epochs of the schedule before this phase.
+            epochs: Epochs of the whole schedule.
         """
         part = self.model_copy()
         part._span = (before, epochs)
@@ -242,11 +251,11 @@ class Phase(StrictModel):
     def unfrozen_by_epoch(self, blocks: Sequence[str]) -> tuple[Phase, ...]:
         """Return a phase of gradual unfreezing as one phase per block that is unfrozen, and any other phase as it is.
 
-        The last block is trained in the first epoch, and in each further epoch the block before it, too. The optimizer
-        state is kept, and one schedule spans all parts.
+        The last block is trained in the first epoch, and in each further epoch the block before it, too. The
+        optimizer state is kept, and one schedule spans all parts.
 
         Args:
-            blocks: names of the backbone's blocks from the input to the output.
+            blocks: Names of the backbone's blocks from the input to the output.
 
         Reference:
             Howard & Ruder 2018, arXiv:1801.06146, section 3.3.

@@ -1,7 +1,7 @@
 """Rules between the values of a recipe, and rules that need the tables of the plug-ins. None needs data or TensorFlow.
 
-A rule takes a model of the schema and yields `(path, message)`. The model may be partly valid: a rule stops at the first
-attribute that is missing.
+A rule takes a model of the schema and yields `(path, message)`. The model may be partly valid: a rule stops
+at the first attribute that is missing.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ def _phase_names_differ(recipe: Recipe) -> Iterator[Finding]:
 def _random_weights_are_trained(recipe: Recipe) -> Iterator[Finding]:
     """Random weights are not frozen before a phase has trained all of them.
 
-    A frozen random network gives random features to the head, and random weights behind frozen BatchNorm statistics (mean 0,
-    variance 1) hardly train.
+    A frozen random network gives random features to the head, and random weights behind frozen BatchNorm
+    statistics (mean 0, variance 1) hardly train.
     """
     if recipe.backbone.weights != "none":
         return
@@ -196,8 +196,8 @@ def backbone_findings(recipe: Any, tables: ModuleType) -> Iterator[Finding]:
     """Yield what the tables of the backbones refuse.
 
     Args:
-        recipe: may be partly valid.
-        tables: the look-ups in the tables of the backbones.
+        recipe: The recipe, which may be only partly valid.
+        tables: The look-ups in the tables of the backbones.
     """
     name = value_at(recipe, "backbone.name")
     if name is None:
@@ -246,7 +246,7 @@ def reader_findings(recipe: Any) -> Iterator[Finding]:
     """Yield keys that need an option that their reader does not have.
 
     Args:
-        recipe: may be partly valid.
+        recipe: The recipe, which may be only partly valid.
     """
     reader = value_at(recipe, "data.reader")
     target = value_at(recipe, "target")
@@ -284,10 +284,10 @@ def with_shared_table(recipe: Recipe) -> Recipe:
     The table is read only if the source does not name its own domains.
 
     Args:
-        recipe: valid; where its target has domains, the source's reader has an option `domains`.
+        recipe: A valid recipe; where its target has domains, the source's reader has an option `domains`.
 
     Raises:
-        ValueError: no domain is left for the source, or its domains are unknown.
+        ValueError: No domain is left for the source, or its domains are unknown.
     """
     target, reader = recipe.target, recipe.data.reader
     if target is None or reader is None or not target.domains:
@@ -342,7 +342,7 @@ def missing_columns(recipe: Recipe) -> Iterator[str]:
     A table that cannot be read is reported by the run.
 
     Args:
-        recipe: valid; where it names columns, its readers have some.
+        recipe: A valid recipe; where it names columns, its readers have some.
     """
     readers: dict[str, Reader] = {}
     if recipe.data.reader is not None:

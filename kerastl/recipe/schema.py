@@ -22,8 +22,8 @@ class Reader(Plugin):
     """Reader of images.
 
     Args:
-        name: name of the reader; its options are written next to it.
-        options: options of the reader.
+        name: Name of the reader; its options are written next to it.
+        options: Options of the reader.
     """
 
     KIND: ClassVar[str] = "reader"
@@ -35,8 +35,8 @@ class Operation(Plugin):
     """One augmentation.
 
     Args:
-        name: name of the operation; its options are written next to it.
-        options: options of the operation.
+        name: Name of the operation; its options are written next to it.
+        options: Options of the operation.
     """
 
     KIND: ClassVar[str] = "operation"
@@ -48,8 +48,8 @@ class Mixing(Plugin):
     """One augmentation that mixes the images of a batch.
 
     Args:
-        name: name of the mixing; its options are written next to it.
-        options: options of the mixing.
+        name: Name of the mixing; its options are written next to it.
+        options: Options of the mixing.
     """
 
     KIND: ClassVar[str] = "mixing"
@@ -61,8 +61,8 @@ class Method(Plugin):
     """One domain adaptation method.
 
     Args:
-        name: name of the method; its options are written next to it.
-        options: options of the method.
+        name: Name of the method; its options are written next to it.
+        options: Options of the method.
     """
 
     KIND: ClassVar[str] = "adaptation"
@@ -74,8 +74,8 @@ class Validator(Plugin):
     """One criterion that ranks candidates without target labels.
 
     Args:
-        name: name of the validator; its options are written next to it.
-        options: options of the validator.
+        name: Name of the validator; its options are written next to it.
+        options: Options of the validator.
     """
 
     KIND: ClassVar[str] = "validator"
@@ -87,9 +87,9 @@ class Backbone(Plugin):
     """The network without its classification head.
 
     Args:
-        name: name of the network; options of its family, such as `alpha`, are written next to it.
-        weights: initial weights: `imagenet`, `none` (random), a weights file or a run folder.
-        options: options of the family.
+        name: Name of the network; options of its family, such as `alpha`, are written next to it.
+        weights: Initial weights: `imagenet`, `none` (random), a weights file or a run folder.
+        options: Options of the family.
     """
 
     KIND: ClassVar[str] = "backbone"
@@ -99,13 +99,14 @@ class Backbone(Plugin):
 
 
 class Split(StrictModel):
-    """How the images are divided into training, validation and test; splits that the data defines are kept.
+    """How the images are split into training, validation and test sets; splits defined by the data are kept.
 
     Args:
-        val_fraction: fraction of the images for validation.
-        test_fraction: fraction of the images for the test, which is evaluated once, after training.
-        group_by: column of the groups (patients) that are never divided between splits; null uses the groups of the reader.
-        allow_rare: put a class with fewer than three groups into training instead of refusing it.
+        val_fraction: Fraction of the images for validation.
+        test_fraction: Fraction of the images for the test set, which is evaluated once, after training.
+        group_by: Column with the groups (patients), which are never divided between splits; null uses the
+            reader's groups.
+        allow_rare: Put classes with fewer than three groups into the training set instead of rejecting them.
     """
 
     RULES: ClassVar = (rules.training_split_is_not_empty,)
@@ -119,8 +120,8 @@ class Window(StrictModel):
     """Range of stored values of a 16-bit image that is shown from black to white.
 
     Args:
-        center: stored value that is shown as middle gray.
-        width: distance from black to white, in stored values.
+        center: Stored value that is displayed as middle gray.
+        width: Distance from black to white, in stored values.
     """
 
     center: float
@@ -131,15 +132,17 @@ class Data(StrictModel):
     """The images.
 
     Args:
-        reader: reader of the images; null only with `source`.
-        split: how the images are divided into training, validation and test.
-        image_size_px: side of the square input of the network; null uses the backbone's own.
-        batch_size: images per step; `auto` is 32, or the largest power of two below it that needs at most half of the memory
-            that is free when the run starts.
-        window: for 16-bit images: `auto` (0.5 and 99.5 percentile of the training split), `full`, or a window.
-        max_pixels: images with more pixels (width times height) are not read.
-        cache: where decoded images are cached: `memory`, `none`, or `auto` (memory if they fit).
-        max_unreadable_fraction: a run stops before training if a larger fraction of the files cannot be read.
+        reader: Reader of the images; null only with `source`.
+        split: How the images are split into training, validation and test sets.
+        image_size_px: Side length of the square input images; null uses the backbone's default.
+        batch_size: Images per step; `auto` is 32, or the largest power of two below it that needs at most
+            half of the memory that is free when the run starts.
+        window: For 16-bit images: `auto` (0.5th to 99.5th percentile of the training split), `full`, or a
+            window.
+        max_pixels: Maximum number of pixels (width times height); larger images are not read.
+        cache: Where decoded images are cached: `memory`, `none`, or `auto` (memory if they fit).
+        max_unreadable_fraction: Maximum fraction of unreadable files; if it is exceeded, the run stops before
+            training.
     """
 
     reader: Reader | None = None
@@ -158,18 +161,19 @@ class Data(StrictModel):
 
 
 class Augment(StrictModel):
-    """Augmentation of the training images, different in each epoch; a bare list is short for `operations`.
+    """Augmentation of the training images, different in each epoch; a list is shorthand for `operations`.
 
     Args:
-        policy: named policy; its operations come first, and the resolved recipe lists them in `operations`.
-        operations: operations that are applied to each image, in this order.
-        exact: run the keras-cv layers one by one, without fusing or compiling them: slower, the reference.
-        mixing: operations that mix each image and its label with another of its batch, after `operations`; of several, one
-            is drawn per image.
-        views: number of augmented versions per image, which alternate from epoch to epoch; null draws a new one in each
-            epoch. A cache needs it.
-        placement: where images are augmented: `host`, in the tf.data graph on the CPU, or `device`, as part of the training
-            step, on a GPU or TPU. The images are the same.
+        policy: Named policy; its operations come first, and the resolved recipe lists them in `operations`.
+        operations: Operations applied to each image, in this order.
+        exact: Run the keras-cv layers one by one, without fusing or compiling them. This is slower and serves
+            as the reference.
+        mixing: Operations that mix each image and its label with another one in the batch, after
+            `operations`; if there are several, one is drawn per image.
+        views: Number of augmented versions per image, used in turn, one per epoch; null draws a new one in
+            each epoch. Required to cache augmented images.
+        placement: Where images are augmented: `host`, in the tf.data graph on the CPU, or `device`, as part
+            of the training step, on a GPU or TPU. The images are the same.
     """
 
     SHORT_WORD: ClassVar[str | None] = "policy"
@@ -186,28 +190,28 @@ class Head(StrictModel):
     """The classification head.
 
     Args:
-        dropout: fraction of the features that are dropped in each training step.
+        dropout: Dropout rate for the features, in training.
     """
 
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.2
 
 
 class Few(StrictModel):
-    """How many target labels may be used.
+    """The number of target labels that may be used.
 
     Args:
-        groups_per_class: groups (patients) per class whose labels may be used.
+        groups_per_class: Groups (patients) per class whose labels may be used.
     """
 
     groups_per_class: Annotated[int, Ge(1), Le(1_000_000)] = 4
 
 
 class Source(StrictModel):
-    """The model of the other hospital, where its images are not available.
+    """A model from the other hospital, if its images are not available.
 
     Args:
-        model: run folder, or the output of `kerastl export RUN --format keras`. Class names, image size, window, backbone
-            and head come from it. It is adapted to the images of `target`.
+        model: Run folder, or the output of `kerastl export RUN --format keras`. It defines the class names,
+            the image size, the window, the backbone and the head, and is adapted to the images of `target`.
     """
 
     model: Path
@@ -221,11 +225,11 @@ class Target(StrictModel):
     """The other hospital: images of the same classes from another domain.
 
     Args:
-        reader: reader of the images; omitted with `domains`.
-        domains: domains of the source's own table that are the target; the others are the source.
-        labels: labels that may be used for training: `none`, `few` or `all`.
-        few: how many labels, with `labels: few`; ignored otherwise.
-        split: how the images are divided into training, validation and test.
+        reader: Reader of the images; omitted with `domains`.
+        domains: Domains in the source's table that form the target; the others form the source.
+        labels: Labels that may be used for training: `none`, `few` or `all`.
+        few: Number of labels, with `labels: few`; ignored otherwise.
+        split: How the images are divided into training, validation and test.
     """
 
     RULES: ClassVar = (rules.target_has_one_source_of_images,)
@@ -244,14 +248,14 @@ def _default_validators() -> tuple[Validator, ...]:
 
 
 class Adaptation(StrictModel):
-    """Candidate methods that adapt the model to the target, and how one is chosen without target labels.
+    """Candidate methods that adapt the model to the target, and how one is selected without target labels.
 
     Args:
-        methods: the candidates; each continues from the model that was trained at the source, with the phases of domain
-            `target`. `source_only`, the model without adaptation, is always a candidate.
-        select_by: validators that rank the candidates; none uses target labels.
-        when: `always`, or `no_labels` to adapt only if target.labels is none: otherwise the phases of domain `target` train on
-            the labels, as if this section were absent.
+        methods: The candidates; each starts from the model trained on the source and is trained in the phases
+            with `domain: target`. `source_only`, the model without adaptation, is always a candidate.
+        select_by: Validators that rank the candidates; none uses target labels.
+        when: `always`, or `no_labels` to adapt only if `target.labels` is `none`. Otherwise, the phases with
+            `domain: target` train on the labels, as if this section were absent.
     """
 
     RULES: ClassVar = (rules.methods_and_validators_differ,)
@@ -264,12 +268,13 @@ class Export(StrictModel):
     """Models that are exported for serving.
 
     Args:
-        formats: one folder per format; an empty list exports nothing.
-        temperature: `validation` calibrates probabilities by the temperature with the lowest validation loss, if there is
-            one; `none` does not.
-        prevalence: `target` corrects probabilities for the prevalence that was estimated at the target.
-        threshold: operating point that decides the predicted class; `none` predicts the most probable class.
-        quantize: quantization of the format `litert`; `int8` is calibrated on training images; null is float32.
+        formats: One folder per format; an empty list exports nothing.
+        temperature: `validation` calibrates the probabilities with the temperature that has the lowest
+            validation loss, if available; `none` does not calibrate.
+        prevalence: `target` corrects the probabilities for the prevalence estimated at the target.
+        threshold: Operating point that decides the predicted class; `none` predicts the most probable class.
+        quantize: Quantization for the format `litert`; `int8` is calibrated on training images; null keeps
+            float32.
     """
 
     RULES: ClassVar = (rules.formats_differ, rules.quantized_format_is_exported)
@@ -281,10 +286,10 @@ class Export(StrictModel):
 
 
 class Budget(StrictModel):
-    """Time limit of training; a phase ends early when its share of the time is used up.
+    """Time limit for training; a phase ends early when its share of the time is used up.
 
     Args:
-        minutes: training time on this machine, from the first step to the last.
+        minutes: Training time on this machine, in minutes, from the first step to the last.
     """
 
     minutes: Annotated[float, Gt(0), Le(100_000)]
@@ -294,11 +299,15 @@ class Evaluation(StrictModel):
     """How the scores are computed.
 
     Args:
-        resamples: bootstrap resamples per 95 % interval.
-        positive: class that a test detects, such as `malignant`; null is the last of two classes, and none of more.
-        specificity: sensitivity is reported at the threshold with at least this specificity on validation.
-        sensitivity: specificity is reported at the threshold with at least this sensitivity on validation.
-        subgroups: columns of the reader's table, such as `sex` or `scanner`, by whose values scores are reported, too.
+        resamples: Number of bootstrap resamples per 95 % interval.
+        positive: The positive class, such as `malignant`; null uses the last of two classes, and no class if
+            there are more.
+        specificity: Sensitivity is reported at the threshold with at least this specificity on validation
+            images.
+        sensitivity: Specificity is reported at the threshold with at least this sensitivity on validation
+            images.
+        subgroups: Columns of the reader's table, such as `sex` or `scanner`; scores are also reported per
+            value of each column.
     """
 
     RULES: ClassVar = (rules.subgroups_differ,)
@@ -310,24 +319,24 @@ class Evaluation(StrictModel):
 
 
 class Recipe(StrictModel):
-    """Everything that one run needs.
+    """The complete definition of a run.
 
     Args:
-        format: version of the recipe format.
-        data: the images.
-        backbone: the network without its classification head.
-        phases: the phases of training, in order.
-        seed: seed of everything that is random: split, weights, order, augmentation.
-        task: each image has one label.
-        augment: augmentation of the training images.
-        head: the classification head.
-        source: a trained model instead of source images; null trains on the images of `data.reader`.
-        target: the other hospital; null if there is none.
-        adaptation: methods that adapt the model to the target, to choose from; null trains the phases at the target on its
-            labels.
-        export: models that are exported for serving.
-        evaluation: how the scores are computed.
-        budget: time limit of training; null trains all epochs.
+        format: Version of the recipe format.
+        data: The images.
+        backbone: The network without its classification head.
+        phases: The phases of training, in order.
+        seed: Random seed for everything: split, initial weights, image order, augmentation.
+        task: The task; `single_label` means that each image has exactly one label.
+        augment: Augmentation of the training images.
+        head: The classification head.
+        source: A trained model that replaces source images; null trains on the images of `data.reader`.
+        target: The other hospital; null if there is none.
+        adaptation: Candidate methods that adapt the model to the target; null trains the target phases on the
+            target's labels.
+        export: Models that are exported for serving.
+        evaluation: How the scores are computed.
+        budget: Time limit for training; null trains for all epochs.
     """
 
     RULES: ClassVar = rules.RECIPE_RULES

@@ -24,8 +24,8 @@ class Validator:
 
     Args:
         function: `(evidence) -> score`, or `(evidence, options) -> score` if the validator has options.
-        options: the default options; None if the validator has none.
-        needs_source: whether the function uses source images.
+        options: The default options; None if the validator has none.
+        needs_source: Whether the function uses source images.
     """
 
     function: Callable[..., float]
@@ -110,8 +110,8 @@ def information_maximization(evidence: Evidence) -> float:
 def bnm(evidence: Evidence) -> float:
     """Return the nuclear norm of the matrix of target probabilities, divided by its maximum: 0 to 1.
 
-    It is large for confident and diverse predictions: `||P||_* / sqrt(n * min(n, classes))`, P `[n, classes]`.
-    The paper divides by n, which gives the same order. It fails in the same cases as
+    It is large for confident and diverse predictions: `||P||_* / sqrt(n * min(n, classes))`, P `[n,
+    classes]`. The paper divides by n, which gives the same order. It fails in the same cases as
     `information_maximization`.
 
     Reference:
@@ -130,7 +130,7 @@ class SndOptions(StrictModel):
     """Options of `snd`.
 
     Args:
-        temperature: temperature of the softmax over similarities; smaller values count only the nearest
+        temperature: Temperature of the softmax over similarities; smaller values count only the nearest
             neighbors.
     """
 
@@ -174,7 +174,7 @@ class DevOptions(StrictModel):
     """Options of `dev`.
 
     Args:
-        loss: loss per image: `error` (0 correct, 1 wrong) or `log_loss` (nats).
+        loss: Loss per image: `error` (0 correct, 1 wrong) or `log_loss` (nats).
         inverse_penalty: scikit-learn's C of the domain classifier; smaller values give weights closer to 1.
     """
 
@@ -239,8 +239,8 @@ class ClassAmiOptions(StrictModel):
     """Options of `class_ami`.
 
     Args:
-        starts: number of k-means initializations; the tightest clustering is used.
-        seed: seed of the initializations.
+        starts: Number of k-means initializations; the tightest clustering is used.
+        seed: Seed of the initializations.
     """
 
     starts: Annotated[int, Ge(1)] = 10
@@ -295,8 +295,8 @@ class MixvalOptions(StrictModel):
     """Options of `mixval`.
 
     Args:
-        share: weight of the first image in a mixed image; values near 0.5 are the strictest.
-        seed: seed of the pairs that `draw_pairs` returns.
+        share: Weight of the first image in a mixed image; values near 0.5 are the strictest.
+        seed: Seed of the pairs that `draw_pairs` returns.
     """
 
     share: Annotated[float, Gt(0.5), Lt(1)] = 0.55
@@ -311,7 +311,7 @@ def draw_pairs(logits: Array, *, seed: int) -> tuple[Array, Array]:
 
     Args:
         logits: `[n, classes]` of this candidate on the target.
-        seed: seed of the partners.
+        seed: Seed of the partners.
     """
     import numpy as np
 
@@ -332,8 +332,8 @@ def mixval(evidence: Evidence, options: MixvalOptions) -> float:
     """Return how often a mixed target image is predicted like its dominant image, 0 to 1.
 
     The score is the mean of two shares: over pairs with equal predictions (density of clusters) and over
-    pairs with different predictions (position of the boundary). The model must be run on the mixed images: mixing
-    features instead would test only the linear head. A collapsed model gets 0.5.
+    pairs with different predictions (position of the boundary). The model must be run on the mixed images:
+    mixing features instead would test only the linear head. A collapsed model gets 0.5.
 
     Reference:
         Hu et al. 2023, Mixed Samples as Probes for Unsupervised Model Selection in Domain Adaptation, NeurIPS

@@ -25,10 +25,12 @@ class Options(StrictModel):
     """Options of `cdan`.
 
     Args:
-        entropy_conditioning: whether confident images have a larger weight (CDAN+E).
-        strength, steepness, hidden: as in `dann`.
-        widest: features times classes up to which all products are used; 4096 in the paper.
-        random_width: width of the random projection if there are more.
+        entropy_conditioning: Whether confident predictions have a larger weight (CDAN+E).
+        strength: Strength of the reversed gradient at the end of the phase, as in `dann`.
+        steepness: How fast the strength increases, as in `dann`.
+        hidden: Number of units in the domain classifier's hidden layer.
+        widest: Maximum number of features times classes for which all products are used; 4096 in the paper.
+        random_width: Width of the random projection if this number is exceeded.
     """
 
     entropy_conditioning: bool = True

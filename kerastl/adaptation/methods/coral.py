@@ -25,7 +25,7 @@ class Options(StrictModel):
     """Options of `coral`.
 
     Args:
-        weight: weight of the distance, which is small because it is divided by the squared number of
+        weight: Weight of the distance, which is small because it is divided by the squared number of
             features.
     """
 

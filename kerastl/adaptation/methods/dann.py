@@ -25,10 +25,10 @@ class Options(StrictModel):
     """Options of `dann`.
 
     Args:
-        strength: strength of the reversed gradient at the end of the phase; 1 in the paper. With frozen
+        strength: Strength of the reversed gradient at the end of the phase; 1 in the paper. With frozen
             BatchNorm, the features are unbounded and may diverge; `batch_norm: statistics` bounds them.
-        steepness: how fast the strength increases; 10 in the paper.
-        hidden: units of the domain classifier's hidden layer.
+        steepness: How fast the strength increases; 10 in the paper.
+        hidden: Units of the domain classifier's hidden layer.
     """
 
     strength: Annotated[float, Ge(0), Le(100)] = 0.1

@@ -26,10 +26,10 @@ class Options(StrictModel):
     """Options of `fda`.
 
     Args:
-        beta: half the side of the frequency window, as a fraction of the image side; 0.01, 0.05 and 0.09 in
+        beta: Half the side of the frequency window, as a fraction of the image side; 0.01, 0.05 and 0.09 in
             the paper. If it is below one pixel, only the mean of each channel is replaced.
-        share: probability that a source image is restyled.
-        beside: also train on the original source images, with the same weight.
+        share: Probability that a source image is restyled.
+        beside: Also train on the original source images, with the same weight.
     """
 
     beta: Annotated[float, Ge(0), Le(0.5)] = 0.01

@@ -29,7 +29,7 @@ class Options(StrictModel):
     """Options of `fine_tune`.
 
     Args:
-        both_domains: also train on a source batch in each step, with the same weight.
+        both_domains: Also train on a source batch in each step, with the same weight.
     """
 
     both_domains: bool = False
@@ -39,8 +39,8 @@ class FineTune(AdaptationStep):
     """Classification of labeled target images.
 
     Args:
-        both_domains: as in `Options`.
-        step_arguments: as in `AdaptationStep`.
+        both_domains: As in `Options`.
+        step_arguments: As in `AdaptationStep`.
     """
 
     uses_target_labels = True

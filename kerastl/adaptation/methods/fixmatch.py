@@ -34,9 +34,9 @@ class Options(StrictModel):
     """Options of `fixmatch`.
 
     Args:
-        weight: weight of the target loss relative to classification; 1 in the paper.
-        threshold: probability above which a prediction is used as a label; 0.95 in the paper.
-        policy: name of the policy of the strong view. `strong` flips images and masks parts of them; use
+        weight: Weight of the target loss relative to classification; 1 in the paper.
+        threshold: Probability above which a prediction is used as a label; 0.95 in the paper.
+        policy: Name of the policy of the strong view. `strong` flips images and masks parts of them; use
             `radiograph` if left and right matter.
     """
 
@@ -52,8 +52,8 @@ class FixMatch(AdaptationStep):
     normalizes each by itself.
 
     Args:
-        options: options of the method.
-        step_arguments: as in `AdaptationStep`.
+        options: Options of the method.
+        step_arguments: As in `AdaptationStep`.
     """
 
     metric_names = ("accuracy", "confident")

@@ -29,7 +29,7 @@ class Options(StrictModel):
     """Options of `jan`.
 
     Args:
-        weight: weight of the distance relative to classification.
+        weight: Weight of the distance relative to classification.
         estimate: `biased` or `unbiased`, see `mmd_loss`.
     """
 

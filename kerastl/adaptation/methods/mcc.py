@@ -23,8 +23,8 @@ class Options(StrictModel):
     """Options of `mcc`.
 
     Args:
-        weight: weight of the confusion relative to classification; 1 in the paper.
-        temperature: divisor of the logits; 2.5 in the paper.
+        weight: Weight of the confusion relative to classification; 1 in the paper.
+        temperature: Divisor of the logits; 2.5 in the paper.
     """
 
     weight: Annotated[float, Ge(0), Le(1e6)] = 1.0

@@ -24,9 +24,9 @@ class Options(StrictModel):
     """Options of `mdd`.
 
     Args:
-        margin: factor of the source term, the exponential of the margin; 2, 3 or 4 in the paper.
-        strength: strength of the reversed gradient at the end of the phase; 0.1 in the paper.
-        steepness: how fast the strength increases.
+        margin: Factor of the source term, the exponential of the margin; 2, 3 or 4 in the paper.
+        strength: Strength of the reversed gradient at the end of the phase; 0.1 in the paper.
+        steepness: How fast the strength increases.
     """
 
     margin: Annotated[float, Ge(1), Le(100)] = 4.0

@@ -27,7 +27,7 @@ class Options(StrictModel):
     """Options of `mmd`.
 
     Args:
-        weight: weight of the distance relative to classification.
+        weight: Weight of the distance relative to classification.
         estimate: `biased` or `unbiased`, see `mmd_loss`.
     """
 

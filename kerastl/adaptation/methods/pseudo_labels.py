@@ -26,8 +26,8 @@ class Options(StrictModel):
     """Options of `pseudo_labels`.
 
     Args:
-        weight: weight of the target loss relative to classification; 1 in the paper.
-        threshold: probability above which a prediction is used as a label; 0.95 in the paper.
+        weight: Weight of the target loss relative to classification; 1 in the paper.
+        threshold: Probability above which a prediction is used as a label; 0.95 in the paper.
     """
 
     weight: Annotated[float, Ge(0), Le(1e6)] = 1.0

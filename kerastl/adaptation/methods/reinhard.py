@@ -25,8 +25,8 @@ class Options(StrictModel):
     """Options of `reinhard`.
 
     Args:
-        share: probability that a source image is restyled.
-        beside: also train on the original source images, with the same weight.
+        share: Probability that a source image is restyled.
+        beside: Also train on the original source images, with the same weight.
     """
 
     share: Annotated[float, Gt(0), Le(1)] = 1.0

@@ -43,9 +43,9 @@ class Options(StrictModel):
     """Options of `shot`.
 
     Args:
-        diversity_weight: weight of the second term; 1 in the paper. Use 0 if the classes are not equally
+        diversity_weight: Weight of the second term; 1 in the paper. Use 0 if the classes are not equally
             frequent.
-        pseudo_label_weight: weight of the third term; 0.3 in the paper.
+        pseudo_label_weight: Weight of the third term; 0.3 in the paper.
     """
 
     diversity_weight: Annotated[float, Ge(0), Le(100)] = 1.0
@@ -56,8 +56,8 @@ class Shot(AdaptationStep):
     """Information maximization and centroid pseudo-labels on the target, with a frozen head.
 
     Args:
-        options: options of the method.
-        step_arguments: as in `AdaptationStep`.
+        options: Options of the method.
+        step_arguments: As in `AdaptationStep`.
     """
 
     stream_names: Sequence[str] = ("target",)

@@ -31,7 +31,7 @@ class Options(StrictModel):
     """Options of `strong_augmentation`.
 
     Args:
-        policy: name of the policy. `strong` flips images and masks parts of them; use `radiograph` if left
+        policy: Name of the policy. `strong` flips images and masks parts of them; use `radiograph` if left
             and right matter.
     """
 
@@ -42,8 +42,8 @@ class StrongAugmentation(AdaptationStep):
     """Classification of source images that are augmented by another policy in the step.
 
     Args:
-        policy: name of the policy.
-        step_arguments: as in `AdaptationStep`; the statistics are those of the target.
+        policy: Name of the policy.
+        step_arguments: As in `AdaptationStep`; the statistics are those of the target.
     """
 
     changed_stream = "source"
