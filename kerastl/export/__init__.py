@@ -1,4 +1,4 @@
-"""A model that others can serve: write it, check it in a fresh process, predict from it."""
+"""Export a model for serving, verify the export in a fresh process, and predict with it."""
 
 import lazy_loader
 

@@ -1,8 +1,9 @@
 """Run an export in its runtime: a script for a fresh process without kerastl and Keras.
 
-Run as `python -I _probe.py REQUEST.json RESPONSE.json`. A SavedModel runs in a TensorFlow session, as in TensorFlow
-Serving; a converted model runs in its own runtime, without TensorFlow. It reports the outputs and checks nothing;
-`kerastl.export.verification` does that, and has checked the graph of a SavedModel before this process starts.
+Run as `python -I _probe.py REQUEST.json RESPONSE.json`. A SavedModel runs in a TensorFlow session, as in
+TensorFlow Serving; a converted model runs in its own runtime, without TensorFlow. It reports the outputs and
+checks nothing; `kerastl.export.verification` does that, and has checked the graph of a SavedModel before this
+process starts.
 """
 
 import importlib.util
@@ -32,13 +33,14 @@ Outputs = dict[str, npt.NDArray[Any]]
 class ServingSession:
     """A SavedModel in a TensorFlow session.
 
-    `tf.compat.v1.saved_model.load` imports the graph, restores the variables and runs the initializer in the C++ session
-    that TensorFlow Serving builds; no Python object of the model is created. The graph must have been checked.
+    `tf.compat.v1.saved_model.load` imports the graph, restores the variables and runs the initializer in the
+    C++ session that TensorFlow Serving builds; no Python object of the model is created. The graph must have
+    been checked beforehand.
 
     Args:
-        export: the numbered folder.
-        threads: within and between operations; 0 lets TensorFlow choose.
-        meta: a `MetaGraphDef` to run with the export's variables instead of its own graph; None for its own.
+        export: The numbered folder.
+        threads: Number of threads within and between operations; 0 lets TensorFlow choose.
+        meta: A `MetaGraphDef` to run with the export's variables instead of its own graph; None for its own.
     """
 
     def __init__(self, export: Path, threads: int = 0, meta: Any = None) -> None:
@@ -69,9 +71,9 @@ class ServingSession:
         """Return the outputs of one call.
 
         Args:
-            signature: its name.
-            inputs: an array, or a sequence of bytes, by name.
-            outputs: names; None for all.
+            signature: The name of the signature.
+            inputs: An array or a sequence of bytes for each input, by name.
+            outputs: Names of the outputs; None for all.
         """
         tensors = self.signatures[signature]
         fetches = {name: tensors.outputs[name].name for name in outputs or tensors.outputs}
@@ -111,7 +113,7 @@ def probe_saved_model(export: Path, encoded: list[bytes], images: Any) -> dict[s
 
 
 def _example(image: bytes) -> bytes:
-    """Return a serialized tf.Example as TensorFlow Serving's Classify takes it."""
+    """Return a serialized tf.Example, as TensorFlow Serving's Classify API expects it."""
     import tensorflow as tf
 
     example = tf.train.Example()
@@ -124,8 +126,8 @@ def probe_converted(export: Path, plugin: str, images: Any) -> dict[str, Any]:
     """Return the outputs of a converted model for decoded images.
 
     Args:
-        export: the version folder.
-        plugin: file of the format's module, because its package cannot be imported.
+        export: The version folder.
+        plugin: The file of the format's module, because its package cannot be imported.
         images: `[n, size, size, 3]` float32 in [0, 255].
     """
     spec = importlib.util.spec_from_file_location("format", plugin)
@@ -142,7 +144,7 @@ def probe_converted(export: Path, plugin: str, images: Any) -> dict[str, Any]:
 
 
 def _probe(predict: Callable[[Any], Any], inputs: Any, predict_images: Any, images: Any) -> dict[str, Any]:
-    """Return the outputs three times for the batch, for single images, and the message for an image that is too tall."""
+    """Return three outputs for the batch, those for single images, and the error for an oversized image."""
     outputs: dict[str, Any] = {
         "batch": [predict(inputs) for _ in range(REPEATS)],
         "single": [predict(inputs[row : row + 1]) for row in range(len(inputs))],
@@ -150,13 +152,13 @@ def _probe(predict: Callable[[Any], Any], inputs: Any, predict_images: Any, imag
     }
     try:
         predict_images(np.zeros([1, images.shape[1] + 1, images.shape[2], 3], np.float32))
-    except Exception as error:  # each runtime has errors of its own
+    except Exception as error:  # each runtime raises its own exceptions
         outputs["wrong_size"] = str(error) or type(error).__name__
     return outputs
 
 
 def _plain(outputs: Outputs) -> dict[str, Any]:
-    """Return arrays as lists; float32 survives JSON's float64 to the bit, including NaN."""
+    """Return arrays as lists. float32 values survive the conversion to JSON bit for bit, including NaN."""
     return {
         name: _texts((values.astype(np.float32) if values.dtype.kind in "fV" else values).tolist())
         for name, values in outputs.items()
@@ -181,7 +183,7 @@ def main() -> None:
             response["outputs"] = probe_saved_model(export, encoded, images)
         else:
             response["outputs"] = probe_converted(export, REQUEST["plugin"], images)
-    except Exception as error:  # any fault of an export is a finding, not a crash
+    except Exception as error:  # any fault in an export is a finding, not a crash
         response["error"] = f"{type(error).__name__}: {error}"
     Path(sys.argv[2]).write_text(json.dumps(response), encoding="utf-8")
 

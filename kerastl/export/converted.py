@@ -40,9 +40,9 @@ class InferenceGraph:
     """A graph from `images` `[n, size, size, 3]` float32 in [0, 255] to `probabilities` `[n, classes]` float32.
 
     Args:
-        graph_def: holds constants instead of variables.
-        image_size_px: side of the images, in pixels.
-        class_names: in the order of the probabilities.
+        graph_def: The graph, with constants instead of variables.
+        image_size_px: Side length of the input images in pixels.
+        class_names: Class names in the order of the probabilities.
     """
 
     graph_def: Any
@@ -70,14 +70,14 @@ def build_inference_graph(
     image_size_px: int,
     postprocessing: Postprocessing = NO_POSTPROCESSING,
 ) -> InferenceGraph:
-    """Return a model as one graph for inference, with BatchNorm layers folded where that is exact.
+    """Return a model as a single inference graph, with BatchNorm layers folded where this is exact.
 
     Args:
         model: `[n, size, size, 3]` float32 in [0, 255] to logits `[n, classes]`; without augmentation.
-        class_names: in the order of the logits.
-        image_size_px: side of the square image that the model takes, in pixels.
-        postprocessing: its temperature and prevalence become part of the graph; a threshold cannot, because the graph returns
-            no labels.
+        class_names: Class names in the order of the logits.
+        image_size_px: Side length of the square input image in pixels.
+        postprocessing: Its temperature and prevalence become part of the graph. Its threshold cannot, because
+            the graph does not return labels.
     """
     folded = fold_for_inference(model)
 
@@ -98,7 +98,7 @@ def _freeze(function: Any) -> Any:
     """Return a concrete function as a graph of constants, with the functions that it calls inlined."""
     frozen = convert_variables_to_constants_v2(function)
     graph_def = frozen.graph.as_graph_def()
-    # Arrays of a layer that are not weights, as the mean of Normalization, are inputs here, which tf2onnx would keep.
+    # Arrays that are not weights, such as Normalization's mean, are inputs here. tf2onnx would keep them.
     names = (tensor.name.split(":")[0] for tensor in frozen.inputs[1:])
     captured = dict(zip(names, frozen.captured_inputs, strict=True))
     for node in graph_def.node:
@@ -110,7 +110,7 @@ def _freeze(function: Any) -> Any:
 def _allow_inlining(graph_def: Any) -> bool:
     """Remove the attributes that prevent inlining, and return whether the graph has functions.
 
-    Keras computes a grouped convolution, as in ConvNeXt, in a function for XLA only, which no other runtime supports.
+    Keras computes grouped convolutions, as in ConvNeXt, in a function that only XLA supports.
     """
     for item in (*graph_def.library.function, *graph_def.node):
         for name in NOT_INLINED:
@@ -137,19 +137,20 @@ def write_converted(
     """Write a model in one format as a new version.
 
     Args:
-        trained: the model and its description.
-        out: the folder of all versions; nothing in it is overwritten.
-        name: of the format.
-        convert: writes the file into a folder, and returns details for the manifest.
-        postprocessing: temperature and prevalence become part of the graph; the threshold is in the manifest only.
-        version: the version to write; None for the one after the highest.
+        trained: The model and its description.
+        out: The folder of all versions; nothing in it is overwritten.
+        name: Name of the format.
+        convert: A function that writes the file to a folder, and returns details for the manifest.
+        postprocessing: Temperature and prevalence become part of the graph; the threshold is in the manifest
+            only.
+        version: The version to write; None for the one after the highest.
 
     Returns:
         The version folder, e.g. `out/1`.
 
     Raises:
-        RequestError: packages are missing, or the model cannot be converted; nothing is written.
-        OSError: the disk is full; no partial export remains.
+        RequestError: Packages are missing, or the model cannot be converted; nothing is written.
+        OSError: The disk is full; no partial export remains.
     """
     check_formats([name])
     facts, size = read_model_facts(trained.folder), trained.image_size_px
@@ -171,7 +172,7 @@ def write_converted(
                 details = convert(graph, folder)
             except OSError:
                 raise
-            except Exception as error:  # each converter has errors of its own
+            except Exception as error:  # each converter raises its own exceptions
                 raise RequestError(_conversion_error(name, str(error), graph)) from error
         conversion.update(details or {})
         conversion["bytes"] = sum(file.stat().st_size for file in folder.iterdir())
@@ -184,7 +185,7 @@ def write_converted(
 
 
 def _conversion_error(name: str, message: str, graph: InferenceGraph) -> str:
-    """Return why a model cannot be converted to a format."""
+    """Return the error for a model that cannot be converted to a format."""
     operations = {node.op for node in graph.graph_def.node} - COMMON_OPS
     unsupported = sorted(kind for kind in operations if re.search(rf"\b{re.escape(kind)}\b", message))
     lines = [line.strip() for line in message.splitlines() if line.strip()]
@@ -199,7 +200,7 @@ def _conversion_error(name: str, message: str, graph: InferenceGraph) -> str:
 
 @contextmanager
 def _quiet() -> Generator[None, None, None]:
-    """Suppress the output of converters, including what native code writes to the terminal."""
+    """Suppress the output of converters, including that of native code."""
     loggers = [logging.getLogger(name) for name in LOGGERS]
     levels = [logger.level for logger in loggers]
     sys.stdout.flush()

@@ -1,7 +1,8 @@
 """The endpoints of a served model.
 
-`serving_default` takes whole image files and `pixels` decoded images; both return the outputs of `outputs_from_logits`.
-`classify` implements TF Serving's Classify interface; `features` and `explain` return pooled features and Grad-CAM heatmaps.
+`serving_default` takes complete image files, and `pixels` takes decoded images. Both return the outputs of
+`outputs_from_logits`. `classify` implements TF Serving's Classify interface; `features` and `explain` return
+pooled features and Grad-CAM heatmaps.
 """
 
 from __future__ import annotations
@@ -36,9 +37,11 @@ def outputs_from_logits(
 
     - `probabilities`: `[n, classes]` float32, rows that sum to 1;
     - `predicted`: `[n]` string, the predicted class;
-    - `class_names`: `[n, classes]` string, the same row n times: the row format of TF Serving's REST interface requires the
-      same batch dimension of all outputs. No output name ends in `_bytes`, which TF Serving would send as base64;
-    - `top_classes`, `top_scores`: `[n, up to 5]`, the most probable classes in descending order, and their probabilities.
+    - `class_names`: `[n, classes]` string, the same row n times: the row format of TF Serving's REST
+      interface requires the same batch dimension of all outputs. No output name ends in `_bytes`, which TF
+      Serving would send as base64;
+    - `top_classes`, `top_scores`: `[n, up to 5]`, the most probable classes in descending order, and their
+      probabilities.
     """
     # In float64 for precision; served as float32, because TF Serving's REST interface cannot send half floats.
     wide = tf.ensure_shape(tf.cast(logits, tf.float64), [None, len(class_names)])
@@ -88,9 +91,9 @@ class ModelParts:
     """A model that pools one feature map, in three parts that share its layers and weights.
 
     Args:
-        trunk: images to the last feature map `[n, h, w, channels]`.
-        pooling: the feature map to features `[n, channels]`.
-        head: features to logits.
+        trunk: Images to the last feature map `[n, h, w, channels]`.
+        pooling: The feature map to features `[n, channels]`.
+        head: Features to logits.
     """
 
     trunk: keras.Model
@@ -102,7 +105,7 @@ def split_at_pooling(model: keras.Model) -> ModelParts | None:
     """Return the parts of a model; None if it does not pool one feature map to one vector, as those of `build_model` do.
 
     Args:
-        model: a functional model.
+        model: A functional model.
     """
     pooled = [layer for layer in getattr(model, "layers", ()) if _pools(layer)]
     if not pooled:
@@ -112,7 +115,7 @@ def split_at_pooling(model: keras.Model) -> ModelParts | None:
         trunk = keras.Model(model.inputs, pooling.input)
         head = keras.Model(pooling.output, model.outputs[0])
     except (ValueError, KeyError, AttributeError):
-        return None  # a connection bypasses the pooling, or it is called twice
+        return None  # a connection bypasses the pooling, or the pooling is called twice
     return ModelParts(trunk, pooling, head)
 
 
@@ -123,15 +126,15 @@ def _pools(layer: Any) -> bool:
 
 @dataclass(frozen=True)
 class ServedModel:
-    """What the endpoints of an export share: decoding and network are one function each in the graph.
+    """The parts that all endpoints share: decoding and the network, each one function in the graph.
 
     Args:
         model: `[n, size, size, 3]` float32 in [0, 255] to logits, without augmentation.
-        class_names: in the order of the logits.
-        image_size_px: side of the square image that the model takes, in pixels.
+        class_names: Class names in the order of the logits.
+        image_size_px: Side length of the square input image in pixels.
         window: (low, high) in stored values for 16-bit gray PNG; None for the full range.
-        max_pixels: largest height times width of an image that is decoded.
-        postprocessing: applied to the softmax of the logits.
+        max_pixels: Maximum height times width of an image that is decoded.
+        postprocessing: The postprocessing that is applied to the softmax of the logits.
     """
 
     model: keras.Model
@@ -142,9 +145,9 @@ class ServedModel:
     postprocessing: Postprocessing = NO_POSTPROCESSING
 
     def endpoints(self) -> dict[str, tuple[Endpoint, tf.TensorSpec]]:
-        """Return each endpoint and its input, by the name of its signature."""
+        """Return the endpoints and their inputs, by signature name."""
         files = tf.TensorSpec([None], tf.string, name="image_bytes")
-        # The sides are open in the signature: with fixed ones the size check would be folded away.
+        # Height and width are open in the signature: otherwise, the size check would be optimized away.
         images = tf.TensorSpec([None, None, None, 3], tf.float32, name="images")
         endpoints: dict[str, tuple[Endpoint, tf.TensorSpec]] = {
             "serving_default": (self.from_files, files),
@@ -163,8 +166,8 @@ class ServedModel:
     def from_pixels(self, images: tf.Tensor) -> Outputs:
         """Return the outputs for images: `[n, size, size, 3]` float32, RGB, in [0, 255].
 
-        Another size is rejected with a message that states the right one. TF Serving does not compare its inputs with the
-        signature, so the check is part of the graph.
+        Images of a different size are rejected with a message that states the correct size. TF Serving does
+        not compare its inputs with the signature, so the check is part of the graph.
         """
         size = self.image_size_px
         message = f"this model takes RGB images of {size} x {size} pixels, [n, {size}, {size}, 3]"
@@ -174,9 +177,10 @@ class ServedModel:
         return self.predict(images)
 
     def classify(self, examples: tf.Tensor) -> Outputs:
-        """Return the outputs for TF Serving's Classify: `[n]` string, each a tf.Example with `image/encoded`.
+        """Return the outputs for the Classify API: `[n]` string, each a tf.Example with `image/encoded`.
 
-        They are `classes` `[n, classes]` string and `scores` `[n, classes]` float32, in descending order of the scores.
+        They are `classes` `[n, classes]` string and `scores` `[n, classes]` float32, in descending order of
+        the scores.
         """
         spec = {ENCODED: tf.io.FixedLenFeature([], tf.string)}
         outputs = self.predict(self.decode(tf.io.parse_example(examples, spec)[ENCODED]))
@@ -192,8 +196,8 @@ class ServedModel:
     def explain(self, image_bytes: tf.Tensor) -> Outputs:
         """Return Grad-CAM of the predicted class, `heatmap` and `predicted`, for files; `parts` must not be None.
 
-        `heatmap` is `[n, h, w]` float32 in [0, 1] on the grid of the last feature map: 1 for the strongest evidence for the
-        class, and 0 everywhere if there is none. `predicted` is that of `serving_default`.
+        `heatmap` is `[n, h, w]` float32 in [0, 1] on the grid of the last feature map: 1 for the strongest
+        evidence for the class, and 0 everywhere if there is none. `predicted` is that of `serving_default`.
 
         Reference:
             Selvaraju et al. 2017, arXiv:1610.02391, equations 1 and 2.
@@ -243,7 +247,7 @@ class ServedModel:
     def decode(self) -> Any:
         """From `[n]` whole files of any mixed types to `[n, size, size, 3]` float32 in [0, 255].
 
-        An image that cannot be decoded fails its whole batch, with the reason.
+        If an image cannot be decoded, the whole batch fails, with the reason.
         """
         size = self.image_size_px
         spec = tf.TensorSpec([size, size, 3], tf.float32)

@@ -1,4 +1,4 @@
-"""Check the outputs of an export with NumPy: one finding for each property."""
+"""Check the outputs of an export with NumPy, with one finding per property."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Finding:
     """The result of one check.
 
     Args:
-        check: its name, a few words.
-        passed: None if the check was not made.
-        detail: one line: what was measured, or what is wrong.
+        check: The name of the check, a few words.
+        passed: Whether the check passed; None if it was not made.
+        detail: One line that states what was measured or what is wrong.
     """
 
     check: str
@@ -48,10 +48,10 @@ class ExpectedPredictions:
     """The predictions that an export must reproduce.
 
     Args:
-        class_names: in the order of the probabilities.
+        class_names: Class names in the order of the probabilities.
         probabilities: `[n, classes]` float32, one row for each image.
-        predicted: the predicted class of each image; None for the most probable one.
-        settings: required values of fields of the manifest; empty if unknown.
+        predicted: The predicted class of each image; None for the most probable one.
+        settings: Required values of fields of the manifest; empty if unknown.
     """
 
     class_names: tuple[str, ...]
@@ -74,9 +74,10 @@ def check_outputs(
     """Check the outputs of an export: of its endpoints, or of a converted model.
 
     Args:
-        outputs: as `_probe.py` writes them. A converted model has no `pixels`, `predicted` and `extra`.
-        manifest: of the export.
-        expected: predictions of the run's own model; None if unavailable.
+        outputs: The outputs, as `_probe.py` writes them. A converted model has no `pixels`, `predicted` and
+            `extra`.
+        manifest: The manifest of the export.
+        expected: Predictions of the run's own model; None if unavailable.
     """
     batch = outputs["batch"][0]
     repeats = [as_floats(repeat["probabilities"]) for repeat in outputs["batch"]]
@@ -145,7 +146,7 @@ def _check_predicted(batch: dict[str, Any], manifest: Manifest) -> Finding:
 def _check_agreement(
     outputs: dict[str, Any], first: Floats, quantize: str | None, expected: ExpectedPredictions | None
 ) -> Finding:
-    """Compare with the run's predictions: the probabilities, or the labels if the model was quantized."""
+    """Compare with the run's predictions: probabilities or, if the model was quantized, labels."""
     check = "equal to kerastl predict" if quantize is None else "close to kerastl predict"
     if expected is None:
         return Finding(check, None, NO_RUN)
@@ -171,12 +172,13 @@ def _check_agreement(
 
 
 def count_differences(first: Floats, wanted: Any, quantize: str | None) -> tuple[int, int]:
-    """Return for how many images two sets of probabilities differ, and for how many they may.
+    """Return the number of images for which two sets of probabilities differ, and the allowed number.
 
     Args:
         first: `[n, classes]`, of an export.
         wanted: `[n, classes]`, of its run.
-        quantize: quantization of the export. The labels of a quantized model are compared, else the probabilities.
+        quantize: Quantization of the export. The labels of a quantized model are compared, else the
+            probabilities.
     """
     differences = np.abs(first - wanted).max(axis=1)
     if quantize is None:
@@ -209,7 +211,7 @@ def _check_wrong_size(outputs: dict[str, Any], image_size_px: int) -> Finding:
 
 
 def _check_spread(first: Floats) -> Finding:
-    """Check that the images have different predictions: otherwise the other checks mean little."""
+    """Check that the images have different predictions. Otherwise, the other checks are not meaningful."""
     spread = float((first.max(axis=0) - first.min(axis=0)).max()) if len(first) else 0.0
     check = "images differ"
     if spread >= MIN_SPREAD:
@@ -218,7 +220,7 @@ def _check_spread(first: Floats) -> Finding:
 
 
 def _check_extra(first: Floats, batch: dict[str, Any], extra: dict[str, Any]) -> list[Finding]:
-    """Check the outputs `top_classes`, `classify`, `features` and `explain`; those that an export lacks have no finding."""
+    """Check `top_classes`, `classify`, `features` and `explain`; missing outputs have no finding."""
     findings = []
     if "top_classes" in batch:
         findings.append(
@@ -232,7 +234,7 @@ def _check_extra(first: Floats, batch: dict[str, Any], extra: dict[str, Any]) ->
     if "explain" in extra:
         findings.append(_check_explain(extra["explain"][0], batch["predicted"]))
     for name, repeats in extra.items():
-        # As text: NaN in the same place is the same output.
+        # As text, so that NaN at the same position counts as equal.
         if len({json.dumps(output) for output in repeats}) > 1:
             findings.append(Finding(f"{name} repeated", False, "the outputs change from call to call"))
     return findings

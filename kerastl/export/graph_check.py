@@ -1,4 +1,4 @@
-"""Static checks of `saved_model.pb`: it is parsed as a message, and nothing is loaded or run."""
+"""Static checks of `saved_model.pb`, which is parsed as a protocol buffer. Nothing is loaded or run."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ SERVE = "serve"
 
 
 def read_graph(export: Path) -> Any:
-    """Return the graphs of a SavedModel, TensorFlow's message `SavedModel`.
+    """Return the graphs in a SavedModel, as a `SavedModel` protocol buffer.
 
     Args:
-        export: the version folder.
+        export: The version folder.
 
     Raises:
-        OSError: the file cannot be read.
-        ValueError: it is damaged.
+        OSError: The file cannot be read.
+        ValueError: It is damaged.
     """
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
@@ -40,19 +40,19 @@ def read_graph(export: Path) -> Any:
 
 
 def served_graph(export: Path) -> Any:
-    """Return the graph that a server loads, TensorFlow's message `MetaGraphDef`; None if no graph is for serving.
+    """Return the graph that a server loads, a `MetaGraphDef`; None if there is no graph for serving.
 
     Raises:
-        OSError, ValueError: as `read_graph`.
+        OSError, ValueError: As in `read_graph`.
     """
     return next((meta for meta in read_graph(export).meta_graphs if SERVE in meta.meta_info_def.tags), None)
 
 
 def served_signatures(export: Path) -> dict[str, Any]:
-    """Return the signatures of the served graph, TensorFlow's `SignatureDef` by name.
+    """Return the signatures of the served graph: each `SignatureDef`, by name.
 
     Raises:
-        OSError, ValueError: as `read_graph`.
+        OSError, ValueError: As in `read_graph`.
     """
     meta = served_graph(export)
     return {} if meta is None else dict(meta.signature_def)
@@ -83,18 +83,19 @@ BLOCKING = ("python", "random", "compiled", "unknown", "outside")
 def graph_faults(export: Path) -> dict[str, list[str]]:
     """Return the operations that a served graph must not contain, by kind, as `operation in function`.
 
-    Every node of the graph and of every function in its library is checked, including the bodies of loops and branches
-    and the functions that save and restore variables.
+    Every node of the graph and of every function in its library is checked, including the bodies of loops and
+    branches and the functions that save and restore variables.
 
     Args:
-        export: the version folder.
+        export: The version folder.
 
     Returns:
-        The kinds `python`; `random`; `compiled` (XLA, which TensorFlow Serving does not run on a CPU); `unknown` to
-        TensorFlow; `outside` (files, network, hidden state); and `writes` (an endpoint changes a variable).
+        The kinds `python`; `random`; `compiled` (XLA, which TensorFlow Serving does not run on a CPU);
+        `unknown` to TensorFlow; `outside` (files, network, hidden state); and `writes` (an endpoint changes a
+        variable).
 
     Raises:
-        OSError, ValueError: the graph cannot be read.
+        OSError, ValueError: The graph cannot be read.
     """
     faults: dict[str, set[str]] = {kind: set() for kind in (*BLOCKING, "writes")}
     for meta in read_graph(export).meta_graphs:
@@ -118,7 +119,7 @@ def graph_findings(faults: Mapping[str, list[str]] | None) -> list[Finding]:
     """Return one finding for each kind of operation that a served graph must not contain.
 
     Args:
-        faults: as `graph_faults` returns them; None if the graph cannot be read.
+        faults: The faults, as `graph_faults` returns them; None if the graph cannot be read.
     """
     if faults is None:
         return [Finding(check, None, "the graph cannot be read") for check, _ in GRAPH_CHECKS.values()]
@@ -131,7 +132,7 @@ def graph_findings(faults: Mapping[str, list[str]] | None) -> list[Finding]:
 
 
 def reasons_not_to_load(faults: Mapping[str, list[str]]) -> list[str]:
-    """Return the faults for which an export is not loaded."""
+    """Return the faults because of which an export must not be loaded."""
     return [fault for kind in BLOCKING for fault in faults[kind]]
 
 
@@ -139,7 +140,7 @@ def check_graph(export: Path) -> None:
     """Check that an export may be loaded.
 
     Raises:
-        RequestError: its graph cannot be read, or has an operation for which it is refused.
+        RequestError: The graph cannot be read, or contains an operation that is not allowed.
     """
     try:
         reasons = reasons_not_to_load(graph_faults(export))
@@ -201,7 +202,7 @@ def _fault_of_operation(name: str) -> str | None:
 
 
 def _compiles(attributes: Mapping[str, Any]) -> bool:
-    """Return whether attributes of a node or a function ask for compilation by XLA."""
+    """Return whether attributes of a node or a function request XLA compilation."""
     return any(
         (name.startswith("_Xla") or name == "jit_compile") and (value.b or value.s or value.i)
         for name, value in _flat(attributes)
@@ -233,7 +234,7 @@ def called(node: Any) -> Iterator[str]:
 
 
 def _reachable(meta: Any, names: Iterable[str]) -> set[str]:
-    """Return the functions with these names and all that they call, directly or not."""
+    """Return the functions with these names and all functions that they call, directly or indirectly."""
     functions = {function.signature.name: function for function in meta.graph_def.library.function}
     waiting, reached = list(names), set()
     while waiting:
@@ -332,7 +333,7 @@ def check_endpoints(export: Path) -> list[Finding]:
     """Check the version folder, the endpoints with their inputs and outputs, and that REST can send their types.
 
     Args:
-        export: the version folder that holds `saved_model.pb`.
+        export: The version folder that holds `saved_model.pb`.
     """
     folder = _check_version_number(export)
     try:

@@ -42,12 +42,13 @@ def convert_to_litert(
     """Return a LiteRT file that uses only LiteRT's own operations, with float32 input and output.
 
     Args:
-        graph: of the model.
+        graph: The graph of the model.
         quantize: None, `float16` or `int8`.
-        images: `[n, size, size, 3]` float32 in [0, 255], required by `int8` to calibrate the ranges of activations.
+        images: `[n, size, size, 3]` float32 in [0, 255], required by `int8` to calibrate the ranges of
+            activations.
 
     Raises:
-        Exception: of the converter, if an operation is not supported.
+        Exception: The converter does not support an operation.
     """
     # The second argument keeps variables alive; there are none.
     converter = tf.lite.TFLiteConverter.from_concrete_functions([graph.function()], tf.Module())
@@ -80,11 +81,11 @@ def read_calibration(trained: Trained, limit: int = MAX_CALIBRATION_IMAGES) -> t
     """Return training images of the run, spread over splits and classes, and evenly within each.
 
     Returns:
-        The images `[n, size, size, 3]` float32 in [0, 255]; and `{"images", "classes"}`, numbers of images in all and of each
-        class, which identify no image.
+        The images `[n, size, size, 3]` float32 in [0, 255]; and `{"images", "classes"}`, numbers of images in
+        all and of each class, which identify no image.
 
     Raises:
-        RequestError: no training image of the run can be opened.
+        RequestError: No training image of the run can be opened.
     """
     decoded = (
         (label or "unlabeled", image)
@@ -144,14 +145,14 @@ def measure_effect(trained: Trained, *, before: Predict, after: Predict) -> dict
     """Return how the predictions for the test images change between two files of a model.
 
     Args:
-        trained: of a run folder with `predictions.csv`.
-        before: from images `[n, size, size, 3]` to probabilities `[n, classes]`.
-        after: the same after quantization.
+        trained: The model of a run folder that contains `predictions.csv`.
+        before: A function from images `[n, size, size, 3]` to probabilities `[n, classes]`.
+        after: The same function after quantization.
 
     Returns:
-        By test split: `images` (that can be opened), `labels_differ` (number of them), `largest_difference` of a probability,
-        and `balanced_accuracy` and `auc` of labeled images, each `{"before", "after"}`, None if undefined. Splits without
-        images are omitted.
+        By test split: `images` (that can be opened), `labels_differ` (number of them), `largest_difference`
+        of a probability, and `balanced_accuracy` and `auc` of labeled images, each `{"before", "after"}`,
+        None if undefined. Splits without images are omitted.
     """
     table = trained.folder / PREDICTIONS if trained.folder is not None else None
     if table is None or not table.is_file():

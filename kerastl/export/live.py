@@ -39,13 +39,13 @@ Signatures = dict[str, str]
 
 
 class NotChecked(Exception):
-    """A check that cannot be made. The text says why."""
+    """A check that cannot be performed. The message states why."""
 
 
 def reference_predictions(
     outputs: dict[str, Any] | None, expected: ExpectedPredictions | None
 ) -> ExpectedPredictions | None:
-    """Return the predictions that a server must reproduce: those of the export in the fresh process, or else of the run."""
+    """Return the predictions that a server must reproduce: those of the export, or else those of the run."""
     if outputs is None:
         return expected
     first = outputs["batch"][0]
@@ -64,11 +64,11 @@ def check_live(
     """Check that a running TensorFlow Serving predicts as an export does.
 
     Args:
-        server: its addresses.
-        export: the version folder.
-        images: whole files that can be decoded, at least one; they are sent to the server.
-        image_size_px: side of the square image that the model takes, in pixels.
-        reference: the expected predictions; None to compare none.
+        server: The addresses of the server.
+        export: The version folder.
+        images: Whole files that can be decoded, at least one; they are sent to the server.
+        image_size_px: Side length of the square input image in pixels.
+        reference: The expected predictions; None to compare none.
 
     Returns:
         One finding for each check and each API; `passed` is None if the check was not made.
@@ -106,7 +106,7 @@ def _findings(client: Client, checks: Mapping[str, Callable[[], str]]) -> Iterat
 def _checks(
     client: Client, export: Path, requests: Sequence[list[bytes]], reference: ExpectedPredictions | None
 ) -> dict[str, Callable[[], str]]:
-    """Return the checks of one API by name; each returns its detail or raises."""
+    """Return the checks of one API, by name. Each check returns its detail or raises an exception."""
     number = export.resolve().name
     version = int(number) if number.isdecimal() else None
     own = _signatures_of(export)
@@ -148,11 +148,11 @@ def check_status(status: Any, version: int | None) -> str:
     """Return the state of each version.
 
     Args:
-        status: a `GetModelStatusResponse`.
-        version: number of the export's folder; None for any.
+        status: A `GetModelStatusResponse`.
+        version: Number of the export's folder; None for any.
 
     Raises:
-        ServerFault: that version is not available.
+        ServerFault: That version is not available.
     """
     entries = status.model_version_status
     states = {entry.version: STATES.get(entry.state, str(entry.state)) for entry in entries}
@@ -173,10 +173,10 @@ def check_status(status: Any, version: int | None) -> str:
 
 
 def check_version(served: int, version: int | None) -> str:
-    """Check the version that is served to clients that request none.
+    """Check the version that is served to clients that do not request one.
 
     Raises:
-        ServerFault: it is not the export's.
+        ServerFault: It is not the export's version.
     """
     if version is None:
         return f"version {served} is served by default; the export's folder has no number to compare"
@@ -192,7 +192,7 @@ def check_signatures(own: Signatures, served: Mapping[str, Any]) -> str:
     """Compare the signatures of a server with the export's.
 
     Raises:
-        ServerFault: they differ.
+        ServerFault: They differ.
     """
     remote, faults = _plain(served), []
     for key in sorted(own.keys() | remote.keys()):
@@ -237,10 +237,10 @@ def _plain(signatures: Mapping[str, Any]) -> Signatures:
 
 
 def check_refusal(client: Client) -> str:
-    """Return how bytes that are not an image were refused.
+    """Return how the server rejected bytes that are not an image.
 
     Raises:
-        ServerFault: they were accepted, or refused as if the server had failed.
+        ServerFault: They were accepted, or rejected with a server error.
     """
     try:
         client.predict([NOT_AN_IMAGE])
@@ -268,11 +268,11 @@ def check_predictions(predictions: Sequence[Predictions], reference: ExpectedPre
     """Return how well predictions agree with the expected ones.
 
     Args:
-        predictions: for consecutive images, starting with the first.
-        reference: for these images, and perhaps more.
+        predictions: Predictions for consecutive images, starting with the first.
+        reference: Expected predictions for these images, and possibly more.
 
     Raises:
-        ServerFault: they differ.
+        ServerFault: They differ.
     """
     own = reference.class_names
     names = [row for batch in predictions for row in batch.class_names]
@@ -281,7 +281,7 @@ def check_predictions(predictions: Sequence[Predictions], reference: ExpectedPre
             raise ServerFault(f"other classes: {_listed(row)}, in the export {_listed(own)}")
     rows = np.concatenate([_ordered(batch, own) for batch in predictions])
     predicted = [name for batch in predictions for name in batch.predicted or ()]
-    # Classify names each score, so that its order is free.
+    # Classify returns a name with each score, so any order is allowed.
     if predicted and any(row != own for row in names):
         raise ServerFault(f"classes in another order: {_listed(names[0])}, in the export {_listed(own)}")
     wanted = reference.probabilities[: len(rows)]
@@ -307,7 +307,7 @@ def _ordered(batch: Predictions, class_names: tuple[str, ...]) -> Floats:
 
 
 def _common_factor(there: Floats, own: Floats) -> float | None:
-    """Return the one factor between two sets of log odds; None if there is none."""
+    """Return the common factor between two sets of log odds; None if there is none."""
     if not (np.isfinite(there).all() and np.isfinite(own).all() and np.abs(own).max() > 0):
         return None
     factor = float((there * own).sum() / (own * own).sum())

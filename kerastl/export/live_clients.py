@@ -1,7 +1,8 @@
 """Clients of a running TensorFlow Serving, by gRPC and by REST: the same requests, the same checked results.
 
-What a server returns is not trusted: its size is limited, types and shapes are checked, and its text is reduced to one
-printable line. Images go to the named server only: no proxy is used and no redirect is followed. No TensorFlow at import.
+Responses are not trusted: their size is limited, types and shapes are checked, and text is reduced to one
+printable line. Images are sent only to the given server: no proxy is used, and redirects are not followed.
+Importing this module does not import TensorFlow.
 
 References:
     https://github.com/tensorflow/serving/tree/master/tensorflow_serving/apis
@@ -64,8 +65,8 @@ class Server:
     Args:
         grpc: None to skip gRPC.
         rest: None to skip REST.
-        model_name: the server's name for the model.
-        time_limit_s: for one request.
+        model_name: The server's name for the model.
+        time_limit_s: Time limit for one request, in seconds.
     """
 
     grpc: Address | None
@@ -75,18 +76,18 @@ class Server:
 
 
 def read_server(url: str | None, rest_url: str | None, model_name: str) -> Server | None:
-    """Return the server that the options of the command line name.
+    """Return the server that is given by command-line options.
 
     Args:
         url: `HOST` or `HOST:PORT` of gRPC; REST is on the same host unless `rest_url` names another.
         rest_url: `HOST` or `HOST:PORT` of REST; without `url` only REST is used.
-        model_name: the server's name for the model.
+        model_name: The server's name for the model.
 
     Returns:
         None if neither address is given.
 
     Raises:
-        Problems: an address or the name is malformed.
+        Problems: An address or the name is malformed.
     """
     if url is None and rest_url is None:
         return None
@@ -116,13 +117,13 @@ def _address(option: str, text: str | None, default_port: int, problems: list[Pr
 
 
 class ServerFault(Exception):
-    """A server is unreachable or its response is wrong. The text says what, and what to type next.
+    """A server is unreachable or its response is wrong. The message states the fault and what to type next.
 
     Args:
-        text: one line.
-        is_unreachable: further requests are useless.
-        code: of the response to a request that the server refused; empty for other faults.
-        reason: the server's reason, one line.
+        text: One line.
+        is_unreachable: Whether the server is unreachable, so that further requests are useless.
+        code: Status code of the response to a request that the server refused; empty for other faults.
+        reason: The server's reason, one line.
     """
 
     def __init__(self, text: str, *, is_unreachable: bool = False, code: str = "", reason: str = "") -> None:
@@ -149,7 +150,7 @@ class Predictions:
         """Return outputs, nested lists by name, as predictions for `count` images.
 
         Raises:
-            ServerFault: an output is missing or is not of that form.
+            ServerFault: An output is missing or is not of that form.
         """
         probabilities = as_floats(_value(outputs, PROBABILITIES), count)
         names = _value(outputs, CLASS_NAMES)
@@ -253,7 +254,7 @@ class GrpcClient:
 
 
 def _refused(server: Server, title: str, code: str, reason: str, is_unknown: bool) -> ServerFault:
-    """Return the fault for a request that a server refused, perhaps because it does not know the model."""
+    """Return the fault for a request that a server rejected, possibly because it does not serve the model."""
     text = f"{title}: {clean(reason)}"
     if is_unknown:
         text += f". If the model has another name than {server.model_name!r}: --model-name NAME"
@@ -264,7 +265,7 @@ def _tensor_values(name: str, tensor: Any) -> Any:
     """Return a tensor as nested lists.
 
     Raises:
-        ServerFault: its shape does not agree with its values, or a text is not UTF-8.
+        ServerFault: Its shape does not agree with its values, or a text is not UTF-8.
     """
     import tensorflow as tf
 
@@ -419,7 +420,7 @@ def _late(address: Address, server: Server) -> str:
 
 
 def _error_in(content: bytes) -> str:
-    """Return the server's reason: `{"error": ...}`, or else whatever it sent."""
+    """Return the server's reason: `{"error": ...}`, or else the raw response."""
     try:
         return str(json.loads(content)["error"])
     except (ValueError, RecursionError, KeyError, TypeError):
@@ -449,13 +450,13 @@ def _base64(images: Sequence[bytes]) -> list[dict[str, str]]:
 
 
 def clean(text: str) -> str:
-    """Return a server's text in one short line, without characters that move a terminal's cursor."""
+    """Return text from a server as one short line, without terminal control characters."""
     words = "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
     return words if len(words) <= MAX_TEXT_LENGTH else f"{words[: MAX_TEXT_LENGTH - 3]}..."
 
 
 def reason_in(text: str) -> str:
-    """Return why TensorFlow refused an input, without the place in the graph."""
+    """Return why TensorFlow rejected an input, without the location in the graph."""
     return clean(text.rpartition("assertion failed: ")[2])
 
 
@@ -463,7 +464,7 @@ def as_floats(rows: Any, count: int) -> Floats:
     """Return probabilities as an array.
 
     Raises:
-        ServerFault: not `count` rows of equally many numbers.
+        ServerFault: Not `count` rows of equally many numbers.
     """
     try:
         array = np.asarray(rows)
@@ -479,7 +480,7 @@ def as_names(row: Any, count: int) -> tuple[str, ...]:
     """Return class names.
 
     Raises:
-        ServerFault: not `count` texts.
+        ServerFault: Not `count` texts.
     """
     is_list = isinstance(row, Sequence) and not isinstance(row, str) and len(row) == count
     if not is_list or not all(isinstance(name, str) for name in row):

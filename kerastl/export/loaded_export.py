@@ -25,9 +25,9 @@ class LoadedExport:
     """An export that was loaded in its runtime.
 
     Args:
-        manifest: of the export.
-        predict: from at least one whole image file to the predicted class names and `[n, classes]` float32 probabilities. It
-            raises `tf.errors.InvalidArgumentError` if an image cannot be decoded.
+        manifest: The manifest of the export.
+        predict: A function from at least one whole image file to the predicted class names and `[n, classes]`
+            float32 probabilities. It raises `tf.errors.InvalidArgumentError` if an image cannot be decoded.
     """
 
     manifest: Manifest
@@ -48,11 +48,11 @@ def read_export(path: Path) -> LoadedExport:
     """Load an export. A SavedModel is loaded only if the static check of its graph finds no forbidden operation.
 
     Args:
-        path: the version folder, or the folder of all versions, of which the highest is loaded.
+        path: The version folder, or the folder of all versions, of which the highest is loaded.
 
     Raises:
-        RequestError: it is not an export of kerastl, it is damaged, its runtime is not installed, its graph is unsafe, or its
-            class names differ from its manifest.
+        RequestError: It is not an export of kerastl, it is damaged, its runtime is not installed, its graph
+            is unsafe, or its class names differ from its manifest.
     """
     export = find_export(path)
     if export is None or export.format_name == PORTABLE:
@@ -98,10 +98,12 @@ def _load_saved_model(folder: Path, manifest: Manifest) -> Predict:
 def load_converted(export: ExportFolder, manifest: Manifest) -> Callable[[Any], Floats]:
     """Load a converted model, and return the function from images to probabilities.
 
-    Its input is `[n, size, size, 3]` float32 in [0, 255], its output `[n, classes]` float32. Threads may share it.
+    Its input is `[n, size, size, 3]` float32 in [0, 255], its output `[n, classes]` float32. Threads may
+    share it.
 
     Raises:
-        RequestError: its runtime is not installed, it is damaged, or its class names differ from its manifest.
+        RequestError: Its runtime is not installed, it is damaged, or its class names differ from its
+            manifest.
     """
     check_formats([export.format_name])
     loaded: tuple[list[str], Callable[[Any], Floats]]

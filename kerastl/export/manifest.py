@@ -14,21 +14,21 @@ from kerastl.runs.schemas import ManifestFile, Metrics
 
 @dataclass(frozen=True)
 class Manifest:
-    """The description of an export. It holds no path, group or image of the data.
+    """The description of an export. It contains no paths, groups or images from the data.
 
     Args:
-        class_names: in the order of the probabilities.
-        image_size_px: side of the square image that the model sees, in pixels.
+        class_names: Class names in the order of the probabilities.
+        image_size_px: Side length of the square input image in pixels.
         window: (low, high) in stored values for 16-bit gray images; None for the full range.
-        max_pixels: largest height times width of an image that is decoded.
-        model_sha256: fingerprint of the model's weights, see `weights_fingerprint`.
-        versions: of kerastl, keras and tensorflow.
+        max_pixels: Maximum height times width of an image that is decoded.
+        model_sha256: Fingerprint of the model's weights, see `weights_fingerprint`.
+        versions: Versions of kerastl, keras and tensorflow.
         files: sha256 of every other file of the export, by its path within it.
-        postprocessing: applied to the softmax of the logits.
-        conversion: details of a converted format, see `write_converted`; None for other formats.
+        postprocessing: The postprocessing that is applied to the softmax of the logits.
+        conversion: Details of a converted format, see `write_converted`; None for other formats.
         scores: `{split: {metric: {value, low, high}}}` of the run's test splits; None if unavailable.
-        training: identifies the run: `recipe_sha256` (without its paths), `seed`, `data_sha256`, `weights_sha256`; None if
-            unavailable.
+        training: Identifiers of the run: `recipe_sha256` (without its paths), `seed`, `data_sha256`,
+            `weights_sha256`; None if unavailable.
     """
 
     class_names: tuple[str, ...]
@@ -50,11 +50,11 @@ class Manifest:
 
 
 def write_manifest(folder: Path, **fields: Any) -> None:
-    """Write the manifest of an export that has all its other files.
+    """Write the manifest of an export, after all its other files.
 
     Args:
-        folder: of the export.
-        fields: of `Manifest`, without `files`.
+        folder: The folder of the export.
+        fields: Fields of `Manifest`, without `files`.
     """
     manifest = Manifest(files=hash_files(folder), **fields)
     postprocessing = manifest.postprocessing.to_json(manifest.class_names)
@@ -65,7 +65,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of an export.
 
     Raises:
-        RequestError: it is missing or damaged.
+        RequestError: It is missing or damaged.
     """
     if not (folder / ManifestFile.FILE).is_file():
         raise RequestError(f"{folder} is not an export of kerastl: it has no {ManifestFile.FILE}.")

@@ -30,20 +30,20 @@ PUBLIC_WEIGHTS = ("imagenet", "none")
 class ModelFacts:
     """Facts about the training of a model; unknown ones are None or empty.
 
-    The template decides what is published of `adaptation`.
+    The template determines which parts of `adaptation` are published.
 
     Args:
-        backbone: its name and options, as in a recipe, without paths.
+        backbone: Name and options of the backbone, as in a recipe, without paths.
         weights: `{"from", "sha256"}` of the initial weights; `from` is imagenet, none, or file.
-        counts: images by split and class; unlabeled ones are under "".
-        groups: number of groups (patients) by split.
-        scores: metrics of each test split.
-        sites: the same for each site by split; identifying site names are replaced.
-        fixed: what was fixed on the validation images.
-        adaptation: the content of `adaptation.json`.
-        shift: the prevalence of each class.
-        level: level of the intervals, 0 to 1.
-        training: identifies the run: `recipe_sha256`, `seed`, `data_sha256`, `weights_sha256`.
+        counts: Images by split and class; unlabeled ones are under "".
+        groups: Number of groups (patients) by split.
+        scores: Metrics of each test split.
+        sites: The same for each site by split; identifying site names are replaced.
+        fixed: Settings that were fixed on the validation images.
+        adaptation: The content of `adaptation.json`.
+        shift: The prevalence of each class.
+        level: Level of the intervals, 0 to 1.
+        training: Identifiers of the run: `recipe_sha256`, `seed`, `data_sha256`, `weights_sha256`.
     """
 
     backbone: dict[str, Any] = field(default_factory=dict)
@@ -66,7 +66,7 @@ def read_model_facts(run: Path | None) -> ModelFacts:
     """Read the facts of a run that may be published; those of missing files, or without a run, are unknown.
 
     Raises:
-        RequestError: a file is damaged.
+        RequestError: A file is damaged.
     """
     if run is None:
         return NO_FACTS
@@ -101,7 +101,7 @@ def _weights(content: Any) -> dict[str, Any]:
 
 
 def without_paths(value: Any) -> Any:
-    """Return a value of a recipe with every absolute path replaced by None."""
+    """Return a value from a recipe, with every absolute path replaced by None."""
     if isinstance(value, Mapping):
         return {str(key): without_paths(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -116,7 +116,7 @@ def without_paths(value: Any) -> Any:
 def site_names(sites: Mapping[str, Any]) -> dict[str, str]:
     """Return the public name of each site: letters, source and target are kept, others are numbered.
 
-    A site's name can be that of a hospital.
+    The name of a site can identify a hospital.
     """
     kept = [name for name in sites if name in PUBLIC_SITES or (len(name) == 1 and name.isalpha())]
     others = sorted(name for name in sites if name not in kept)
@@ -211,13 +211,13 @@ def write_card(folder: Path, facts: ModelFacts, **description: Any) -> None:
     """Write the model card of a version.
 
     Args:
-        folder: of the version.
-        facts: about the run; unknown ones are omitted.
-        description: `class_names`, `image_size_px`, `window`, `max_pixels`, `model_sha256`, `versions` and `postprocessing`, as
-            in the manifest.
+        folder: The folder of the version.
+        facts: Facts about the run; unknown ones are omitted.
+        description: `class_names`, `image_size_px`, `window`, `max_pixels`, `model_sha256`, `versions` and
+            `postprocessing`, as in the manifest.
 
     Raises:
-        OSError: the disk is full.
+        OSError: The disk is full.
     """
     write_atomic(folder / CARD, render_card(facts, **description).encode("utf-8", "replace"))
 

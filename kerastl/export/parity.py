@@ -27,18 +27,19 @@ def outputs_and_pixels(
 ) -> tuple[Outputs, npt.NDArray[np.float32] | None]:
     """Run the endpoint for files once, and return its outputs and the pixels that its network receives.
 
-    The node of the decoded pixels becomes one more output of the endpoint; no other node is changed.
+    The node with the decoded pixels becomes an additional output of the endpoint. No other nodes are changed.
 
     Args:
-        export: the version folder, whose graph has been checked.
-        encoded: at least one whole image file.
+        export: The version folder, whose graph has been checked.
+        encoded: At least one whole image file.
 
     Returns:
-        The outputs by name; and `[n, size, size, 3]` float32 in [0, 255], None if the graph does not name them.
+        The outputs by name; and `[n, size, size, 3]` float32 in [0, 255], None if the graph does not name
+        them.
 
     Raises:
-        tf.errors.OpError: an image cannot be decoded, or the graph is damaged.
-        ValueError: the graph is damaged.
+        tf.errors.OpError: An image cannot be decoded, or the graph is damaged.
+        ValueError: The graph is damaged.
     """
     meta = served_graph(export)
     if meta is None or SIGNATURE not in meta.signature_def:
@@ -97,19 +98,19 @@ Array = np.ndarray[Any, Any]
 def compare_with_run(
     export: ExportFolder, encoded: Sequence[bytes], *, pixels: Array, probabilities: Array
 ) -> dict[str, Any]:
-    """Compare what an export computes for image files with what the run computed.
+    """Compare the outputs of an export for image files with those of the run.
 
     Args:
-        export: a SavedModel, or a converted model, which takes the decoded images.
-        encoded: at least one whole image file.
+        export: A SavedModel, or a converted model, which takes the decoded images.
+        encoded: At least one whole image file.
         pixels: `[n, size, size, 3]` float32 in [0, 255], as the run decoded the files.
         probabilities: `[n, classes]`, the softmax of the run's logits.
 
     Returns:
-        `{"pixels": {"compared", "differ", "largest_difference"}, "predictions": {"differ", "largest_difference", "allowed"},
-        "faults"}`. `differ` counts images, for a quantized model those with another label. Pixels are read from the served
-        graph and must be bit-equal. Probabilities may differ by `allowed`; None for a quantized model, for which no
-        difference of a probability is a fault.
+        `{"pixels": {"compared", "differ", "largest_difference"}, "predictions": {"differ",
+        "largest_difference", "allowed"}, "faults"}`. `differ` counts images, for a quantized model those with
+        another label. Pixels are read from the served graph and must be bit-equal. Probabilities may differ
+        by `allowed`; None for a quantized model, for which no difference of a probability is a fault.
     """
     report: dict[str, Any] = {"pixels": None, "predictions": None, "faults": []}
     faults: list[str] = report["faults"]

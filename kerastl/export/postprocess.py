@@ -30,8 +30,8 @@ class Prevalence:
     """The share of each class, in the order of the probabilities.
 
     Args:
-        training: shares that the model was trained for, each above 0, of sum 1.
-        served: shares where the model is used, each at least 0, of sum 1.
+        training: Shares that the model was trained for, each above 0, of sum 1.
+        served: Shares where the model is used, each at least 0, of sum 1.
     """
 
     training: tuple[float, ...]
@@ -40,11 +40,12 @@ class Prevalence:
 
 @dataclass(frozen=True)
 class Threshold:
-    """When an image is classified as positive.
+    """The condition for classifying an image as positive.
 
     Args:
-        positive: name of the positive class.
-        probability: its smallest probability, 0 to 1, before temperature and prevalence change it.
+        positive: Name of the positive class.
+        probability: The smallest probability that counts as positive, 0 to 1, before temperature and
+            prevalence change it.
     """
 
     positive: str
@@ -53,13 +54,13 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Postprocessing:
-    """What an export does to the softmax of the logits; by default nothing.
+    """The postprocessing that an export applies to the softmax of the logits; none by default.
 
     Args:
-        temperature: divides the logits, above 0; None for 1.
-        prevalence: corrects the probabilities (Saerens et al. 2002, equation 4); None for no correction.
-        threshold: predicts the positive class at or above it, and otherwise the most probable other class; None predicts the
-            most probable class.
+        temperature: Divisor of the logits, above 0; None for 1.
+        prevalence: Corrects the probabilities (Saerens et al. 2002, equation 4); None for no correction.
+        threshold: Predicts the positive class at or above it, and otherwise the most probable other class;
+            None predicts the most probable class.
 
     Example:
         >>> Postprocessing(temperature=1.5, threshold=Threshold("ill", 0.3))
@@ -147,7 +148,7 @@ class Postprocessing:
         """Read what `to_json` wrote.
 
         Raises:
-            ValueError: it does not match the class names.
+            ValueError: It does not match the class names.
         """
         prevalence, threshold = content.prevalence, content.threshold
         if threshold is not None and threshold.positive not in class_names:
@@ -176,14 +177,15 @@ def _read_prevalence(content: ServedPrevalence, class_names: Sequence[str]) -> P
 
 @dataclass(frozen=True)
 class PostprocessingOptions:
-    """The postprocessing that is requested of an export. `resolve_postprocessing` finds the values in the run.
+    """The requested postprocessing of an export. `resolve_postprocessing` finds the values in the run.
 
     Args:
-        temperature: `validation` for the temperature that fits the validation images best; `none` for no scaling.
-        prevalence: `target` for the shares that the run estimated at the target by EM; or the share of each class by
-            name, of sum 1; `none` for no correction.
-        threshold: `specificity` or `sensitivity` for the operating point of validation with that quantity fixed; `none`
-            predicts the most probable class.
+        temperature: `validation` for the temperature that fits the validation images best; `none` for no
+            scaling.
+        prevalence: `target` for the shares that the run estimated at the target by EM; or the share of each
+            class by name, of sum 1; `none` for no correction.
+        threshold: `specificity` or `sensitivity` for the operating point of validation with that quantity
+            fixed; `none` predicts the most probable class.
     """
 
     temperature: Literal["validation", "none"] = "validation"
@@ -194,14 +196,14 @@ class PostprocessingOptions:
 def resolve_postprocessing(
     run_folder: Path, class_names: Sequence[str], options: PostprocessingOptions
 ) -> tuple[Postprocessing, list[str]]:
-    """Return the postprocessing that a run has values for, and what it lacks, as one sentence each.
+    """Return the postprocessing that a run has values for, and one sentence for each missing value.
 
     A missing temperature is not reported: it is used if there is one.
 
     Args:
-        run_folder: a finished run.
-        class_names: in the order of the probabilities.
-        options: what is requested.
+        run_folder: A finished run.
+        class_names: Class names in the order of the probabilities.
+        options: The requested postprocessing.
     """
     fixed = read_validation_fit(run_folder) or NOTHING_FIXED
     temperature = fixed.temperature if options.temperature == "validation" else None

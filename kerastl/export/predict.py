@@ -90,7 +90,7 @@ def predict_files(
     Args:
         predictor: `kerastl.evaluation.load_trained(run)` or `kerastl.export.loaded_export(path)`.
         paths: Image files.
-        batch_size: The number of files that are predicted together.
+        batch_size: The number of files per batch.
 
     Yields:
         One `FilePrediction` per file. A file that cannot be read has a `problem`.
@@ -103,7 +103,7 @@ def predict_files(
 
 
 def predict_batch(predictor: Predictor, batch: Sequence[Path]) -> list[FilePrediction]:
-    """Predict the files of one batch together; call it inside `no_pillow_warnings`.
+    """Predict one batch of files. Call this inside `no_pillow_warnings`.
 
     Probabilities can differ by about 1e-7 if the same file is part of another batch.
     """
@@ -228,9 +228,9 @@ def find_predictor(path: Path) -> ModelOnDisk:
 def find_images(paths: Sequence[Path]) -> Iterator[Path]:
     """Yield the given files, and the images in the given folders and their subfolders.
 
-    Files in folders are selected by suffix and sorted in natural order (2 before 10). Hidden files and links to
-    folders are skipped. A given file is always yielded, and so is a folder that cannot be listed: reading it
-    reports the reason. Only the names of one folder are held in memory.
+    Files in folders are selected by suffix and sorted in natural order (2 before 10). Hidden files and links
+    to folders are skipped. A given file is always yielded, and so is a folder that cannot be listed: reading
+    it reports the reason. Only the names of one folder are held in memory.
 
     Raises:
         RequestError: If a path does not exist.
@@ -301,14 +301,14 @@ def read_file_list(file: BinaryIO) -> Iterator[Path]:
 
 
 def printable_path(path: Path) -> str:
-    """Return a path as text that any terminal and any UTF-8 file can hold."""
+    """Return a path as text that is safe to print and to write to a UTF-8 file."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 @dataclass(frozen=True)
 class FileList:
-    """Paths in an unnamed temporary file, so that memory stays flat and the list does not change.
+    """Paths in an unnamed temporary file, so that memory use is constant and the list cannot change.
 
     Args:
         file: One path per line, as a JSON string.
@@ -343,7 +343,7 @@ def store_file_list(paths: Iterable[Path], folder: Path | None = None) -> Iterat
     try:
         file = cast(BinaryIO, tempfile.TemporaryFile(dir=folder))  # noqa: SIM115 - `with file` below
     except OSError as error:
-        # Python reports a random file name that the user never gave.
+        # Otherwise, Python reports the random name of the temporary file.
         error.filename = str(folder or tempfile.gettempdir())
         raise
     with file:

@@ -1,7 +1,8 @@
 """Write predictions to a table that can be resumed: CSV, JSON lines or Parquet.
 
-`predictions.csv` is written to the folder `predictions.csv.part`: `rows` grows by one batch at a time. After each batch
-`progress.json` records how much of `rows` is complete, and for which request, so that only the same request is resumed.
+`predictions.csv` is written to the folder `predictions.csv.part`: `rows` grows by one batch at a time. After
+each batch `progress.json` records how much of `rows` is complete, and for which request, so that only the
+same request is resumed.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ CELLS_PER_GROUP = 2**19
 
 @dataclass(frozen=True)
 class TableRequest:
-    """What determines the bytes of a table.
+    """The settings that determine the bytes of a table.
 
     Args:
         model: sha256 of the model.
@@ -143,7 +144,7 @@ def check_output(out: Path, resume: bool) -> None:
     """Refuse to overwrite a file, to resume a table that does not exist, or to follow a link.
 
     Raises:
-        RequestError: What is wrong, and what to do.
+        RequestError: The output cannot be written. The message states how to fix it.
     """
     if not out.name:
         raise RequestError(f"--out {out} is a folder. Give a file: --out FILE")
@@ -282,7 +283,8 @@ def open_partial_table(
 ) -> Iterator[PartialTable]:
     """Create or resume the table that becomes `out`, locked against other processes.
 
-    If the body fails, finished rows are kept and the way to resume is printed. Without rows, the folder is deleted.
+    If the body fails, finished rows are kept and the way to resume is printed. Without rows, the folder is
+    deleted.
 
     Args:
         out: The file to write.
@@ -291,7 +293,7 @@ def open_partial_table(
         resume: Whether to continue a table that was interrupted.
 
     Raises:
-        RequestError: If there is nothing to resume, or it is of another request.
+        RequestError: If there is nothing to resume, or if it belongs to a different request.
         RunFailed: If the disk is full.
     """
     folder = part_folder(out)
@@ -319,12 +321,12 @@ def open_partial_table(
             raise
         finally:
             if table is not None:
-                with suppress(OSError):  # closing flushes again, which a full disk refuses again
+                with suppress(OSError):  # closing flushes again, which fails again if the disk is full
                     table._file.close()
 
 
 def _resume_table(folder: Path, request: TableRequest) -> PartialTable:
-    """Open the rows behind the last complete batch; an incomplete batch is cut off."""
+    """Open the rows after the last complete batch. An incomplete batch is truncated."""
     with report_damage(folder, "Delete it and start again."), ExitStack() as stack:
         try:
             progress = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
@@ -370,7 +372,7 @@ def write_parquet(rows: Path, out: Path, class_names: Sequence[str]) -> None:
     Args:
         rows: JSON lines as `format_rows` returns them.
         out: Has the columns of the CSV: text, and float32 probabilities. Missing values are null.
-        class_names: In the order of the columns.
+        class_names: Class names in the order of the columns.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -396,7 +398,7 @@ def _cells(row: dict[str, Any], class_names: Sequence[str]) -> list[Any]:
 
 @contextmanager
 def _disk_errors_of(folder: Path) -> Iterator[None]:
-    """Raise an error of the disk as RunFailed that names the folder."""
+    """Raise disk errors as RunFailed with the name of the folder."""
     try:
         yield
     except OSError as error:

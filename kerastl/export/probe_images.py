@@ -1,4 +1,4 @@
-"""Images on which an export is verified, and the predictions that are expected for them."""
+"""Images on which an export is verified, and the expected predictions."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class ProbeSet:
     """Images on which an export is verified.
 
     Args:
-        encoded: whole image files that can be decoded.
-        expected: the expected predictions; None if unavailable.
+        encoded: Whole image files that can be decoded.
+        expected: The expected predictions; None if unavailable.
         problems: `file: reason` for each file that cannot be decoded.
     """
 
@@ -57,7 +57,7 @@ def select_test_images(
 
 
 def read_probe_images(files: Sequence[Path], *, max_pixels: int) -> ProbeSet:
-    """Read images, without those that cannot be decoded; these are reported as problems."""
+    """Read images. Those that cannot be decoded are omitted and reported as problems."""
     encoded, problems = [], []
     for file in files:
         try:
@@ -84,9 +84,9 @@ def expected_predictions(
     """Return the predictions that an export of a run's model must reproduce.
 
     Args:
-        trained: the run's model.
-        encoded: whole image files that can be decoded.
-        postprocessing: of the export.
+        trained: The run's model.
+        encoded: Whole image files that can be decoded.
+        postprocessing: The postprocessing of the export.
     """
     from kerastl.export.saved_model import weights_fingerprint
 
@@ -111,7 +111,7 @@ def expected_predictions(
 def write_samples(export: Path, encoded: Sequence[bytes], expected: ExpectedPredictions) -> None:
     """Write images into an export under neutral names, with the expected predictions.
 
-    The files are unchanged, including the metadata of the camera.
+    The files are unchanged, including camera metadata.
     """
     folder = export / SAMPLES
     folder.mkdir()
@@ -136,7 +136,7 @@ def read_samples(export: Path) -> ProbeSet | None:
     """Return the images of an export and the predictions stored with them; None if it has none.
 
     Raises:
-        RequestError: the samples are damaged.
+        RequestError: The samples are damaged.
     """
     folder = export / SAMPLES
     if not (folder / EXPECTED).is_file():
@@ -186,13 +186,13 @@ def load_probe_set(
     """Return the images on which an export is verified, and the expected predictions.
 
     Args:
-        folder: the version folder.
-        images: files and folders; if empty, test images of `run`, or else the samples of the export.
-        run: the run that was exported; None if unavailable.
-        limit: largest number of images.
+        folder: The version folder.
+        images: Files and folders; if empty, test images of `run`, or else the samples of the export.
+        run: The run that was exported; None if unavailable.
+        limit: Maximum number of images.
 
     Raises:
-        RequestError: there are no images, or `run` is not a finished run.
+        RequestError: There are no images, or `run` is not a finished run.
     """
     manifest = read_manifest(folder)
     trained = load_trained(run) if run is not None else None

@@ -37,9 +37,9 @@ class VerificationResult:
     """The result of `check_export`.
 
     Args:
-        folder: the version folder that was checked.
-        findings: one for each check.
-        num_images: number of images on which it was verified.
+        folder: The version folder that was checked.
+        findings: One finding per check.
+        num_images: Number of images on which it was verified.
         problems: `file: reason` for each image that was ignored.
     """
 
@@ -60,15 +60,15 @@ def check_export(
     """Verify the files and the predictions of an export.
 
     Args:
-        path: the export, or a folder of versions, of which the highest is verified.
-        images: files and folders; if empty, test images of the run, or else the samples of the export.
-        run: the run that was exported; None for the run folder that contains the export, if there is one.
-        server: a running TensorFlow Serving to check as well; the images are sent to it.
-        limit: largest number of images.
+        path: The export, or a folder of versions, of which the highest is verified.
+        images: Files and folders; if empty, test images of the run, or else the samples of the export.
+        run: The run that was exported; None for the run folder that contains the export, if there is one.
+        server: A running TensorFlow Serving to check as well; the images are sent to it.
+        limit: Maximum number of images.
 
     Raises:
-        RequestError: it is not an export, there are no images, its runtime is not installed, or TensorFlow Serving does not
-            support its format.
+        RequestError: It is not an export, there are no images, its runtime is not installed, or TensorFlow
+            Serving does not support its format.
     """
     found = find_export(path)
     if found is None:
@@ -99,18 +99,19 @@ def export_run(
     """Export the model of a finished run in one format.
 
     Args:
-        run_folder: holds `model.keras` and `model.json`.
-        format_name: one of `kerastl.registry.names("format")`.
-        out: the folder of all versions; None for `export/<format_name>` in the run folder.
-        options: requested postprocessing; what the run has no values for is omitted.
+        run_folder: The run folder, with `model.keras` and `model.json`.
+        format_name: One of `kerastl.registry.names("format")`.
+        out: The folder of all versions; None for `export/<format_name>` in the run folder.
+        options: The requested postprocessing; parts that the run has no values for are omitted.
         quantize: `float16` or `int8`, if the format supports it; None for float32.
-        version: the version to write; None for the one after the highest.
+        version: The version to write; None for the one after the highest.
 
     Returns:
         The version folder.
 
     Raises:
-        RequestError: not a finished run, an unknown format, missing packages, or an existing version; nothing is written.
+        RequestError: Not a finished run, an unknown format, missing packages, or an existing version; nothing
+            is written.
 
     Example:
         >>> export_run(Path("runs/mine"), "onnx")
@@ -137,11 +138,11 @@ def export_once(
 ) -> Path:
     """Export the model of a run in one format, unless a complete export of the same model exists.
 
-    A run that was interrupted after its export and is resumed must not add a second, equal version. An export that is
-    incomplete or of another model is kept, and the next version is written.
+    If a run is interrupted after its export and resumed, it must not add a second, identical version. An
+    export that is incomplete, or of a different model, is kept, and the next version is written.
 
     Args:
-        run_folder, format_name, options, quantize: as in `export_run`.
+        run_folder, format_name, options, quantize: As in `export_run`.
 
     Returns:
         The version folder, existing or new.

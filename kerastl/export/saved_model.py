@@ -32,17 +32,17 @@ def write_version(
     """Write an export and its manifest as a new version; nothing is ever overwritten.
 
     Args:
-        out: the folder of all versions; it is created if missing.
-        fill: writes everything except the manifest into a folder.
-        version: the version to write; None for the one after the highest.
-        fields: of the manifest, without `files` and `versions`.
+        out: The folder of all versions; it is created if missing.
+        fill: A function that writes everything except the manifest into a folder.
+        version: The version to write; None for the one after the highest.
+        fields: Fields of the manifest, without `files` and `versions`.
 
     Returns:
         The version folder, e.g. `out/1`.
 
     Raises:
         RequestError: `out` is not a folder, or has that version.
-        OSError, RunFailed: the disk is full; no partial export remains.
+        OSError, RunFailed: The disk is full; no partial export remains.
     """
     if out.exists() and not out.is_dir():
         raise RequestError(f"{out} is a file, but an export is a folder. Choose another: --out DIR")
@@ -105,23 +105,25 @@ def export_saved_model(
 
     Args:
         model: `[n, size, size, 3]` float32 in [0, 255] to logits `[n, classes]`; without augmentation.
-        out: the folder of all versions, the base path of TensorFlow Serving.
-        class_names: in the order of the logits.
-        image_size_px: side of the square image that the model takes, in pixels.
+        out: The folder of all versions, the base path of TensorFlow Serving.
+        class_names: Class names in the order of the logits.
+        image_size_px: Side length of the square input image in pixels.
         window: (low, high) in stored values for 16-bit gray PNG; None for the full range.
-        max_pixels: largest height times width of an image that is decoded.
-        postprocessing: temperature, prevalence and threshold.
-        version: the version to write; None for the one after the highest.
-        facts: of the run, for the model card and the manifest.
+        max_pixels: Maximum height times width of an image that is decoded.
+        postprocessing: Temperature, prevalence and threshold.
+        version: The version to write; None for the one after the highest.
+        facts: Facts about the run, for the model card and the manifest.
 
     Returns:
-        The version folder, e.g. `out/1`. It holds the SavedModel with the endpoints `serving_default`, `pixels`, `classify`,
-        and, if the model pools one feature map, `features` and `explain` (see `kerastl.export.endpoints`), warm-up requests,
-        `MODEL_CARD.md` and `manifest.json`. `out` also holds the files of `kerastl.export.serving_files`.
+        The version folder, e.g. `out/1`. It holds the SavedModel with the endpoints `serving_default`,
+        `pixels`, `classify`, and, if the model pools one feature map, `features` and `explain` (see
+        `kerastl.export.endpoints`), warm-up requests, `MODEL_CARD.md` and `manifest.json`. `out` also holds
+        the files of `kerastl.export.serving_files`.
 
     Raises:
-        RequestError: the class names or the image size do not match the model, `out` is not a folder, or has that version.
-        OSError: the disk is full; no partial export remains.
+        RequestError: The class names or the image size do not match the model, `out` is not a folder, or has
+            that version.
+        OSError: The disk is full; no partial export remains.
 
     Example:
         >>> export_saved_model(model, "served", class_names=["cat", "dog"], image_size_px=160)

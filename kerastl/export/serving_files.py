@@ -1,4 +1,4 @@
-"""Write the files next to the versions of an export, for running a server, and its warm-up requests.
+"""Write the files for running a server, next to the versions of an export, and the warm-up requests.
 
 A file that was modified after it was written is kept; the others are updated with each version.
 """
@@ -31,7 +31,7 @@ def batch_sizes(image_size_px: int) -> tuple[int, ...]:
     """Return the batch sizes of a server: powers of two from 1 to at most 32.
 
     Args:
-        image_size_px: side of the square image that the model sees, in pixels.
+        image_size_px: Side length of the square input image in pixels.
     """
     sizes = [1]
     while 2 * sizes[-1] <= MAX_BATCH_SIZE and 2 * sizes[-1] * image_size_px**2 <= MAX_BATCH_PIXELS:
@@ -49,12 +49,12 @@ def write_serving_files(out: Path, *, class_names: Sequence[str], image_size_px:
     """Write every file of `templates/` into the folder of all versions, except those that were modified.
 
     Args:
-        out: the folder of all versions.
-        class_names: of the newest version.
-        image_size_px: of the newest version.
+        out: The folder of all versions.
+        class_names: Class names of the newest version.
+        image_size_px: Image size of the newest version.
 
     Raises:
-        OSError: the disk is full or the folder cannot be written; no partial file remains.
+        OSError: The disk is full or the folder cannot be written; no partial file remains.
     """
     before = _read_hashes(out)
     hashes = dict(before)
@@ -123,16 +123,16 @@ GRAY_LEVEL = 128.0
 def write_warm_up(folder: Path, *, image_size_px: int, max_pixels: int) -> None:
     """Write one warm-up request for each signature of a SavedModel, and for `serving_default` one for each batch size.
 
-    The one-time cost of a batch size (oneDNN prepares its primitives by shape) is paid per process, so one signature warms the
-    sizes for all; each signature has a graph of its own, so each is called once.
+    The one-time cost of a batch size (oneDNN prepares its primitives by shape) is paid per process, so one
+    signature warms the sizes for all; each signature has a graph of its own, so each is called once.
 
     Args:
-        folder: holds `saved_model.pb`.
-        image_size_px: side of the square image that the model sees, in pixels.
-        max_pixels: largest height times width of an image that is decoded.
+        folder: The folder that contains `saved_model.pb`.
+        image_size_px: Side length of the square input image in pixels.
+        max_pixels: Maximum height times width of an image that is decoded.
 
     Raises:
-        OSError: the disk is full.
+        OSError: The disk is full.
     """
     side = min(image_size_px, math.isqrt(max_pixels))
     file = folder / WARM_UP

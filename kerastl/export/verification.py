@@ -71,20 +71,21 @@ def verify(
 ) -> list[Finding]:
     """Check a SavedModel or a converted model on real images.
 
-    The graph of a SavedModel is checked before it is loaded. With Python, random, file, network, unknown or XLA-compiled
-    operations it is not loaded; its outputs are then not checked.
+    The graph of a SavedModel is checked before it is loaded. With Python, random, file, network, unknown or
+    XLA-compiled operations it is not loaded; its outputs are then not checked.
 
     Args:
-        export: the version folder.
-        encoded: whole image files that can be decoded; at least two with different predictions.
-        expected: the predictions of the run's own model; None if unavailable.
-        server: a running TensorFlow Serving to check as well; None if there is none. The images are sent to it.
+        export: The version folder.
+        encoded: Whole image files that can be decoded; at least two with different predictions.
+        expected: The predictions of the run's own model; None if unavailable.
+        server: A running TensorFlow Serving to check as well; None if there is none. The images are sent to
+            it.
 
     Returns:
         One finding for each check, in a fixed order; `passed` is None if the check was not made.
 
     Raises:
-        RequestError: not an export of kerastl, no image, or its runtime is not installed.
+        RequestError: Not an export of kerastl, no image, or its runtime is not installed.
     """
     manifest, found = read_manifest(export), find_export(export)
     if found is None:

@@ -1,4 +1,4 @@
-"""The versions of an export: which exist, which is next, and removing old ones. No TensorFlow."""
+"""The versions of an export: list them, find the next number, remove old ones. TensorFlow is not imported."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HIGHEST = 2**63 - 1
 
 
 def list_versions(out: Path) -> dict[Path, int]:
-    """Return all entries of a folder that a server takes for a version, with their numbers."""
+    """Return all entries in a folder that a server treats as a version, with their numbers."""
     if not out.is_dir():
         return {}
     numbers = {path: int(path.name) for path in out.iterdir() if path.name.isdecimal()}
@@ -33,7 +33,7 @@ def next_version(out: Path) -> int:
     """Return the version after the highest in a folder; 1 if there is none.
 
     Raises:
-        RequestError: there is no higher number.
+        RequestError: There is no higher number.
     """
     highest = highest_version(out)
     if highest == HIGHEST:
@@ -48,7 +48,7 @@ def check_version_free(out: Path, version: int) -> None:
     """Check that a version can be written.
 
     Raises:
-        RequestError: the number is out of range, or the version exists.
+        RequestError: The number is out of range, or the version exists.
     """
     if not 1 <= version <= HIGHEST:
         raise RequestError(f"A version must be a whole number from 1 to {HIGHEST}, got {version}.")
@@ -71,8 +71,8 @@ class PrunedVersions:
     """The result of `prune`.
 
     Args:
-        removed: versions that were removed, the oldest first.
-        skipped: older numbered entries that were kept because they are not versions of this export.
+        removed: Versions that were removed, the oldest first.
+        skipped: Older numbered entries that were kept because they are not versions of this export.
     """
 
     removed: tuple[Path, ...]
@@ -82,16 +82,16 @@ class PrunedVersions:
 def prune(written: Path, keep: int) -> PrunedVersions:
     """Remove the oldest versions so that `keep` remain, including the written one; higher versions are not counted.
 
-    Only a folder with a manifest of kerastl and a model of the same format as the written one is removed. It is renamed to
-    a hidden name first, so that a server sees it complete or not at all.
+    Only a folder with a manifest of kerastl and a model of the same format as the written one is removed. It
+    is renamed to a hidden name first, so that a server sees it complete or not at all.
 
     Args:
-        written: the version folder that was just written.
-        keep: at least 1.
+        written: The version folder that was just written.
+        keep: Number of versions to keep, at least 1.
 
     Raises:
         RequestError: `keep` is below 1, or `written` is not an export.
-        OSError: a folder cannot be removed.
+        OSError: A folder cannot be removed.
     """
     if keep < 1:
         raise RequestError(f"--keep must be at least 1, got {keep}.")
@@ -111,7 +111,7 @@ def prune(written: Path, keep: int) -> PrunedVersions:
 
 def _format_of(path: Path) -> str | None:
     """Return the format of a version that kerastl wrote; None for anything else."""
-    # A link leads to a folder that others may use.
+    # A link can lead to a folder that is used elsewhere.
     found = None if path.is_symlink() else find_export(path)
     try:
         read_manifest(path)
@@ -121,7 +121,7 @@ def _format_of(path: Path) -> str | None:
 
 
 def _remove(path: Path) -> None:
-    # Hidden and not a number: if the process is killed, no server takes the remains for a version.
+    # Hidden and not a number, so that if the process is killed, no server treats the remains as a version.
     hidden = Path(tempfile.mkdtemp(dir=path.parent, prefix=".kerastl."))
     shutil.rmtree(path.rename(hidden / path.name))
     hidden.rmdir()

@@ -23,8 +23,8 @@ class ExportFolder:
     """The version folder of an export.
 
     Args:
-        folder: the version folder.
-        format_name: one of `kerastl.registry.names("format")`.
+        folder: The version folder.
+        format_name: One of `kerastl.registry.names("format")`.
     """
 
     folder: Path
@@ -57,11 +57,11 @@ def check_formats(names: Iterable[str], quantize: str | None = None) -> None:
     """Check that formats can be written, without importing their packages.
 
     Args:
-        names: of formats.
-        quantize: the requested quantization; None for none.
+        names: Names of formats.
+        quantize: The requested quantization; None for none.
 
     Raises:
-        RequestError: a package is missing (the text names the extra), or no format has that quantization.
+        RequestError: A package is missing (the text names the extra), or no format has that quantization.
     """
     requested = list(names)
     problems = [problem for name in requested if (problem := _missing_packages(name))]

@@ -1,4 +1,4 @@
-"""Keras file with a description of the model, for another hospital that adapts it without the images it was trained on."""
+"""A Keras file and a description of the model, for adaptation elsewhere without the training images."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ FILES = ("model.json", "manifest.json")
 def write(trained: Trained, out: Path, *, postprocessing: Postprocessing, version: int | None = None) -> Path:
     """Write `model.keras`, `model.json` and `manifest.json` as a new version, and return its folder.
 
-    They hold weights, class names, size and window of the images, backbone and dropout, the share of each class in training, and
-    temperature and thresholds of validation, but no path, group or image of the data. The model returns logits, so that
-    `postprocessing` does not apply.
+    They hold weights, class names, size and window of the images, backbone and dropout, the share of each
+    class in training, and temperature and thresholds of validation, but no path, group or image of the data.
+    The model returns logits, so that `postprocessing` does not apply.
 
     Raises:
-        RequestError: a file of the run folder is missing, `out` is not a folder, or has that version.
-        OSError: the disk is full; no partial export remains.
+        RequestError: A file of the run folder is missing, `out` is not a folder, or has that version.
+        OSError: The disk is full; no partial export remains.
     """
     from kerastl.evaluation.trained_model import MODEL, read_source_model
     from kerastl.export.saved_model import weights_fingerprint, write_version
@@ -51,8 +51,8 @@ def verify_keras_export(folder: Path, run: Path | None) -> list[Finding]:
     """Check that the files of a Keras export are unchanged, and that its model loads and has the weights of the run.
 
     Args:
-        folder: holds `manifest.json`.
-        run: the run that was exported; None if unavailable.
+        folder: The folder that contains `manifest.json`.
+        run: The run that was exported; None if unavailable.
 
     Raises:
         RequestError: `manifest.json` is damaged, or `run` is not a finished run.

@@ -33,13 +33,13 @@ def write(
     """Export a trained model as a new version, and return its folder.
 
     Args:
-        trained: the model and its run folder: `int8` is calibrated on its training images, and the effect of quantization is
-            measured on its test images.
-        out: the folder of all versions.
-        postprocessing: its temperature and prevalence become part of the model.
-        version: the version to write; None for the one after the highest.
-        quantize: `float16` for weights of half the size; `int8` for weights and computation in 8 bits, with the softmax in
-            float32. Images and probabilities are float32 in each case. None for float32.
+        trained: The model and its run folder: `int8` is calibrated on its training images, and the effect of
+            quantization is measured on its test images.
+        out: The folder of all versions.
+        postprocessing: The postprocessing. Its temperature and prevalence become part of the model.
+        version: The version to write; None for the one after the highest.
+        quantize: `float16` for weights of half the size; `int8` for weights and computation in 8 bits, with
+            the softmax in float32. Images and probabilities are float32 in each case. None for float32.
     """
     from kerastl.console import print_status
     from kerastl.export.converted import write_converted
@@ -79,7 +79,8 @@ def _write_file(folder: Path, content: bytes, class_names: tuple[str, ...]) -> N
 def load(folder: Path) -> tuple[list[str], Callable[[Any], Any]]:
     """Return the class names and a function from images to probabilities, on the CPU.
 
-    Only LiteRT's own operations are available: the runtime refuses a file with TensorFlow operations, which could read files.
+    Only LiteRT's own operations are available: the runtime refuses a file with TensorFlow operations, which
+    could read files.
     """
     with zipfile.ZipFile(folder / FILE) as archive:
         class_names = archive.read(LABELS).decode().splitlines()
