@@ -1,7 +1,8 @@
-"""Callbacks for `keras.Model.fit` of any Keras model: unfreezing, BatchNorm, freeze check; and a time budget for `kerastl.fit`.
+"""Callbacks for `keras.Model.fit` (unfreezing, BatchNorm, freeze check) and a time budget for `kerastl.fit`.
 
-Keras traces the training step once, with the `trainable` flags of that moment, and later changes have no effect. The callbacks
-that change flags therefore have Keras trace the step again, and give the optimizer slots for the variables that it trains then.
+Keras traces the training step once, with the current `trainable` flags, so later changes have no effect. The
+callbacks that change flags therefore make Keras retrace the step, and rebuild the optimizer with slots for
+the variables that are trained from then on.
 """
 
 from __future__ import annotations
@@ -28,27 +29,30 @@ from kerastl.training.freeze import (
 )
 
 EXCLUDED = "_exclude_from_weight_decay"
-"""Attributes with the variables without weight decay, which the config of an optimizer does not contain."""
+"""Prefix of the optimizer attributes for variables without weight decay. They are not in its config."""
 
 
 class UnfreezeSchedule(keras.callbacks.Callback):
-    """Train more layers from given epochs on.
+    """Unfreeze layers at given epochs.
 
-    The optimizer starts again with its current learning rate when the trained variables change, so that the corrections of
-    Adam for its first steps are right for the new ones. In `kerastl.fit`, write one `Phase` per part instead.
+    When the trained variables change, the optimizer is reset, with its current learning rate, so that Adam's
+    bias correction is valid for the newly trained variables. In `kerastl.fit`, use one `Phase` per part
+    instead.
 
     Args:
-        schedule: What is trained from the beginning of an epoch on, by epoch, counted from 0: `"none"` (the head only),
-            `"all"`, `{"top_fraction": 0.3}`, `{"names": "block_4.*"}` (a regular expression) or `{"from_block": NAME}`.
-            The layers keep their flags until the first of these epochs.
+        schedule: Maps epochs, counted from 0, to the layers that are trained from the beginning of that
+            epoch: `"none"` (only the head), `"all"`, `{"top_fraction": 0.3}`, `{"names": "block_4.*"}` (a
+            regular expression) or `{"from_block": NAME}`. Before the first of these epochs, the layers keep
+            their flags.
         batch_norm: The rule for BatchNorm layers: `"frozen"`, `"statistics"` or `"trainable"`, as in `Phase`.
 
-    The head of a classifier from `build_classifier` is always trained, and fractions are rounded to a block. In any other
-    model, the head is the last layer with weights, and each other layer with weights is a block of its own.
+    The head of a classifier from `build_classifier` is always trained, and fractions are rounded to a block
+    boundary. In any other model, the head is the last layer with weights, and every other layer with weights
+    is its own block.
 
     Raises:
-        RequestError: If an epoch or a selection is not allowed. When training begins: if a selection does not fit the model,
-            or if the optimizer has a learning rate schedule, which would start again, too.
+        RequestError: If an epoch or a selection is not allowed. When training begins: if a selection does not
+            match the model, or if the optimizer has a learning rate schedule, which would also be reset.
 
     Example:
     ```python
@@ -80,7 +84,7 @@ class UnfreezeSchedule(keras.callbacks.Callback):
             _check_learning_rate(self.model.optimizer)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002 - Keras passes it
-        """Set the flags if another part is trained from this epoch on."""
+        """Set the flags if the trained layers change at this epoch."""
         stage = max((first for first in self._stages if first <= epoch), default=None)
         if stage is not None and stage != self._stage:
             self._stage = stage
@@ -90,14 +94,16 @@ class UnfreezeSchedule(keras.callbacks.Callback):
 
 
 class BatchNormPolicy(keras.callbacks.Callback):
-    """Apply one rule to all BatchNorm layers, those inside nested models and layers included.
+    """Apply one rule to all BatchNorm layers, including those in nested models and layers.
 
-    `backbone(x, training=False)` does not keep BatchNorm layers in inference mode during training, and `trainable = True` of
-    a model switches them all on again. The rule is applied at the beginning of each epoch.
+    `backbone(x, training=False)` does not keep BatchNorm layers in inference mode during training, and
+    setting `trainable = True` on a model enables all of them again. The rule is applied at the beginning of
+    each epoch.
 
     Args:
-        rule: `"frozen"` uses the running statistics and keeps them and the scale and offset. `"statistics"` normalizes by
-            the batch and updates the running statistics, and keeps scale and offset. `"trainable"` trains these, too.
+        rule: `"frozen"` uses the running statistics, and changes neither these nor the scale and offset.
+            `"statistics"` normalizes with the batch statistics and updates the running statistics, but keeps
+            the scale and offset. `"trainable"` also trains the scale and offset.
 
     Example:
     ```python
@@ -124,13 +130,14 @@ class BatchNormPolicy(keras.callbacks.Callback):
 
 
 class FreezeCheck(keras.callbacks.Callback):
-    """Verify by checksums that in each epoch no frozen variable changed, and that a trainable one did.
+    """Verify by checksums in each epoch that no frozen variable changed and a trainable variable did.
 
-    BatchNorm statistics are frozen while their layer has `trainable = False`. All weights are read twice per epoch. The order
-    of this callback and of those that change flags does not matter.
+    BatchNorm statistics are frozen while their layer has `trainable = False`. All weights are read twice per
+    epoch. This callback can be listed before or after those that change flags.
 
     Raises:
-        PermanentFailure: At the end of an epoch with a fault. An epoch with a learning rate of 0 is one.
+        PermanentFailure: If the check fails, at the end of the epoch. With a learning rate of 0, it always
+            fails.
 
     Example:
     ```python
@@ -145,7 +152,7 @@ class FreezeCheck(keras.callbacks.Callback):
         self._is_read = False
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002 - Keras passes it
-        """Begin a new comparison."""
+        """Start a new comparison."""
         self._is_read = False
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002 - Keras passes it
@@ -168,7 +175,7 @@ class FreezeCheck(keras.callbacks.Callback):
 
 
 def _check_is_keras_fit(callback: keras.callbacks.Callback) -> None:
-    """Raise an error if another loop than Keras's trains the model."""
+    """Raise an error if the model is not trained by `keras.Model.fit`."""
     if callback.model.train_function is None:
         raise RequestError(
             f"{type(callback).__name__} works in keras.Model.fit only. In kerastl.fit, write phases=[kerastl.Phase(...)] "
@@ -177,7 +184,7 @@ def _check_is_keras_fit(callback: keras.callbacks.Callback) -> None:
 
 
 def _check_learning_rate(optimizer: keras.Optimizer) -> None:
-    """Raise an error if the learning rate depends on the number of steps, which starts again."""
+    """Raise an error if the learning rate depends on the step count, which is reset."""
     if not isinstance(getattr(optimizer, "inner_optimizer", optimizer)._learning_rate, keras.Variable):
         raise RequestError(
             "The optimizer has a learning rate schedule, which would start again when the trained variables change. "
@@ -190,7 +197,7 @@ def _flags(layers: Sequence[keras.layers.Layer]) -> list[bool]:
 
 
 def _apply_flags(model: keras.Model) -> None:
-    """Have Keras trace the training step again, with an optimizer for the variables that are trainable now."""
+    """Make Keras retrace the training step, with an optimizer for the variables that are now trainable."""
     optimizer = model.optimizer
     if {id(variable) for variable in optimizer._trainable_variables} != {
         id(variable) for variable in model.trainable_variables
@@ -201,7 +208,7 @@ def _apply_flags(model: keras.Model) -> None:
             restarted = type(optimizer).from_config(optimizer.get_config())
             restarted.build(model.trainable_variables)
         excluded = {name: value for name, value in vars(optimizer).items() if name.startswith(EXCLUDED)}
-        # In place, because the model and other callbacks hold this object.
+        # In place, because the model and other callbacks hold a reference to this object.
         vars(optimizer).clear()
         vars(optimizer).update(vars(restarted), **excluded)
     model.make_train_function(force=True)
@@ -210,16 +217,18 @@ def _apply_flags(model: keras.Model) -> None:
 class TimeBudget(keras.callbacks.Callback):
     """Stop each phase of `fit` when its share of a time budget is used up.
 
-    Each phase has a share of the time in proportion to its epochs; time that a phase does not use is left to the phases after it.
-    A phase stops after an epoch if the next one, which is expected to take the same time, would exceed the
-    share. Every phase trains for at least one epoch. Validation, checkpoints and filling a cache count as training.
+    Each phase has a share of the time in proportion to its epochs. Unused time is available to the following
+    phases. A phase stops after an epoch if the next one, which is expected to take the same time, would
+    exceed the share. Every phase trains for at least one epoch. Validation, checkpoints and filling a cache
+    count as training.
 
     Args:
-        seconds: The budget of all phases.
-        phases: The phases of `fit`.
+        seconds: The time budget for all phases.
+        phases: The phases that are passed to `fit`.
 
     Attributes:
-        elapsed_s: The seconds used so far. `fit` keeps it in its checkpoints, so that a resumed training has the rest.
+        elapsed_s: The seconds used so far. `fit` stores it in its checkpoints, so that resumed training uses
+            the remainder.
     """
 
     def __init__(self, seconds: float, phases: Sequence[Phase]) -> None:
@@ -232,13 +241,13 @@ class TimeBudget(keras.callbacks.Callback):
         self.phase_epochs = 0
 
     def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002 - Keras passes it
-        """Begin a phase."""
+        """Start a phase."""
         self.phase_index += 1
         self.phase_epochs = 0
         self._counted_until = time.perf_counter()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002 - Keras passes it
-        """Begin to measure an epoch."""
+        """Start timing an epoch."""
         self._epoch_start = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002 - Keras passes it

@@ -25,11 +25,11 @@ class AdaptationStep(ABC):
     `metric_names`.
 
     Args:
-        num_classes: number of classes of the head.
-        num_features: number of input features of the head.
-        seed: seed of everything random in the method, such as initial weights of its own layers.
-        classification: the loss on labeled images; None for plain cross-entropy.
-        update_statistics: whether BatchNorm is in training mode. Each batch, and so each domain, is then
+        num_classes: Number of classes of the head.
+        num_features: Number of input features of the head.
+        seed: Seed of everything random in the method, such as initial weights of its own layers.
+        classification: The loss on labeled images; None for plain cross-entropy.
+        update_statistics: Whether BatchNorm is in training mode. Each batch, and so each domain, is then
             normalized by its own statistics, and before an evaluation the running statistics are re-estimated
             on the last stream of `stream_names`.
     """
@@ -119,9 +119,10 @@ class TwoDomainStep(AdaptationStep):
     Args:
         alignment_losses: `(source, target, progress) -> {name: scalar}`, weighted losses in addition to
             classification.
-        variables: trained in addition to those of the model, for example of a domain classifier.
-        metric_names: names in `alignment_losses` that are reported, but not minimized.
-        step_arguments: as in `AdaptationStep`.
+        variables: Variables that are trained in addition to those of the model, for example of a domain
+            classifier.
+        metric_names: Names in `alignment_losses` that are reported, but not minimized.
+        step_arguments: As in `AdaptationStep`.
     """
 
     def __init__(
@@ -156,8 +157,8 @@ def step_seeds(seed: int, progress: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
     """Return one seed per image of a step.
 
     Args:
-        seed: seed of the method.
-        progress: scalar float32, 0 to 1: position of the step in its phase.
+        seed: Seed of the method.
+        progress: Scalar float32, 0 to 1: position of the step in its phase.
         indices: `[batch]` int64, example indices.
 
     Returns:
@@ -175,8 +176,8 @@ class StepPolicy:
     """An augmentation policy that is built at the first step, when the image size is known.
 
     Args:
-        name: name of the policy.
-        seed: seed of its random numbers, which differ in each step.
+        name: Name of the policy.
+        seed: Seed of its random numbers, which differ in each step.
     """
 
     def __init__(self, name: str, *, seed: int) -> None:

@@ -26,7 +26,7 @@ def mmd_loss(
 
     Args:
         source, target: `[batch, features]` float32; the batches may differ in size.
-        bandwidths: positive.
+        bandwidths: The positive kernel bandwidths.
         estimate: `biased` is the distance between the samples, at least 0, and 0 if they are identical.
             `unbiased` estimates that between the distributions; it is negative about half of the time if
             these are equal, and 0 if a batch is a single image.
@@ -54,9 +54,9 @@ def joint_mmd_loss(
     The kernel is the product of the kernels of the parts, each as in `mmd_loss`.
 
     Args:
-        source, target: parts in the same order, each `[batch, width]` float32, for example features and
+        source, target: Parts in the same order, each `[batch, width]` float32, for example features and
             probabilities.
-        bandwidths, estimate: as in `mmd_loss`.
+        bandwidths, estimate: As in `mmd_loss`.
 
     Returns:
         Scalar float32.
@@ -106,8 +106,8 @@ def reverse_gradient(values: Any, strength: Any = 1.0) -> tf.Tensor:
     """Return `values` unchanged; their gradient is multiplied by `-strength`.
 
     Args:
-        values: float32 of any shape.
-        strength: scalar; 0 stops the gradient.
+        values: A float32 tensor of any shape.
+        strength: Scalar; 0 stops the gradient.
 
     Reference:
         Ganin et al. 2016, arXiv:1505.07818, section 4.2 (gradient reversal layer).
@@ -126,7 +126,7 @@ def reversal_strength(progress: Any, steepness: float = 10.0) -> tf.Tensor:
 
     Args:
         progress: 0 at the first step, 1 at the end.
-        steepness: how fast it increases; 10 in the paper.
+        steepness: How fast the strength increases; 10 in the paper.
 
     Returns:
         `2 / (1 + exp(-steepness * progress)) - 1`, float32.
@@ -176,7 +176,7 @@ def centroid_labels(features: Array, logits: Array, *, rounds: int = 2) -> Array
     Args:
         features: `[images, features]`.
         logits: `[images, classes]`.
-        rounds: number of assignments to centroids; 2 in the paper.
+        rounds: Number of assignments to centroids; 2 in the paper.
 
     Returns:
         `[images]` int64.
@@ -240,8 +240,8 @@ def margin_disparity_loss(
 
     Args:
         source_logits, target_logits: `[batch, classes]` float32 of the first head.
-        source_second, target_second: the same of the second head.
-        margin: factor of the source term; its logarithm is the margin.
+        source_second, target_second: The same of the second head.
+        margin: Factor of the source term; its logarithm is the margin.
 
     Returns:
         Scalar float32, at least 0: minus the margin disparity discrepancy of the paper.
@@ -314,9 +314,9 @@ class RandomMultilinearMap:
     `(R_f f) * (R_g g) / sqrt(width)`. The entries of both matrices are normally distributed and not trained.
 
     Args:
-        num_features, num_classes: widths of the two inputs.
-        width: width of the output.
-        seed: seed of the matrices.
+        num_features, num_classes: Widths of the two inputs.
+        width: Width of the output.
+        seed: Seed of the matrices.
 
     Reference:
         Long et al. 2018, arXiv:1705.10667, section 3 (randomized multilinear conditioning).
@@ -356,7 +356,7 @@ def class_confusion_loss(logits: Any, *, temperature: float = 2.5) -> tf.Tensor:
 
     Args:
         logits: `[batch, classes]` float32; a batch should hold more images than there are classes.
-        temperature: above 0.
+        temperature: Temperature, above 0.
 
     Returns:
         Scalar float32, 0 (every prediction is a single class) to below 1.
@@ -384,7 +384,7 @@ def pseudo_label_loss(
         logits: `[batch, classes]` float32 that are trained.
         teacher: `[batch, classes]` float32 logits that define the labels, without gradient, for example of a
             weaker view of the same images; None for `logits`.
-        threshold: images with a smaller maximum probability are ignored, 0 to 1.
+        threshold: Images with a smaller maximum probability are ignored, 0 to 1.
 
     Returns:
         Scalar float32 in nats, the sum over the images above the threshold divided by the batch size; and the

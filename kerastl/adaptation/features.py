@@ -15,11 +15,11 @@ def features_and_logits(model: keras.Model, images: Any, *, training: bool) -> t
     """Run a classifier once and return the input of its head and its output.
 
     Args:
-        model: a classifier of `build_model`, or what the training loop uses instead: a folded trunk with the
+        model: A classifier of `build_model`, or what the training loop uses instead: a folded trunk with the
             remaining layers as a nested model, or only the remaining layers, which read cached activations.
             The last operation is the head, or a model that ends with it.
-        images: the input of `model`: `[batch, h, w, 3]` float32 in [0, 255], or activations.
-        training: whether dropout is active and BatchNorm that is not frozen uses the statistics of the batch.
+        images: The input of `model`: `[batch, h, w, 3]` float32 in [0, 255], or activations.
+        training: Whether dropout is active and BatchNorm that is not frozen uses the statistics of the batch.
 
     Returns:
         Features `[batch, features]` float32, after pooling and dropout, so that `logits` are exactly the
@@ -37,7 +37,7 @@ def logits_of_frozen_head(model: keras.Model, images: Any, *, training: bool) ->
     variables.
 
     Args:
-        model, images, training: as in `features_and_logits`.
+        model, images, training: As in `features_and_logits`.
     """
     head, _ = _head_and_model(model)
     features, _ = features_and_logits(model, images, training=training)
@@ -83,9 +83,9 @@ def build_domain_classifier(num_inputs: int, *, hidden: int, seed: int) -> keras
     """Return a network with one hidden layer and logits `[batch, 1]`, positive for the source.
 
     Args:
-        num_inputs: number of input features.
-        hidden: units of the hidden layer.
-        seed: seed of the initial weights.
+        num_inputs: Number of input features.
+        hidden: Units of the hidden layer.
+        seed: Seed of the initial weights.
     """
     return keras.Sequential(
         [

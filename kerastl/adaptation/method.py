@@ -35,22 +35,22 @@ class Method:
     """Properties of an adaptation method.
 
     Args:
-        reference: paper and arXiv number.
+        reference: Paper and arXiv number.
         target_labels: `some` if the method uses available labels of target training images, `none` if it
             never does.
-        source_free: whether the method uses no source images.
-        source_optional: whether the method uses source images if they are available, and otherwise is built
+        source_free: Whether the method uses no source images.
+        source_optional: Whether the method uses source images if they are available, and otherwise is built
             by `build_without_source`.
-        requires_statistics: whether the method re-estimates BatchNorm statistics, so that the phase must not
+        requires_statistics: Whether the method re-estimates BatchNorm statistics, so that the phase must not
             freeze them.
-        assumes_equal_prevalence: whether the method aligns whole distributions or balances the target's
+        assumes_equal_prevalence: Whether the method aligns whole distributions or balances the target's
             classes. If the class frequencies differ, it aligns images of different classes.
         learns: `head` if the method can train with a frozen backbone, so that features can be cached unless
             it `changes_pixels`; `any` if it needs trainable layers before the head.
-        changes_pixels: whether the method changes images in its step, so that nothing can be cached.
-        only_batch_norm: whether the method trains only the scale and offset of BatchNorm.
-        freezes_head: whether the step freezes the head, which gets a gradient of 0.
-        distances: names of losses that measure a distance between the domains, 0 for identical images.
+        changes_pixels: Whether the method changes images in its step, so that nothing can be cached.
+        only_batch_norm: Whether the method trains only the scale and offset of BatchNorm.
+        freezes_head: Whether the step freezes the head, which gets a gradient of 0.
+        distances: Names of losses that measure a distance between the domains, 0 for identical images.
     """
 
     reference: str
@@ -75,10 +75,10 @@ def check_phase(name: str, method: Method, model: keras.Model, phase: Phase) -> 
     """Check that a phase trains what a method needs, and nothing that it must not change.
 
     Args:
-        name: name of the method.
-        method: its properties.
-        model: a flat classifier.
-        phase: the phase that trains the method.
+        name: Name of the method.
+        method: The properties of the method.
+        model: A flat classifier.
+        phase: The phase that trains the method.
 
     Raises:
         RequestError: The phase freezes what the method trains, trains what it must not change, or caches what
@@ -148,8 +148,8 @@ def method_options(name: str, options: Any = None) -> Any:
     """Return the validated options of a method. Does not import TensorFlow.
 
     Args:
-        name: name of the method.
-        options: its `Options`, or `{option: value, ...}`; None for the defaults.
+        name: Name of the method.
+        options: The `Options` of the method, or `{option: value, ...}`; None for the defaults.
 
     Raises:
         RequestError: There is no such method or option, or a value is not allowed. All problems are listed.
@@ -174,10 +174,10 @@ def build_step(
     """Return the step of a method.
 
     Args:
-        name: name of the method.
-        options: as in `method_options`.
-        num_classes, num_features, seed, classification, update_statistics: as in `AdaptationStep`.
-        without_source: whether to train without source images.
+        name: Name of the method.
+        options: As in `method_options`.
+        num_classes, num_features, seed, classification, update_statistics: As in `AdaptationStep`.
+        without_source: Whether to train without source images.
 
     Raises:
         RequestError: There is no such method or option, a value is not allowed, or the method needs source
@@ -207,11 +207,11 @@ def step_for(
     The classification loss follows the phase (`label_smoothing`, `class_weights`, `focal_gamma`).
 
     Args:
-        name: name of the method.
-        model: a flat classifier from `build_model`.
-        options: as in `method_options`.
-        seed: seed of everything random in the method.
-        without_source: as in `build_step`. Pass `{}` to `fit` instead of source images.
+        name: Name of the method.
+        model: A flat classifier from `build_model`.
+        options: As in `method_options`.
+        seed: Seed of everything random in the method.
+        without_source: As in `build_step`. Pass `{}` to `fit` instead of source images.
 
     Raises:
         RequestError: There is no such method or option, a value is not allowed, or the method needs source
@@ -240,7 +240,7 @@ def works_without_source(kind: str, name: str) -> bool:
 
     Args:
         kind: `adaptation` or `validator`.
-        name: name of the method or validator.
+        name: Name of the method or validator.
     """
     if kind == KIND:  # Without source images, source_only is the given model.
         return name == SOURCE_ONLY or get_method(name).works_without_source
@@ -252,7 +252,7 @@ def source_model_settings(path: Path) -> Mapping[str, Any]:
     """Return the recipe settings that a trained model defines.
 
     Args:
-        path: a run folder, or the output of `kerastl export RUN --format keras`; of several versions, the
+        path: A run folder, or the output of `kerastl export RUN --format keras`; of several versions, the
             last one is used.
 
     Returns:

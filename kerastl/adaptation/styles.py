@@ -226,10 +226,10 @@ class StyleTransferStep(AdaptationStep):
     batch is repeated. Both streams are shuffled independently, so the pairs differ in each epoch.
 
     Args:
-        style: transfers the style of the second images to the first ones.
-        share: probability, 0 to 1, that a source image is restyled.
-        beside: whether to train on the original images, too, in a separate forward pass with the same weight.
-        step_arguments: as in `AdaptationStep`.
+        style: A function that transfers the style of the second images to the first ones.
+        share: Probability, 0 to 1, that a source image is restyled.
+        beside: Whether to train on the original images, too, in a separate forward pass with the same weight.
+        step_arguments: As in `AdaptationStep`.
     """
 
     changed_stream = "source"

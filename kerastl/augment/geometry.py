@@ -8,7 +8,8 @@ Sums and products are written out, so that the bytes of a row do not depend on t
 float64 until the warp, because TensorFlow rewrites sums of products differently in a training step and in a
 pipeline; rounding to float32 removes the difference.
 
-Resampling uses operations that XLA compiles; `ImageProjectiveTransformV3` gives the same result but does not compile.
+Resampling uses operations that XLA compiles; `ImageProjectiveTransformV3` gives the same result but does not
+compile.
 """
 
 from __future__ import annotations
@@ -139,7 +140,7 @@ def reflect(position: tf.Tensor, size: int) -> tf.Tensor:
     """Fold positions outside the image back by reflection: d c b a | a b c d | d c b a.
 
     Args:
-        position: float32, in pixels.
+        position: Position in pixels, float32.
         size: Size of the image along this axis.
 
     Returns:

@@ -51,7 +51,7 @@ def hash_combine(state: Any, number: Any) -> Any:
     """Hash an integer into a state with SplitMix64.
 
     Args:
-        state: uint64 tensor.
+        state: A uint64 tensor.
         number: Tensor or int, cast to uint64 and broadcast against `state`.
 
     Returns:

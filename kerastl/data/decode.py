@@ -8,8 +8,8 @@
 
 Rejected images raise a `tf.errors.InvalidArgumentError` with the reason, also in tf.data and in a SavedModel.
 
-Numbers are multiplied by constants and never divided, because TensorFlow's graph optimizer replaces divisions in
-some contexts only, and the results must be equal to the bit in all.
+Numbers are multiplied by constants and never divided, because TensorFlow's graph optimizer replaces divisions
+in some contexts only, and the results must be equal to the bit in all.
 """
 
 from __future__ import annotations
@@ -70,10 +70,10 @@ class Header(NamedTuple):
     """Header of an image file, as scalar tensors.
 
     Args:
-        kind: int32 image format, one of the constants above.
-        height, width: int64 size in pixels, as stored. For GIF, the maximum of canvas and first frame.
-        end: int64 number of bytes up to the end of the first frame of a GIF, 0 for other formats.
-        fields: int64 value of each of `FIELDS`. A field is valid only for its own format.
+        kind: Image format as int32, one of the constants above.
+        height, width: Size in pixels as int64, as stored. For GIF, the maximum of canvas and first frame.
+        end: Number of bytes, as int64, up to the end of the first frame of a GIF, 0 for other formats.
+        fields: The int64 value of each of `FIELDS`. A field is valid only for its own format.
     """
 
     kind: tf.Tensor
@@ -205,8 +205,8 @@ def _gif_first_frame(raw: tf.Tensor) -> tf.Tensor:
     """Find the first frame of a GIF without decompressing any.
 
     Returns:
-        `[3]` int64: the height and width in pixels of canvas and frame together, and the number of bytes up to the end
-        of the frame.
+        `[3]` int64: the height and width in pixels of canvas and frame together, and the number of bytes up
+        to the end of the frame.
 
     Reference:
         GIF89a specification, sections 18 to 25: blocks are chains of sub-blocks of up to 255 bytes.
@@ -275,15 +275,16 @@ def decode_image(
 
     Args:
         encoded: Scalar string tensor or bytes, the content of the file.
-        window: `(low, high)` in stored values of 16-bit grayscale PNG. `low` maps to 0 and `high` to 255; other values
-            are clipped. None is the full range, 0 to 65535. 8-bit images ignore it.
+        window: `(low, high)` in stored values of 16-bit grayscale PNG. `low` maps to 0 and `high` to 255;
+            other values are clipped. None is the full range, 0 to 65535. 8-bit images ignore it.
         max_pixels: Maximum height times width.
 
     Returns:
         `[height, width, 3]` float32 in [0, 255], RGB, upright.
 
     Raises:
-        tf.errors.InvalidArgumentError: The file is not an image, damaged, too large, or of an unsupported format.
+        tf.errors.InvalidArgumentError: The file is not an image, damaged, too large, or of an unsupported
+            format.
         ValueError: The window is empty.
     """
     return _decoder(_checked_window(window), max_pixels)(encoded)

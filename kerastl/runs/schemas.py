@@ -1,4 +1,4 @@
-"""The JSON files of a run folder, one pydantic model each. Keys of the files are the names of the attributes."""
+"""The JSON files in a run folder, with one pydantic model each. Their keys are the attribute names."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ PathText = Annotated[Path, PlainSerializer(str)]
 
 
 class Entry(BaseModel):
-    """An object in a JSON file. Its values are attributes, and items by the keys of the file."""
+    """An object in a JSON file. Values are available as attributes and, by key, as items."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, populate_by_name=True, protected_namespaces=(), defer_build=True
@@ -66,7 +66,7 @@ class Entry(BaseModel):
         raise KeyError(key)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the content of the file: the keys that were given a value."""
+        """Return the contents of the file: the keys that have been set."""
         return self.model_dump(by_alias=True, exclude_unset=True)
 
 
@@ -77,7 +77,7 @@ class RunFile(Entry):
 
     @classmethod
     def read(cls, folder: Path, *, remedy: str = RUN_AGAIN) -> Self:
-        """Read the file of a folder.
+        """Read the file in a folder.
 
         Args:
             folder: A run folder, or the version folder of an export.
@@ -96,7 +96,7 @@ class RunFile(Entry):
 
     @classmethod
     def read_if_present(cls, folder: Path) -> Self | None:
-        """Read the file of a folder as `read` does. Return None if there is no file."""
+        """Read the file in a folder, as `read` does. Return None if there is no file."""
         return cls.read(folder) if (folder / cls.FILE).is_file() else None
 
     def write(self, folder: Path) -> None:
@@ -105,7 +105,7 @@ class RunFile(Entry):
 
 
 def _first_problem(error: ValidationError) -> str:
-    """Return the key and the message of the first problem of a file."""
+    """Return the key and the message of the first problem in a file."""
     problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(map(str, problem["loc"]))
     if problem["type"] == "missing":
@@ -153,7 +153,7 @@ class OperatingPointScores(OperatingPoint):
 
 
 class OperatingPoints(Entry):
-    """The rates at the thresholds from validation images."""
+    """The rates at the thresholds chosen on validation images."""
 
     positive: str | None
     reason: str = ""
@@ -162,7 +162,7 @@ class OperatingPoints(Entry):
 
 
 class Temperature(Entry):
-    """The temperature from validation images."""
+    """The temperature fitted on validation images."""
 
     value: TemperatureValue | None
     origin: str = Field("val", alias="from")
@@ -187,7 +187,7 @@ class ReliabilityBin(Entry):
 
 
 class ReliabilityCurves(Entry):
-    """The reliability curve without and with the temperature."""
+    """The reliability curves without and with temperature scaling."""
 
     uncalibrated: tuple[ReliabilityBin, ...] = ()
     calibrated: tuple[ReliabilityBin, ...] = ()
@@ -260,7 +260,7 @@ class ClassPrevalence(Entry):
 
 
 class PrevalenceCorrection(Entry):
-    """The effect of correcting the probabilities for the prevalence on labeled target images."""
+    """The effect of correcting the probabilities for the prevalence, on labeled target images."""
 
     by: str
     split: str
@@ -271,7 +271,7 @@ class PrevalenceCorrection(Entry):
 
 
 class LabelShift(Entry):
-    """The prevalence at the target. `explained` is whether it explains the difference between the sites."""
+    """The prevalence at the target, and whether it explains the difference between the sites."""
 
     assumes: str = ""
     class_names: tuple[str, ...]
@@ -287,7 +287,7 @@ class LabelShift(Entry):
 
 
 class TargetSite(Entry):
-    """How well the features separate target and source, before and after the adaptation."""
+    """How well the features separate target and source, before and after adaptation."""
 
     source_splits: tuple[str, ...] = ()
     target_splits: tuple[str, ...] = ()
@@ -325,7 +325,7 @@ class Interval(Entry):
 
 
 class Scores(RunFile):
-    """`scores.json`: the scores of each split, and what several sites have in addition."""
+    """`scores.json`: the scores of each split and, with several sites, `label_shift` and `sites`."""
 
     FILE = "scores.json"
 
@@ -349,7 +349,7 @@ class Scores(RunFile):
 
 
 class Summary(RunFile):
-    """`summary.json`: the overall scores of a run (`.`) and of the runs inside it, by split."""
+    """`summary.json`: the overall scores of a run (`.`) and of the runs in its folder, by split."""
 
     FILE = "summary.json"
 
@@ -358,7 +358,7 @@ class Summary(RunFile):
 
 
 class Candidate(Entry):
-    """A candidate of an adaptation, with the value of each validator. No validator uses target labels."""
+    """An adaptation candidate, with the value of each validator. No validator uses target labels."""
 
     validators: dict[str, Number | None] = {}
 
@@ -372,7 +372,7 @@ class GuardResult(Entry):
 
 
 class CandidateRanking(Entry):
-    """The ranking of the candidates by the mean of their ranks."""
+    """The ranking of the candidates by mean rank."""
 
     order: tuple[str, ...] = ()
     mean_rank: dict[str, Number] = {}
@@ -403,7 +403,7 @@ Verdict = Literal["adapt", "do_not_adapt", "cannot_tell"]
 
 
 class Adaptation(RunFile):
-    """`adaptation.json`: the selection without target labels, and its effect where target labels exist."""
+    """`adaptation.json`: the selection without target labels, and its effect if target labels exist."""
 
     FILE = "adaptation.json"
 
@@ -479,7 +479,7 @@ class CachedActivations(Entry):
 
 
 class RoundedTrunk(Entry):
-    """Validation metrics with the precision of the frozen layers, and in float32. None without validation images."""
+    """Validation metrics with the frozen layers' precision and in float32. None without validation images."""
 
     precision: str
     boundary: str
@@ -501,7 +501,7 @@ class PhaseCheck(Entry):
 
 
 class DeterminismCheck(Entry):
-    """Two predictions of the same images. `reason` is why the check was skipped."""
+    """Two predictions for the same images. `reason` states why the check was skipped."""
 
     images: int
     differ: int = 0
@@ -512,7 +512,7 @@ class DeterminismCheck(Entry):
 
 
 class PixelCheck(Entry):
-    """The pixels in an exported graph against those of the run."""
+    """The pixels in an exported graph, compared with those of the run."""
 
     compared: bool
     differ: int = 0
@@ -521,7 +521,7 @@ class PixelCheck(Entry):
 
 
 class PredictionCheck(Entry):
-    """The predictions of an export against those of the run."""
+    """The predictions of an export, compared with those of the run."""
 
     differ: int
     largest_difference: Number | None
@@ -529,7 +529,7 @@ class PredictionCheck(Entry):
 
 
 class ExportCheck(Entry):
-    """An export against the run. `reason` is why the check was skipped."""
+    """An export, compared with the run. `reason` states why the check was skipped."""
 
     folder: str = ""
     split: str = ""
@@ -552,7 +552,7 @@ class Freeze(RunFile):
 
 
 class BackboneDescription(Entry):
-    """The name and the options of a backbone as in a recipe, without weights."""
+    """The name and the options of a backbone, as in a recipe, without weights."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -566,7 +566,7 @@ class HeadDescription(Entry):
 
 
 class ValidationResults(Entry):
-    """What was determined on the validation images of a model. The information is in nats per image."""
+    """Results on the validation images of a model. `bounded_information` is in nats per image."""
 
     temperature: TemperatureValue | None
     positive: str | None
@@ -583,7 +583,7 @@ class ImageModel(RunFile):
     window: tuple[Number, Number] | None
     """(low, high) in stored values for 16-bit gray images. None for the full range."""
     max_pixels: int = Field(ge=1, le=MAX_PIXELS)
-    """Images with more pixels are refused."""
+    """Images with more pixels are rejected."""
 
     @field_validator("class_names")
     @classmethod
@@ -604,15 +604,15 @@ class ImageModel(RunFile):
 class ModelDescription(ImageModel):
     """`model.json`: the input and the classes of a model.
 
-    That of an export has no paths. It has the facts that an adaptation without source images needs.
+    In an export, it contains no paths. It contains the facts that adaptation without source images needs.
     """
 
     FILE = "model.json"
 
     data_root: PathText | None = None
-    """The folder to which the paths in the tables of the run are relative."""
+    """The folder that the paths in the tables of the run are relative to."""
     target_root: PathText | None = None
-    """The same for the splits of the target."""
+    """The same folder for the target splits."""
     backbone: BackboneDescription | None = None
     head: HeadDescription | None = None
     class_shares: dict[str, Share] | None = None
@@ -620,12 +620,12 @@ class ModelDescription(ImageModel):
     validation: ValidationResults | None = None
 
     def root_of(self, split: str) -> Path | None:
-        """Return the folder to which the paths of a split are relative."""
+        """Return the folder that the paths of a split are relative to."""
         return self.target_root if split.startswith("target") else self.data_root
 
 
 class ServedPrevalence(Entry):
-    """The share of each class in training and where the model is used."""
+    """The frequency of each class in training and in deployment."""
 
     training: dict[str, Share]
     served: dict[str, Share]
@@ -640,7 +640,7 @@ class ServedThreshold(Entry):
 
 
 class ServedPostprocessing(Entry):
-    """What an export does to the softmax of the logits."""
+    """The postprocessing that an export applies to the softmax of the logits."""
 
     temperature: TemperatureValue | None
     prevalence: ServedPrevalence | None

@@ -1,6 +1,7 @@
 """The decision to adapt, not to adapt, or that the data is inconclusive, made without target labels.
 
-Three guards are evaluated before the candidates are ranked: nothing to adapt, an unknown class, another prevalence.
+Three guards are evaluated before the candidates are ranked: nothing to adapt, an unknown class, another
+prevalence.
 """
 
 from __future__ import annotations
@@ -51,9 +52,9 @@ class Guard:
     """One condition under which a selection is not reliable.
 
     Args:
-        fired: whether the condition holds; None if inconclusive.
-        reason: a clause for messages.
-        measured: the values behind it.
+        fired: Whether the condition holds; None if inconclusive.
+        reason: A clause for messages.
+        measured: The values behind it.
     """
 
     fired: bool | None
@@ -92,13 +93,13 @@ def evaluate_guards(
     images, because a model is more confident on its training images.
 
     Args:
-        source_only: evidence of the model without adaptation.
-        renormalized: evidence of the same weights with the BatchNorm statistics of each domain; None without
+        source_only: Evidence of the model without adaptation.
+        renormalized: Evidence of the same weights with the BatchNorm statistics of each domain; None without
             BatchNorm.
-        adapted: evidence of models that compensate a uniform scanner shift, as `renormalized` does, but do
+        adapted: Evidence of models that compensate a uniform scanner shift, as `renormalized` does, but do
             not align whole distributions. The last two guards fire only if they fire for each of these
             models: an unknown class or another prevalence remains visible.
-        seed: seed of the resamples.
+        seed: Seed of the resamples.
     """
     if source_only.source_val is None:
         return {name: Guard(None, SOURCE_UNAVAILABLE, {}) for name in GUARDS}
@@ -227,9 +228,9 @@ def compare_prevalence(evidence: Evidence, space: ClassSpace, *, seed: int) -> d
     classes onto each other, one seems absent and the other more frequent.
 
     Args:
-        evidence: evidence of one model.
-        space: the features of the same model.
-        seed: seed of resamples and folds.
+        evidence: Evidence of one model.
+        space: The features of the same model.
+        seed: Seed of resamples and folds.
 
     Returns:
         `differs` (None: inconclusive), `less_frequent` and `more_frequent` (class names), `source`
@@ -313,15 +314,15 @@ def decide(
     available, the guards are not available either, and the mean rank alone decides, given enough patients.
 
     Args:
-        candidates: name to evidence, all on the same images; one is `source_only`.
-        select_by: names of validators.
-        assumes_equal_prevalence: names of candidates whose method aligns whole distributions or balances the
+        candidates: Name to evidence, all on the same images; one is `source_only`.
+        select_by: Names of validators.
+        assumes_equal_prevalence: Names of candidates whose method aligns whole distributions or balances the
             target's classes.
-        options: validator to its options.
-        renormalized: evidence of `source_only` with the BatchNorm statistics of each domain; None without
+        options: Validator to its options.
+        renormalized: Evidence of `source_only` with the BatchNorm statistics of each domain; None without
             BatchNorm. The guards are repeated with it and with candidates that do not assume equal
             prevalence.
-        seed: seed of the resamples.
+        seed: Seed of the resamples.
 
     Raises:
         RequestError: As for `rank`.

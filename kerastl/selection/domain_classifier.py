@@ -51,7 +51,7 @@ def fit_domain_classifier(
         is_second: `[n]` int, 0 or 1; both must occur.
         inverse_penalty: scikit-learn's C; features have a total variance of 1.
         weights: `[n]`, sample weights; None for equal weights.
-        balanced: whether both domains have the same total weight, regardless of their number of images.
+        balanced: Whether both domains have the same total weight, regardless of their number of images.
 
     Returns:
         A function of features `[n, width]`: `[n]` float64, log of p(second domain) / p(first domain).
@@ -93,8 +93,8 @@ def group_folds(labels: Array, units: Sequence[str], seed: int) -> Folds:
 
     Args:
         labels: `[n]` int, distributed equally over the folds.
-        units: the group of each row.
-        seed: seed of the folds.
+        units: The group of each row.
+        seed: Seed of the folds.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -115,7 +115,7 @@ def within_fold_auc(folds: Folds, is_positive: Array, scores: Array, base_weight
     is no difference: a fold with more positives than average is scored by a classifier that saw fewer.
 
     Args:
-        folds: folds whose held-out rows were scored.
+        folds: Folds whose held-out rows were scored.
         is_positive: `[n]` bool.
         scores: `[n]`.
         base_weights: `[n]`, multiplied with the weights.
@@ -170,11 +170,11 @@ def domain_auc(
     Args:
         features_a: `[n, width]` float.
         features_b: `[m, width]` float.
-        groups_a, groups_b: patients; None if every image is its own group.
+        groups_a, groups_b: Patients; None if every image is its own group.
         weights_a: `[n]`, weights of the images of the first domain; None for equal weights.
-        seed: seed of folds and resamples.
-        resamples, level: of the bootstrap, which draws whole groups within each domain and does not refit the
-            classifiers. The interval is widened by sqrt(2), because the folds are not independent.
+        seed: Seed of folds and resamples.
+        resamples, level: Settings of the bootstrap, which draws whole groups within each domain and does not
+            refit the classifiers. The interval is widened by sqrt(2), because the folds are not independent.
 
     Returns:
         `{value, low, high}`, and `reason` if one of them is None.
@@ -264,11 +264,11 @@ def site_label_auc(
     of these sites has a shortcut: it has a high score on images of these sites and fails at another one.
 
     Args:
-        sites: the site of each image, at least two.
+        sites: The site of each image, at least two.
         labels: `[n]` int class indices.
-        groups: patients; None if every image is its own group.
-        seed: seed of folds and resamples.
-        resamples, level: of the bootstrap, which draws whole groups within each site.
+        groups: Patients; None if every image is its own group.
+        seed: Seed of folds and resamples.
+        resamples, level: Settings of the bootstrap, which draws whole groups within each site.
 
     Returns:
         `{value, low, high}`, the mean one-vs-rest AUC for more than two classes, `reason` if one of them is

@@ -25,7 +25,7 @@ class Outputs:
         features: `[n, width]` float32, the input of the head.
         logits: `[n, classes]` float32.
         labels: `[n]` int class indices; None if unlabeled.
-        groups: the patient of each image, which is resampled and held out as a unit; None if every image is
+        groups: The patient of each image, which is resampled and held out as a unit; None if every image is
             its own group.
 
     Raises:
@@ -85,7 +85,7 @@ class Mixed:
     Args:
         logits: `[pairs, classes]` float32.
         first, second: `[pairs]` int, rows of the target.
-        share: weight of the first image, above 0.5 and below 1.
+        share: Weight of the first image, above 0.5 and below 1.
 
     Raises:
         RequestError: The lengths differ, or the share is out of range.
@@ -114,10 +114,10 @@ class VerifiedInformation:
     """What was verified on source images that are not available here, as stored with the model.
 
     Args:
-        value: lower bound of the mutual information between image and label on source validation images, in
+        value: Lower bound of the mutual information between image and label on source validation images, in
             nats per image.
-        temperature: the temperature that calibrates the logits on these images, above 0.
-        low, high: interval of `value` over patients; None if unknown.
+        temperature: The temperature that calibrates the logits on these images, above 0.
+        low, high: Interval of `value` over patients; None if unknown.
     """
 
     value: float
@@ -131,12 +131,12 @@ class Evidence:
     """Everything that the selection knows about one candidate.
 
     Args:
-        source_train: labeled source training images; None if unavailable.
-        source_val: labeled source validation images, at least one per class; None if unavailable.
-        target: unlabeled target images; labels are refused.
-        class_names: at least two.
-        mixed: for `mixval` only; None if not computed.
-        verified: what was verified on the source, if its images are not available; None if unknown.
+        source_train: Labeled source training images; None if unavailable.
+        source_val: Labeled source validation images, at least one per class; None if unavailable.
+        target: Unlabeled target images; labels are refused.
+        class_names: At least two class names.
+        mixed: Outputs for `mixval` only; None if not computed.
+        verified: What was verified on the source, if its images are not available; None if unknown.
         initial_logits: `[n, classes]` float32 of the target images before the candidate was trained, if the
             source images are not available; None if unknown.
 

@@ -142,7 +142,7 @@ def fit_shifted_mixture(images: Array, starts: Sequence[ShiftedMixture], weights
 
     Args:
         images: `[n, d]` float64.
-        starts: initial mixtures, all with an extra component or all without.
+        starts: Initial mixtures, all with an extra component or all without.
         weights: `[n]`, weights of the images.
 
     Reference:
@@ -226,10 +226,10 @@ def detect_unknown_class(source: Outputs, target: Outputs, space: ClassSpace, *,
     that spreads between the known classes like the others contains these classes with another appearance.
 
     Args:
-        source: labeled images that the model was not trained on.
-        target: unlabeled images.
-        space: both in one space.
-        seed: seed of k-means and resamples.
+        source: Labeled images that the model was not trained on.
+        target: Unlabeled images.
+        space: Both domains in one feature space.
+        seed: Seed of k-means and resamples.
 
     Returns:
         `detected` (None: too few patients), `distance` from the nearest class and `source_distance` in

@@ -45,12 +45,12 @@ def check_overconfidence(
     """Return whether a candidate predicts more information than was verified.
 
     Args:
-        evidence: evidence of the candidate.
-        source_only: evidence of the model without adaptation. The larger of the two verified values counts,
+        evidence: Evidence of the candidate.
+        source_only: Evidence of the model without adaptation. The larger of the two verified values counts,
             because a method that reads no source images may forget the source and still be good on the
             target.
-        seed: seed of the resampled patients, which are drawn separately in each domain.
-        resamples: number of resamples.
+        seed: Seed of the resampled patients, which are drawn separately in each domain.
+        resamples: Number of resamples.
 
     Returns:
         `predicted`, `verified`, `difference` ({value, low, high}, the interval of 90 %) and `overconfident`:
@@ -85,9 +85,9 @@ def check_overconfidence_without_source(
     of the distances (Zou & Donner 2008, doi:10.1002/sim.3095).
 
     Args:
-        evidence: evidence of the candidate.
-        verified: what was verified for the model without adaptation.
-        seed, resamples: seed and number of resamples of target patients.
+        evidence: Evidence of the candidate.
+        verified: What was verified for the model without adaptation.
+        seed, resamples: Seed and number of resamples of target patients.
     """
     predicted_of, target = _predicted_information(evidence, verified.temperature), evidence.target
     predicted = _unweighted(predicted_of, len(target.logits))

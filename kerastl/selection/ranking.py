@@ -88,17 +88,17 @@ class Ranking:
     """Candidates ordered by mean rank. A candidate is eligible if it is not rejected.
 
     Args:
-        scores: candidate to validator to score, of all candidates.
-        ranks: candidate to validator to rank, of eligible candidates; 1 is best, ties share their mean rank.
-        mean_rank: candidate to its mean rank over validators, of eligible candidates.
-        rejected: candidate to the reason why it is not eligible.
-        order: eligible candidates, best first.
+        scores: Candidate to validator to score, of all candidates.
+        ranks: Candidate to validator to rank, of eligible candidates; 1 is best, ties share their mean rank.
+        mean_rank: Candidate to its mean rank over validators, of eligible candidates.
+        rejected: Candidate to the reason why it is not eligible.
+        order: Eligible candidates, best first.
         kendall_tau: `first / second` to the rank correlation of two validators over eligible candidates, -1
             to 1; None if one of them ranks all candidates equally.
         source: `balanced_accuracy` of each candidate on the source, and the result of
             `source_accuracy_floor`; `floor` is None if the source images are not available.
-        overconfidence: candidate to the result of `check_overconfidence`; empty if nothing was verified.
-        prediction_agreement: candidate to the agreement with its initial predictions; empty if the source
+        overconfidence: Candidate to the result of `check_overconfidence`; empty if nothing was verified.
+        prediction_agreement: Candidate to the agreement with its initial predictions; empty if the source
             images are available.
     """
 
@@ -147,11 +147,11 @@ def rank(
     ranks, so that they do not affect the others.
 
     Args:
-        candidates: name to evidence; one is `source_only`.
-        select_by: names of validators, at least one.
-        options: validator to its options; others use their defaults.
-        not_eligible: candidate to a reason, to reject more candidates; `source_only` is never rejected.
-        seed: seed of the resamples.
+        candidates: Name to evidence; one is `source_only`.
+        select_by: Names of validators, at least one.
+        options: Validator to its options; others use their defaults.
+        not_eligible: Candidate to a reason, to reject more candidates; `source_only` is never rejected.
+        seed: Seed of the resamples.
 
     Raises:
         RequestError: `source_only` is missing, a validator is unknown or lacks what it needs, or there is

@@ -1,4 +1,4 @@
-"""What a label is. A task encodes labels, and defines their loss, activation, metrics, columns and export outputs."""
+"""Tasks. A task encodes labels and defines their loss, activation, metrics, columns and export outputs."""
 
 from kerastl.tasks.single_label import SingleLabel
 
@@ -6,4 +6,4 @@ __all__ = ["SINGLE_LABEL", "TASKS", "SingleLabel"]
 
 SINGLE_LABEL = SingleLabel()
 TASKS = {SINGLE_LABEL.name: SINGLE_LABEL}
-"""Every task by the value of `task` in a recipe."""
+"""All tasks, by the value of `task` in a recipe."""

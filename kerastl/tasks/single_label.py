@@ -30,9 +30,9 @@ class SingleLabel:
         "brier": "Brier score",
         "log_loss": "log loss",
     }
-    """The overall metrics of `scores.json`, with titles for people."""
+    """The overall metrics in `scores.json`, with display titles."""
     headlines = ("group_auc", "auc", "balanced_accuracy", "accuracy")
-    """The metrics of which one summarizes a run."""
+    """The metrics that can summarize a run, in order of preference."""
     column_prefix = "prob_"
     outputs = ("probabilities", "predicted", "class_names")
     """The outputs of every served signature."""
@@ -45,7 +45,7 @@ class SingleLabel:
         return np.array([indices.get(label, self.unlabeled) for label in labels], np.int32)
 
     def strata(self, labels: Iterable[str | None], class_names: Sequence[str]) -> list[int]:
-        """Return the stratum of each label, which every split contains with the same frequency: its class index."""
+        """Return the stratum of each label, its class index. All splits have the same stratum frequencies."""
         indices: dict[str | None, int] = {name: index for index, name in enumerate(class_names)}
         return [indices[label] for label in labels]
 
@@ -57,10 +57,10 @@ class SingleLabel:
         Args:
             labels: `[batch]` int32, or `[batch, classes]` float32 rows that sum to 1 (mixed images).
             logits: `[batch, classes]` float32.
-            label_smoothing: The fraction of the target, 0 to below 1, that is distributed evenly over all classes
-                (Szegedy et al. 2016, arXiv:1512.00567, section 7).
-            focal_gamma: The term of a class with predicted probability p is weighted by `(1 - p) ** gamma` (Lin et al.
-                2017, arXiv:1708.02002, equation 4).
+            label_smoothing: The fraction of the target, 0 to below 1, that is distributed evenly over all
+                classes (Szegedy et al. 2016, arXiv:1512.00567, section 7).
+            focal_gamma: The term for a class with predicted probability p is weighted by `(1 - p) ** gamma`
+                (Lin et al. 2017, arXiv:1708.02002, equation 4).
 
         Returns:
             `[batch]` float32, in nats.
@@ -75,20 +75,21 @@ class SingleLabel:
         if not focal_gamma:
             return tf.nn.softmax_cross_entropy_with_logits(target, logits)
         log_shares = tf.nn.log_softmax(logits)
-        # 1 - p by expm1: near p = 1 the difference has no digits left, and the slope of its power none at all.
+        # 1 - p by expm1: near p = 1, the difference and the gradient of its power lose all precision.
         missing = tf.maximum(-tf.math.expm1(log_shares), 1e-7)
         return -tf.reduce_sum(target * missing**focal_gamma * log_shares, -1)
 
     def activation(self, logits: tf.Tensor) -> tf.Tensor:
-        """Return the probabilities of tensors: `[n, classes]` of the type of the logits, rows of sum 1."""
+        """Return the probabilities for logits: `[n, classes]` of the same dtype. Rows sum to 1."""
         import tensorflow as tf
 
         return tf.nn.softmax(logits)
 
     def probabilities(self, logits: Array) -> Array:
-        """Return the probabilities of arrays: `[n, classes]` float64, rows of sum 1.
+        """Return the probabilities for an array of logits: `[n, classes]` float64. Rows sum to 1.
 
-        In float32, confident predictions would all be 1 and tie in the AUC if logits differ by more than 17.
+        In float32, confident predictions would all be 1, and tie in the AUC, if logits differ by more than
+        17.
         """
         import numpy as np
         from scipy.special import softmax
@@ -96,10 +97,10 @@ class SingleLabel:
         return softmax(logits.astype(np.float64), axis=1)
 
     def columns(self, class_names: Sequence[str]) -> list[str]:
-        """Return the columns of a table of predictions that hold the probabilities."""
+        """Return the names of the columns with probabilities in a table of predictions."""
         return [f"{self.column_prefix}{name}" for name in class_names]
 
     def class_names_of(self, columns: Iterable[str]) -> tuple[str, ...]:
-        """Return the class names of the columns that hold probabilities, in their order."""
+        """Return the class names of the columns with probabilities, in order."""
         prefix = self.column_prefix
         return tuple(name.removeprefix(prefix) for name in columns if name.startswith(prefix))

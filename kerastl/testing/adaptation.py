@@ -47,7 +47,7 @@ def check_adaptation(name: str) -> None:
     - A step with the same variables and restored `state` has the same losses.
 
     Args:
-        name: name of the method.
+        name: Name of the method.
 
     Raises:
         AssertionError: One of these properties does not hold.

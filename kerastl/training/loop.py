@@ -1,7 +1,7 @@
-"""The training loop: phases of epochs of steps, with TensorFlow's public API.
+"""The training loop: phases, epochs and steps, with the public TensorFlow API.
 
-It drives `keras.callbacks.CallbackList`, so that every Keras callback works. It runs under any `tf.distribute` strategy,
-and does not depend on the learning method, which is a `Step`.
+The loop uses `keras.callbacks.CallbackList`, so that every Keras callback works. It runs under any
+`tf.distribute` strategy and does not depend on the training method, which is a `Step`.
 """
 
 from __future__ import annotations
@@ -80,12 +80,13 @@ def validate(forward: Callable[[tf.Tensor], tf.Tensor], source: Source) -> dict[
     """Return the validation metrics of a model.
 
     Args:
-        forward: Images `[b, h, w, 3]` in [0, 255], or activations, to logits `[b, classes]`, in inference mode.
+        forward: Images `[b, h, w, 3]` in [0, 255], or activations, to logits `[b, classes]`, in inference
+            mode.
         source: Labeled images, not augmented.
 
     Returns:
-        `val_loss` (cross-entropy in nats), `val_accuracy`, `val_balanced_accuracy` (mean recall of the classes that are
-        present) and `val_auc` (macro one-vs-rest; None if a class is absent).
+        `val_loss` (cross-entropy in nats), `val_accuracy`, `val_balanced_accuracy` (mean recall of the
+        classes that are present) and `val_auc` (macro one-vs-rest; None if a class is absent).
     """
     batches = [
         (np.asarray(forward(images)), np.asarray(labels)) for images, labels, _ in read_batches(source, 0)
@@ -143,7 +144,7 @@ def compare_trunk_precision(
 
 
 MIN_PROGRESS_BAR_S = 2.0
-"""An epoch shows a progress bar if the previous one took this long. Shorter progress bars would only flicker."""
+"""An epoch has a progress bar if the previous one took at least this long. Shorter ones would flicker."""
 
 
 class EpochTimer:
@@ -165,16 +166,16 @@ class EpochTimer:
     def add_epoch(self, seconds: float, state: TrainingState) -> dict[str, Any]:
         """Add an epoch and return the remaining time.
 
-        The estimate is the median of the epochs of the phase. The first epoch includes tracing and counts only while it is
-        the only one.
+        The estimate is the median duration of the epochs in the phase. The first epoch includes tracing and
+        is ignored as soon as there is a second one.
 
         Args:
             seconds: The duration of the epoch.
             state: The training state after the epoch.
 
         Returns:
-            `seconds_left`: for the current phase. `at_most`: whether early stopping can shorten it. `untimed`: the names
-            of later phases, whose duration is unknown.
+            `seconds_left`: for the current phase. `at_most`: whether early stopping can shorten it.
+            `untimed`: the names of later phases, whose duration is unknown.
         """
         if state.phase != self._phase:
             self._phase, self._seconds = state.phase, []
@@ -470,35 +471,39 @@ def fit(
     on_phase_end: OnPhaseEnd | None = None,
     on_freeze_report: OnFreezeReport | None = None,
 ) -> History:
-    """Train a model phase by phase. It ends with the best weights of its last domain.
+    """Train a model phase by phase. At the end, the model has the best weights for its last domain.
 
-    If training diverges, the model gets the weights of the last good epoch.
+    If training diverges, the weights of the last good epoch are restored.
 
     Args:
         model: A flat classifier from `build_model`, built inside `strategy.scope()` if there is a strategy.
-        train: Labeled images, shuffled; or one dataset per domain, `{"source": ..., "target": ...}`. `{}` if the steps of
-            all phases read only the target.
-        phases: What each phase trains, how fast and how long.
-        target: The training images of the target, for steps that read them. Only steps that use labels get them.
+        train: Labeled images, shuffled; or one dataset per domain, `{"source": ..., "target": ...}`. `{}` if
+            the steps of all phases read only the target.
+        phases: The training phases, in order.
+        target: The training images of the target, for steps that read them. Labels are passed only to steps
+            that use them.
         val: Labeled validation images, or one dataset per domain. Without them, the last weights are kept.
         callbacks: Keras callbacks. Each phase is one `fit` for them, and epochs are counted over all phases.
-        on_epoch: Called with all rows so far, and with `seconds`, `images_per_s` and the remaining time of the last epoch,
-            see `EpochTimer.add_epoch`.
+        on_epoch: Called with all rows so far, and with `seconds`, `images_per_s` and the remaining time after
+            the last epoch (see `EpochTimer.add_epoch`).
         checkpoints: Folder for a checkpoint after each epoch. It must be empty unless `resume` is set.
         resume: Whether to continue from the newest checkpoint.
-        cache_dir: Folder of cached activations. None for the user's cache folder.
-        strategy: A `tf.distribute` strategy. None for the current one.
-        step_for: Builds the step of each phase before the first phase starts, see `PhaseStartStep`.
-        on_phase_end: Called with the phase and the history when the model has the initial weights of the next phase.
-        on_freeze_report: Called with all freeze reports so far, the last one possibly with faults.
+        cache_dir: Folder for cached activations. None uses the user's cache folder.
+        strategy: A `tf.distribute` strategy. None uses the current one.
+        step_for: Builds the step of each phase, before the first phase starts (see `PhaseStartStep`).
+        on_phase_end: Called with the phase and the history when the model has the initial weights of the next
+            phase.
+        on_freeze_report: Called with all freeze reports so far. The last one can contain faults.
 
     Returns:
         The history, with one freeze report per phase.
 
     Raises:
-        RequestError: If a phase needs a domain, block, layer, stream or metric that does not exist. Nothing was trained.
-        RunFailed: If an image cannot be read any more, or if there is no space for a cache.
-        PermanentFailure: If frozen weights changed; as `Diverged`, if a loss or a weight is not finite.
+        RequestError: If a phase needs a domain, block, layer, stream or metric that does not exist. Nothing
+            was trained.
+        RunFailed: If an image can no longer be read, or if there is no disk space for a cache.
+        PermanentFailure: If frozen weights changed, or, as its subclass `Diverged`, if a loss or a weight is
+            not finite.
 
     Example:
     ```python

@@ -1,4 +1,4 @@
-"""The application: run a recipe, read finished runs, preview and audit augmentation, estimate the label budget."""
+"""The application: run recipes, read runs, preview and audit augmentation, estimate the label budget."""
 
 import lazy_loader
 

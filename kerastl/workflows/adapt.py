@@ -1,4 +1,4 @@
-"""Train a candidate per adaptation method, and select one without target labels."""
+"""Train one candidate per adaptation method, and select one without target labels."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Candidates:
 
     Args:
         trained: `source_only` first; empty if no phase trains at the target.
-        diverged: What diverged, for each method whose training failed.
-        renormalized: Evidence of `source_only` with BatchNorm statistics of each domain. None without BatchNorm, or without
-            a selection.
+        diverged: The quantity that diverged, for each method whose training failed.
+        renormalized: Evidence of `source_only` with separate BatchNorm statistics per domain. None without
+            BatchNorm, or without a selection.
     """
 
     trained: tuple[Candidate, ...]
@@ -62,16 +62,17 @@ def train_candidates(
     *,
     resume: bool,
 ) -> Candidates:
-    """Train each candidate, collect its outputs for the selection, check that it is deterministic, and write it.
+    """Train each candidate, collect its outputs for the selection, check its determinism, and write it.
 
-    Each candidate is a run folder under `runs/`. A resumed run does not train finished candidates again. A candidate
-    is excluded if its training diverges.
+    Each candidate has its own run folder under `runs/`. A resumed run does not retrain finished candidates. A
+    candidate is excluded if its training diverges.
 
     Args:
         initial: The initial model, for the files of the candidates.
         trained: The model after the source phases.
         plan: The candidates.
-        datasets: All images. No test image is opened. Target labels are used only by methods that train on them.
+        datasets: All images. No test image is opened. Target labels are used only by methods that train on
+            them.
         sample: The images of the check.
         run: The run folder.
         resume: Whether the run is resumed.
@@ -85,7 +86,7 @@ def train_candidates(
     # All variables, because the state of random generators would make a candidate depend on earlier ones.
     initial_values = [(variable, variable.numpy()) for variable in model.variables]
     training_data, selection_data = _training_data(datasets), SelectionData.of(plan, datasets, model)
-    # Without source images, this shows what candidates start from: statistics of augmented images.
+    # Without source images, this is what the candidates start from: statistics of augmented images.
     statistics_data = selection_data.target if datasets.has_source else training_data["target"]
     renormalized = collect_renormalized_evidence(model, selection_data, statistics_data)
     _write_style_preview([planned.method for planned in plan.candidates], datasets, run)
@@ -102,7 +103,7 @@ def train_candidates(
             diverged[name] = error.what
             print_status(f"Warning: {name} is excluded: {error.what}")
             continue
-        # For a candidate of a resumed run, too: the flags determine which BatchNorm layers have target statistics.
+        # Also in a resumed run: the flags determine which BatchNorm layers have target statistics.
         unfreeze(model, planned.phases[-1].trainable, batch_norm=planned.phases[-1].batch_norm)
         before = candidates[0].evidence if candidates else None
         if planned.target_phase is not None and renormalized is not None:
@@ -177,7 +178,7 @@ def _obtain(
 
 
 def select(candidates: Candidates, plan: Plan, model: keras.Model) -> Adaptation | None:
-    """Select a candidate without target labels, and give its weights to the model.
+    """Select a candidate without target labels, and load its weights into the model.
 
     Args:
         candidates: The candidates.
@@ -185,7 +186,8 @@ def select(candidates: Candidates, plan: Plan, model: keras.Model) -> Adaptation
         model: The model.
 
     Returns:
-        The content of `adaptation.json`, as far as it is known without target labels; None without candidates.
+        The content of `adaptation.json`, as far as it is known without target labels; None without
+        candidates.
     """
     if not candidates.trained:
         return None
@@ -225,7 +227,7 @@ def _fine_tuned(*, has_methods: bool) -> Adaptation:
 
 
 def _write_style_preview(methods: Sequence[Method], datasets: Datasets, run: Run) -> None:
-    """Write `style_preview.png`, training images before and after each method that changes pixels, if there is one."""
+    """Write `style_preview.png`: training images before and after each method that changes pixels, if any."""
     changing = [method for method in methods if adaptation.get_method(method.name).changes_pixels]
     if not changing:
         return
@@ -240,7 +242,7 @@ def _write_style_preview(methods: Sequence[Method], datasets: Datasets, run: Run
 
 
 def _spread(records: Sequence[Record], count: int) -> list[Record]:
-    """Return records at equal distances, because neighbors are of one class or patient."""
+    """Return evenly spaced records, because neighboring ones are from the same class or patient."""
     return [records[len(records) * index // count] for index in range(count)]
 
 

@@ -53,10 +53,11 @@ class Audited:
 
     Args:
         result: The verdicts and measurements.
-        paths: Path of each image.
-        labels: Class of each image.
+        paths: The path of each image.
+        labels: The class of each image.
         images: `[n, size, size, 3]` uint8.
-        augment: Returns the images augmented by a trial, for the number of a draw: `[n, size, size, 3]` uint8.
+        augment: Returns the images augmented by a trial, for the number of a draw: `[n, size, size, 3]`
+            uint8.
         notes: One line each about the features and the data.
     """
 
@@ -100,7 +101,7 @@ def audit_recipe(
         operations: As in `trials_of`.
         most_per_class: Maximum number of images per class.
         run: A run folder; the test images in its `split.csv` are not used.
-        out: Folder of the results, which must be outside of the data folders.
+        out: Folder for the results, which must be outside the data folders.
 
     Raises:
         RequestError: The data, the weights or an operation cannot be used.
@@ -160,8 +161,8 @@ def read_images(datasets: Datasets, records: Sequence[Record]) -> Array:
 def frozen_features(recipe: Recipe, image_size_px: int) -> tuple[Features, tuple[int, ...], str]:
     """Return the feature function, the widths of the parts of its features, and a line that describes it.
 
-    The features come from the initial weights of the recipe, because trained weights have been fitted to the images.
-    Recipes with random initial weights use handcrafted features.
+    The features come from the initial weights of the recipe, because the trained weights have been fitted to
+    the images. Recipes with random initial weights use handcrafted features.
     """
     chosen = recipe.backbone
     if chosen.weights == "none":

@@ -1,4 +1,4 @@
-"""Check a recipe with all sources of information: plug-ins, backbone tables and the columns of a table."""
+"""Check a recipe with all available information: plug-ins, backbone tables and table columns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def check_recipe(recipe_text: recipes.RecipeText, sets: Sequence[str]) -> recipe
 
     Args:
         recipe_text: The text of the recipe.
-        sets: Changes as `--set KEY=VALUE`.
+        sets: Changes in the form of `--set`, `KEY=VALUE`.
 
     Raises:
         Problems: All problems of the recipe.

@@ -28,15 +28,15 @@ def read_images(path: str | Path, **options: Any) -> Collection:
     """Read labeled images: a folder with one subfolder per class, or a table with one row per image.
 
     Args:
-        path: A folder, or a `.csv` file with the columns `path` and `label` and optionally `split`, `patient_id` or
-            other columns.
-        **options: Options of the folder or table reader, see the recipe keys `data.reader`.
+        path: A folder, or a `.csv` file with the columns `path` and `label` and optionally `split`,
+            `patient_id` or other columns.
+        **options: Options of the folder or table reader (see `data.reader` in docs/recipes.md).
 
     Returns:
         The records of the images. No image is decoded.
 
     Raises:
-        RequestError: The path cannot be read, or no image is found.
+        RequestError: The path cannot be read, or no images are found.
 
     Example:
         >>> collection = kerastl.read_images("photos").split(val_fraction=0.2, test_fraction=0.2, seed=7)
@@ -62,18 +62,20 @@ def build_classifier(
     Args:
         backbone: Name of a backbone, as `kerastl weights ls` lists it.
         class_names: At least two class names, in the order of the logits.
-        image_size_px: Side length of the square input images in pixels. None selects the size of the weights.
-        weights: `imagenet`, `none` for random weights, or a file.
+        image_size_px: Side length of the square input images in pixels. None uses the image size of the
+            pretrained weights.
+        weights: `imagenet`, `none` for random weights, or the path of a weights file.
         dropout: Dropout rate before the head, at least 0 and below 1.
-        seed: Seed of the random weights and of the dropout.
+        seed: Seed for the random weights and the dropout.
         **options: Options of the backbone, for example `alpha=0.35`.
 
     Returns:
-        A `keras.Model` from images `[batch, size, size, 3]` float32 in [0, 255] to logits `[batch, classes]` float32.
-        The input is rescaled inside the model. All layers are trainable.
+        A `keras.Model` from images `[batch, size, size, 3]` float32 in [0, 255] to logits `[batch, classes]`
+        float32. The input is rescaled inside the model. All layers are trainable.
 
     Raises:
-        RequestError: The backbone, its weights or an option does not exist, or there are fewer than two classes.
+        RequestError: The backbone, its weights or an option does not exist, or there are fewer than two
+            classes.
 
     Example:
         >>> model = kerastl.build_classifier("mobilenet_v2", class_names=["cat", "dog"], image_size_px=160)
@@ -99,13 +101,14 @@ def fit(
     """Train a classifier phase by phase and keep its best weights.
 
     Args:
-        model: A model of `build_classifier`.
+        model: A model from `build_classifier`.
         train: Labeled training images. A collection is shuffled and not augmented.
-        validation_data: Labeled validation images, used to select the best epoch. Without them, the last weights are
-            kept.
-        phases: The phases. The default is one phase of five epochs that trains the head.
+        validation_data: Labeled validation images, used to select the best epoch. Without them, the last
+            weights are kept.
+        phases: The training phases. The default is one phase of five epochs that trains only the head.
         verbose: Whether to print one line per epoch to stderr.
-        **options: Further options of `kerastl.training.fit`, for example `callbacks`, `checkpoints` and `resume`.
+        **options: Further options of `kerastl.training.fit`, for example `callbacks`, `checkpoints` and
+            `resume`.
 
     Returns:
         One row of losses and metrics per epoch, and the freeze check of each phase.
@@ -142,11 +145,11 @@ def evaluate(model: keras.Model, test: ImageDataset | Collection, **options: Any
         **options: Options of `kerastl.evaluation.score`, for example `positive`, `specificity` and `seed`.
 
     Returns:
-        The scores by split, as in `scores.json`: metrics with 95 % bootstrap intervals, overall and per class. Images
-        without a split are scored as `all`.
+        The scores by split, as in `scores.json`: metrics with 95 % bootstrap intervals, overall and per
+        class. Images without a split are scored as `all`.
 
     Raises:
-        RequestError: The model has another number of classes than the data.
+        RequestError: The model and the data have different numbers of classes.
 
     Example:
         >>> scores = kerastl.evaluate(model, collection.test)
@@ -162,9 +165,10 @@ def export_model(
     """Export a classifier as a SavedModel that takes image files and returns probabilities.
 
     Args:
-        model: A model of `build_classifier`, or any model that returns logits.
-        out: The folder for TensorFlow Serving. The model is written to the next free version, for example `out/1`.
-        class_names: Class names in the order of the logits. None takes those of `build_classifier`.
+        model: A model from `build_classifier`, or any model that returns logits.
+        out: The folder for TensorFlow Serving. The model is written under the next free version
+            number, for example to `out/1`.
+        class_names: Class names in the order of the logits. None uses those from `build_classifier`.
         **options: Options of `kerastl.export.export_saved_model`, for example `window` and `version`.
 
     Returns:

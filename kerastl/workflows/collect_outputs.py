@@ -1,4 +1,4 @@
-"""Features and logits of models on the images that selection and domain-shift measures use. No target labels."""
+"""Features and logits for selection and domain-shift measures. No target labels are used."""
 
 from __future__ import annotations
 
@@ -94,7 +94,8 @@ class SelectionData:
         train, val: Source images; None if unavailable.
         target: Target images that training may use.
         mixval: Options of the validator `mixval`; None if it is not used.
-        verified: What was verified on the source images before; None if they are available, or it is unknown.
+        verified: The information verified earlier on the source images; None if they are available, or if it
+            is unknown.
     """
 
     forward: Forward
@@ -123,7 +124,7 @@ def _mixval_options(recipe: Recipe) -> MixvalOptions | None:
 
 
 def _verified_information(validation: ValidationResults | None) -> VerifiedInformation | None:
-    """Return what a source model states about its validation images, or None if it is incomplete."""
+    """Return the validation results stored with a source model, or None if they are incomplete."""
     information = validation.bounded_information if validation else None
     if (
         validation is None
@@ -147,9 +148,11 @@ def collect_evidence(
     Args:
         model: The candidate. Its weights are unchanged afterwards.
         selection_data: The images.
-        has_target_statistics: Whether BatchNorm has target statistics. Then source images are evaluated with source
-            statistics, because with those of the target the outputs would not show how the candidate separates classes.
-        initial: The evidence of the model before adaptation. It is used only if the source images are unavailable.
+        has_target_statistics: Whether BatchNorm has target statistics. In that case, source images are
+            evaluated with source statistics, because with target statistics the outputs would not show how
+            well the candidate separates the classes.
+        initial: The evidence of the model before adaptation. It is used only if the source images are
+            unavailable.
     """
     data, forward = selection_data, selection_data.forward
     target = compute_outputs(forward, data.target, with_labels=False)
@@ -170,10 +173,11 @@ def collect_evidence(
 def collect_renormalized_evidence(
     model: keras.Model, selection_data: SelectionData, target: ImageDataset
 ) -> Evidence | None:
-    """Return the outputs with BatchNorm statistics of each domain, or None without BatchNorm.
+    """Return the outputs with separate BatchNorm statistics per domain, or None without BatchNorm.
 
     Args:
-        model: The model before adaptation. Its weights are unchanged afterwards, its `trainable` flags are not.
+        model: The model before adaptation. Its weights are unchanged afterwards, its `trainable` flags are
+            not.
         selection_data: The images.
         target: Target images for the statistics.
     """
@@ -195,7 +199,8 @@ class HeldOutData:
         forward: The outputs of the evaluated model, with its current weights.
         train: Source training images, for BatchNorm statistics.
         val: Labeled source validation images.
-        target: Test and validation images of the target, or unlabeled images without these; None without a target.
+        target: Test and validation images of the target, or its unlabeled images if there are none; None
+            without a target.
         target_splits: The splits of `target`.
     """
 
@@ -250,8 +255,8 @@ def compute_held_out_outputs(
     Args:
         model: The model. Its weights are unchanged afterwards, its `trainable` flags are not.
         held_out: The images.
-        target_phase: The phase in which BatchNorm adopted target statistics: source images are then evaluated with
-            source statistics. None if BatchNorm has source statistics.
+        target_phase: The phase in which BatchNorm adopted target statistics: source images are then evaluated
+            with source statistics. None if BatchNorm has source statistics.
     """
     forward, target = held_out.forward, None
     if held_out.target is not None:

@@ -1,4 +1,4 @@
-"""The plan of a label-budget curve: the checks of its request, and the recipe of each run. TensorFlow is not imported."""
+"""The plan of a label-budget curve: request checks, and each run's recipe. TensorFlow is not imported."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Plan:
         )
 
     def start_of(self, job: Job, runs: Path) -> Path:
-        """Return the folder of the run that another one starts from."""
+        """Return the folder of the run that a run starts from."""
         if job.strategy != ADAPT_THEN_FINE_TUNE:
             return runs / Job(SOURCE, job.seed).name
         adapted = runs / Job(ADAPTED, job.seed).name
@@ -123,7 +123,7 @@ def _scratch_phase(epochs: int) -> recipes.Phase:
 
 
 def _with_batch_statistics(phase: recipes.Phase) -> recipes.Phase:
-    """Return a phase in which BatchNorm at least adopts the statistics of B, which the default method needs."""
+    """Return a phase in which BatchNorm at least adopts B's statistics, as the default method requires."""
     if phase.batch_norm != "frozen":
         return phase
     return phase.model_copy(update={"batch_norm": "statistics"})
@@ -197,7 +197,7 @@ def count_problems(seeds: int, scratch_epochs: int) -> Iterator[Problem]:
 
 
 def recipe_problems(recipe: Recipe) -> Iterator[Problem]:
-    """Yield what prevents a curve of this recipe."""
+    """Yield the problems that prevent a curve with this recipe."""
     if recipe.target is None:
         yield Problem(
             "target",

@@ -40,7 +40,8 @@ class Datasets:
         records: Images of source and target. `split` is one of `SPLITS`.
         class_names: Class names in the order of the logits.
         image_size_px: Height and width of the model's input.
-        window: (low, high) in stored values for 16-bit images. None without such images, or if the window is full.
+        window: (low, high) in stored values for 16-bit images. None without such images, or if the window is
+            full.
         cache: `memory` or `none`.
         root, target_root: Folders that the paths of the two domains are relative to.
         quarantined: `(path, reason)` of unreadable images.
@@ -48,7 +49,7 @@ class Datasets:
         notes: Messages for the user.
         augment: Augmentation of the training images.
         batch_size: Images per batch.
-        max_pixels: Images with more pixels are refused.
+        max_pixels: Images with more pixels are rejected.
         seed: Seed of the order and of the augmentation.
     """
 
@@ -85,7 +86,7 @@ class Datasets:
         self, records: Sequence[Record], *, training: bool = False, mixed: bool = True
     ) -> ImageDataset:
         """Return records as a dataset for training (shuffled, augmented, mixed if `mixed`) or for evaluation."""
-        # Without training there is no policy, because building one imports keras-cv.
+        # Without training, no policy is built, because building one imports keras-cv.
         augment = self.augment if training else recipes.Augment()
         operations = [(operation.name, operation.options) for operation in augment.operations]
         mixing = [(mixer.name, mixer.options) for mixer in augment.mixing if mixed]
@@ -162,7 +163,7 @@ def load_datasets(recipe: Recipe, run: Run) -> Datasets:
 
 
 def check_outside(out: Path, root: Path | None, content: str) -> None:
-    """Check that `out` is outside the folder of the data, where a reader would take its files for images.
+    """Check that `out` is outside the folder of the data, where a reader would read its files as images.
 
     Args:
         out: The output folder.
@@ -195,7 +196,7 @@ def _read_source(recipe: Recipe, run: Run) -> CheckedImages:
         return _read_images(recipe, "source", run)
     except RequestError as error:
         target_problems = _problems_of_target(recipe, run)
-        # If both domains are read from one table, it has the same problems twice.
+        # If both domains are read from one table, its problems would be reported twice.
         if target_problems in (None, str(error)):
             raise
         first = str(error).removesuffix("Nothing was run.").rstrip()
@@ -203,7 +204,7 @@ def _read_source(recipe: Recipe, run: Run) -> CheckedImages:
 
 
 def _problems_of_target(recipe: Recipe, run: Run) -> str | None:
-    """Return why the target cannot be read, or None if it can or there is none."""
+    """Return the problems in reading the target; None if there are none or there is no target."""
     try:
         if recipe.target is not None:
             _read_images(recipe, "target", run)
@@ -360,16 +361,17 @@ def drop_unknown_labels(target: Collection, class_names: Sequence[str]) -> Colle
 def remove_patient_overlap(source: Collection, target: Collection, *, same_table: bool) -> Collection:
     """Return the target without images whose group is in training at one domain and in test at the other.
 
-    In one table, a group name is one patient. A patient in source training or validation is not tested at the target:
-    the images move to the target's training images. A patient in the source test is not trained on at the target.
-    In two tables, equal names can be a coincidence, so that they are only reported.
+    Within one table, a group name identifies one patient. If a patient is in the source training or
+    validation set, the patient's target images are moved from the evaluation splits to the training images.
+    If a patient is in the source test set, the target images are not used for training. Across two tables,
+    equal names can be a coincidence, so they are only reported.
 
     Args:
         source, target: Images in their splits, with absolute `file` paths.
         same_table: Whether both domains are read from one table.
 
     Raises:
-        RequestError: An image file is in both domains.
+        RequestError: An image file occurs in both domains.
     """
     _check_distinct_images(source, target)
     source_splits = {record.group: record.split for record in source.records if record.group}
@@ -444,7 +446,7 @@ def _with_domain(records: Sequence[Record], domain: str) -> list[Record]:
 
 
 def _with_subgroups(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
-    """Return the records with a subgroup instead of each cell, and a note for each binned column."""
+    """Return the records with each cell replaced by its subgroup, and a note for each binned column."""
     cells = [dict(record.subgroups) for record in records]
     names = dict.fromkeys(name for row in cells for name in row)
     if not names:
@@ -480,7 +482,7 @@ def _cache(recipe: Recipe, num_images: int, size: int) -> Literal["memory", "non
 
 
 def warn_about_target(recipe: Recipe, datasets: Datasets, *, oracle: bool = False) -> Datasets:
-    """Print warnings about the target, and return the datasets with these added to their notes.
+    """Print warnings about the target, and return the datasets with these warnings added to their notes.
 
     Args:
         recipe: The recipe. Without a target, only `oracle` is checked.

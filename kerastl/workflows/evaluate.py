@@ -1,4 +1,4 @@
-"""Evaluate the model of a run, once after training: predictions, scores, domain shift, effect of the adaptation."""
+"""Evaluate the model of a run once, after training: predictions, scores, domain shift, adaptation effect."""
 
 from __future__ import annotations
 
@@ -84,8 +84,9 @@ def evaluate(
 ) -> None:
     """Predict and score validation and test images, and write the results.
 
-    After an adaptation, the model before adaptation is evaluated on the same images, and `adaptation.json` states the
-    difference. Other candidates are evaluated on validation images only. Candidates without faults are marked as finished.
+    After an adaptation, the model before adaptation is evaluated on the same images, and `adaptation.json`
+    states the difference. Other candidates are evaluated on validation images only. Candidates without faults
+    are marked as finished.
 
     Args:
         model: The final model.
@@ -94,7 +95,8 @@ def evaluate(
         plan: The options of the evaluation.
         datasets: All images.
         run: The run folder.
-        oracle: Evaluate all candidates on test images, to show which one target labels would select.
+        oracle: Evaluate all candidates on test images, to show which one would be selected with target
+            labels.
     """
     held_out, options = HeldOutData.of(datasets, model), plan.recipe.evaluation
     evaluate_model = partial(_evaluate_model, options, plan.source_validation, datasets, model)
@@ -132,7 +134,7 @@ def evaluate(
 
 
 def _write_candidate(candidate: Candidate, evaluation: Evaluation) -> None:
-    """Write the results of a candidate. It is finished if no check failed. Only `source_only` has a page."""
+    """Write a candidate's results. It is finished if no check failed. Only `source_only` has a report."""
     evaluation.write(candidate.run)
     if candidate.name == SOURCE_ONLY:
         write_report(candidate.run.path)
@@ -153,11 +155,14 @@ def _evaluate_model(
 
     Args:
         options: Options of the scores.
-        source_validation: Validation results of the source model, whose images are unavailable; None otherwise.
+        source_validation: Validation results of the source model, whose images are unavailable; None
+            otherwise.
         datasets: All images.
         model: The model.
-        target_phase: The phase in which BatchNorm adopted target statistics; None if it has source statistics.
-        images: The evaluated images. With unlabeled images of the target, the prevalence there is estimated, too.
+        target_phase: The phase in which BatchNorm adopted target statistics; None if it has source
+            statistics.
+        images: The evaluated images. With unlabeled images of the target, the prevalence there is estimated,
+            too.
         held_out: Held-out images; None for validation images only.
     """
     predictions = predict(model, images)
@@ -182,7 +187,7 @@ def _evaluate_model(
 def _unlabeled_are_representative(datasets: Datasets) -> bool:
     """Return whether unlabeled target images represent the target.
 
-    If some of each class were selected to be labeled, a class can be missing from the rest.
+    If images of each class were selected for labeling, a class can be missing from the rest.
     """
     return not (datasets.in_split("target_test") and datasets.in_split("target_train"))
 
@@ -190,7 +195,7 @@ def _unlabeled_are_representative(datasets: Datasets) -> bool:
 def _adaptation_effect(
     evaluations: Mapping[str, Evaluation], final: Evaluation, bootstrap: dict[str, Any], *, oracle: bool
 ) -> dict[str, Any]:
-    """Return what target labels show about the choice; empty without labeled target test images."""
+    """Return the effect of the adaptation on labeled target test images; empty if there are none."""
     before = evaluations[SOURCE_ONLY]
     first, second = (evaluation.predictions.of("target_test") for evaluation in (before, final))
     if not first.paths:
@@ -211,7 +216,7 @@ def _adaptation_effect(
 
 
 def write_summary(run: Run) -> None:
-    """Write `summary.json`: the overall scores of the run and of the runs inside it, by split.
+    """Write `summary.json`: the overall scores of the run and of the runs in its folder, by split.
 
     A run that only contains other runs has no scores and no model of its own.
     """
@@ -247,18 +252,18 @@ def _add_sites(
 def score_sites(
     datasets: Datasets, held_out: HeldOutData, before: HeldOutOutputs, bootstrap: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return `sites` of `scores.json`: how well features of the model before adaptation separate the domains.
+    """Return `sites` for `scores.json`: how well features of the unadapted model separate the domains.
 
     Args:
         datasets: Source training images show whether the domain predicts the label.
         held_out: The held-out images.
-        before: Outputs of the model before adaptation on them.
+        before: Outputs of the model before adaptation on these images.
         bootstrap: `seed` and `resamples`.
 
     Returns:
-        `{"layer", "target": {"source_splits", "target_splits", "before": M, "after": None}, "domains": {name: M},
-        "label": M, "warnings": [...]}`, where M is an AUC with its interval. `target` is None without a target;
-        `domains` and `label` are None with one source domain.
+        `{"layer", "target": {"source_splits", "target_splits", "before": M, "after": None}, "domains": {name:
+        M}, "label": M, "warnings": [...]}`, where M is an AUC with its interval. `target` is None without a
+        target; `domains` and `label` are None with one source domain.
     """
     names = source_domains(datasets)
     label = _label_auc(datasets, names, bootstrap)
@@ -300,8 +305,9 @@ def score_residual_shift(
         options: `seed` and `resamples`.
 
     Returns:
-        `{"explained", "rest"}`. `rest` is the AUC of target against source, with source images weighted to the estimated
-        prevalence. `explained` is true if its interval includes 0.5, and None if it cannot be computed.
+        `{"explained", "rest"}`. `rest` is the AUC of target against source, with source images weighted to
+        the estimated prevalence. `explained` is true if its interval includes 0.5, and None if it cannot be
+        computed.
     """
     if outputs.target is None or "classes" not in label_shift:
         return {"explained": None, "rest": None}
@@ -322,7 +328,7 @@ def _outputs_auc(first: Outputs, second: Outputs, options: dict[str, Any]) -> di
 def _domain_aucs(
     val: Outputs, held_out: HeldOutData, names: list[str], options: dict[str, Any]
 ) -> dict[str, Any] | None:
-    """Return how well each source domain is separated from the others, on validation images."""
+    """Return how well each source domain can be separated from the others, on validation images."""
     if not names:
         return None
     if len(names) > MAX_DOMAINS:
@@ -346,7 +352,7 @@ def _domain_aucs(
 
 
 def _label_auc(datasets: Datasets, names: list[str], options: dict[str, Any]) -> dict[str, Any] | None:
-    """Return how well the domain alone predicts the label of training images."""
+    """Return how well the domain alone predicts the labels of training images."""
     records = [record for record in datasets.in_split("train") if record.domain and record.label]
     if not names or len({record.label for record in records}) < 2:
         return None

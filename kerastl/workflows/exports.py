@@ -1,4 +1,4 @@
-"""Write the exports of a run, and check that its model and exports predict consistently."""
+"""Write the exports of a run, and check that the predictions of its model and exports agree."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def write_exports(options: recipes.Export, class_names: Sequence[str], run: Run)
     """Export the model of an evaluated run. An intact export of the same model is kept.
 
     Args:
-        options: Formats and postprocessing. What this run cannot provide is reported and omitted.
+        options: Formats and postprocessing. Options that this run cannot provide are reported and ignored.
         class_names: Class names in the order of the logits.
         run: The run folder with model and scores.
 
     Returns:
-        The folder of the export by format.
+        The folder of each export, by format.
     """
     exports: dict[str, Path] = {}
     if not options.formats:
@@ -61,10 +61,11 @@ class Sample:
 
     Args:
         dataset: Images of all file types, spread over the splits; None without images.
-        decodings: Their pixels, decoded twice, each `[n, size, size, 3]` float32 in [0, 255]; None without images.
-        split: `validation`, or `training` if there is no validation image.
-        without_file: Number of images that are not a file of their own.
-        checks_model: Whether the model is checked, too. Without validation images, only exports are.
+        decodings: Their pixels, decoded twice, each `[n, size, size, 3]` float32 in [0, 255]; None without
+            images.
+        split: `validation`, or `training` if there are no validation images.
+        without_file: Number of images that are not stored as individual files.
+        checks_model: Whether the model is also checked. Without validation images, only exports are checked.
     """
 
     dataset: ImageDataset | None
@@ -82,7 +83,7 @@ def decode_sample(datasets: Datasets, *, max_images: int = MAX_IMAGES) -> Sample
         max_images: Maximum number of images.
     """
     validation = [record for split in VALIDATION for record in datasets.in_split(split)]
-    # With source.model there may be no validation images. The images that it was adapted to are suitable, too.
+    # With source.model, there may be no validation images. The target's training images are also suitable.
     adapted_to = [] if datasets.has_source else datasets.target_training_records
     training = [record for split in TRAINING for record in datasets.in_split(split)]
     records = validation or adapted_to or training
@@ -128,7 +129,7 @@ def check_consistency(
         model: The final model.
         sample: The images of the check.
         freeze_reports: The freeze check of each phase.
-        exports: The folder of the export by format.
+        exports: The folder of each export, by format.
         run: The run folder. If a check fails, the report is written here.
         candidate_faults: Failed checks of candidates.
 
@@ -207,7 +208,7 @@ def _compare_export(run: Run, written: export.ExportFolder, inputs: dict[str, An
 
 
 def _spread(records: Sequence[Record], max_images: int) -> list[Record]:
-    """Return up to `max_images` records of all file types, at equal distances."""
+    """Return up to `max_images` evenly spaced records of all file types."""
     ordered = sorted(records, key=lambda record: record.file.suffix.lower())
     count = min(max_images, len(ordered))
     indices = dict.fromkeys(round(index) for index in np.linspace(0, len(ordered) - 1, count))
@@ -215,7 +216,7 @@ def _spread(records: Sequence[Record], max_images: int) -> list[Record]:
 
 
 def _read_files(records: Sequence[Record], max_pixels: int) -> tuple[bytes, ...]:
-    """Return the encoded images as a client sends them. Raises RunFailed if a file changed during the run."""
+    """Return the encoded images as a client sends them. Raise RunFailed if a file changed during the run."""
     encoded = []
     for record in records:
         try:

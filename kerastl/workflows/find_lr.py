@@ -25,12 +25,12 @@ from kerastl.workflows.run_writer import set_determinism
 
 @dataclass(frozen=True)
 class Rates:
-    """The range tests of a phase.
+    """Learning-rate range tests of one phase.
 
     Args:
         phase: Name of the phase.
         rate: Learning rate of the recipe.
-        tests: One per seed.
+        tests: One range test per seed.
         image: PNG file of the curves.
     """
 
@@ -72,7 +72,7 @@ def find_rates(
         recipe: A checked recipe.
         name: Name of the recipe, for the file name and the title.
         phase: Name of the phase, or None for the first.
-        seeds: Number of tests, each with another order of the images and another initial head.
+        seeds: Number of tests, each with a different image order and a different initial head.
         steps: Steps per test.
         lowest: Learning rate of the first step.
         highest: Learning rate of the last step.
@@ -127,9 +127,9 @@ def _phase_index(phase: str | None, names: Sequence[str]) -> int:
 
 
 def _models(recipe: Recipe, images: Datasets, seeds: int) -> Iterator[keras.Model]:
-    """Yield one model per seed, with the same backbone and another initial head.
+    """Yield one model per seed, with the same backbone and a different initial head.
 
-    The same backbone allows one feature cache for all seeds.
+    Because the backbone is the same, all seeds share one feature cache.
     """
     first = build_initial_model(recipe, images).model
     yield first

@@ -1,4 +1,4 @@
-"""Runs from Python: run a recipe, and read a finished run."""
+"""Runs in Python: run a recipe, and read a finished run."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ class FinishedRun:
 
     @cached_property
     def scores(self) -> Scores:
-        """The content of `scores.json`."""
+        """The contents of `scores.json`."""
         return Scores.read(self.path)
 
     @cached_property
     def summary(self) -> Summary:
-        """The content of `summary.json`."""
+        """The contents of `summary.json`."""
         return Summary.read(self.path)
 
     @cached_property
     def adaptation(self) -> Adaptation | None:
-        """The content of `adaptation.json`, None for a run without a target."""
+        """The contents of `adaptation.json`; None for a run without a target."""
         return Adaptation.read_if_present(self.path)
 
     @cached_property
     def freeze(self) -> Freeze:
-        """The content of `freeze.json`: the freeze checks and the consistency checks."""
+        """The contents of `freeze.json`: the freeze checks and the consistency checks."""
         return Freeze.read(self.path)
 
     @cached_property
     def predictions(self) -> Predictions:
-        """The predictions on validation and test images."""
+        """The predictions for validation and test images."""
         return read_predictions(self.path / "predictions.csv")
 
     @cached_property
@@ -69,7 +69,7 @@ def load_run(path: str | Path) -> FinishedRun:
         path: The run folder.
 
     Raises:
-        RequestError: The folder does not hold a finished run.
+        RequestError: The folder does not contain a finished run.
 
     Example:
         >>> kerastl.load_run("runs/mine").scores.test.overall["auc"].value
@@ -93,10 +93,10 @@ def run(
     """Run a recipe, with the same checks and the same run folder as `kerastl run`.
 
     Args:
-        recipe: Name of a shipped recipe, or a file.
+        recipe: Name of a shipped recipe, or the path of a recipe file.
         data: The images: a folder with one subfolder per class, or a CSV table.
-        target: The images of the target domain, in the same forms.
-        sets: Changes of the recipe, for example `["data.batch_size=16"]`, as `--set`.
+        target: The images of the target domain, in the same form.
+        sets: Changes to the recipe, as with `--set`, for example `["data.batch_size=16"]`.
         out: The run folder, new or empty. The default is `runs/<recipe>-<n>`.
         resume: Continue an interrupted run in `out`.
         oracle: Also evaluate every candidate of an adaptation on the labeled test images of the target.

@@ -1,4 +1,4 @@
-"""The label-budget curve: the score at hospital B against the number of its labeled patients."""
+"""The label-budget curve: the score at hospital B against the number of labeled patients."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ MAX_KEYS_SHOWN = 10
 
 
 def _find_unfinished_curve(name: str, out: Path | None) -> Run:
-    """Return the folder of the curve to resume: `out`, or the only unfinished one of a recipe."""
+    """Return the folder of the curve to resume: `out`, or the only unfinished curve of a recipe."""
     run = find_unfinished_run(f"{name}-curve", out, start_file=RECIPE)
     if run.finished:
         raise RequestError(f"{run.path} is already finished.")
@@ -108,7 +108,7 @@ LARGEST_LABELS = "(the largest value of --labels). Use fewer, or lower target.sp
 
 @dataclass(frozen=True)
 class CurveDatasets:
-    """What the images of all seeds define.
+    """Properties of a curve that are determined by the images of all seeds.
 
     Args:
         metric: Metric of the curve: `group_auc` or `balanced_accuracy`.
@@ -129,15 +129,15 @@ def _plan(
     problems: list[Problem],
     out: Path | None,
 ) -> tuple[Plan, CurveDatasets]:
-    """Return the plan of a curve and what its datasets define, or raise all problems.
+    """Return the plan of a curve and the properties of its datasets, or raise all problems together.
 
-    If the numbers are invalid, the images are checked with the smallest valid numbers, so that their problems are
-    reported, too.
+    If the numbers are invalid, the images are checked with the smallest valid numbers, so that their problems
+    are reported, too.
 
     Args:
         recipe, labels, seeds, scratch_epochs: As in `adapt_curve`.
         problems: Problems of the request that are already known.
-        out: Folder of a new curve, which must be outside of the data folders.
+        out: Folder of a new curve, which must be outside the data folders.
 
     Raises:
         Problems: All problems. Nothing has been trained or written.
@@ -173,7 +173,7 @@ def _plan(
 
 
 def _load_all_seeds(plan: Plan, problems: list[Problem], scratch: Run) -> dict[int, Datasets]:
-    """Return the images of each seed, and add their problems, each with the seeds that have it."""
+    """Return the images for each seed, and add their problems, each with the seeds that it occurs for."""
     datasets: dict[int, Datasets] = {}
     seeds_by_message: dict[str, list[int]] = {}
     for seed in plan.seeds:
@@ -193,7 +193,7 @@ def _raise_all(problems: list[Problem]) -> None:
 
 
 def _error_lines(call: Callable[[], Any]) -> Iterator[str]:
-    """Make a call and yield the problems that it raises."""
+    """Call a function and yield the problems that it raises."""
     try:
         call()
     except Problems as error:
@@ -248,7 +248,7 @@ def _test_problems(test: list[Record]) -> Iterator[str]:
 
 
 def _phase_problems(plan: Plan, datasets: Datasets, scratch: Run) -> Iterator[Problem]:
-    """Yield what prevents one of the four kinds of run from training."""
+    """Yield the problems that prevent one of the four kinds of runs from training."""
     seed = plan.seeds[0]
     source_recipe = plan.recipe_of(Job(SOURCE, seed), scratch.path)
     set_determinism(seed)
@@ -266,7 +266,7 @@ def _phase_problems(plan: Plan, datasets: Datasets, scratch: Run) -> Iterator[Pr
 
 
 def metric_of(datasets: Sequence[Datasets]) -> tuple[str, str]:
-    """Return the metric that is defined for all seeds, and the unit that is labeled."""
+    """Return the metric that is defined for all seeds, and the unit of labeling."""
     tests = [each.in_split("target_test") for each in datasets]
     has_groups = all(any(record.group is not None for record in test) for test in tests)
     is_binary = len(datasets[0].class_names) == MIN_CLASSES
@@ -376,7 +376,7 @@ def is_still_falling(losses: list[float]) -> bool:
 
 
 def _is_not_about_retracing(record: logging.LogRecord) -> bool:
-    """Filter the warnings of TensorFlow about retracing: each run traces its own functions once."""
+    """Filter out TensorFlow's warnings about retracing: each run traces its own functions once."""
     return "triggered tf.function retracing" not in record.getMessage()
 
 
@@ -412,28 +412,30 @@ def adapt_curve(
 ) -> LabelBudget:
     """Estimate how many patients of hospital B to label: score at B against the number of labeled patients.
 
-    Three strategies are compared: fine-tuning of A's model (`fine_tune`), fine-tuning after adaptation without labels
-    (`adapt_then_fine_tune`), and training from random weights on the same patients (`scratch`). Each model has its own
-    run folder in `runs/`.
+    Three strategies are compared: fine-tuning of A's model (`fine_tune`), fine-tuning after adaptation
+    without labels (`adapt_then_fine_tune`), and training from random weights on the same patients
+    (`scratch`). Each model has its own run folder in `runs/`.
 
     Args:
-        recipe: A checked recipe with a target and phases of both domains. Its `target.labels` and `target.few` are
-            replaced.
+        recipe: A checked recipe with a target and phases of both domains. Its `target.labels` and
+            `target.few` are replaced.
         name: Name of the recipe. The default folder is `runs/<name>-curve-<n>`.
         labels: Labeled groups (patients) per class, ascending. 0, A's unchanged model, is always added.
-        seeds: Number of repetitions. The first seed is that of the recipe.
+        seeds: Number of repetitions. The first seed is the recipe's seed.
         scratch_epochs: Epochs of each run from random weights, enough to reach a plateau.
         out: Folder of the curve, new or empty.
         resume: Whether to continue an interrupted curve. Finished runs are not trained again.
-        problems: Problems of the request that are already known; they are reported together with new ones.
+        problems: Problems of the request that are already known, which are reported together with new ones.
 
     Returns:
         The folder of the curve and its scores.
 
     Raises:
-        Problems: The request, the images, the weights or the phases have problems. Nothing has been trained or written.
-        RequestError: There is no curve to resume, or it was started with other settings.
-        RunFailed: Training of A's model failed. A later run that fails is reported as a point without a value.
+        Problems: The request, the images, the weights or the phases have problems. Nothing has been trained
+            or written.
+        RequestError: There is no curve to resume, or it was started with different settings.
+        RunFailed: Training of A's model failed. If a later run fails, it is reported as a point without a
+            value.
     """
     if resume:
         _find_unfinished_curve(name, out)  # before the images are read
@@ -447,7 +449,7 @@ def adapt_curve(
 def _write_results(plan: Plan, datasets: CurveDatasets, run: Run, failed: Mapping[Job, str]) -> LabelBudget:
     """Collect the scores of all runs, write the files of a curve and mark it as finished."""
     curve = Curve(
-        # A resumed curve is started from the recipe in its folder, which has another name.
+        # A resumed curve uses the recipe in its folder, which has a different name.
         recipe=run.read_json(REQUEST)["recipe"],
         network=_network(plan.recipe),
         metric=datasets.metric,

@@ -33,7 +33,7 @@ class InitialModel:
 
     Args:
         model: A flat classifier.
-        head: Which rows of the head were carried over.
+        head: The rows of the head that were carried over.
         weights: `{"from", "file", "sha256"}` of the loaded weights, the last two None for random weights;
             `{"head_file", "head_sha256"}` of the file of the head, None if it was not loaded.
         notes: Messages for the user.
@@ -46,13 +46,13 @@ class InitialModel:
 
 
 def check_weights(recipe: Recipe) -> None:
-    """Check that the initial weights are available, and download published ones.
+    """Check that the initial weights are available, and download published weights if necessary.
 
     Args:
         recipe: The recipe.
 
     Raises:
-        RequestError: The weights are unavailable. The message names the file and the ways to get it.
+        RequestError: The weights are unavailable. The message states the file and how to obtain it.
     """
     backbone, size = recipe.backbone, recipe.data.image_size_px
     if backbone.weights == "imagenet":
@@ -72,10 +72,10 @@ def build_initial_model(recipe: Recipe, datasets: Datasets) -> InitialModel:
 
     Args:
         recipe: The recipe.
-        datasets: They determine the class names and the image size.
+        datasets: All images; they determine the class names and the image size.
 
     Raises:
-        RequestError: The weights are missing, or do not fit the architecture.
+        RequestError: The weights are missing, or do not match the architecture.
     """
     backbone = recipe.backbone
     loaded = load_backbone(
@@ -107,7 +107,7 @@ def _family_options(options: Any) -> dict[str, Any]:
 def _load_head(
     recipe: Recipe, model: keras.Model, class_names: Sequence[str]
 ) -> tuple[HeadReport, Path | None]:
-    """Carry over head rows of matching classes, and return what was carried over and the file that has them."""
+    """Carry over the head rows of matching classes, and return them and the file that contains them."""
     weights = str(recipe.backbone.weights)
     if weights == "none":
         return HeadReport("replaced", (), "New classification head; backbone with random weights"), None
@@ -131,7 +131,8 @@ def _load_head_of_run(run_folder: Path, model: keras.Model, class_names: Sequenc
     """Carry over the head of a finished run.
 
     Raises:
-        RequestError: The folder is not a finished run, the export was modified, or the head does not fit the backbone.
+        RequestError: The folder is not a finished run, the export was modified, or the head does not match
+            the backbone.
     """
     check_manifest(run_folder)
     trained = load_trained(run_folder)

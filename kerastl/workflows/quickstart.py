@@ -41,7 +41,7 @@ class QuickstartResult:
     Args:
         run: The run of the adapted model. Its `runs/scratch` is the model trained from scratch.
         rows: Description and score of each model and hospital.
-        differences: Description and value of each difference of two models.
+        differences: Description and value of each difference between two models.
         num_patients: Number of labeled target patients in the training set.
     """
 

@@ -49,17 +49,18 @@ class CandidatePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run trains.
+    """The training plan of a run.
 
     Args:
         recipe: The recipe with every `auto` value decided, as it is written to the run folder.
-        phases: The phases of the run itself. None if the initial model is not trained before its adaptation.
-        num_before: Number of phases before the adaptation, after which the model is kept as `source_only`. None if no phase
-            at the target follows.
+        phases: The phases of the run itself. None if the initial model is not trained before it is adapted.
+        num_before: Number of phases before the adaptation, after which the model is kept as `source_only`.
+            None if no target phase follows.
         source_recipe: The recipe that is written to the run folder of `source_only`.
-        candidates: `source_only` and the adaptation methods. Empty if the run itself trains the target phases.
-        target_phase: The last phase of a fine-tuning at the target if BatchNorm adopts target statistics in it, otherwise
-            None.
+        candidates: `source_only` and the adaptation methods. Empty if the run itself trains the target
+            phases.
+        target_phase: The last phase of a fine-tuning at the target if BatchNorm adopts target statistics in
+            it, otherwise None.
         seconds_per_epoch: The time budget of each epoch. None without a budget.
         source_validation: Validation results of the model of `source.model`. None without such a model.
     """
@@ -74,7 +75,7 @@ class Plan:
     source_validation: ValidationResults | None
 
     def time_budget(self, phases: Sequence[Phase]) -> list[TimeBudget]:
-        """Return the callback that keeps a training within its share of the time budget, or none without a budget."""
+        """Return the callback that limits training to its share of the budget, or none without a budget."""
         if self.seconds_per_epoch is None:
             return []
         return [TimeBudget(self.seconds_per_epoch * _num_epochs(phases), phases)]
@@ -94,8 +95,8 @@ def resolve(recipe: Recipe, initial: InitialModel, datasets: Datasets, run: Run,
         The phases of every training, and the resolved recipe.
 
     Raises:
-        Problems: Phases that cannot be trained: missing layers, images or disk space, unsuitable methods, too little
-            memory. Nothing was written.
+        Problems: Some phases cannot be trained: missing layers, images or disk space, unsuitable methods, or
+            insufficient memory. Nothing was written.
     """
     check_methods(recipe, datasets, initial.model)
     own, adapting = run_phases(recipe), method_phases(recipe)
@@ -123,7 +124,7 @@ def resolve(recipe: Recipe, initial: InitialModel, datasets: Datasets, run: Run,
 
 
 def _resolved(recipe: Recipe, decided_phases: Sequence[Phase], datasets: Datasets, batch_size: int) -> Recipe:
-    """Return the recipe with the decided values of its phases and its data."""
+    """Return the recipe with the resolved values of its phases and data."""
     caches: dict[int, str] = {}
     for (index, _), phase in zip(expanded_phases(recipe), decided_phases, strict=True):
         caches.setdefault(index, phase.cache)
@@ -156,7 +157,7 @@ def plan_of(recipe: Recipe, initial: InitialModel) -> Plan:
     source_phases = tuple(phase for phase in recipe.phases if phase.domain == "source")
     source_recipe = without_export.model_copy(update={"adaptation": None, "phases": source_phases})
     if not num_before and recipe.adaptation is not None:
-        # Without a training phase, the recipe repeats the run only with its adaptation and its phases.
+        # Without a training phase, the recipe reproduces the run only with its adaptation and its phases.
         source_recipe = _with_method(without_export, recipe.adaptation, Method(name=SOURCE_ONLY))
     seconds_per_epoch = None
     if recipe.budget is not None:
@@ -177,7 +178,7 @@ def plan_of(recipe: Recipe, initial: InitialModel) -> Plan:
 
 
 def _with_method(recipe: Recipe, block: recipes.Adaptation | None, method: Method) -> Recipe:
-    """Return a recipe that adapts by one method."""
+    """Return a recipe that adapts with one method."""
     assert block is not None
     return recipe.model_copy(update={"adaptation": block.model_copy(update={"methods": (method,)})})
 
@@ -209,10 +210,10 @@ def run_phases(recipe: Recipe) -> list[Phase]:
 
 
 def method_phases(recipe: Recipe) -> list[Phase]:
-    """Return the target phases as every adaptation method trains them; empty without methods.
+    """Return the target phases, as each adaptation method trains them; empty without methods.
 
-    Their labeled dataset is the source, and the target is a second dataset. If a method changes pixels in its step,
-    activations cannot be cached, so that `cache: auto` becomes `none`.
+    Their labeled dataset is the source, and the target is a second dataset. If a method changes pixels in its
+    step, activations cannot be cached, so that `cache: auto` becomes `none`.
     """
     if recipe.adapts_by is None:
         return []
@@ -231,8 +232,8 @@ def method_phases(recipe: Recipe) -> list[Phase]:
 def candidate_phases(recipe: Recipe, method: recipes.Method, model: keras.Model) -> list[Phase]:
     """Return the phases of one candidate.
 
-    A method that trains BatchNorm only keeps all other layers frozen, whatever the phases of the recipe say. A
-    source-free method that only estimates statistics needs one epoch.
+    A method that trains only BatchNorm keeps all other layers frozen, regardless of the phases in the recipe.
+    A source-free method that only estimates statistics needs one epoch.
     """
     phases, properties = method_phases(recipe), adaptation.get_method(method.name)
     if recipe.source is not None and properties.source_optional:
@@ -249,7 +250,7 @@ def candidate_phases(recipe: Recipe, method: recipes.Method, model: keras.Model)
 
 
 def candidate_methods(recipe: Recipe) -> list[recipes.Method]:
-    """Return `source_only` and the methods of the recipe, without those that need missing target labels."""
+    """Return `source_only` and the recipe's methods, except for those that need missing target labels."""
     if recipe.adapts_by is None:
         return []
     methods = {method.name: method for method in recipe.adapts_by.methods}
@@ -264,7 +265,7 @@ def changes_pixels(recipe: Recipe) -> bool:
 
 
 def datasets_by_domain(datasets: Datasets, phases: Sequence[Phase], split: str) -> dict[str, ImageDataset]:
-    """Return the dataset of a split (`train` or `val`) for each domain of the phases that has images."""
+    """Return the dataset of a split (`train` or `val`) for each domain of the phases, if it has images."""
     by_domain: dict[str, ImageDataset] = {}
     for domain in dict.fromkeys(phase.domain for phase in phases):
         records = datasets.in_split(split if domain == "source" else f"target_{split}")
@@ -346,7 +347,7 @@ def _num_epochs(phases: Sequence[Phase]) -> int:
 
 @dataclass(frozen=True)
 class AvailableMemory:
-    """Available bytes; None if unknown or without a GPU, and then everything fits."""
+    """Available memory in bytes. None if unknown or if there is no GPU; everything fits in this case."""
 
     host: int | None
     gpu: int | None
@@ -361,7 +362,7 @@ class AvailableMemory:
         return next((size for size in range(batch_size, 0, -1) if self.holds(estimate, size)), 0)
 
     def describe(self, estimate: MemoryEstimate, batch_size: int) -> str:
-        """Return what is needed and available: `1.9 GB at batch size 32 (20.0 GB available)`."""
+        """Return the required and the available memory: `1.9 GB at batch size 32 (20.0 GB available)`."""
         needed = [format_bytes(estimate.host(batch_size))]
         available = ["unknown" if self.host is None else format_bytes(self.host)]
         if self.gpu is not None:
@@ -386,8 +387,9 @@ def _batch_size(
         model: The initial model.
         phases: All phases.
         trains, vals: Datasets by domain.
-        targets: The target dataset that each phase reads in addition to its own; None if it reads none.
-        resumed: The batch size of a resumed run, which is kept without a check; None for a new run.
+        targets: The target dataset that each phase reads in addition to its own dataset; None if it reads
+            none.
+        resumed: The batch size of a resumed run, which is kept without checking it; None for a new run.
 
     Raises:
         Problems: A phase does not fit into memory.
@@ -437,7 +439,7 @@ def check_fits(
     available: AvailableMemory,
     is_cached: bool,
 ) -> None:
-    """Raise Problems that name all phases that do not fit, the largest batch size, and what to type."""
+    """Raise Problems with all phases that do not fit, the largest batch size, and the options to use."""
     fits = [available.largest_batch(estimate, batch_size) for estimate in estimates]
     problems = [
         Problem(
@@ -460,7 +462,7 @@ def check_fits(
 
 
 def _smaller_batch(phases: Sequence[Phase], batch_size: int, largest: int) -> str:
-    """Return the options for a batch that fits, and as many images per update as before."""
+    """Return the options for a batch size that fits, with the same number of images per update."""
     times = -(-batch_size // largest)
     option = f"--set data.batch_size={-(-batch_size // times)}"
     if any(phase.is_part for phase in phases):

@@ -43,7 +43,7 @@ SPLIT_HEADER = ("path", "label", "split", "group", "domain")
 
 
 def diff_recipes(old_text: str, new_text: str) -> list[str]:
-    """Return one line per different value, with its dotted key; empty if the old text is not YAML.
+    """Return one line per value that differs, with its dotted key; empty if the old text is not YAML.
 
     Args:
         old_text, new_text: Resolved recipes.
@@ -74,7 +74,7 @@ def _diff(key: str, old: Any, new: Any) -> Iterator[str]:
 
 
 def _diff_lists(key: str, old: list[Any], new: list[Any]) -> Iterator[str]:
-    """Report inserted, removed and changed items, but not equal items at another index."""
+    """Report inserted, removed and changed items, but not equal items at a different index."""
     old_items, new_items = ([json.dumps(item, default=str) for item in items] for items in (old, new))
     matcher = SequenceMatcher(None, old_items, new_items, autojunk=False)
     for _, first, last, new_first, new_last in matcher.get_opcodes():
@@ -104,7 +104,7 @@ CONFIDENTIAL = (
 def open_run(name: str, out: Path | None, *, resume: bool) -> Iterator[Run]:
     """Create a run folder, or open an unfinished one, and lock it against other processes.
 
-    If the run is refused before it starts, everything that was created is removed.
+    If the run is rejected before it starts, everything that was created is removed.
 
     Args:
         name: Name of the recipe.
@@ -138,7 +138,7 @@ def open_run(name: str, out: Path | None, *, resume: bool) -> Iterator[Run]:
 
 
 def _missing_folders(path: Path) -> list[Path]:
-    """Return the folders of a path that do not exist, deepest first."""
+    """Return the folders in a path that do not exist, deepest first."""
     return [folder for folder in (path, *path.parents) if not folder.exists()]
 
 
@@ -155,7 +155,7 @@ def _remove_created(run: Run, created: list[Path]) -> None:
 
 
 def set_determinism(seed: int) -> None:
-    """Make all operations deterministic, and seed the generators of initial weights."""
+    """Make all operations deterministic, and seed the generators for initial weights."""
     keras.utils.set_random_seed(seed)
     # Some keras-cv layers use the global generator, which TensorFlow does not create if operations are deterministic.
     tf.random.set_global_generator(tf.random.Generator.from_seed(seed))
@@ -185,7 +185,7 @@ def write_start(recipe: Recipe, initial: InitialModel, datasets: Datasets, run: 
     write_csv(run.file("quarantine.csv"), ("path", "reason"), datasets.quarantined)
     run.write_json("versions.json", versions)
     run.write_json("notes.json", [*datasets.notes, *initial.notes])
-    # Last, because a folder with a resolved recipe is a run that can be resumed.
+    # Last, because a folder with a resolved recipe counts as a run that can be resumed.
     write_atomic(run.file(RESOLVED_RECIPE), text)
 
 
@@ -267,13 +267,13 @@ class HistoryWriter:
         self._run, self._num_epochs = run, num_epochs
 
     def on_epoch(self, rows: Sequence[dict[str, Any]], timing: dict[str, Any]) -> None:
-        """Write the history up to the newest epoch, and its timing."""
+        """Write the history up to the latest epoch, and its timing."""
         append_line(self._run.file("timings.jsonl"), json.dumps({"epoch": rows[-1]["epoch"], **timing}))
         write_history(self._run, rows)
         print_status(epoch_line(rows[-1], timing, self._num_epochs))
 
     def on_freeze_report(self, freeze_reports: Sequence[dict[str, Any]]) -> None:
-        """Write the freeze checks up to the newest."""
+        """Write all freeze checks so far."""
         last = write_freeze_reports(self._run, freeze_reports).phases[-1]
         for line in rounded_lines([last]):
             print_status(line)
@@ -288,7 +288,7 @@ def write_history(run: Run, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def write_freeze_reports(run: Run, freeze_reports: Sequence[dict[str, Any]]) -> Freeze:
-    """Write `freeze.json`, one entry per phase, and return its content."""
+    """Write `freeze.json`, with one entry per phase, and return its contents."""
     freeze = Freeze.model_validate({"phases": freeze_reports})
     freeze.write(run.path)
     return freeze

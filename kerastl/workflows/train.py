@@ -1,4 +1,4 @@
-"""Train the model of a run through its phases, and write history, freeze checks and checkpoints."""
+"""Train the model of a run in phases, and write the history, freeze checks and checkpoints."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ class Candidate:
         run: Its run folder.
         weights: The weights, as `keras.Model.get_weights` returns them.
         freeze_reports: One freeze check per phase.
-        target_phase: The phase in which BatchNorm adopted target statistics; None if it has source statistics.
+        target_phase: The phase in which BatchNorm adopted target statistics; None if it has source
+            statistics.
         evidence: Its outputs without target labels. None if no selection follows.
         faults: Failed checks.
     """
@@ -62,7 +63,8 @@ class Trained:
     Args:
         model: The model, with its best weights.
         history: History and freeze checks.
-        source_only: The model before the adaptation. None if it was not kept, because no phase at the target follows.
+        source_only: The model before the adaptation. None if it was not kept, because no phase at the target
+            follows.
     """
 
     model: keras.Model
@@ -71,12 +73,12 @@ class Trained:
 
 
 def train(initial: InitialModel, plan: Plan, datasets: Datasets, run: Run, *, resume: bool) -> Trained:
-    """Train the phases of the run itself, without those of adaptation methods.
+    """Train the phases of the run itself, except for those of adaptation methods.
 
     If target phases follow, the model before adaptation is written to `runs/source_only`.
 
     Args:
-        initial: The initial model. Afterwards, it has the best weights.
+        initial: The initial model. After training, it has the best weights.
         plan: The phases.
         datasets: All images. Only training and validation images are opened.
         run: The run folder.
@@ -135,7 +137,7 @@ def train(initial: InitialModel, plan: Plan, datasets: Datasets, run: Run, *, re
 def _write_source_only(
     initial: InitialModel, plan: Plan, datasets: Datasets, run: Run, history: History
 ) -> Candidate:
-    """Write the model before adaptation as a run folder of its own, with a recipe that repeats it."""
+    """Write the model before adaptation to its own run folder, with a recipe that reproduces it."""
     inner = Run(run.file("runs") / SOURCE_ONLY)
     inner.path.mkdir(parents=True, exist_ok=True)
     write_start(plan.source_recipe, initial, datasets, inner, resume=False)

@@ -41,19 +41,20 @@ def write_phantoms(
 ) -> Path:
     """Write a phantom hospital to a folder. The same arguments give the same bytes for any number of workers.
 
-    The folder contains `images/<patient>_<slice>.png` (16-bit grayscale, stored value = Hounsfield units + 1024, 0 to
-    4095), `masks/<patient>_<slice>.png` (8-bit, 255 inside the nodule) and `labels.csv` with the columns path,
-    label (benign or malignant), patient_id, site, mask and the box of the nodule (box_top_px, box_left_px,
-    box_height_px, box_width_px, counted from 0). Every patient has one nodule, which is visible in every slice.
+    The folder contains `images/<patient>_<slice>.png` (16-bit grayscale, stored value = Hounsfield units +
+    1024, 0 to 4095), `masks/<patient>_<slice>.png` (8-bit, 255 inside the nodule) and `labels.csv` with the
+    columns path, label (benign or malignant), patient_id, site, mask and the box of the nodule (box_top_px,
+    box_left_px, box_height_px, box_width_px, counted from 0). Every patient has one nodule, which is visible
+    in every slice.
 
     Args:
         out: Folder to create. It may exist if it is empty.
-        hospital: a, b or c.
+        hospital: `a`, `b` or `c`.
         patients: Number of patients, 2 to 10,000.
         seed: Seed, 0 to 2**32 - 1.
         slices_per_patient: Number of slices through the nodule, 1 to 32.
         image_size_px: Side length of the images, 32 to 256.
-        region: lung, or head for a lesion in the brain.
+        region: `lung`, or `head` for a lesion in the brain.
         workers: Number of threads. Two by default.
 
     Returns:
@@ -142,8 +143,10 @@ class Region:
         width_mm: Width of the anatomy, which fits into the inscribed circle.
         radius_mm: Minimum and maximum radius of a nodule.
         nodule_hu: Minimum and maximum density of a nodule.
-        reach_mm: Maximum distance of a nodule from the center row, so that it is in the view of every scanner.
-        center_mm: Distance of the center of the view from the center of the anatomy, on the side of the nodule.
+        reach_mm: Maximum distance of a nodule from the center row, so that it is in the view of every
+            scanner.
+        center_mm: Distance of the center of the view from the center of the anatomy, on the side of the
+            nodule.
     """
 
     width_mm: float
