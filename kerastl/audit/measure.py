@@ -15,7 +15,7 @@ from kerastl.augment.operation_options import is_identity, scaled_options
 
 Array = np.ndarray[Any, Any]
 Interval = tuple[float, float | None, float | None]
-"""A value with its 95 % interval (value, low, high); low and high are None if there are too few groups."""
+"""A value with its 95% interval (value, low, high); low and high are None if there are too few groups."""
 
 FOLDS = 5
 INVERSE_PENALTY = 30.0
@@ -23,7 +23,7 @@ INVERSE_PENALTY = 30.0
 MAX_COMPONENTS = 160
 """Principal components per classifier; a few hundred images do not span more."""
 MAX_ITERATIONS = 300
-"""Enough to converge. Classifiers that were stopped at 100 iterations confused 15 % of mirrored boots with sneakers,
+"""Enough to converge. Classifiers that were stopped at 100 iterations confused 15% of mirrored boots with sneakers,
 which they separate when trained to convergence."""
 MIN_SPREAD = 1e-6
 """Features that vary less than this fraction of the most variable one are constant except for rounding."""
@@ -136,7 +136,7 @@ class NeighborClassifier:
     """Nearest-neighbor classifier on the original images of other groups, with a distance limit per class.
 
     An image belongs to class y if most of its 5 nearest original images are of y, and the fifth nearest image of y is
-    no farther away than for 90 % of the original images of y. The limit is needed because an image unlike any other in
+    no farther away than for 90% of the original images of y. The limit is needed because an image unlike any other in
     the dataset has nearest neighbors, too.
     """
 
@@ -316,7 +316,7 @@ class Increase:
     Args:
         value: Mean over images, -1 to 1.
         p_value: P-value of the hypothesis that the true increase is at most the margin; 1 if too few groups show it.
-        upper: One-sided 95 % upper bound of the true increase.
+        upper: One-sided 95% upper bound of the true increase.
     """
 
     value: float
@@ -390,7 +390,7 @@ class Pair:
         augmented: The same, by classifiers trained on augmented images of all classes.
         separability_ratio: How well classifiers trained on augmented images separate augmented images of the two
             classes, relative to the separability of the original images: 1 equally well, 0 not at all.
-        separability_upper: One-sided 95 % upper bound of the ratio.
+        separability_upper: One-sided 95% upper bound of the ratio.
         augmented_fresh: As `augmented`, on fresh draws. This field and those below are None without a follow-up.
         augmented_mutual: The same for both classes predicted as each other, tested against no increase.
         target_original: By classifiers trained on augmented images of all classes except the target.

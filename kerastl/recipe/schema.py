@@ -299,7 +299,7 @@ class Evaluation(StrictModel):
     """How the scores are computed.
 
     Args:
-        resamples: Number of bootstrap resamples per 95 % interval.
+        resamples: Number of bootstrap resamples per 95% interval.
         positive: The positive class, such as `malignant`; null uses the last of two classes, and no class if
             there are more.
         specificity: Sensitivity is reported at the threshold with at least this specificity on validation

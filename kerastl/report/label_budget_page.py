@@ -28,7 +28,7 @@ class Point:
         groups_per_class: Labeled groups (patients) per class of B.
         groups, images: Total number of labeled groups and images of B.
         seed: Seed of the run.
-        value, low, high: The metric with its 95 % interval over groups; None if unavailable.
+        value, low, high: The metric with its 95% interval over groups; None if unavailable.
         reason: Why a value is None, or empty.
         run: Run folder, relative to the folder of the curve.
     """

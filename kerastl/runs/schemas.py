@@ -117,7 +117,7 @@ def _first_problem(error: ValidationError) -> str:
 
 
 class Estimate(Entry):
-    """A value with its 95 % interval, and the reason if one of them is None."""
+    """A value with its 95% interval, and the reason if one of them is None."""
 
     value: Number | None = None
     low: Number | None = None

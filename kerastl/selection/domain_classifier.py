@@ -223,8 +223,8 @@ def _estimate(
 
     The bootstrap treats folds as independent, but without a difference between the domains, what fold f gains
     from the classifier that saw fold g, fold g gains from the one that saw f. The variance is therefore twice
-    that of the bootstrap. Without this correction, the interval of 95 % is above 0.5 for 8 % of equal domains
-    instead of 2.5 %.
+    that of the bootstrap. Without this correction, the interval of 95% is above 0.5 for 8% of equal domains
+    instead of 2.5%.
     """
     names = [str(number) for number in domain]
     groups = [f"{name}\0{unit}" for name, unit in zip(names, units, strict=True)]

@@ -203,7 +203,7 @@ def _maximize(images: Array, model: ShiftedMixture, parts: Array) -> ShiftedMixt
 
 
 MIN_DISTANCE = 4.0
-"""In within-class standard deviations: two round classes at this distance share 2 % of their images (Phi(-2))."""
+"""In within-class standard deviations: two round classes at this distance share 2% of their images (Phi(-2))."""
 MIN_UNKNOWN_SHARE = 0.1
 """Of the target images. With 0.05, digits with another contrast had an unknown class in 4 of 10 draws."""
 MAX_UNKNOWN_SHARE = 0.5

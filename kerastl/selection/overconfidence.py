@@ -27,7 +27,7 @@ from kerastl.tasks import SINGLE_LABEL
 Array = np.ndarray[Any, Any]
 
 LEVEL = 0.9
-"""The check is one-sided, so an interval of 90 % gives an error rate of 5 %."""
+"""The check is one-sided, so an interval of 90% gives an error rate of 5%."""
 
 
 def information(evidence: Evidence) -> tuple[float, float]:
@@ -53,7 +53,7 @@ def check_overconfidence(
         resamples: Number of resamples.
 
     Returns:
-        `predicted`, `verified`, `difference` ({value, low, high}, the interval of 90 %) and `overconfident`:
+        `predicted`, `verified`, `difference` ({value, low, high}, the interval of 90%) and `overconfident`:
         whether the interval is above 0. With fewer than 10 patients in a domain there is no interval, and
         `overconfident` is False.
     """

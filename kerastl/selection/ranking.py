@@ -25,7 +25,7 @@ from kerastl.selection.evidence import SOURCE_UNAVAILABLE, Evidence, check_candi
 from kerastl.selection.overconfidence import check_overconfidence, check_overconfidence_without_source
 
 RULE_OF_THREE = 3.0
-"""If none of n patients is wrong, up to 3 / n may be, with 95 % confidence (Hanley & Lippman-Hand 1983)."""
+"""If none of n patients is wrong, up to 3 / n may be, with 95% confidence (Hanley & Lippman-Hand 1983)."""
 MIN_AGREEMENT = 0.5
 
 
@@ -37,7 +37,7 @@ def source_balanced_accuracy(evidence: Evidence) -> float:
 def source_accuracy_floor(source_only: Evidence, *, seed: int, resamples: int = 1000) -> dict[str, Any]:
     """Return the balanced accuracy on the source below which candidates are rejected.
 
-    It is the lower end of the 95 % interval of `source_only` over resampled patients, and at most 1 - 3 /
+    It is the lower end of the 95% interval of `source_only` over resampled patients, and at most 1 - 3 /
     patients: the interval of a model without errors is a single point. With fewer than 10 patients there is
     no interval, and a candidate must be at least as good as `source_only`.
 

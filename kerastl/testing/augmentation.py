@@ -34,7 +34,7 @@ def check_augmentation(name: str) -> None:
     - Equal seeds give equal bytes, alone and in batches of any size; another seed gives another image.
     - Size, type and range are kept, without NaN, for gray, black and white images, too.
     - Strength 0 and probability 0 change no byte; probability 0.5 changes about half of the images.
-    - The compiled operation equals the layer within 0.01 of 255, except for 0.1 % of the values (thresholds).
+    - The compiled operation equals the layer within 0.01 of 255, except for 0.1% of the values (thresholds).
     - Grayscale images are accepted, or refused by an operation with `NEEDS_COLOR`.
     - Its graph has no stateful random operation.
     - Its options are a `StrictModel`, so that they can be checked without TensorFlow.

@@ -145,7 +145,7 @@ def evaluate(model: keras.Model, test: ImageDataset | Collection, **options: Any
         **options: Options of `kerastl.evaluation.score`, for example `positive`, `specificity` and `seed`.
 
     Returns:
-        The scores by split, as in `scores.json`: metrics with 95 % bootstrap intervals, overall and per
+        The scores by split, as in `scores.json`: metrics with 95% bootstrap intervals, overall and per
         class. Images without a split are scored as `all`.
 
     Raises:

@@ -291,7 +291,7 @@ class RandomColorJitter(OperationLayer):
 
 
 KERNEL_SIGMAS = 3.0
-"""At this radius the Gaussian is 1 % of its maximum; 0.3 % of its area is outside."""
+"""At this radius the Gaussian is 1% of its maximum; 0.3% of its area is outside."""
 MIN_SIGMA_PX = 0.05
 """A narrower Gaussian has no float32 weight outside its center."""
 

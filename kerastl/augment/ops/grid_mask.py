@@ -15,7 +15,7 @@ from kerastl.options import Fraction, StrictModel
 COMPILES = True
 MIDDLE_GRAY = 127.5
 FULL_STRENGTH_FRACTION = 0.7
-"""Masks 16 % of the area on average, about half at most."""
+"""Masks 16% of the area on average, about half at most."""
 
 
 class Options(StrictModel):
@@ -39,7 +39,7 @@ class Options(StrictModel):
 
 
 def at_strength(strength: float) -> Options:
-    """Return options for a strength from 0 (identity) to 1 (squares of 70 % of the period)."""
+    """Return options for a strength from 0 (identity) to 1 (squares of 70% of the period)."""
     return Options(max_fraction=FULL_STRENGTH_FRACTION * strength)
 
 

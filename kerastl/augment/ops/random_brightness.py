@@ -21,7 +21,7 @@ class Options(StrictModel):
 
 
 def at_strength(strength: float) -> Options:
-    """Return options for a strength from 0 (identity) to 1 (shifts of up to 40 % of the range)."""
+    """Return options for a strength from 0 (identity) to 1 (shifts of up to 40% of the range)."""
     return Options(max_fraction=0.4 * strength)
 
 

@@ -14,7 +14,7 @@ from kerastl.options import Fraction, StrictModel
 COMPILES = True
 MIDDLE_GRAY = 127.5
 FULL_STRENGTH_FRACTION = 0.7
-"""Masks 12 % of the area on average, below half at most."""
+"""Masks 12% of the area on average, below half at most."""
 
 
 class Options(StrictModel):
@@ -36,7 +36,7 @@ class Options(StrictModel):
 
 
 def at_strength(strength: float) -> Options:
-    """Return options for a strength from 0 (identity) to 1 (rectangles of up to 70 % of the sides)."""
+    """Return options for a strength from 0 (identity) to 1 (rectangles of up to 70% of the sides)."""
     return Options(max_fraction=FULL_STRENGTH_FRACTION * strength)
 
 
