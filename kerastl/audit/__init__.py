@@ -1,4 +1,4 @@
-"""Find augmentations that do not preserve the label, by cross-validated classifiers on frozen features. No TensorFlow."""
+"""Find augmentations that do not preserve the label, with cross-validated classifiers on frozen features."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Options of operations: parsing, shared types, nested operations, and extremes for the preview. No TensorFlow."""
+"""Options of operations: parsing, shared types, nesting, preview extremes. TensorFlow is not imported."""
 
 from __future__ import annotations
 

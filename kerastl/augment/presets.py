@@ -1,4 +1,4 @@
-"""Named policies, explained in docs/augmentation.md. No TensorFlow.
+"""Named policies, explained in docs/augmentation.md. TensorFlow is not imported.
 
 Geometric operations are adjacent, and so are color operations, because adjacent operations of one kind run in
 one pass.

@@ -1,4 +1,4 @@
-"""`manifest.json` of an export: its input, its origin, and the hash of every file. No TensorFlow."""
+"""`manifest.json` of an export: input, origin, and the hash of every file. TensorFlow is not imported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`MODEL_CARD.md` of a version: inputs, outputs, training, scores and limits of the model. No TensorFlow."""
+"""`MODEL_CARD.md` of a version: inputs, outputs, training, scores and limitations of the model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Published weights of a backbone, and their location in the Keras cache. No TensorFlow."""
+"""Published weights of a backbone, and their location in the Keras cache. TensorFlow is not imported."""
 
 from __future__ import annotations
 

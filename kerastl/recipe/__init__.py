@@ -1,4 +1,4 @@
-"""Recipes: from YAML to a validated, immutable Recipe or an error that lists every problem. No TensorFlow."""
+"""Recipes: from YAML to a validated, immutable Recipe, or an error that lists every problem."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Show people what happened in a run: one page, made from the files of its folder. No TensorFlow."""
+"""The HTML report of a run: one page, made from the files in its folder. TensorFlow is not imported."""
 
 import lazy_loader
 

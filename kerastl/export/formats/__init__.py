@@ -1,4 +1,4 @@
-"""Export formats, one file each: `write` exports a model, and `FILES` identify its folder. No TensorFlow.
+"""Export formats, one file each: `write` exports a model, and `FILES` identify its folder.
 
 In formats of other runtimes, `load` returns the class names and a function from images to probabilities.
 """
