@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, Union
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, Union
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -89,6 +89,14 @@ class _Constructor(ModelMetaclass):
             name = values.get("name")
             subject = f"{cls.__name__} {name!r}" if isinstance(name, str) else cls.__name__
             raise Problems(subject, list_problems(error)) from None
+
+    if not TYPE_CHECKING:  # with it, a type checker would allow any attribute
+
+        def __getattr__(cls, name: str) -> Any:  # noqa: N805 - the instances are classes
+            if name != "__signature__":
+                return super().__getattr__(name)
+            cls.model_rebuild()  # pydantic adds the signature when it builds a model, which is deferred
+            return vars(cls)[name].__get__(None, cls)
 
 
 class StrictModel(BaseModel, metaclass=_Constructor):
