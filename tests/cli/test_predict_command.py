@@ -66,8 +66,13 @@ def whole(run_folder: Path, names: Path) -> Path:
     return out
 
 
+def accept_ctrl_c() -> None:
+    """A shell lets background processes ignore Ctrl-C, and so would the processes that a test starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def started(*words: Any) -> "subprocess.Popen[str]":
-    return subprocess.Popen(command(*words), stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command(*words), stderr=subprocess.PIPE, text=True, preexec_fn=accept_ctrl_c)
 
 
 def wait_for_rows(process: "subprocess.Popen[str]", out: Path) -> None:
