@@ -41,7 +41,7 @@ def audit(
 
     RECIPE is a shipped name, a file or a run folder. Augmented training and validation images are predicted by
     classifiers that were not trained on their group. Test images are not read. The output ends with a policy of safe
-    operations for the recipe. The exit code is 0, also if harmful operations are found.
+    operations for the recipe. The exit code is 0 even if harmful operations are found.
 
     \b
     Examples:

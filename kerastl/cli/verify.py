@@ -47,12 +47,12 @@ def command(
 ) -> None:
     """Load EXPORT in a new process without kerastl, and compare its predictions on real images with those of kerastl.
 
-    IMAGES are files or folders. The default are the test images of --run, or of the run folder that contains EXPORT, or
+    IMAGES are files or folders. The default is the test images of --run, or of the run folder that contains EXPORT, or
     the samples of the export. Exports of the formats onnx, litert and openvino are loaded by their own runtimes. For
     the format keras, only files and weights are checked.
 
-    With --url, the served version and its predictions are checked by gRPC and REST, too. The images are sent to the
-    server without encryption. The exit code is 1 if a check finds a fault.
+    With --url, the served version and its predictions are also checked over gRPC and REST. The images are sent to the
+    server without encryption. The exit code is 1 if a check fails.
 
     \b
     Examples:

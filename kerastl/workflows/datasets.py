@@ -191,7 +191,9 @@ def _read_source(recipe: Recipe, run: Run) -> CheckedImages:
         class_names = read_description(recipe.source.model).class_names
         return CheckedImages(Collection(None, class_names, ()), (), has_16_bit=False)
     if recipe.data.reader is None:
-        raise RequestError("Missing required key data.reader. List the readers: kerastl ls readers")
+        raise RequestError(
+            f"Missing required key data.reader. Available readers: {', '.join(registry.names('reader'))}."
+        )
     try:
         return _read_images(recipe, "source", run)
     except RequestError as error:
