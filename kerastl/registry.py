@@ -102,6 +102,11 @@ def options_of(kind: str, name: str) -> type[Any] | None:
     return getattr(plugin, "Options", None)
 
 
+def quantize_choices(format_name: str) -> tuple[str, ...]:
+    """Return the quantizations of an export format."""
+    return tuple(getattr(module("format", format_name), "QUANTIZE_CHOICES", ()))
+
+
 def needs_color(operation: str, options: Any) -> bool:
     """Return whether an operation requires color images, itself or in one of its nested operations."""
     plugin: Any = module("operation", operation)

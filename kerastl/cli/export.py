@@ -12,7 +12,7 @@ import click
 from kerastl import registry
 from kerastl.cli._output import NonEmptyPath, describe_conversion, load_tensorflow, option
 from kerastl.errors import RequestError
-from kerastl.export.formats import PORTABLE, check_formats, quantize_choices
+from kerastl.export.formats import PORTABLE, check_formats
 
 
 @click.command()
@@ -41,7 +41,7 @@ from kerastl.export.formats import PORTABLE, check_formats, quantize_choices
 @click.option(
     "--quantize",
     type=click.Choice(
-        sorted({choice for name in registry.names("format") for choice in quantize_choices(name)})
+        sorted({choice for name in registry.names("format") for choice in registry.quantize_choices(name)})
     ),
     help="Quantization of the format litert: float16 weights, or 8-bit weights and computation.",
 )

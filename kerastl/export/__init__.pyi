@@ -4,7 +4,6 @@ from .formats import PORTABLE as PORTABLE
 from .formats import ExportFolder as ExportFolder
 from .formats import check_formats as check_formats
 from .formats import find_export as find_export
-from .formats import quantize_choices as quantize_choices
 from .formats.keras import verify_keras_export as verify_keras_export
 from .loaded_export import read_export as read_export
 from .parity import compare_with_run as compare_with_run

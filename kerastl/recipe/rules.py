@@ -63,11 +63,7 @@ def quantized_format_is_exported(export: Export) -> Iterator[Finding]:
     """A format that can be quantized is exported."""
     if export.quantize is None:
         return
-    able = [
-        name
-        for name in registry.names("format")
-        if export.quantize in getattr(registry.module("format", name), "QUANTIZE_CHOICES", ())
-    ]
+    able = [name for name in registry.names("format") if export.quantize in registry.quantize_choices(name)]
     if not set(able) & set(export.formats):
         yield (
             "quantize",

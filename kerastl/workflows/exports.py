@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerastl import export
+from kerastl import export, registry
 from kerastl import recipe as recipes
 from kerastl.console import print_status
 from kerastl.data import ImageDataset, Record
@@ -49,7 +49,7 @@ def write_exports(options: recipes.Export, class_names: Sequence[str], run: Run)
     for problem in problems:
         print_status(f"Export without {problem}")
     for name in options.formats:
-        is_offered = options.quantize in export.quantize_choices(name)
+        is_offered = options.quantize in registry.quantize_choices(name)
         quantize = options.quantize if is_offered else None
         exports[name] = export.export_once(run.path, name, options=postprocessing, quantize=quantize)
     return exports

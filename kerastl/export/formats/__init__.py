@@ -65,19 +65,14 @@ def check_formats(names: Iterable[str], quantize: str | None = None) -> None:
     """
     requested = list(names)
     problems = [problem for name in requested if (problem := _missing_packages(name))]
-    if quantize is not None and not any(quantize in quantize_choices(name) for name in requested):
-        choices = {name: quantize_choices(name) for name in registry.names("format")}
+    if quantize is not None and not any(quantize in registry.quantize_choices(name) for name in requested):
+        choices = {name: registry.quantize_choices(name) for name in registry.names("format")}
         available = "; ".join(f"{name}: {', '.join(values)}" for name, values in choices.items() if values)
         problems.append(
             f"{', '.join(requested) or 'No format'} cannot be quantized to {quantize}. Available quantizations: {available}."
         )
     if problems:
         raise RequestError("\n".join(problems))
-
-
-def quantize_choices(name: str) -> tuple[str, ...]:
-    """Return the quantizations of a format."""
-    return tuple(getattr(registry.module("format", name), "QUANTIZE_CHOICES", ()))
 
 
 def _missing_packages(name: str) -> str:
