@@ -120,18 +120,18 @@ def check_request(model: Path, table_format: TableFormat, out: Path | None, resu
     if out is not None:
         checks.insert(0, partial(check_output, out, resume))
     problems = []
-    found: object = None
+    result: object = None
     for check in checks:
         try:
-            found = check()
+            result = check()
         except RequestError as error:
             problems.append(str(error))
     if len(problems) == 1:
         raise RequestError(problems[0])
     if problems:
         raise Problems("The request", [Problem("", text) for text in problems], "Nothing was written.")
-    assert isinstance(found, ModelOnDisk)
-    return found
+    assert isinstance(result, ModelOnDisk)
+    return result
 
 
 def check_parquet() -> None:

@@ -70,16 +70,16 @@ def check_export(
         RequestError: It is not an export, there are no images, its runtime is not installed, or TensorFlow
             Serving does not support its format.
     """
-    found = find_export(path)
-    if found is None:
+    export = find_export(path)
+    if export is None:
         raise RequestError(
             f"{path} is not an export: it has neither saved_model.pb nor a file of another format."
         )
-    folder = found.folder
-    if found.format_name != SAVED_MODEL and server is not None:
+    folder = export.folder
+    if export.format_name != SAVED_MODEL and server is not None:
         raise RequestError(f"TensorFlow Serving cannot serve {folder}. Omit --url and --rest-url.")
     run = run or find_enclosing_run(folder)
-    if found.format_name == PORTABLE:
+    if export.format_name == PORTABLE:
         # No server runs a Keras file: only its files and weights are checked.
         return VerificationResult(folder, tuple(verify_keras_export(folder, run)))
     probes = load_probe_set(folder, images=images, run=run, limit=limit)

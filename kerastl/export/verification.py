@@ -87,8 +87,8 @@ def verify(
     Raises:
         RequestError: Not an export of kerastl, no image, or its runtime is not installed.
     """
-    manifest, found = read_manifest(export), find_export(export)
-    if found is None:
+    manifest, model = read_manifest(export), find_export(export)
+    if model is None:
         raise RequestError(f"{export} contains no model. Export the run again.")
     if not encoded:
         raise RequestError("No images to verify the export on.")
@@ -96,9 +96,9 @@ def verify(
     if expected is not None and expected.settings:
         findings.append(_check_settings(manifest, expected.settings))
     plugin, has_endpoints, reason = None, True, ""
-    if found.is_converted:
-        check_formats([found.format_name])
-        plugin = str(found.module.__file__)
+    if model.is_converted:
+        check_formats([model.format_name])
+        plugin = str(model.module.__file__)
     else:
         static, has_endpoints, reason = _check_graph(export)
         findings += static

@@ -112,12 +112,12 @@ def prune(written: Path, keep: int) -> PrunedVersions:
 def _format_of(path: Path) -> str | None:
     """Return the format of a version that kerastl wrote; None for anything else."""
     # A link can lead to a folder that is used elsewhere.
-    found = None if path.is_symlink() else find_export(path)
+    export = None if path.is_symlink() else find_export(path)
     try:
         read_manifest(path)
     except (RequestError, OSError):
         return None
-    return found.format_name if found is not None and found.folder == path else None
+    return export.format_name if export is not None and export.folder == path else None
 
 
 def _remove(path: Path) -> None:

@@ -28,6 +28,7 @@ CACHE_LIMIT_BYTES = 2**30
 MOST = 0.5
 """The share of images, or pixels, above which a warning is printed."""
 EVALUATED = ("target_val", "target_test")
+VALIDATION = ("val", "target_val")
 TARGET_SPLITS = ("target_train", "target_val", "target_test", "target_unlabelled")
 SPLITS = ("train", "val", "test", *TARGET_SPLITS)
 

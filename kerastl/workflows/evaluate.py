@@ -36,13 +36,12 @@ from kerastl.workflows.collect_outputs import (
     compute_held_out_outputs,
     source_domains,
 )
-from kerastl.workflows.datasets import Datasets
+from kerastl.workflows.datasets import VALIDATION, Datasets
 from kerastl.workflows.resolve import Plan
 from kerastl.workflows.train import Candidate
 
 LAYER = "pooled"
 MAX_DOMAINS = 30
-VALIDATION = ("val", "target_val")
 EVALUATED = ("val", "test", "target_val", "target_test")
 
 

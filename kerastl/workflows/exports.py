@@ -21,12 +21,11 @@ from kerastl.evaluation.inference import compare_passes
 from kerastl.report import write_report
 from kerastl.runs import Freeze, Run
 from kerastl.tasks import SINGLE_LABEL
-from kerastl.workflows.datasets import Datasets
+from kerastl.workflows.datasets import VALIDATION, Datasets
 from kerastl.workflows.train import Candidate
 
 MAX_IMAGES = 32
 """Enough for all file types, and few enough to take seconds."""
-VALIDATION = ("val", "target_val")
 TRAINING = ("train", "target_train")
 
 
