@@ -17,7 +17,7 @@ from kerastl.tasks import SINGLE_LABEL
 
 if TYPE_CHECKING:
     from kerastl.recipe import Recipe, RecipeText
-    from kerastl.runs import Adaptation, Estimate, Metrics, Run, Scores, SplitScores
+    from kerastl.runs import Adaptation, Estimate, Metrics, Run, Scores
 
 FC = TypeVar("FC", bound=Callable[..., Any] | click.Command)
 """A decorated function or command, as in click."""
@@ -39,7 +39,6 @@ def printable(name: str) -> str:
     return text if len(text) <= MAX_NAME_LENGTH else f"{text[: MAX_NAME_LENGTH - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
-TEST_SPLITS = ("test", "target_test")
 MAX_CLASSES = 5
 MAX_VALUES = 6
 
@@ -104,7 +103,7 @@ def _domain_lines(scores: Scores) -> Iterator[str]:
 def _subgroup_lines(scores: Scores) -> Iterator[str]:
     from kerastl.evaluation.subgroups import sort_values
 
-    for name, split in _test_splits(scores):
+    for name, split in scores.test_splits.items():
         for column, values in split.subgroups.items():
             metric = _headline(values)
             shown = [
@@ -115,10 +114,6 @@ def _subgroup_lines(scores: Scores) -> Iterator[str]:
             if len(values) > MAX_VALUES:
                 shown.append(f"and {len(values) - MAX_VALUES} more: report.html")
             yield f"{name:<12} {metric} by {printable(column)}: {'; '.join(shown)}"
-
-
-def _test_splits(scores: Scores) -> list[tuple[str, SplitScores]]:
-    return [(name, split) for name, split in scores.splits.items() if name in TEST_SPLITS]
 
 
 def _headline(values: dict[str, Metrics]) -> str:
@@ -177,7 +172,7 @@ def print_scores(run: Run, *, as_json: bool) -> None:
 
 def _print_operating_points(scores: Scores) -> None:
     """Print the rates on the test images at the thresholds from validation, if there is a positive class."""
-    for name, split in _test_splits(scores):
+    for name, split in scores.test_splits.items():
         section = split.operating_points
         for point in section.points if section else ():
             if section is None or point.threshold is None:

@@ -21,8 +21,7 @@ from kerastl.evaluation.metrics import OVERALL
 from kerastl.evaluation.predictions import PREDICTIONS, read_predictions, resolve_image
 from kerastl.evaluation.trained_model import Trained
 from kerastl.export.converted import INPUT, InferenceGraph
-from kerastl.export.probe_images import TEST_SPLITS
-from kerastl.runs import read_csv
+from kerastl.runs import TEST_SPLITS, read_csv
 
 Images = npt.NDArray[np.float32]
 Predict = Callable[[Images], Images]

@@ -21,7 +21,6 @@ from kerastl.runs import RESOLVED_RECIPE, Adaptation, Estimate, Metrics, Scores,
 from kerastl.runs.schemas import RUN_AGAIN, ClassPrevalence, ValidationResults
 from kerastl.tasks import SINGLE_LABEL
 
-TEST_SPLITS = ("target_test", "test")
 PUBLIC_SITES = ("source", "target")
 PUBLIC_WEIGHTS = ("imagenet", "none")
 
@@ -75,8 +74,8 @@ def read_model_facts(run: Path | None) -> ModelFacts:
     weights = _weights(versions.get("weights"))
     scores = Scores.read_if_present(run) or Scores()
     counts, groups = _count_images(run / "split.csv")
-    splits = scores.splits
-    tests = {name: splits[name] for name in TEST_SPLITS if name in splits}
+    # The target first: its scores are those of the deployment.
+    tests = dict(reversed(scores.test_splits.items()))
     return ModelFacts(
         backbone=without_paths(recipe.get("backbone", {})),
         weights=weights,

@@ -19,9 +19,8 @@ from kerastl.export.findings import ExpectedPredictions
 from kerastl.export.manifest import read_manifest
 from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing, expected_postprocessing
 from kerastl.export.predict import find_images, printable_path
-from kerastl.runs import EXPORT_AGAIN, SAMPLES, ModelDescription, write_atomic, write_json
+from kerastl.runs import EXPORT_AGAIN, SAMPLES, TEST_SPLITS, ModelDescription, write_atomic, write_json
 
-TEST_SPLITS = ("test", "target_test")
 MAX_IMAGES = 32
 MAX_SAMPLES = 8
 EXPECTED = "expected.json"

@@ -33,7 +33,6 @@ from kerastl.runs import RESOLVED_RECIPE, Adaptation, Freeze, ModelDescription, 
 from kerastl.runs.schemas import RUN_AGAIN
 
 PAGE = "report.html"
-TEST_SPLITS = ("target_test", "test")
 MAX_ERRORS = 12
 MAX_CONFUSION_CLASSES = 30
 """Number of classes above which the confusion matrix is omitted."""
@@ -64,7 +63,7 @@ def write_report(run_folder: Path) -> Path:
     quarantine = _table(run_folder / "quarantine.csv")
     splits = evaluated_splits(scores)
     # Details of validation images, which selected the model, are shown only without test images.
-    detailed = [name for name in splits if name in TEST_SPLITS] or list(splits)
+    detailed = [name for name in splits if name in scores.test_splits] or list(splits)
     phases, layers = frozen_table(freeze)
     return write_page(
         run_folder / PAGE,

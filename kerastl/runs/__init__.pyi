@@ -21,6 +21,7 @@ from .folder import create_run as create_run
 from .folder import find_unfinished_run as find_unfinished_run
 from .folder import machine_info as machine_info
 from .folder import package_versions as package_versions
+from .schemas import TEST_SPLITS as TEST_SPLITS
 from .schemas import Adaptation as Adaptation
 from .schemas import Difference as Difference
 from .schemas import Estimate as Estimate

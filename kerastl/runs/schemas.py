@@ -324,6 +324,9 @@ class Interval(Entry):
     redrawn: int = 0
 
 
+TEST_SPLITS = ("test", "target_test")
+
+
 class Scores(RunFile):
     """`scores.json`: the scores of each split and, with several sites, `label_shift` and `sites`."""
 
@@ -346,6 +349,11 @@ class Scores(RunFile):
         """The splits that were scored, by name."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
         return {name: value for name, value in values.items() if isinstance(value, SplitScores)}
+
+    @property
+    def test_splits(self) -> dict[str, SplitScores]:
+        """The test splits that were scored, by name."""
+        return {name: split for name, split in self.splits.items() if name in TEST_SPLITS}
 
 
 class Summary(RunFile):
