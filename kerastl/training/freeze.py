@@ -6,7 +6,6 @@ sets it for every layer inside. Therefore each layer gets its own flag, and Batc
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import math
 import re
@@ -17,7 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerastl.errors import PermanentFailure, RequestError
+from kerastl.errors import PermanentFailure, RequestError, nearest
 from kerastl.models import Block, get_blocks
 from kerastl.recipe.phase import BatchNorm, FromBlock, LayerNames, Phase, TopFraction, Trainable, Unfreeze
 
@@ -96,8 +95,8 @@ def _select_layers(blocks: Sequence[Block], trainable: Trainable) -> list[str]:
     if isinstance(trainable, FromBlock):
         known = [block.name for block in blocks]
         if trainable.from_block not in known:
-            similar = difflib.get_close_matches(trainable.from_block, known, n=1)
-            hint = f" Did you mean '{similar[0]}'?" if similar else ""
+            similar = nearest(trainable.from_block, known)
+            hint = f" Did you mean '{similar}'?" if similar else ""
             raise RequestError(
                 f"trainable.from_block: there is no block '{trainable.from_block}'.{hint} Blocks: {', '.join(known)}."
             )
