@@ -11,25 +11,10 @@ from typing import Any
 
 from kerastl.errors import RequestError, report_damage
 from kerastl.evaluation.predictions import PredictedRow, read_predicted_rows, resolve_image
+from kerastl.evaluation.subgroups import sort_values
+from kerastl.report import tables
 from kerastl.report.figures import curve_charts, style_sheet_url, thumbnail, write_page
-from kerastl.report.tables import (
-    cached_lines,
-    check_rows,
-    clinical_section,
-    confusion_rows,
-    evaluated_splits,
-    frozen_table,
-    headline_of,
-    metric_cell,
-    metric_table,
-    metric_title,
-    parameter_table,
-    prevalence_section,
-    rounded_lines,
-    site_section,
-    subgroup_tables,
-)
-from kerastl.runs import RESOLVED_RECIPE, Adaptation, Freeze, ModelDescription, Scores, SplitScores, read_csv
+from kerastl.runs import RESOLVED_RECIPE, Adaptation, Freeze, ModelDescription, Scores, read_csv
 from kerastl.runs.schemas import RUN_AGAIN
 
 PAGE = "report.html"
@@ -37,6 +22,17 @@ MAX_ERRORS = 12
 MAX_CONFUSION_CLASSES = 30
 """Number of classes above which the confusion matrix is omitted."""
 MAX_QUARANTINED = 50
+UNBOUNDED = {"log_loss", "support", "images", "groups"}
+"""Metrics that are not from 0 to 1 and have no bar."""
+TABLE_FUNCTIONS = {
+    function.__name__: function
+    for function in (
+        tables.calibration_rows, tables.clinical_charts, tables.column_title, tables.domain_classifiers,
+        tables.doubt_about_estimates, tables.headline_of, tables.metric_columns, tables.overall_and_domains,
+        tables.subgroup_columns, sort_values,
+    )
+}  # fmt: skip
+"""Functions that the templates call."""
 
 
 def write_report(run_folder: Path) -> Path:
@@ -61,28 +57,33 @@ def write_report(run_folder: Path) -> Path:
     freeze = Freeze.read_if_present(run_folder) or Freeze(phases=())
     model = ModelDescription.read_if_present(run_folder)
     quarantine = _table(run_folder / "quarantine.csv")
-    splits = evaluated_splits(scores)
+    splits = tables.evaluated_splits(scores)
     # Details of validation images, which selected the model, are shown only without test images.
-    detailed = [name for name in splits if name in scores.test_splits] or list(splits)
-    phases, layers = frozen_table(freeze)
+    detailed = {name: split for name, split in splits.items() if name in scores.test_splits} or splits
+    phases, layers = tables.frozen_table(freeze)
+    rejected = adaptation.ranking.rejected if adaptation and adaptation.ranking else {}
     return write_page(
         run_folder / PAGE,
         "report.html",
+        **TABLE_FUNCTIONS,
         name=run_folder.resolve().name,
-        splits=[_split(name, split, is_detailed=name in detailed) for name, split in splits.items()],
-        overall=metric_table({name: split.overall for name, split in splits.items()}),
-        interval=scores.interval,
-        adaptation=adaptation and _adaptation(adaptation),
-        sites=site_section(scores),
-        prevalence=prevalence_section(scores, adaptation),
+        scores=scores,
+        splits=splits,
+        detailed=detailed,
+        max_confusion_classes=MAX_CONFUSION_CLASSES,
+        unbounded=UNBOUNDED,
+        overall={name: split.overall for name, split in splits.items()},
+        intervals=scores.interval,
+        adaptation=adaptation,
+        excluded=[*adaptation.diverged.items(), *rejected.items()] if adaptation else [],
         style_sheet=style_sheet_url(run_folder),
         charts=curve_charts(_lines(run_folder / "history.jsonl")),
         errors=_confident_errors(run_folder, next(iter(splits), "test"), model),
         phases=phases,
         layers=layers,
-        cached=[*cached_lines(freeze.phases), *rounded_lines(freeze.phases)],
-        checks=check_rows(freeze),
-        parameters=parameter_table(freeze),
+        cached=[*tables.cached_lines(freeze.phases), *tables.rounded_lines(freeze.phases)],
+        checks=tables.check_rows(freeze),
+        parameters=tables.parameter_table(freeze),
         data=_data_table(_table(run_folder / "split.csv"), model.class_names if model else ()),
         quarantine=quarantine[:MAX_QUARANTINED],
         quarantined=len(quarantine),
@@ -113,63 +114,6 @@ def _lines(file: Path) -> list[dict[str, Any]]:
 
 def _table(file: Path) -> tuple[dict[str, str], ...]:
     return tuple(read_csv(file)) if file.is_file() else ()
-
-
-def _split(name: str, split: SplitScores, *, is_detailed: bool) -> dict[str, Any]:
-    confusion = confusion_rows(split)
-    return {
-        "name": name,
-        "headline": headline_of(split.overall),
-        "count": split.count,
-        "detailed": is_detailed,
-        "confusion": confusion if len(confusion) <= MAX_CONFUSION_CLASSES else [],
-        "classes": metric_table(split.classes),
-        "domains": metric_table(split.domains),
-        "clinical": clinical_section(split),
-        "subgroups": subgroup_tables(split),
-    }
-
-
-def _adaptation(content: Adaptation) -> dict[str, Any]:
-    validators = list(next(iter(content.candidates.values())).validators) if content.candidates else []
-    rejected = content.ranking.rejected if content.ranking else {}
-    oracle = {_title(name): metrics for name, metrics in (content.oracle or {}).items()}
-    section = {
-        "verdict": _title(content.verdict),
-        "validators": [_title(validator) for validator in validators],
-        "candidates": [
-            (
-                _title(name),
-                name == content.chosen,
-                [_validator_cell(candidate.validators.get(key)) for key in validators],
-            )
-            for name, candidate in content.candidates.items()
-        ],
-        "excluded": [
-            (_title(name), reason) for name, reason in (*content.diverged.items(), *rejected.items())
-        ],
-        "oracle": metric_table(oracle) if oracle else None,
-        "chosen": _title(content.chosen),
-        "reason": content.reason,
-        "difference": None,
-    }
-    tested = content.target_test
-    if tested is None or content.chosen == "source_only":
-        return section
-    return section | {
-        "outcome": _title(tested.difference.outcome),
-        "metric": metric_title(tested.difference.metric),
-        "difference": metric_cell("difference", tested.difference),
-        "table": metric_table({"before adaptation": tested.source_only, "after adaptation": tested.chosen}),
-    }
-
-
-def _title(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _validator_cell(value: float | None) -> str:
-    return "unavailable" if value is None else f"{value:.3f}"
 
 
 @dataclass(frozen=True)

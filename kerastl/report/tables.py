@@ -5,102 +5,43 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from kerastl.data.records import pluralize
-from kerastl.evaluation.subgroups import sort_values
 from kerastl.report.figures import decision_chart, reliability_chart
 from kerastl.runs import schemas
 from kerastl.tasks import SINGLE_LABEL
 
 HEADLINES = ("group_auc", "balanced_accuracy", "auc", "accuracy")
 SPLIT_ORDER = ("target_test", "test", "target_val", "val", "train")
-METRIC_TITLES = {**SINGLE_LABEL.metric_titles, "ece": "ECE", "f1": "F1", "support": "images"}
-UNBOUNDED = {"log_loss", "support", "images", "groups"}
+COLUMN_TITLES = {
+    **SINGLE_LABEL.metric_titles, "ece": "ECE", "f1": "F1", "support": "images",
+    "own_sensitivity": "sensitivity, own threshold",
+    "own_specificity": "specificity, own threshold",
+    "sensitivity_difference": "sensitivity, difference",
+    "specificity_difference": "specificity, difference",
+    "train": "source, training",
+    "source": "source, validation",
+    "em": "target, by EM",
+    "bbse": "target, by BBSE",
+    "true": "target, by its test labels",
+}  # fmt: skip
+BY_SUBGROUP = ("images", "groups", *HEADLINES, "ece", "brier")
 
 
-@dataclass(frozen=True)
-class MetricCell:
-    """A metric with its interval.
-
-    Args:
-        value, low, high: None if unavailable.
-        reason: Why there is no value or interval; may be empty.
-        has_bar: Whether the metric is between 0 and 1 and can be drawn as a bar.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    reason: str
-    has_bar: bool
-
-    @property
-    def text(self) -> str:
-        """The value as `0.912` or `600`, or a dash."""
-        if self.value is None:
-            return "\N{EN DASH}"
-        if float(self.value).is_integer() and not self.has_bar:
-            return f"{self.value:,.0f}"
-        return f"{self.value:.3f}"
-
-    @property
-    def interval(self) -> str:
-        """The interval as `0.871 to 0.948`, or an empty text."""
-        if self.low is None or self.high is None:
-            return ""
-        return f"{self.low:.3f} to {self.high:.3f}"
-
-    @property
-    def bar(self) -> dict[str, float]:
-        """Start and width of the interval and position of the value, in percent of the bar."""
-        low, high, value = (
-            100 * min(max(number or 0.0, 0.0), 1.0) for number in (self.low, self.high, self.value)
-        )
-        left = round(low, 1)
-        return {"left": left, "width": round(max(high - left, 0.0), 1), "value": round(value, 1)}
+def column_title(name: str) -> str:
+    """Return the title of a metric, or of a prevalence."""
+    return COLUMN_TITLES.get(name, name.replace("_", " "))
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table of metrics.
-
-    Args:
-        columns: Titles of the metrics.
-        rows: (name, cells) pairs.
-    """
-
-    columns: list[str]
-    rows: list[tuple[str, list[MetricCell]]]
-
-
-NO_ESTIMATE = schemas.Estimate()
-
-
-def metric_cell(name: str, estimate: schemas.Estimate | None) -> MetricCell:
-    """Return the cell of one metric. None is an unknown value."""
-    known = estimate or NO_ESTIMATE
-    has_bar = name not in UNBOUNDED and not name.endswith("_difference")
-    return MetricCell(known.value, known.low, known.high, known.reason, has_bar)
-
-
-def metric_cells(metrics: Mapping[str, schemas.Estimate | None], names: Sequence[str]) -> list[MetricCell]:
-    """Return the cells of several metrics."""
-    return [metric_cell(name, metrics.get(name)) for name in names]
-
-
-def metric_title(name: str) -> str:
-    """Return the title of a metric."""
-    return METRIC_TITLES.get(name, name.replace("_", " "))
-
-
-def metric_table(rows: Mapping[str, Mapping[str, schemas.Estimate]]) -> Table:
-    """Return a table with one row per name and one column per metric."""
+def metric_columns(rows: Mapping[str, schemas.Metrics]) -> list[str]:
+    """Return the metrics of a table, the headline metrics first."""
     names = dict.fromkeys(metric for metrics in rows.values() for metric in metrics)
-    order = [name for name in HEADLINES if name in names]
-    order += [name for name in names if name not in order]
-    cells = [(name, metric_cells(metrics, order)) for name, metrics in rows.items()]
-    return Table([metric_title(name) for name in order], cells)
+    return [name for name in dict.fromkeys((*HEADLINES, *names)) if name in names]
+
+
+def subgroup_columns(rows: Mapping[str, schemas.Metrics]) -> list[str]:
+    """Return the metrics of a table of subgroups."""
+    return [name for name in BY_SUBGROUP if any(name in metrics for metrics in rows.values())]
 
 
 def evaluated_splits(scores: schemas.Scores) -> dict[str, schemas.SplitScores]:
@@ -109,21 +50,9 @@ def evaluated_splits(scores: schemas.Scores) -> dict[str, schemas.SplitScores]:
     return {name: splits[name] for name in dict.fromkeys((*SPLIT_ORDER, *splits)) if name in splits}
 
 
-def headline_of(metrics: schemas.Metrics) -> tuple[str, MetricCell] | None:
-    """Return the title and the cell of the headline metric."""
-    for name in HEADLINES:
-        cell = metric_cell(name, metrics.get(name))
-        if cell.value is not None:
-            return metric_title(name), cell
-    return None
-
-
-def confusion_rows(split: schemas.SplitScores) -> list[tuple[str, list[tuple[int, float]]]]:
-    """Return (true class, [(count, fraction of the row), ...]) per row; empty if there is no confusion matrix."""
-    return [
-        (name, [(count, round(count / (sum(row) or 1), 3)) for count in row])
-        for name, row in zip(split.class_names, split.confusion, strict=False)
-    ]
+def headline_of(metrics: schemas.Metrics) -> str | None:
+    """Return the name of the headline metric."""
+    return next((name for name in HEADLINES if name in metrics and metrics[name].value is not None), None)
 
 
 NORM = re.compile(r"(^|_)(bn|batch_?norm\w*|norm\w*)(_|\d|$)", re.IGNORECASE)
@@ -336,72 +265,8 @@ def doubt_about_estimates(shift: schemas.LabelShift, adaptation: schemas.Adaptat
     return ""
 
 
-SHARES = {
-    "train": "source, training",
-    "source": "source, validation",
-    "em": "target, by EM",
-    "bbse": "target, by BBSE",
-    "true": "target, by its test labels",
-}
-STAGES = {
-    "uncalibrated": "uncalibrated",
-    "calibrated": "calibrated on the source",
-    "corrected": "calibrated and corrected for the prevalence",
-}
-CORRECTED = ("ece", "brier", "log_loss", "balanced_accuracy")
-BY_SUBGROUP = ("images", "groups", *HEADLINES, "ece", "brier")
-
-
-def prevalence_section(
-    scores: schemas.Scores, adaptation: schemas.Adaptation | None
-) -> dict[str, Any] | None:
-    """Return the content of the prevalence section; None for a run without a target."""
-    shift = scores.label_shift
-    if shift is None:
-        return None
-    rows = [
-        (name, [metric_cell(key, shift.classes[name][key]) for key in SHARES])
-        for name in shift.class_names
-        if name in shift.classes
-    ]
-    return {
-        "reason": shift.reason,
-        "assumes": shift.assumes,
-        "source": _images(shift.source),
-        "target": _images(shift.target),
-        "table": Table(list(SHARES.values()), rows),
-        "explained": shift.explained,
-        "rest": metric_cell("rest", shift.rest),
-        "doubt": doubt_about_estimates(shift, adaptation),
-        "correction": _correction(shift.correction),
-    }
-
-
-def _images(part: schemas.SiteImages) -> str:
-    return f"{part.images} images, {part.groups} groups, of {' and '.join(part.splits)}"
-
-
-def _correction(correction: schemas.PrevalenceCorrection | None) -> dict[str, Any] | None:
-    if correction is None:
-        return None
-    changes = correction.difference
-    rows = [(title, metric_cells(correction[stage], CORRECTED)) for stage, title in STAGES.items()]
-    cells = [metric_cell(f"{name}_difference", changes[name]) for name in CORRECTED]
-    rows.append(("corrected minus uncalibrated", cells))
-    return {
-        "split": correction.split,
-        "table": Table([metric_title(metric) for metric in CORRECTED], rows),
-        "outcomes": [
-            (metric_title(metric), changes[metric].outcome.replace("_", " ")) for metric in CORRECTED
-        ],
-    }
-
-
-def site_section(scores: schemas.Scores) -> dict[str, Any] | None:
-    """Return the content of the section on domain classifiers; None for a run of one site."""
-    sites = scores.sites
-    if sites is None:
-        return None
+def domain_classifiers(sites: schemas.Sites) -> dict[str, schemas.Metrics]:
+    """Return the AUC of each domain classifier."""
     aucs: dict[str, schemas.Estimate | None] = {}
     if sites.target:
         aucs["target against source, before adaptation"] = sites.target.before
@@ -412,82 +277,31 @@ def site_section(scores: schemas.Scores) -> dict[str, Any] | None:
         others = domains[1][0] if len(domains) == 2 else "the other sites"
         aucs[f"{name} against {others}, source only"] = auc
     aucs["label from the site, training images"] = sites.label
-    return {
-        "layer": sites.layer,
-        "table": metric_table({name: {"auc": auc} for name, auc in aucs.items() if auc}),
-        "target_splits": " and ".join(sites.target.target_splits) if sites.target else "",
-        "warnings": sites.warnings,
-    }
+    return {name: {"auc": auc} for name, auc in aucs.items() if auc}
 
 
-def subgroup_tables(split: schemas.SplitScores) -> list[tuple[str, Table]]:
-    """Return one table per subgroup column of a split."""
-    return [(column, _by_value(values)) for column, values in split.subgroups.items()]
-
-
-def _by_value(values: Mapping[str, schemas.Metrics]) -> Table:
-    present = [key for key in BY_SUBGROUP if any(key in metrics for metrics in values.values())]
-    rows = [(value or "not given", metric_cells(values[value], present)) for value in sort_values(values)]
-    return Table([metric_title(key) for key in present], rows)
-
-
-OPERATING_POINT_COLUMNS = {
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "own_sensitivity": "sensitivity, own threshold",
-    "own_specificity": "specificity, own threshold",
-    "sensitivity_difference": "sensitivity, difference",
-    "specificity_difference": "specificity, difference",
-}
-CALIBRATION = ("ece", "brier", "log_loss")
-
-
-def clinical_section(split: schemas.SplitScores) -> dict[str, Any] | None:
-    """Return operating points, calibration and decision curve of a split, if it has them."""
-    points, calibration = split.operating_points, split.calibration
-    if points is None or calibration is None:
-        return None
+def clinical_charts(split: schemas.SplitScores) -> dict[str, str]:
+    """Return the curves of a split as data URLs, by title."""
     charts = {
         "Reliability curve": split.reliability and reliability_chart(split.reliability),
         "Decision curve": split.decision_curve and decision_chart(split.decision_curve),
     }
-    return {
-        "positive": points.positive,
-        "reason": points.reason,
-        "points": [_operating_point(point) for point in points.points],
-        "from": points.threshold_from,
-        "temperature": calibration.temperature.value,
-        "reason_without_temperature": calibration.temperature.reason,
-        "bins": calibration.bins,
-        "calibration": _calibration(split, calibration),
-        "charts": [(title, chart) for title, chart in charts.items() if chart],
-    }
+    return {title: chart for title, chart in charts.items() if chart}
 
 
-def _operating_point(point: schemas.OperatingPointScores) -> dict[str, Any]:
-    """Return the table of one operating point: all images, then each domain if there are several."""
-    rows = _overall_and_domains(point).items()
-    cells = [(name, metric_cells(metrics, tuple(OPERATING_POINT_COLUMNS))) for name, metrics in rows]
-    return {
-        "fixed": point.fixed,
-        "at": f"{point.at:g}",
-        "threshold": None if point.threshold is None else f"{point.threshold:.3f}",
-        "table": Table(list(OPERATING_POINT_COLUMNS.values()), cells),
-    }
-
-
-def _calibration(split: schemas.SplitScores, calibration: schemas.CalibrationScores) -> Table:
-    """Return ECE, Brier score and log loss, without and with the temperature."""
-    scaled = _overall_and_domains(calibration)
+def calibration_rows(split: schemas.SplitScores) -> dict[str, schemas.Metrics]:
+    """Return the metrics of calibration, without and with the temperature."""
+    scaled = overall_and_domains(split.calibration) if split.calibration else {}
     rows = {}
-    for name, metrics in _overall_and_domains(split).items():
-        rows[f"{name}, uncalibrated"] = {metric: metrics[metric] for metric in CALIBRATION}
+    for name, metrics in overall_and_domains(split).items():
+        rows[f"{name}, uncalibrated"] = metrics
         rows[f"{name}, calibrated"] = scaled.get(name, {})
-    return metric_table(rows)
+    return rows
 
 
-def _overall_and_domains(
+def overall_and_domains(
     scores: schemas.SplitScores | schemas.CalibrationScores | schemas.OperatingPointScores,
 ) -> dict[str, schemas.Metrics]:
+    """Return the metrics of all images, and of each domain if there are several."""
     domains = scores.domains if len(scores.domains) > 1 else {}
     return {"all images": scores.overall, **domains}
