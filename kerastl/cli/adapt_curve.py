@@ -91,6 +91,8 @@ def _load(recipe: str, sets: tuple[str, ...], problems: list[Problem]) -> tuple[
 
 def _print(outcome: LabelBudget) -> None:
     """Print the table of scores and the paths of the files."""
+    from kerastl.report.label_budget_page import format_scores
+
     curve = outcome.curve
     seeds = len(curve.seeds)
     summary = f", median of {seeds} seeds (range)" if seeds > 1 else ""
@@ -98,8 +100,8 @@ def _print(outcome: LabelBudget) -> None:
     click.echo(f"\n{curve.metric_title[:1].upper()}{curve.metric_title[1:]} at B{summary}")
     click.echo(f"  {label_column:<20}" + "".join(f"{name:<26}" for name in curve.strategies).rstrip())
     for count in curve.labels:
-        scores = (curve.scores(strategy, count) for strategy in curve.strategies)
-        cells = "".join(f"{each.text if each else '-':<26}" for each in scores)
+        scores = (format_scores(curve.scores(strategy, count)) for strategy in curve.strategies)
+        cells = "".join(f"{text:<26}" for text in scores)
         click.echo(f"  {count:<20}{cells.rstrip()}")
     for note in curve.notes:
         click.echo(f"Note: {note}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -43,39 +44,6 @@ class Point:
     high: float | None
     reason: str
     run: str
-
-
-@dataclass(frozen=True)
-class SeedScores:
-    """Scores that differ in the seed only.
-
-    Args:
-        values: At least one score, ascending.
-    """
-
-    values: tuple[float, ...]
-
-    @property
-    def median(self) -> float:
-        """The median over the seeds."""
-        return float(median(self.values))
-
-    @property
-    def low(self) -> float:
-        """The lowest score."""
-        return self.values[0]
-
-    @property
-    def high(self) -> float:
-        """The highest score."""
-        return self.values[-1]
-
-    @property
-    def text(self) -> str:
-        """The median and the range, `0.812 (0.790 to 0.841)`, or the value of a single seed."""
-        if len(self.values) == 1:
-            return f"{self.median:.3f}"
-        return f"{self.median:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
 @dataclass(frozen=True)
@@ -141,24 +109,25 @@ class Curve:
         """The score of random guessing, if it does not depend on the classes."""
         return 0.5 if self.metric == "group_auc" else None
 
-    def scores(self, strategy: str, groups_per_class: int) -> SeedScores | None:
-        """Return the scores over all seeds; None if no run has a score."""
-        values = [
+    def scores(self, strategy: str, groups_per_class: int) -> list[float]:
+        """Return the scores of all seeds, ascending."""
+        return sorted(
             point.value
             for point in self.points
             if (point.strategy, point.groups_per_class) == (strategy, groups_per_class)
             and point.value is not None
-        ]
-        return SeedScores(tuple(sorted(values))) if values else None
-
-    def scores_by_labels(self, strategy: str) -> list[tuple[int, SeedScores]]:
-        """Return (labeled groups per class, scores) pairs of one strategy, ascending."""
-        pairs = ((count, self.scores(strategy, count)) for count in self.labels)
-        return [(count, scores) for count, scores in pairs if scores is not None]
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of `curve.json`."""
         return asdict(self)
+
+
+def format_scores(scores: Sequence[float]) -> str:
+    """Return the median and the range, `0.812 (0.790 to 0.841)`; the value of a single seed; or a dash."""
+    if len(scores) < 2:
+        return f"{scores[0]:.3f}" if scores else "-"
+    return f"{median(scores):.3f} ({scores[0]:.3f} to {scores[-1]:.3f})"
 
 
 DARK_INK = "#3a4250"
@@ -190,9 +159,8 @@ def _figure(curve: Curve, ink: str) -> Any:
 
     figure = Figure(figsize=(8.0, 5.0), dpi=120, layout="constrained")
     axes: Any = figure.add_subplot()
-    unchanged = curve.scores(UNCHANGED, 0)
-    if unchanged is not None:
-        axes.axhline(unchanged.median, color=ink, linestyle=":", linewidth=1.6, label="A's model unchanged")
+    if unchanged := curve.scores(UNCHANGED, 0):
+        axes.axhline(median(unchanged), color=ink, linestyle=":", linewidth=1.6, label="A's model unchanged")
     for strategy in curve.strategies:
         _plot_strategy(axes, curve, strategy)
     if curve.chance is not None and axes.get_ylim()[0] < curve.chance:
@@ -206,23 +174,23 @@ def _figure(curve: Curve, ink: str) -> Any:
 
 
 def _plot_strategy(axes: Any, curve: Curve, strategy: str) -> None:
-    if not (pairs := curve.scores_by_labels(strategy)):
+    pairs = [(count, scores) for count in curve.labels if (scores := curve.scores(strategy, count))]
+    if not pairs:
         return
     color, marker, line = LINE_STYLES[strategy]
     counts = [count for count, _ in pairs]
     axes.plot(
-        counts, [scores.median for _, scores in pairs], line, marker=marker, color=color,
+        counts, [median(scores) for _, scores in pairs], line, marker=marker, color=color,
         linewidth=2.0, markersize=6, label=STRATEGY_TITLES[strategy], zorder=3,
     )  # fmt: skip
     axes.fill_between(
-        counts, [scores.low for _, scores in pairs], [scores.high for _, scores in pairs],
+        counts, [scores[0] for _, scores in pairs], [scores[-1] for _, scores in pairs],
         color=color, alpha=0.16, linewidth=0,
     )  # fmt: skip
     for count, scores in pairs:
         axes.plot(
-            [count] * len(scores.values), scores.values, marker, color=color, markersize=3,
-            alpha=0.55, linestyle="none",
-        )  # fmt: skip
+            [count] * len(scores), scores, marker, color=color, markersize=3, alpha=0.55, linestyle="none"
+        )
 
 
 def _style(figure: Any, axes: Any, curve: Curve, ink: str) -> None:
@@ -233,7 +201,7 @@ def _style(figure: Any, axes: Any, curve: Curve, ink: str) -> None:
     axes.set_xlim(-0.12, curve.labels[-1] * 1.12)
     axes.xaxis.set_major_locator(FixedLocator(list(curve.labels)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticklabels([str(count) for count in curve.labels])
+    axes.set_xticklabels(map(str, curve.labels))
     axes.set_ylim(*_score_limits(curve))
     axes.set_xlabel(f"labeled {curve.unit}s of B per class", color=ink)
     axes.set_ylabel(f"{curve.metric_title} at B", color=ink)
@@ -272,16 +240,12 @@ def write_curve_page(folder: Path, curve: Curve) -> Path:
         curve=curve,
         image=svg_url(_figure(curve, INK)),
         cards=_cards(curve),
-        titles=[STRATEGY_TITLES[strategy] for strategy in curve.strategies],
-        rows=[
-            (count, [curve.scores(strategy, count) for strategy in curve.strategies])
-            for count in curve.labels
-        ],
-        points=[(point, _point_cells(point)) for point in curve.points],
+        titles=STRATEGY_TITLES,
+        median=median,
     )
 
 
-def _cards(curve: Curve) -> list[tuple[str, SeedScores | None]]:
+def _cards(curve: Curve) -> list[tuple[str, list[float]]]:
     """Return the headline scores."""
     last = curve.labels[-1]
     labeled = f"{last} {curve.unit}{'s' if last != 1 else ''} per class"
@@ -291,11 +255,3 @@ def _cards(curve: Curve) -> list[tuple[str, SeedScores | None]]:
         (f"fine-tuned on {labeled}", curve.scores(FINE_TUNE, last)),
         (f"from scratch on {labeled}", curve.scores(SCRATCH, last)),
     ]
-
-
-def _point_cells(point: Point) -> dict[str, Any]:
-    if point.value is None:
-        return {"value": "\N{EN DASH}", "interval": point.reason}
-    has_interval = point.low is not None and point.high is not None
-    interval = f"{point.low:.3f} to {point.high:.3f}" if has_interval else point.reason
-    return {"value": f"{point.value:.3f}", "interval": interval}
