@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kerastl.errors import RequestError, report_damage
+from kerastl.errors import RequestError
 from kerastl.runs import read_csv, write_csv
 from kerastl.tasks import SINGLE_LABEL
 
@@ -105,7 +105,10 @@ def read_predictions(path: Path) -> Predictions:
     Raises:
         RequestError: If it is not such a table, or if a cell is invalid. The message names the row.
     """
-    rows = read_csv(path)
+    return _from_rows(path, read_csv(path))
+
+
+def _from_rows(path: Path, rows: list[dict[str, str]]) -> Predictions:
     columns = tuple(rows[0]) if rows else ()
     names = SINGLE_LABEL.class_names_of(columns)
     probability_columns = SINGLE_LABEL.columns(names)
@@ -143,42 +146,11 @@ def _probability(cell: str) -> float:
 PREDICTIONS = "predictions.csv"
 
 
-@dataclass(frozen=True)
-class PredictedRow:
-    """One row of `predictions.csv`.
-
-    Args:
-        path: Path relative to the data root with `/`, or `tfds:name/split/index`.
-        label: The true class. Empty if unlabeled.
-        predicted: The class with the largest probability.
-        split: Name of the split, e.g. train, val or test.
-        domain: The origin of the image. Empty if unknown.
-        probabilities: Probabilities by class name, in the order of the file.
-    """
-
-    path: str
-    label: str
-    predicted: str
-    split: str
-    domain: str
-    probabilities: dict[str, float]
-
-
-def read_predicted_rows(run_folder: Path) -> list[PredictedRow]:
-    """Return the rows of `predictions.csv`. Empty if the run has no such file."""
+def read_run_predictions(run_folder: Path) -> Predictions | None:
+    """Return the predictions of a run. None if it has no such file, or if no image was predicted."""
     file = run_folder / PREDICTIONS
-    if not file.is_file():
-        return []
-    with report_damage(file, "Run the recipe again."):
-        return [_predicted_row(row) for row in read_csv(file)]
-
-
-def _predicted_row(row: dict[str, str]) -> PredictedRow:
-    names = SINGLE_LABEL.class_names_of(row)
-    cells = map(row.__getitem__, SINGLE_LABEL.columns(names))
-    probabilities = dict(zip(names, map(float, cells), strict=True))
-    columns = {name: row[name] for name in ("path", "label", "predicted", "split", "domain")}
-    return PredictedRow(**columns, probabilities=probabilities)
+    rows = read_csv(file) if file.is_file() else []
+    return _from_rows(file, rows) if rows else None
 
 
 def resolve_image(root: Path | None, path: str) -> Path | None:

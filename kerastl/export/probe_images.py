@@ -13,7 +13,7 @@ import numpy as np
 
 from kerastl.data.convert import UnreadableError, extension_of, read_image
 from kerastl.errors import RequestError, report_damage
-from kerastl.evaluation.predictions import read_predicted_rows, resolve_image
+from kerastl.evaluation.predictions import read_run_predictions, resolve_image
 from kerastl.evaluation.trained_model import DESCRIPTION, MODEL, Trained, load_trained
 from kerastl.export.findings import ExpectedPredictions
 from kerastl.export.manifest import read_manifest
@@ -45,11 +45,14 @@ def select_test_images(
     run_folder: Path, description: ModelDescription | Trained, limit: int = MAX_IMAGES
 ) -> list[Path]:
     """Return test images of a run, evenly spread over the range of its predicted probabilities."""
+    predictions = read_run_predictions(run_folder)
+    if predictions is None:
+        return []
+    rows = zip(predictions.probabilities[:, 0].tolist(), predictions.paths, predictions.splits, strict=True)
     images = sorted(
-        (next(iter(row.probabilities.values()), 0.0), row.path, file)
-        for row in read_predicted_rows(run_folder)
-        if row.split in TEST_SPLITS
-        and (file := resolve_image(description.root_of(row.split), row.path)) is not None
+        (probability, path, file)
+        for probability, path, split in rows
+        if split in TEST_SPLITS and (file := resolve_image(description.root_of(split), path)) is not None
     )
     positions = np.linspace(0, len(images) - 1, min(limit, len(images)))
     return [images[index][2] for index in sorted({round(position) for position in positions})]

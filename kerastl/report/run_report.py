@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kerastl.errors import RequestError, report_damage
-from kerastl.evaluation.predictions import PredictedRow, read_predicted_rows, resolve_image
+from kerastl.evaluation.predictions import read_run_predictions, resolve_image
 from kerastl.evaluation.subgroups import sort_values
 from kerastl.report import tables
 from kerastl.report.figures import curve_charts, style_sheet_url, thumbnail, write_page
@@ -60,6 +61,7 @@ def write_report(run_folder: Path) -> Path:
     splits = tables.evaluated_splits(scores)
     # Details of validation images, which selected the model, are shown only without test images.
     detailed = {name: split for name, split in splits.items() if name in scores.test_splits} or splits
+    errors_of = next(iter(splits), "test")
     phases, layers = tables.frozen_table(freeze)
     rejected = adaptation.ranking.rejected if adaptation and adaptation.ranking else {}
     return write_page(
@@ -78,7 +80,8 @@ def write_report(run_folder: Path) -> Path:
         excluded=[*adaptation.diverged.items(), *rejected.items()] if adaptation else [],
         style_sheet=style_sheet_url(run_folder),
         charts=curve_charts(_lines(run_folder / "history.jsonl")),
-        errors=_confident_errors(run_folder, next(iter(splits), "test"), model),
+        errors=_confident_errors(run_folder, errors_of, model),
+        errors_of=errors_of,
         phases=phases,
         layers=layers,
         cached=[*tables.cached_lines(freeze.phases), *tables.rounded_lines(freeze.phases)],
@@ -116,36 +119,33 @@ def _table(file: Path) -> tuple[dict[str, str], ...]:
     return tuple(read_csv(file)) if file.is_file() else ()
 
 
-@dataclass(frozen=True)
-class ConfidentError:
-    """A wrong prediction with a high probability.
-
-    Args:
-        row: Row of `predictions.csv`.
-        percent: Probability of the predicted class, 0 to 100.
-        image: Data URL, or None if the image cannot be shown.
-    """
-
-    row: PredictedRow
-    percent: float
-    image: str | None
-
-
-def _confident_errors(run_folder: Path, split: str, model: ModelDescription | None) -> list[ConfidentError]:
-    with report_damage(run_folder / "predictions.csv", RUN_AGAIN):
-        rows = read_predicted_rows(run_folder)
-    wrong = [row for row in rows if row.split == split and row.label and row.label != row.predicted]
-    wrong.sort(key=lambda row: (-row.probabilities.get(row.predicted, 0.0), row.path))
+def _confident_errors(run_folder: Path, split: str, model: ModelDescription | None) -> list[dict[str, Any]]:
+    """Return the wrong predictions with the highest probabilities, with images if these can be shown."""
+    predictions = read_run_predictions(run_folder)
+    if predictions is None:
+        return []
+    predictions = predictions.of(split)
+    names, probabilities = predictions.class_names, predictions.probabilities.max(axis=1)
+    predicted = predictions.probabilities.argmax(axis=1)
+    wrong = np.flatnonzero((predictions.labels >= 0) & (predictions.labels != predicted))
+    order = sorted(wrong.tolist(), key=lambda row: (-probabilities[row], predictions.paths[row]))
     return [
-        ConfidentError(row, round(100 * row.probabilities.get(row.predicted, 0.0), 1), _image(model, row))
-        for row in wrong[:MAX_ERRORS]
+        {
+            "path": predictions.paths[row],
+            "label": names[predictions.labels[row]],
+            "predicted": names[predicted[row]],
+            "percent": round(100 * float(probabilities[row]), 1),
+            "domain": predictions.domains[row],
+            "image": _image(model, split, predictions.paths[row]),
+        }
+        for row in order[:MAX_ERRORS]
     ]
 
 
-def _image(model: ModelDescription | None, row: PredictedRow) -> str | None:
+def _image(model: ModelDescription | None, split: str, path: str) -> str | None:
     if model is None:
         return None
-    file = resolve_image(model.root_of(row.split), row.path)
+    file = resolve_image(model.root_of(split), path)
     return None if file is None else thumbnail(file, window=model.window, max_pixels=model.max_pixels)
 
 
