@@ -45,75 +45,20 @@ MAX_VALUES = 6
 
 def print_sites(scores: Scores, adaptation: Adaptation | None) -> None:
     """Print prevalence, domain classifier and subgroup scores of a run that has them."""
-    for line in (*_prevalence_lines(scores, adaptation), *_domain_lines(scores), *_subgroup_lines(scores)):
-        click.echo(f"  {line}")
+    _print_template("sites.txt.jinja", scores=scores, adaptation=adaptation)
 
 
-def _prevalence_lines(scores: Scores, adaptation: Adaptation | None) -> Iterator[str]:
+def _print_template(template: str, **content: Any) -> None:
+    from kerastl.evaluation.subgroups import sort_values
+    from kerastl.report.figures import render
     from kerastl.report.tables import doubt_about_estimates
 
-    shift = scores.label_shift
-    if shift is None:
-        return
-    if not shift.classes:
-        yield f"prevalence   not estimated at the target: {shift.reason}"
-        return
-    classes = [(name, shift.classes[name]) for name in shift.class_names]
-    for name, shares in classes[1:] if len(classes) == 2 else classes[:MAX_CLASSES]:
-        titles = {
-            "source": "at the source", "em": "at the target by EM", "bbse": "at the target by BBSE",
-            "true": "by its test labels",
-        }  # fmt: skip
-        parts = [
-            f"{format_metric(shares[key])} {title}"
-            for key, title in titles.items()
-            if key == "source" or shares[key].value is not None
-        ]
-        yield f"prevalence   {printable(name)}: {', '.join(parts)}"
-    if len(classes) > MAX_CLASSES:
-        yield f"             and {len(classes) - MAX_CLASSES} more classes: report.html"
-    if shift.explained is False:
-        yield (
-            "             The estimates are unreliable: the sites differ by more than prevalence "
-            f"(domain classifier AUC {format_metric(shift.rest)} with equal prevalence)."
-        )
-    elif doubt := doubt_about_estimates(shift, adaptation):
-        yield f"             The estimates may be unreliable: {doubt}."
-
-
-def _domain_lines(scores: Scores) -> Iterator[str]:
-    sites = scores.sites
-    if sites is None:
-        return
-    if sites.target:
-        text = f"AUC {format_metric(sites.target.before)}"
-        if sites.target.after:
-            text += f" before adaptation, {format_metric(sites.target.after)} after"
-        yield f"sites        target against source, domain classifier: {text}"
-    domains = sites.domains or {}
-    for name, auc in list(domains.items())[: 1 if len(domains) == 2 else MAX_VALUES]:
-        others = "the others" if len(domains) > 2 else printable(list(domains)[1])
-        yield f"sites        {printable(name)} against {others}, domain classifier: AUC {format_metric(auc)}"
-    if sites.label:
-        yield f"sites        label predicted from the site, training images: AUC {format_metric(sites.label)}"
-    for warning in sites.warnings:
-        yield f"Warning: {warning}"
-
-
-def _subgroup_lines(scores: Scores) -> Iterator[str]:
-    from kerastl.evaluation.subgroups import sort_values
-
-    for name, split in scores.test_splits.items():
-        for column, values in split.subgroups.items():
-            metric = _headline(values)
-            shown = [
-                f"{printable(value) or 'not given'} {format_metric(values[value].get(metric))}, "
-                f"{values[value]['images'].value} images"
-                for value in sort_values(values)[:MAX_VALUES]
-            ]
-            if len(values) > MAX_VALUES:
-                shown.append(f"and {len(values) - MAX_VALUES} more: report.html")
-            yield f"{name:<12} {metric} by {printable(column)}: {'; '.join(shown)}"
+    text = render(
+        template, filters={"metric": format_metric, "printable": printable}, headline=_headline,
+        sort_values=sort_values, doubt_about_estimates=doubt_about_estimates,
+        max_classes=MAX_CLASSES, max_values=MAX_VALUES, **content,
+    )  # fmt: skip
+    click.echo(text, nl=False)
 
 
 def _headline(values: dict[str, Metrics]) -> str:
@@ -144,56 +89,12 @@ def print_scores(run: Run, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"run": str(run.path), "scores": scores.to_json()}, indent=1))
         return
-    click.echo(f"\nRun folder: {shell_path(run.path)}")
-    splits = {name: split for name, split in scores.splits.items() if name in SPLITS}
-    for name, split in splits.items():
-        metrics = {metric: split.overall[metric] for metric in METRICS if metric in split.overall}
-        shown = [
-            f"{metric} {format_metric(value)}" for metric, value in metrics.items() if value.value is not None
-        ]
-        click.echo(f"  {name:<12} {', '.join(shown)}")
-    _print_operating_points(scores)
-    adaptation = Adaptation.read_if_present(run.path)
-    if adaptation:
-        _print_difference(adaptation)
-    print_sites(scores, adaptation)
-    if scores.interval and splits:
-        click.echo(
-            f"In parentheses: 95 % intervals, which need at least {MIN_GROUPS} {scores.interval.unit}s."
-        )
-    else:
-        click.echo("Nothing was evaluated: there are no validation or test images.")
-    click.echo("Next:")
-    click.echo(f"  open {shell_path(run.file('report.html'))}")
-    click.echo(f"  kerastl predict {shell_path(run.path)} IMAGES...")
-    for folder in _verifiable(run):
-        click.echo(f"  kerastl verify {shell_path(folder)}")
-
-
-def _print_operating_points(scores: Scores) -> None:
-    """Print the rates on the test images at the thresholds from validation, if there is a positive class."""
-    for name, split in scores.test_splits.items():
-        section = split.operating_points
-        for point in section.points if section else ():
-            if section is None or point.threshold is None:
-                continue
-            rates = ", ".join(
-                f"{rate} {format_metric(point.overall[rate])}" for rate in ("sensitivity", "specificity")
-            )
-            threshold = f"threshold for {point.fixed} {point.at:g} on {section.threshold_from}"
-            click.echo(f"  {name:<12} {section.positive}, {threshold}: {rates}")
-
-
-def _print_difference(adaptation: Adaptation) -> None:
-    """Print the selected candidate, and the difference that it makes on labeled target test images."""
-    if len(adaptation.candidates) > 1 and adaptation.ranking:
-        verdict = adaptation.verdict.replace("_", " ")
-        click.echo(f"  selected     {adaptation.chosen}, {verdict}: {adaptation.reason}")
-    if adaptation.target_test and adaptation.chosen != "source_only":
-        difference = adaptation.target_test.difference
-        outcome = difference.outcome.replace("_", " ")
-        title = f"{difference.metric}, adapted minus source only"
-        click.echo(f"  target_test  {title}: {format_metric(difference)}: {outcome}")
+    _print_template(
+        "scores.txt.jinja", scores=scores, adaptation=Adaptation.read_if_present(run.path), metrics=METRICS,
+        splits={name: split for name, split in scores.splits.items() if name in SPLITS},
+        min_groups=MIN_GROUPS, folder=shell_path(run.path), report=shell_path(run.file("report.html")),
+        exports=[shell_path(folder) for folder in _verifiable(run)],
+    )  # fmt: skip
 
 
 def _verifiable(run: Run) -> list[Path]:

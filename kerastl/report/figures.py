@@ -407,19 +407,25 @@ def style_sheet_url(run_folder: Path) -> str:
 
 
 def write_page(file: Path, template: str, **content: Any) -> Path:
-    """Write a page from a template, and return its path. HTML and invisible characters in the content are escaped."""
+    """Write a page from a template, and return its path."""
+    write_atomic(file, render(template, **content))
+    return file
+
+
+def render(template: str, *, filters: Mapping[str, Callable[..., str]] | None = None, **content: Any) -> str:
+    """Return the text of a template. Invisible characters in the content are escaped and, in a page, HTML."""
     import jinja2
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
-        autoescape=True,
+        autoescape=template.endswith(".html"),
         finalize=escape_invisible,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    write_atomic(file, environment.get_template(template).render(content))
-    return file
+    environment.filters |= filters or {}
+    return environment.get_template(template).render(content)
 
 
 BREAKS = "\n\r\t"
