@@ -189,14 +189,11 @@ class ResampledPredictions:
     def estimate_columns(self, statistic: Statistic, undefined: str) -> list[dict[str, Any]]:
         """Return several statistics with intervals, for a function that returns `[resamples, statistics]`."""
         values = self.resamples.value(statistic).tolist()
-        if self.no_interval or all(np.isnan(values)):
-            return [
-                no_value(undefined) if np.isnan(value) else without_interval(value, self.no_interval)
-                for value in values
-            ]
-        resampled = self.resamples.values(statistic)
+        resampled = np.empty((0, len(values)))
+        if not self.no_interval and not all(np.isnan(values)):
+            resampled = self.resamples.values(statistic)
         return [
-            no_value(undefined) if np.isnan(value) else with_interval(value, column, self.level)
+            make_estimate(value, column, self.level, undefined=undefined, no_interval=self.no_interval)
             for value, column in zip(values, resampled.T, strict=True)
         ]
 
@@ -219,10 +216,10 @@ def no_interval_reason(groups: int, of_class: str = "") -> str:
 
 def no_value(reason: str) -> dict[str, Any]:
     """Return an estimate without a value."""
-    return {"value": None, "low": None, "high": None, "reason": reason}
+    return without_interval(None, reason)
 
 
-def without_interval(value: float, reason: str) -> dict[str, Any]:
+def without_interval(value: float | None, reason: str) -> dict[str, Any]:
     """Return an estimate without an interval."""
     return {"value": value, "low": None, "high": None, "reason": reason}
 
@@ -233,6 +230,15 @@ def with_interval(value: float, resampled: Array, level: float) -> dict[str, Any
     if limits is None:
         return without_interval(value, UNDEFINED)
     return {"value": value, "low": limits[0], "high": limits[1]}
+
+
+def make_estimate(
+    value: float, resampled: Array, level: float, *, undefined: str, no_interval: str
+) -> dict[str, Any]:
+    """Return an estimate with its interval, or with the reason why there is no value or no interval."""
+    if np.isnan(value):
+        return no_value(undefined)
+    return without_interval(value, no_interval) if no_interval else with_interval(value, resampled, level)
 
 
 GROUP_AUC = "group_auc"

@@ -13,21 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from kerastl.evaluation.bootstrap import (
-    COUNTED,
-    UNDEFINED,
-    ResampledPredictions,
-    Resamples,
-    canonical_order,
-    estimate_difference,
-    interval,
-    no_interval_reason,
-    no_value,
-    resample,
-    resample_predictions,
-    resampling_units,
-    without_interval,
-)
+from kerastl.evaluation import bootstrap
 from kerastl.evaluation.calibration import fit_calibrator, logits_from
 from kerastl.evaluation.metrics import balanced_accuracy, brier, ece, log_loss
 from kerastl.evaluation.predictions import Array, Predictions
@@ -77,8 +63,8 @@ def estimate_prevalence(
     source_labels: Array,
     source_logits: Array,
     target_logits: Array,
-    source: Resamples,
-    target: Resamples,
+    source: bootstrap.Resamples,
+    target: bootstrap.Resamples,
     *,
     method: Method = "em",
     level: float = 0.95,
@@ -103,13 +89,13 @@ def estimate_prevalence(
     estimator = _em_estimate if method == "em" else _bbse_estimate
     estimate = partial(estimator, source_labels, source_logits, target_logits)
     value, reason = estimate(np.ones(len(source_labels)), np.ones(len(target_logits)))
-    reason = reason or no_interval_reason(min(source.groups, target.groups))
+    reason = reason or bootstrap.no_interval_reason(min(source.groups, target.groups))
     intervals = (np.full(classes, np.nan),) * 4
     if not reason:
         intervals = resample_prevalence(
             lambda *weights: estimate(*weights)[0], source_labels, source, target, level=level
         )
-        reason = UNDEFINED if np.isnan(intervals[0]).any() else ""
+        reason = bootstrap.UNDEFINED if np.isnan(intervals[0]).any() else ""
     frequencies = class_frequencies(source_labels, np.ones(len(source_labels)), classes)
     return PrevalenceEstimate(frequencies, value, *intervals, reason)
 
@@ -117,8 +103,8 @@ def estimate_prevalence(
 def resample_prevalence(
     estimate: Callable[[Array, Array], Array],
     labels: Array,
-    source: Resamples,
-    target: Resamples,
+    source: bootstrap.Resamples,
+    target: bootstrap.Resamples,
     *,
     level: float,
 ) -> tuple[Array, Array, Array, Array]:
@@ -144,7 +130,10 @@ def resample_prevalence(
             values[row] = estimate(weights, target_counts[target.group_of].astype(np.float64))
             gaps[row] = values[row] - frequencies
     corrected_level = 1 - (1 - level) / (classes if classes > 2 else 1)
-    limits = [interval(column, level=corrected_level) or (np.nan, np.nan) for column in (*values.T, *gaps.T)]
+    limits = [
+        bootstrap.interval(column, level=corrected_level) or (np.nan, np.nan)
+        for column in (*values.T, *gaps.T)
+    ]
     low, high = np.array(limits).T
     return low[:classes], high[:classes], low[classes:], high[classes:]
 
@@ -287,11 +276,13 @@ def estimate_label_shift(
         "differs": {"em", "bbse"}, "correction"}`, each frequency `{"value", "low", "high"}`, or a `reason` instead.
         `true` is computed from the labels of the split `target_test`. Nothing else uses target labels.
     """
-    source = canonical_order(predictions.of(SOURCE) if source_val is None else source_val, labeled=True)
+    source = bootstrap.canonical_order(
+        predictions.of(SOURCE) if source_val is None else source_val, labeled=True
+    )
     target_rows = [row for row, split in enumerate(predictions.splits) if split in TARGET]
     if not source.paths or not target_rows:
         return None
-    target = canonical_order(predictions.take(target_rows))
+    target = bootstrap.canonical_order(predictions.take(target_rows))
     result: dict[str, Any] = {
         "assumes": ASSUMPTION,
         "class_names": list(predictions.class_names),
@@ -302,14 +293,19 @@ def estimate_label_shift(
     absent = [name for index, name in enumerate(predictions.class_names) if index not in present]
     if absent:
         return result | {"reason": f"no source validation image of {', '.join(absent[:5])}"}
-    test = canonical_order(predictions.of(TEST), labeled=True)
+    test = bootstrap.canonical_order(predictions.of(TEST), labeled=True)
     labeled_test = None
     if test.paths:
-        labeled_test = resample_predictions(test, seed=seed, resamples=resamples, level=level)
+        labeled_test = bootstrap.resample_predictions(test, seed=seed, resamples=resamples, level=level)
     count = min(resamples, MAX_RESAMPLES)
     drawn = (
-        resample(resampling_units(source), source.labels, seed=seed, resamples=count),
-        resample(resampling_units(target), np.zeros(len(target.paths), int), seed=seed + 1, resamples=count),
+        bootstrap.resample(bootstrap.resampling_units(source), source.labels, seed=seed, resamples=count),
+        bootstrap.resample(
+            bootstrap.resampling_units(target),
+            np.zeros(len(target.paths), int),
+            seed=seed + 1,
+            resamples=count,
+        ),
     )
     logits = logits_from(source.probabilities), logits_from(target.probabilities)
     estimates = {
@@ -328,14 +324,14 @@ def _summary(predictions: Predictions) -> dict[str, Any]:
     return {
         "splits": sorted(set(predictions.splits)),
         "images": len(predictions.paths),
-        "groups": len(set(resampling_units(predictions))),
+        "groups": len(set(bootstrap.resampling_units(predictions))),
     }
 
 
 def _classes(
     names: Sequence[str],
     estimates: Mapping[Method, PrevalenceEstimate],
-    test: ResampledPredictions | None,
+    test: bootstrap.ResampledPredictions | None,
     training_counts: Mapping[str, int],
 ) -> dict[str, Any]:
     source = estimates["em"].source
@@ -343,8 +339,10 @@ def _classes(
     true = _test_frequencies(test, len(names))
     return {
         name: {
-            "train": without_interval(training_counts.get(name, 0) / total, COUNTED) if total else None,
-            "source": without_interval(float(source[index]), COUNTED),
+            "train": bootstrap.without_interval(training_counts.get(name, 0) / total, bootstrap.COUNTED)
+            if total
+            else None,
+            "source": bootstrap.without_interval(float(source[index]), bootstrap.COUNTED),
             **{method: _frequency(estimate, index) for method, estimate in estimates.items()},
             "true": true[index],
         }
@@ -355,16 +353,16 @@ def _classes(
 def _frequency(estimate: PrevalenceEstimate, index: int) -> dict[str, Any]:
     value, low, high = (float(column[index]) for column in (estimate.value, estimate.low, estimate.high))
     if np.isnan(value):
-        return no_value(estimate.reason)
+        return bootstrap.no_value(estimate.reason)
     if np.isnan(low):
-        return without_interval(value, estimate.reason)
+        return bootstrap.without_interval(value, estimate.reason)
     return {"value": value, "low": low, "high": high}
 
 
-def _test_frequencies(test: ResampledPredictions | None, classes: int) -> list[dict[str, Any]]:
+def _test_frequencies(test: bootstrap.ResampledPredictions | None, classes: int) -> list[dict[str, Any]]:
     """Return the frequencies of the test labels. Nothing else uses target labels."""
     if test is None:
-        return [no_value(f"no labeled image in the split {TEST}")] * classes
+        return [bootstrap.no_value(f"no labeled image in the split {TEST}")] * classes
     one_hot = test.predictions.labels[:, None] == np.arange(classes)
 
     # Counts are integers, so their matrix product is exact in any order.
@@ -374,7 +372,7 @@ def _test_frequencies(test: ResampledPredictions | None, classes: int) -> list[d
 
 
 def _correction(
-    source: Predictions, test: ResampledPredictions | None, estimate: PrevalenceEstimate
+    source: Predictions, test: bootstrap.ResampledPredictions | None, estimate: PrevalenceEstimate
 ) -> dict[str, Any] | None:
     """Return the metrics of the test images: uncalibrated, calibrated, and corrected for the prevalence.
 
@@ -401,7 +399,7 @@ def _correction(
         for variant, of_variant in statistics.items()
     }
     difference = {
-        name: estimate_difference(
+        name: bootstrap.estimate_difference(
             test, statistics["uncalibrated"][name], statistics["corrected"][name], name, "no images"
         )
         for name in CORRECTION_METRICS

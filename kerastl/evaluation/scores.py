@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from kerastl.evaluation.bootstrap import (
-    COUNTED,
-    ResampledPredictions,
-    canonical_order,
-    no_interval_reason,
-    no_value,
-    overall_statistics,
-    resample_predictions,
-    undefined_reason,
-    with_interval,
-    without_interval,
-)
+from kerastl.evaluation import bootstrap
 from kerastl.evaluation.label_shift import estimate_label_shift
 from kerastl.evaluation.metrics import BY_CLASS
 from kerastl.evaluation.operating_points import (
@@ -29,11 +19,11 @@ from kerastl.evaluation.operating_points import (
     overall_and_domains,
 )
 from kerastl.evaluation.predictions import Predictions
-from kerastl.evaluation.subgroups import assign_subgroups, subgroup_scores
+from kerastl.evaluation.subgroups import assign_subgroups, sort_values
 
 NO_SPLIT = "all"
 METHOD = "percentile bootstrap; groups are resampled within their domain"
-Resample = Callable[[Predictions], ResampledPredictions]
+Resample = Callable[[Predictions], bootstrap.ResampledPredictions]
 
 
 def score(
@@ -89,7 +79,7 @@ def score(
         positive=positive, specificity=specificity, sensitivity=sensitivity, stored_fit=stored_fit,
     )  # fmt: skip
     settings: dict[str, Any] = {"seed": seed, "resamples": resamples, "level": level}
-    scores, redrawn = _score_splits(labeled, fit, partial(resample_predictions, **settings))
+    scores, redrawn = _score_splits(labeled, fit, partial(bootstrap.resample_predictions, **settings))
     if shift := estimate_label_shift(
         predictions, source_val=source_val, training_counts=training_counts, **settings
     ):
@@ -111,9 +101,9 @@ def _score_splits(
     return scores, redrawn
 
 
-def _parts(split: Predictions, resample: Resample) -> dict[str | None, ResampledPredictions]:
+def _parts(split: Predictions, resample: Resample) -> dict[str | None, bootstrap.ResampledPredictions]:
     """Return a whole split as None, and each of its domains by name."""
-    parts: dict[str | None, ResampledPredictions] = {None: resample(split)}
+    parts: dict[str | None, bootstrap.ResampledPredictions] = {None: resample(split)}
     for domain in sorted(set(split.domains) - {""}):
         rows = [row for row, name in enumerate(split.domains) if name == domain]
         # A domain that is the whole split is not resampled again.
@@ -121,10 +111,12 @@ def _parts(split: Predictions, resample: Resample) -> dict[str | None, Resampled
     return parts
 
 
-def _split_scores(parts: dict[str | None, ResampledPredictions], resample: Resample) -> dict[str, Any]:
+def _split_scores(
+    parts: dict[str | None, bootstrap.ResampledPredictions], resample: Resample
+) -> dict[str, Any]:
     whole = parts[None]
     split = whole.predictions
-    by_column = subgroup_scores(split, resample, _overall)
+    by_column = _subgroups(split, resample)
     return {
         **overall_and_domains(parts, _overall),
         "classes": _classes(whole),
@@ -138,7 +130,7 @@ def _split_scores(parts: dict[str | None, ResampledPredictions], resample: Resam
 
 def _labeled_splits(predictions: Predictions) -> dict[str, Predictions]:
     """Return the labeled images of each split in a canonical order, so that sums have the same rounding for any order."""
-    ordered = canonical_order(predictions, labeled=True)
+    ordered = bootstrap.canonical_order(predictions, labeled=True)
     splits: dict[str, list[int]] = {}
     for row, split in enumerate(ordered.splits):
         splits.setdefault(split or NO_SPLIT, []).append(row)
@@ -151,34 +143,43 @@ def _confusion(split: Predictions) -> list[list[int]]:
     return confusion.tolist()
 
 
-def _overall(part: ResampledPredictions) -> dict[str, Any]:
+def _overall(part: bootstrap.ResampledPredictions) -> dict[str, Any]:
     return {
-        name: part.estimate(statistic, undefined_reason(part.predictions, name))
-        for name, statistic in overall_statistics(part.predictions).items()
+        name: part.estimate(statistic, bootstrap.undefined_reason(part.predictions, name))
+        for name, statistic in bootstrap.overall_statistics(part.predictions).items()
     }
 
 
-def _classes(part: ResampledPredictions) -> dict[str, Any]:
+def _classes(part: bootstrap.ResampledPredictions) -> dict[str, Any]:
     split, resamples = part.predictions, part.resamples
-    supports = np.bincount(split.labels, minlength=len(split.class_names)).tolist()
     scores: dict[str, Any] = {name: {} for name in split.class_names}
     for metric_name, metric in BY_CLASS.items():
         statistic = partial(metric, split.labels, split.probabilities)
         values, resampled = resamples.value(statistic), resamples.values(statistic)
+        undefined = "no image of another class" if metric_name == "auc" else "the class is never predicted"
         for index, name in enumerate(split.class_names):
             groups = len(np.unique(resamples.group_of[split.labels == index]))
-            no_interval = no_interval_reason(groups, " of this class")
-            value = float(values[index])
-            if supports[index] == 0:
-                entry = no_value("no image of this class")
-            elif np.isnan(value):
-                is_auc = metric_name == "auc"
-                entry = no_value("no image of another class" if is_auc else "the class is never predicted")
-            elif no_interval:
-                entry = without_interval(value, no_interval)
-            else:
-                entry = with_interval(value, resampled[:, index], part.level)
-            scores[name][metric_name] = entry
-    for name, support in zip(split.class_names, supports, strict=True):
-        scores[name]["support"] = without_interval(support, COUNTED)
+            scores[name][metric_name] = bootstrap.make_estimate(
+                float(values[index]) if groups else math.nan, resampled[:, index], part.level,
+                undefined=undefined if groups else "no image of this class",
+                no_interval=bootstrap.no_interval_reason(groups, " of this class"),
+            )  # fmt: skip
+    for index, name in enumerate(split.class_names):
+        support = int((split.labels == index).sum())
+        scores[name]["support"] = bootstrap.without_interval(support, bootstrap.COUNTED)
+    return scores
+
+
+def _subgroups(split: Predictions, resample: Resample) -> dict[str, Any]:
+    """Return every overall metric and the numbers of images and groups by column and value."""
+    scores: dict[str, Any] = {}
+    for column, values in split.subgroups.items():
+        scores[column] = {}
+        for value in sort_values(values):
+            part = resample(split.take([row for row, own in enumerate(values) if own == value]))
+            scores[column][value] = {
+                "images": bootstrap.without_interval(len(part.predictions.paths), bootstrap.COUNTED),
+                "groups": bootstrap.without_interval(part.resamples.groups, bootstrap.COUNTED),
+                **_overall(part),
+            }
     return scores

@@ -1,9 +1,9 @@
-"""Scores by subgroup: by the values of additional columns of the images, such as sex or scanner."""
+"""Subgroups by the values of additional columns of the images, such as sex or scanner."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -11,8 +11,7 @@ import numpy as np
 
 from kerastl.data.records import natural_order
 from kerastl.errors import RequestError
-from kerastl.evaluation.bootstrap import COUNTED, ResampledPredictions, without_interval
-from kerastl.evaluation.predictions import Array, Predictions
+from kerastl.evaluation.predictions import Array
 
 MAX_VALUES = 30
 MAX_NUMBERS = 12
@@ -59,31 +58,6 @@ def assign_subgroups(
     if faults:
         raise RequestError(f"evaluation.subgroups: {'; '.join(faults)}. Remove the column.")
     return subgroups
-
-
-def subgroup_scores(
-    predictions: Predictions,
-    resample: Callable[[Predictions], ResampledPredictions],
-    overall: Callable[[ResampledPredictions], dict[str, Any]],
-) -> dict[str, Any]:
-    """Return `{column: {value: M}}` for the labeled images of one split.
-
-    Args:
-        predictions: The labeled images of a split, with their subgroups.
-        resample: Draws resamples of predictions.
-        overall: Returns every overall metric. The numbers of images and groups are added.
-    """
-    scores: dict[str, Any] = {}
-    for name, values in predictions.subgroups.items():
-        scores[name] = {}
-        for value in sort_values(values):
-            part = resample(predictions.take([row for row, own in enumerate(values) if own == value]))
-            scores[name][value] = {
-                "images": without_interval(len(part.predictions.paths), COUNTED),
-                "groups": without_interval(part.resamples.groups, COUNTED),
-                **overall(part),
-            }
-    return scores
 
 
 def sort_values(values: Iterable[str]) -> list[str]:

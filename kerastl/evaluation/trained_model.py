@@ -16,26 +16,13 @@ import numpy.typing as npt
 
 from kerastl.errors import RequestError, first_line, report_damage
 from kerastl.recipe import read_plain
-from kerastl.runs import EXPORT_AGAIN, MANIFEST, RESOLVED_RECIPE, compare_hashes, read_csv
-from kerastl.runs.schemas import (
-    RUN_AGAIN,
-    BackboneDescription,
-    CalibrationScores,
-    Estimate,
-    HeadDescription,
-    ManifestFile,
-    ModelDescription,
-    OperatingPoint,
-    Scores,
-    SplitScores,
-    ValidationResults,
-)
+from kerastl.runs import EXPORT_AGAIN, MANIFEST, RESOLVED_RECIPE, compare_hashes, read_csv, schemas
 from kerastl.tasks import SINGLE_LABEL
 
 Window = tuple[float, float]
 
 MODEL = "model.keras"
-DESCRIPTION = ModelDescription.FILE
+DESCRIPTION = schemas.ModelDescription.FILE
 
 
 @dataclass(frozen=True)
@@ -92,7 +79,7 @@ class Trained:
         return [self.class_names[index] for index in probabilities.argmax(axis=-1)], probabilities
 
 
-def read_description(run_folder: Path) -> ModelDescription:
+def read_description(run_folder: Path) -> schemas.ModelDescription:
     """Read `model.json` of a run folder, without TensorFlow.
 
     Raises:
@@ -100,12 +87,12 @@ def read_description(run_folder: Path) -> ModelDescription:
     """
     if not (run_folder / DESCRIPTION).is_file():
         raise RequestError(_missing_message(run_folder, DESCRIPTION))
-    return ModelDescription.read(run_folder, remedy=repair_hint(run_folder))
+    return schemas.ModelDescription.read(run_folder, remedy=repair_hint(run_folder))
 
 
 def repair_hint(folder: Path) -> str:
     """Return what to do if a file of a run folder or of an export is damaged. Only a run folder has a recipe."""
-    return RUN_AGAIN if (folder / RESOLVED_RECIPE).is_file() else EXPORT_AGAIN
+    return schemas.RUN_AGAIN if (folder / RESOLVED_RECIPE).is_file() else EXPORT_AGAIN
 
 
 def load_trained(run_folder: Path) -> Trained:
@@ -138,7 +125,7 @@ def load_trained(run_folder: Path) -> Trained:
     )  # fmt: skip
 
 
-def _check_shapes(file: Path, model: Any, description: ModelDescription) -> None:
+def _check_shapes(file: Path, model: Any, description: schemas.ModelDescription) -> None:
     size = description.image_size_px
     expected = (None, size, size, 3), (None, len(description.class_names))
     actual = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
@@ -183,7 +170,7 @@ def check_manifest(folder: Path) -> None:
                 f"{folder} is an export without {MANIFEST}, so its files cannot be verified. {EXPORT_AGAIN}"
             )
         return
-    changes = compare_hashes(folder, ManifestFile.read(folder, remedy=EXPORT_AGAIN).files)
+    changes = compare_hashes(folder, schemas.ManifestFile.read(folder, remedy=EXPORT_AGAIN).files)
     changes = replace(changes, added=tuple(name for name in changes.added if name in MODEL_FILES))
     if str(changes):
         raise RequestError(
@@ -204,7 +191,7 @@ class SourceModel:
     """
 
     folder: Path
-    description: ModelDescription
+    description: schemas.ModelDescription
     backbone: dict[str, Any]
     dropout: float
 
@@ -260,18 +247,18 @@ def read_unverified_model(folder: Path) -> SourceModel:
         ) from error
 
 
-def _describe_run(folder: Path, description: ModelDescription) -> ModelDescription:
+def _describe_run(folder: Path, description: schemas.ModelDescription) -> schemas.ModelDescription:
     """Return the description of the model of a run that `model.json` of an export contains."""
     recipe = read_plain((folder / RESOLVED_RECIPE).read_text(encoding="utf-8"))
-    return ModelDescription(
+    return schemas.ModelDescription(
         class_names=description.class_names,
         image_size_px=description.image_size_px,
         window=description.window,
         max_pixels=description.max_pixels,
-        backbone=BackboneDescription(
+        backbone=schemas.BackboneDescription(
             **{key: value for key, value in recipe["backbone"].items() if key != "weights"}
         ),
-        head=HeadDescription(dropout=recipe["head"]["dropout"]),
+        head=schemas.HeadDescription(dropout=recipe["head"]["dropout"]),
         class_shares=read_class_shares(folder, description.class_names),
         validation=read_validation_fit(folder),
     )
@@ -280,31 +267,33 @@ def _describe_run(folder: Path, description: ModelDescription) -> ModelDescripti
 def read_class_shares(folder: Path, class_names: tuple[str, ...]) -> dict[str, float] | None:
     """Return the frequency of each class among the training images of a run. None if unknown."""
     file = folder / "split.csv"
-    with report_damage(file, RUN_AGAIN):
+    with report_damage(file, schemas.RUN_AGAIN):
         rows = read_csv(file) if file.is_file() else []
         counts = Counter(row["label"] for row in rows if row["split"] == "train")
     total = sum(counts.values())
     return {name: counts[name] / total for name in class_names} if total else None
 
 
-def read_validation_fit(folder: Path) -> ValidationResults | None:
+def read_validation_fit(folder: Path) -> schemas.ValidationResults | None:
     """Return temperature, thresholds and information from the validation images of a run. None without them."""
-    scores = Scores.read_if_present(folder)
+    scores = schemas.Scores.read_if_present(folder)
     val = scores.val if scores else None
     if val is None or val.operating_points is None or val.calibration is None:
         return None
-    return ValidationResults(
+    return schemas.ValidationResults(
         temperature=val.calibration.temperature.value,
         positive=val.operating_points.positive,
         points=tuple(
-            OperatingPoint(fixed=point.fixed, at=point.at, threshold=point.threshold)
+            schemas.OperatingPoint(fixed=point.fixed, at=point.at, threshold=point.threshold)
             for point in val.operating_points.points
         ),
         bounded_information=_bounded_information(val, val.calibration),
     )
 
 
-def _bounded_information(val: SplitScores, calibration: CalibrationScores) -> Estimate | None:
+def _bounded_information(
+    val: schemas.SplitScores, calibration: schemas.CalibrationScores
+) -> schemas.Estimate | None:
     """Return a lower bound of the mutual information of predictions and labels: the label entropy minus the log loss."""
     loss = calibration.overall.get("log_loss")
     counts = [sum(row) for row in val.confusion]
@@ -312,7 +301,7 @@ def _bounded_information(val: SplitScores, calibration: CalibrationScores) -> Es
         return None
     frequencies = [count / sum(counts) for count in counts if count]
     entropy = -sum(frequency * math.log(frequency) for frequency in frequencies)
-    return Estimate(
+    return schemas.Estimate(
         value=entropy - loss.value,
         low=None if loss.high is None else entropy - loss.high,
         high=None if loss.low is None else entropy - loss.low,
