@@ -12,6 +12,7 @@ import numpy as np
 
 from kerastl import registry
 from kerastl.augment.operation_options import is_identity, scaled_options
+from kerastl.evaluation.bootstrap import MIN_GROUPS
 
 Array = np.ndarray[Any, Any]
 Interval = tuple[float, float | None, float | None]
@@ -48,17 +49,20 @@ class FeatureSet:
     seed: int
 
     @cached_property
+    def groups_per_class(self) -> list[int]:
+        """Number of groups of each class."""
+        return [len(np.unique(self.groups[self.labels == label])) for label in np.unique(self.labels)]
+
+    @cached_property
     def folds(self) -> list[tuple[Array, Array]]:
         """(training rows, held-out rows) per fold; each row is held out once."""
         from sklearn.model_selection import StratifiedGroupKFold
 
-        min_groups = min(
-            len(np.unique(self.groups[self.labels == label])) for label in np.unique(self.labels)
-        )
-        splitter = StratifiedGroupKFold(min(FOLDS, min_groups), shuffle=True, random_state=self.seed)
+        num_folds = min(FOLDS, *self.groups_per_class)
+        splitter = StratifiedGroupKFold(num_folds, shuffle=True, random_state=self.seed)
         return list(splitter.split(self.features, self.labels, self.groups))
 
-    def train(self, draws: Sequence[Array], augmented_classes: Collection[int]) -> list[FeatureClassifier]:
+    def train(self, draws: Sequence[Array], augmented_classes: Collection[int]) -> list[Any]:
         """Train one classifier per fold on original images, and on augmented images of some classes.
 
         Args:
@@ -68,15 +72,15 @@ class FeatureSet:
         classifiers = []
         for train_rows, _ in self.folds:
             rows = train_rows[np.isin(self.labels[train_rows], list(augmented_classes))]
-            features = [self.features[train_rows], *(draw[rows] for draw in draws)]
-            labels = [self.labels[train_rows], *(self.labels[rows] for _ in draws)]
             original = self.features[train_rows]
+            features = [original, *(draw[rows] for draw in draws)]
+            labels = [self.labels[train_rows], *(self.labels[rows] for _ in draws)]
             classifiers.append(
-                FeatureClassifier(np.concatenate(features), np.concatenate(labels), original, self.widths)
+                fit_classifier(np.concatenate(features), np.concatenate(labels), original, self.widths)
             )
         return classifiers
 
-    def predict(self, classifiers: Sequence[FeatureClassifier], features: Array) -> Array:
+    def predict(self, classifiers: Sequence[Any], features: Array) -> Array:
         """Predict each image with the classifier that was not trained on its group.
 
         Args:
@@ -88,7 +92,9 @@ class FeatureSet:
         """
         probabilities = np.zeros((len(self.labels), len(np.unique(self.labels))))
         for classifier, (_, held_out) in zip(classifiers, self.folds, strict=True):
-            probabilities[np.ix_(held_out, classifier.classes)] = classifier(features[held_out])
+            probabilities[np.ix_(held_out, classifier.classes_)] = classifier.predict_proba(
+                features[held_out]
+            )
         return probabilities
 
 
@@ -100,31 +106,35 @@ def scaling(features: Array, widths: Sequence[int]) -> tuple[Array, Array]:
     return mean, np.where(constant, 0.0, share / np.where(constant, 1.0, spread))
 
 
-class FeatureClassifier:
-    """Logistic regression with L2 penalty and balanced classes on standardized principal components."""
+def fit_classifier(features: Array, labels: Array, original: Array, widths: Sequence[int]) -> Any:
+    """Fit a logistic regression with L2 penalty and balanced classes on standardized principal components.
 
-    def __init__(self, features: Array, labels: Array, original: Array, widths: Sequence[int]) -> None:
-        from sklearn.decomposition import PCA
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.linear_model import LogisticRegression
+    Args:
+        features: `[n, width]`, the training features.
+        labels: `[n]`.
+        original: Features of the original images, which define the standardization.
+        widths: Widths of the parts of the features.
 
-        self._mean, self._scale = scaling(original, widths)
-        scaled = (features - self._mean) * self._scale
-        components = min(MAX_COMPONENTS, len(scaled) - 1, scaled.shape[1])
-        self._axes = PCA(components, svd_solver="randomized", random_state=0, iterated_power=3)
-        scores = self._axes.fit_transform(scaled)
-        self._model = LogisticRegression(C=INVERSE_PENALTY, class_weight="balanced", max_iter=MAX_ITERATIONS)
-        with warnings.catch_warnings():
-            # The last digits of the coefficients do not matter here.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            self._model.fit(scores, labels)
-        self.classes: Array = self._model.classes_
+    Returns:
+        A scikit-learn pipeline.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
 
-    def __call__(self, features: Array) -> Array:
-        """Return probabilities `[n, classes]`."""
-        scores = self._axes.transform((features - self._mean) * self._scale)
-        probabilities: Array = self._model.predict_proba(scores)
-        return probabilities
+    mean, scale = scaling(original, widths)
+    components = min(MAX_COMPONENTS, len(features) - 1, features.shape[1])
+    classifier = make_pipeline(
+        FunctionTransformer(lambda values: (values - mean) * scale),
+        PCA(components, svd_solver="randomized", random_state=0, iterated_power=3),
+        LogisticRegression(C=INVERSE_PENALTY, class_weight="balanced", max_iter=MAX_ITERATIONS),
+    )
+    with warnings.catch_warnings():
+        # The last digits of the coefficients do not matter here.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return classifier.fit(features, labels)
 
 
 NEIGHBORS = 5
@@ -444,20 +454,17 @@ class Committee:
     Args:
         data: Features of the original images.
         weights: `[resamples, n]`, how often each image occurs in each bootstrap resample.
-        groups_per_class: Number of groups of each class.
-        min_groups: Number of groups below which a class has no interval and no verdict.
 
     Attributes:
+        groups_per_class: Number of groups of each class.
         num_classes: Number of classes.
         original_predictions: Predicted classes of the original images: `[n]` int64.
     """
 
-    def __init__(
-        self, data: FeatureSet, weights: Array, groups_per_class: Sequence[int], min_groups: int
-    ) -> None:
+    def __init__(self, data: FeatureSet, weights: Array) -> None:
         self.data, self.weights = data, weights
-        self.groups_per_class, self.min_groups = groups_per_class, min_groups
-        self.num_classes = len(groups_per_class)
+        self.groups_per_class = data.groups_per_class
+        self.num_classes = len(self.groups_per_class)
         self._classifiers = data.train([], [])
         self._probabilities = data.predict(self._classifiers, data.features)
         self.original_predictions: Array = self._probabilities.argmax(axis=1)
@@ -510,7 +517,7 @@ class Committee:
             values = columns[rows].mean(axis=0)
             lows: Sequence[float | None] = [None] * len(values)
             highs = lows
-            if self.groups_per_class[label] >= self.min_groups:
+            if self.groups_per_class[label] >= MIN_GROUPS:
                 weights = self.weights[:, rows]
                 drawn = weights.sum(axis=1)
                 means = (weights @ columns[rows])[drawn > 0] / drawn[drawn > 0, None]

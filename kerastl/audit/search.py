@@ -206,7 +206,7 @@ def _doubts(
         if pair_trial != trial:
             continue
         names = class_names[source], class_names[target]
-        is_small = [committee.groups_per_class[label] < committee.min_groups for label in (source, target)]
+        is_small = [committee.groups_per_class[label] < MIN_GROUPS for label in (source, target)]
         if any(is_small):
             too_few.append(names[0] if is_small[0] else names[1])
         elif committee.separability(source, target) < MIN_SEPARABILITY:
@@ -215,7 +215,7 @@ def _doubts(
             uncertain.append(f"{names[0]} as {names[1]} (up to {_max_changed(pair):.0%})")
     reasons = []
     if too_few:
-        reasons.append(f"fewer than {committee.min_groups} groups of {_shortened(too_few)}")
+        reasons.append(f"fewer than {MIN_GROUPS} groups of {_shortened(too_few)}")
     if inseparable:
         reasons.append(f"the classifiers do not separate the original images of {_shortened(inseparable)}")
     if uncertain:
@@ -394,7 +394,8 @@ def audit(
     label_indices = np.array([index_of[labels[row]] for row in rows], np.int64)
     group_indices = np.unique(np.asarray([groups[row] for row in rows]), return_inverse=True)[1]
     data = FeatureSet(np.asarray(features)[rows], label_indices, group_indices, tuple(widths), seed)
-    committee = _committee(data, seed)
+    drawn = resample([f"{group:09d}" for group in data.groups], data.labels, seed=seed, resamples=RESAMPLES)
+    committee = Committee(data, drawn.counts[:, drawn.group_of].astype(np.float32))
     measured = {
         trial: committee.measure([augmented_features(trial, draw)[rows] for draw in range(DRAWS)])
         for trial in track(trials, "auditing", len(trials))
@@ -450,14 +451,6 @@ def _inconclusive_audit(trials: Sequence[Trial], excluded: tuple[str, ...]) -> A
         for name in dict.fromkeys(trial.name for trial in trials)
     )
     return AuditResult((), (), excluded, {}, {}, (), verdicts)
-
-
-def _committee(data: FeatureSet, seed: int) -> Committee:
-    group_names = [f"{group:09d}" for group in data.groups]
-    drawn = resample(group_names, data.labels, seed=seed, resamples=RESAMPLES)
-    groups_per_class = [len(np.unique(data.groups[data.labels == label])) for label in np.unique(data.labels)]
-    weights = drawn.counts[:, drawn.group_of].astype(np.float32)
-    return Committee(data, weights, groups_per_class, MIN_GROUPS)
 
 
 def sample_per_class(
