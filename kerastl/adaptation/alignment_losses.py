@@ -367,7 +367,7 @@ def class_confusion_loss(logits: Any, *, temperature: float = 2.5) -> tf.Tensor:
     """
     logits = tf.cast(logits, tf.float32) / temperature
     probabilities = tf.nn.softmax(logits)
-    weights = tf.stop_gradient(1.0 + tf.exp(-entropy(logits)))
+    weights = tf.stop_gradient(certainty_weights(logits))
     weights = weights / tf.reduce_mean(weights)
     confusion = tf.matmul(probabilities, weights[:, None] * probabilities, transpose_a=True)
     confusion = tf.math.divide_no_nan(confusion, tf.reduce_sum(confusion, -1, keepdims=True))

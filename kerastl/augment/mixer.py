@@ -120,7 +120,7 @@ class _Mixing:
         module = registry.module("mixing", name)
         self._index = FIRST_INDEX + 1 + index
         self._probability = float(options.apply_probability)
-        self.is_identity = bool(module.is_identity(options)) or self._probability == 0.0
+        self.is_identity = options.alpha == 0 or self._probability == 0.0
         if not self.is_identity:
             self._weights = module.build_weights(options, image_size_px=image_size_px)
 

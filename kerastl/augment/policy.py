@@ -59,6 +59,13 @@ def compile_operations(operations: Sequence[BuiltOperation]) -> CompiledOperatio
     return CompiledOperations(passes)
 
 
+def run_layer_by_layer(operations: Sequence[BuiltOperation]) -> CompiledOperations:
+    """Return a function that applies operations layer by layer, without combining or compiling them."""
+    return CompiledOperations(
+        [(layer_pass(operation), [index]) for index, operation in enumerate(operations)]
+    )
+
+
 def _group_operations(operations: Sequence[BuiltOperation]) -> list[tuple[str, list[int]]]:
     """Return (kind, indices) of the operations of each pass; kind is `folded`, `layer` or `color`."""
     groups: list[tuple[str, list[int]]] = []
@@ -198,7 +205,7 @@ class Policy:
             (operation.name, "layer" if exact and operation.lowering != "identity" else operation.lowering)
             for operation in self._operations
         ]
-        self._apply = self._apply_one_by_one if exact else compile_operations(self._operations)
+        self._apply = (run_layer_by_layer if exact else compile_operations)(self._operations)
 
     def __call__(self, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         """Return the augmented images; see `build_policy`."""
@@ -208,8 +215,3 @@ class Policy:
             for operation in self._operations
         ]
         return self._apply(images, params)
-
-    def _apply_one_by_one(self, images: tf.Tensor, params: Sequence[Params]) -> tf.Tensor:
-        for operation, own in zip(self._operations, params, strict=True):
-            images = operation.apply(images, own)
-        return images

@@ -36,9 +36,16 @@ def get_blocks(model_or_name: keras.Model | str) -> list[Block]:
 
         return get_blocks(build_backbone(model_or_name, weights="none"))
     graph = _Graph(model_or_name)
+    # Layer names identify the architecture; ResNet101 contains all edges of ResNet50.
+    rows = max(_matches(graph).values(), key=len, default=[])
+    if not rows:
+        raise RequestError(
+            f"The model '{graph.name}' is not built on a known backbone. "
+            "Build it with kerastl.models.build_backbone, or expand a nested backbone."
+        )
     blocks: list[Block] = []
     assigned: set[str] = set()
-    for name, edge in _matching_rows(graph):
+    for name, edge in rows:
         upstream = graph.upstream(edge)
         layers = [layer for layer in graph.layers if layer in upstream and layer not in assigned]
         blocks.append(Block(name, tuple(layers), edge))
@@ -77,21 +84,16 @@ def split_at_block(model: keras.Model, block: str) -> tuple[keras.Model, keras.M
     """
     import keras
 
-    last_block = _block(model, block)
+    blocks = {known.name: known for known in get_blocks(model)}
+    if block not in blocks:
+        raise RequestError(f"There is no block '{block}'. {did_you_mean(block, list(blocks))}")
     operations = {operation.name: operation for operation in model.operations}
-    crossing = [operations[name].output for name in last_block.edge]
+    crossing = [operations[name].output for name in blocks[block].edge]
     if any(tensor is model.output for tensor in crossing):
         raise RequestError(f"Nothing follows block '{block}'. Choose an earlier block.")
     joint = crossing[0] if len(crossing) == 1 else crossing
     trunk = keras.Model(model.input, joint, name="trunk")
     return trunk, keras.Model(joint, model.output, name="tail")
-
-
-def _block(model: keras.Model, name: str) -> Block:
-    blocks = {block.name: block for block in get_blocks(model)}
-    if name not in blocks:
-        raise RequestError(f"There is no block '{name}'. {did_you_mean(name, list(blocks))}")
-    return blocks[name]
 
 
 def _rows(backbone: Backbone) -> list[tuple[str, tuple[str, ...]]]:
@@ -114,20 +116,6 @@ def _matches(graph: _Graph) -> dict[str, list[tuple[str, tuple[str, ...]]]]:
         if all(all(edges) for _, edges in present):
             matches[name] = present
     return matches
-
-
-def _matching_rows(graph: _Graph) -> list[tuple[str, tuple[str, ...]]]:
-    """Return the rows of the longest table that is completely contained in a graph.
-
-    Layer names identify the architecture; ResNet101 contains all edges of ResNet50.
-    """
-    best = max(_matches(graph).values(), key=len, default=[])
-    if not best:
-        raise RequestError(
-            f"The model '{graph.name}' is not built on a known backbone. "
-            "Build it with kerastl.models.build_backbone, or expand a nested backbone."
-        )
-    return best
 
 
 class _Graph:

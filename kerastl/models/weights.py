@@ -92,7 +92,8 @@ def locate_weights(name: str, *, image_size_px: int | None = None, **options: An
     for row in rows:
         path = models_folder() / row.file
         if path.is_file():
-            return LocatedWeights(path, row, _notes(name, row, size))
+            note = f"{name}: the weights were trained on {row.size_px} px images, but yours have {size} px."
+            return LocatedWeights(path, row, () if row.size_px in (None, size) else (note,))
     raise RequestError(missing_weights_message(name, rows[0], size, options))
 
 
@@ -136,9 +137,3 @@ def fetch_command(name: str, size_px: int | None, options: Mapping[str, Any]) ->
     return f"kerastl weights fetch {name}{size}" + "".join(
         f" --option {key}={value}" for key, value in options.items()
     )
-
-
-def _notes(name: str, row: PublishedWeights, size: int) -> tuple[str, ...]:
-    if row.size_px in (None, size):
-        return ()
-    return (f"{name}: the weights were trained on {row.size_px} px images, but yours have {size} px.",)

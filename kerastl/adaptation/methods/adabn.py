@@ -56,13 +56,13 @@ class TargetStatistics(AdaptationStep):
         super().__init__(**(step_arguments | {"update_statistics": True}))
 
     def losses(self, model: keras.Model, batches: Batches, progress: tf.Tensor) -> Losses:  # noqa: ARG002
-        """Return `loss`, the mean entropy of the target batch in nats, which no weight minimizes."""
+        """Return `loss`, the mean entropy of the target batch in nats; weights in `frozen_paths` do not minimize it."""
         import tensorflow as tf
 
         from kerastl.adaptation.alignment_losses import entropy
-        from kerastl.adaptation.features import features_and_logits
+        from kerastl.adaptation.features import logits_of_frozen_head
 
-        _, logits = features_and_logits(model, batches["target"][0], training=True)
+        logits = logits_of_frozen_head(model, batches["target"][0], training=True)
         return {"loss": tf.reduce_mean(entropy(logits))}
 
     def frozen_paths(self, model: keras.Model) -> Collection[str]:

@@ -20,10 +20,8 @@ from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
     import keras
-    import tensorflow as tf
 
     from kerastl.adaptation.adaptation_step import AdaptationStep
-    from kerastl.training.step import Batches, Losses
 
 METHOD = Method(
     reference="Wang et al. 2021, arXiv:2006.10726",
@@ -40,17 +38,7 @@ class Options(StrictModel):
 
 
 class Tent(TargetStatistics):
-    """BatchNorm statistics of the target, and the entropy of its predictions."""
-
-    def losses(self, model: keras.Model, batches: Batches, progress: tf.Tensor) -> Losses:  # noqa: ARG002
-        """Return `loss`, the mean entropy of the target batch in nats."""
-        import tensorflow as tf
-
-        from kerastl.adaptation.alignment_losses import entropy
-        from kerastl.adaptation.features import logits_of_frozen_head
-
-        logits = logits_of_frozen_head(model, batches["target"][0], training=True)
-        return {"loss": tf.reduce_mean(entropy(logits))}
+    """BatchNorm statistics of the target, and scales and offsets that minimize the entropy of its predictions."""
 
     def frozen_paths(self, model: keras.Model) -> Collection[str]:
         """Return the paths of the head's weights."""

@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras_cv.layers import VectorizedBaseImageAugmentationLayer
 
 from kerastl.augment.operation import LARGEST_PIXEL, BuiltOperation, Params
-from kerastl.augment.policy import CompiledOperations, compile_operations, layer_pass
+from kerastl.augment.policy import CompiledOperations, compile_operations, run_layer_by_layer
 from kerastl.augment.stateless_random import StatelessGenerator
 from kerastl.recipe import Operation
 
@@ -52,7 +52,7 @@ class Container(VectorizedBaseImageAugmentationLayer):
         """Run layer by layer from now on, without combining or compiling operations."""
         for member in self.members:
             member.run_exactly()
-        self.connect(_one_by_one, compiles=False)
+        self.connect(run_layer_by_layer, compiles=False)
 
     def connect(self, compile_members: Compile, *, compiles: bool) -> None:  # noqa: ARG002 - overridden
         """Build the functions that change images.
@@ -62,13 +62,6 @@ class Container(VectorizedBaseImageAugmentationLayer):
             compiles: Whether XLA compiles all of them.
         """
         raise TypeError(f"{type(self).__name__} does not define its functions.")
-
-
-def _one_by_one(operations: Sequence[BuiltOperation]) -> CompiledOperations:
-    """Return a function that applies operations layer by layer."""
-    return CompiledOperations(
-        [(layer_pass(operation), [index]) for index, operation in enumerate(operations)]
-    )
 
 
 def image_by_image(

@@ -31,11 +31,6 @@ class Options(StrictModel):
     apply_probability: Fraction = 1.0
 
 
-def is_identity(options: Options) -> bool:
-    """Return whether the options leave every image unchanged."""
-    return options.alpha == 0
-
-
 def build_weights(options: Options, *, image_size_px: int) -> Callable[[Any, Any], Any]:
     """Return a function from (generator, batch_size) to weights `[batch, size, size, 1]`: 1 in the rectangle."""
     import tensorflow as tf
