@@ -174,22 +174,6 @@ FOLD_FUNCTIONS: dict[str, Callable[[tf.Tensor, int], tf.Tensor]] = {
 }
 
 
-def warp(images: tf.Tensor, maps: tf.Tensor, *, fill_mode: str) -> tf.Tensor:
-    """Resample each image by its map, with bilinear interpolation.
-
-    Args:
-        images: `[batch, height, width, channels]` float32 in [0, 255].
-        maps: `[batch, 6]` float32, see `kerastl.augment.geometry`. The map (1, 0, 0, 0, 1, 0) changes no
-            byte.
-        fill_mode: `reflect`, `wrap`, `nearest`, or `constant` (black), for positions outside the image.
-
-    Returns:
-        Images of the same shape and type.
-    """
-    positions = source_coordinates(maps, *images.shape[1:3], fill_mode=fill_mode)
-    return resample(images, *neighbors(*positions, fill_mode=fill_mode), fill_mode=fill_mode)
-
-
 def source_coordinates(
     maps: tf.Tensor, height: int, width: int, *, fill_mode: str
 ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -199,14 +183,17 @@ def source_coordinates(
     position several times with different rounding: 19 for the neighbor, 18.999998 for the distance from it.
 
     Args:
-        maps: `[batch, 6]` float32.
+        maps: `[batch, 6]` float32. The map (1, 0, 0, 0, 1, 0) changes no byte.
         height, width: Size of the images.
-        fill_mode: As in `warp`.
+        fill_mode: `reflect`, `wrap`, `nearest`, or `constant` (black), for positions outside the image.
 
     Returns:
         (x, y) in the image, or in the padded image for `constant`, each `[batch, height, width]` float32.
     """
-    x, y = _source_positions(maps, height, width)
+    columns = tf.range(width, dtype=tf.float32)[None, None, :]
+    rows = tf.range(height, dtype=tf.float32)[None, :, None]
+    a, b, c, d, e, f = tf.unstack(maps[:, :, None, None], axis=1)
+    x, y = a * columns + b * rows + c, d * columns + e * rows + f
     if fill_mode == "constant":
         return nearest(x + PADDING, width + 2 * PADDING), nearest(y + PADDING, height + 2 * PADDING)
     return FOLD_FUNCTIONS[fill_mode](x, width), FOLD_FUNCTIONS[fill_mode](y, height)
@@ -217,7 +204,7 @@ def neighbors(x: tf.Tensor, y: tf.Tensor, *, fill_mode: str) -> tuple[tf.Tensor,
 
     Args:
         x, y: From `source_coordinates` with the same fill mode.
-        fill_mode: As in `warp`.
+        fill_mode: As in `source_coordinates`.
 
     Returns:
         `corner`, the index of the upper left pixel among all pixels of the batch, `[batch, height, width]`
@@ -247,14 +234,6 @@ def resample(
     lower = _interpolate(tf.gather(pixels, below), tf.gather(pixels, below + 1), across)
     # Rounding may exceed 255.
     return tf.minimum(_interpolate(upper, lower, down), 255.0)
-
-
-def _source_positions(maps: tf.Tensor, height: int, width: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the source position (x, y) of each pixel of the result, each `[batch, height, width]` float32."""
-    x = tf.range(width, dtype=tf.float32)[None, None, :]
-    y = tf.range(height, dtype=tf.float32)[None, :, None]
-    a, b, c, d, e, f = tf.unstack(maps[:, :, None, None], axis=1)
-    return a * x + b * y + c, d * x + e * y + f
 
 
 def _interpolate(first: tf.Tensor, second: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:

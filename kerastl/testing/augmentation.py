@@ -22,12 +22,6 @@ WARN = 0
 RANDOM = re.compile(r"Random|Rng|Multinomial|Stateful(Uniform|Standard|Truncated|Binomial)|Shuffle")
 
 
-def _strong_options(name: str) -> Any:
-    """Return options of an operation at strength 0.9, applied to every image."""
-    options = registry.module("operation", name).at_strength(0.9)
-    return options.model_copy(update={"apply_probability": 1.0})
-
-
 def check_augmentation(name: str) -> None:
     """Check that an operation fulfills the contract of augmentations.
 
@@ -45,7 +39,9 @@ def check_augmentation(name: str) -> None:
     Raises:
         AssertionError: If a check fails.
     """
-    options = _strong_options(name)
+    options = (
+        registry.module("operation", name).at_strength(0.9).model_copy(update={"apply_probability": 1.0})
+    )
     policy = build_policy([(name, options)], image_size_px=SIZE_PX)
     images = _images()
     seeds = np.random.default_rng(5).integers(0, 2**31, (len(images), 2)).astype(np.int32)

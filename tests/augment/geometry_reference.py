@@ -7,6 +7,7 @@ from scipy.ndimage import map_coordinates
 from sklearn.datasets import load_sample_image
 
 from kerastl.augment import build_policy
+from kerastl.augment.geometry import neighbors, resample, source_coordinates
 from kerastl.augment.stateless_random import StatelessGenerator
 
 SIZE_PX = 64
@@ -31,6 +32,12 @@ def sample_images(count, size_px=SIZE_PX):
 def seeds(count, first=0):
     """Return the seeds of neighboring examples: `[count, 2]` int32."""
     return np.stack([np.arange(first, first + count), np.full(count, 7)], 1).astype(np.int32)
+
+
+def warp(images, maps, *, fill_mode):
+    """Resample each image by its map, as a policy does in three compiled functions."""
+    positions = source_coordinates(maps, *images.shape[1:3], fill_mode=fill_mode)
+    return resample(images, *neighbors(*positions, fill_mode=fill_mode), fill_mode=fill_mode)
 
 
 def both(operations, images, first=0):

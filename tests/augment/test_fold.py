@@ -15,10 +15,11 @@ from geometry_reference import (
     sample_images,
     sampled_params,
     seeds,
+    warp,
 )
 
 from kerastl.augment import build_policy
-from kerastl.augment.geometry import product, warp
+from kerastl.augment.geometry import product
 from kerastl.augment.stateless_random import StatelessGenerator
 
 FOLDS = {

@@ -12,11 +12,12 @@ from geometry_reference import (
     sample_images,
     sampled_params,
     seeds,
+    warp,
 )
 from keras_cv import layers
 
 from kerastl.augment import build_policy
-from kerastl.augment.geometry import translation, warp
+from kerastl.augment.geometry import translation
 
 MODES = ["reflect", "wrap", "nearest", "constant"]
 PADDED = {"reflect": "symmetric", "wrap": "wrap", "nearest": "edge", "constant": "constant"}

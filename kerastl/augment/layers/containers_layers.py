@@ -101,7 +101,8 @@ def image_by_image(
         changed = tf.map_fn(change_part, tf.minimum(indices, count - 1), fn_output_signature=spec)
         return tf.reshape(changed, [-1, *shape])[:count]
 
-    return tf.function(in_parts if compiles else loop, autograph=False, reduce_retracing=True)
+    run = tf.function(in_parts if compiles else loop, autograph=False, reduce_retracing=True)
+    return lambda images, params: tf.ensure_shape(run(images, params), images.shape)
 
 
 class ChoiceLayer(Container):
@@ -263,7 +264,7 @@ class AugMix(ChoiceLayer):
     ) -> tf.Tensor:
         """Blend the images that are `chosen`, `[batch]` bool (None: all)."""
         params = {**transformations, "links": only_chosen(transformations["links"], chosen)}
-        return tf.ensure_shape(self._run(images, params), images.shape)
+        return self._run(images, params)
 
     def change(self, image: tf.Tensor, params: dict[str, Any]) -> tf.Tensor:
         """Blend an image with its chains."""
@@ -310,8 +311,7 @@ class SomeOf(ChoiceLayer):
         self, images: tf.Tensor, transformations: Params, chosen: tf.Tensor | None = None, **_: Any
     ) -> tf.Tensor:
         """Change the images that are `chosen`, `[batch]` bool (None: all)."""
-        changed = self._run(images, only_chosen(transformations, chosen))
-        return tf.ensure_shape(changed, images.shape)
+        return self._run(images, only_chosen(transformations, chosen))
 
     def change(self, image: tf.Tensor, params: Params) -> tf.Tensor:
         """Apply the chosen operations to an image."""
