@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Literal
+from urllib.parse import urljoin
 
 from kerastl import registry
 from kerastl.errors import RequestError
@@ -88,7 +89,7 @@ class PublishedWeights:
         """Return the description of two files in one folder.
 
         Args:
-            folder: URL of the folder.
+            folder: Folder in `KERAS_FILES`, or the URL of another one.
             stem: File name with top, without `.h5`.
             hashes: Published hashes with and without top, in the order of keras.applications.
             suffix: End of the file name without top, after the stem.
@@ -96,7 +97,8 @@ class PublishedWeights:
         """
         file, top_file = stem + suffix, stem + ".h5"
         top_hash, file_hash = hashes
-        return cls(file, f"{folder}/{file}", file_hash, top_file, f"{folder}/{top_file}", top_hash, **fields)
+        url = urljoin(f"{KERAS_FILES}/", folder)
+        return cls(file, f"{url}/{file}", file_hash, top_file, f"{url}/{top_file}", top_hash, **fields)
 
 
 @dataclass(frozen=True)

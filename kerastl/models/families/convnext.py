@@ -1,6 +1,6 @@
 """ConvNeXt: a residual network with design choices of transformers, without BatchNorm."""
 
-from kerastl.models.backbone import KERAS_FILES, Backbone, BlockSeries, PublishedWeights
+from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
 
 MEMBERS = {
     "tiny": (27_820_128, 0.813, (3, 3, 9, 3)),
@@ -47,9 +47,7 @@ BACKBONES = {
         reference="Liu et al. 2022, arXiv:2201.03545",
         top1=top1,
         weights=(
-            PublishedWeights.pair(
-                f"{KERAS_FILES}/convnext", f"convnext_{member}", (TOP_HASHES[member], HASHES[member])
-            ),
+            PublishedWeights.pair("convnext", f"convnext_{member}", (TOP_HASHES[member], HASHES[member])),
         ),
     )
     for member, (parameters, top1, _) in MEMBERS.items()

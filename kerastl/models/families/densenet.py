@@ -1,6 +1,6 @@
 """DenseNet: each layer receives the outputs of all previous layers of its block."""
 
-from kerastl.models.backbone import KERAS_FILES, Backbone, BlockSeries, PublishedWeights
+from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
 
 MEMBERS = {
     121: (7_037_504, 0.750, (6, 12, 24, 16)),
@@ -34,9 +34,7 @@ BACKBONES = {
         top1=top1,
         weights=(
             PublishedWeights.pair(
-                f"{KERAS_FILES}/densenet",
-                f"densenet{depth}_weights_tf_dim_ordering_tf_kernels",
-                HASHES[depth],
+                "densenet", f"densenet{depth}_weights_tf_dim_ordering_tf_kernels", HASHES[depth]
             ),
         ),
     )

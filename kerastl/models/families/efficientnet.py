@@ -2,7 +2,7 @@
 
 import string
 
-from kerastl.models.backbone import KERAS_FILES, Backbone, BlockSeries, PublishedWeights
+from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
 
 # Number of parameters, top-1 accuracy, image size, blocks in each stage.
 MEMBERS = {
@@ -49,9 +49,7 @@ def _backbone(member: str) -> Backbone:
         BlockSeries(f"block{stage}{{}}", edge.format(stage), string.ascii_lowercase[:count])
         for stage, count in enumerate(counts, start=1)
     )
-    folder = (
-        f"{KERAS_FILES}/efficientnet_v2" if is_v2 else "https://storage.googleapis.com/keras-applications"
-    )
+    folder = "efficientnet_v2" if is_v2 else "https://storage.googleapis.com/keras-applications"
     return Backbone(
         builder=f"keras.applications.EfficientNet{member.upper().replace('-', '')}",
         pixels="minus_one_to_one_128" if member in ("v2-s", "v2-m", "v2-l") else "mean_and_std",

@@ -1,6 +1,6 @@
 """Inception-ResNet v2: Inception blocks whose outputs are added to their inputs."""
 
-from kerastl.models.backbone import KERAS_FILES, Backbone, BlockSeries, PublishedWeights
+from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
 
 BACKBONES = {
     "inception_resnet_v2": Backbone(
@@ -25,7 +25,7 @@ BACKBONES = {
         top1=0.803,
         weights=(
             PublishedWeights.pair(
-                f"{KERAS_FILES}/inception_resnet_v2",
+                "inception_resnet_v2",
                 "inception_resnet_v2_weights_tf_dim_ordering_tf_kernels",
                 ("e693bd0210a403b3192acc6073ad2e96", "d19885ff4a710c122648d3b5c3b684e4"),
             ),

@@ -1,6 +1,6 @@
 """Inception v3: parallel convolutions of several sizes, concatenated along the channels."""
 
-from kerastl.models.backbone import KERAS_FILES, Backbone, BlockSeries, PublishedWeights
+from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
 
 BACKBONES = {
     "inception_v3": Backbone(
@@ -18,7 +18,7 @@ BACKBONES = {
         top1=0.779,
         weights=(
             PublishedWeights.pair(
-                f"{KERAS_FILES}/inception_v3",
+                "inception_v3",
                 "inception_v3_weights_tf_dim_ordering_tf_kernels",
                 ("9a0d58056eeedaa3f26cb7ebd46da564", "bcbd6486424b2319ff4ef7d526e38f63"),
             ),

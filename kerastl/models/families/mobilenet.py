@@ -4,7 +4,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Le
 
-from kerastl.models.backbone import KERAS_FILES, Backbone, BlockSeries, PublishedWeights
+from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
 from kerastl.options import StrictModel
 
 
@@ -28,7 +28,7 @@ BACKBONES = {
         top1=0.704,
         weights=tuple(
             PublishedWeights.pair(
-                f"{KERAS_FILES}/mobilenet",
+                "mobilenet",
                 f"mobilenet_{text}_{size}_tf",
                 ("", ""),
                 "_no_top.h5",

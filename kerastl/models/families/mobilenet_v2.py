@@ -4,7 +4,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Le
 
-from kerastl.models.backbone import KERAS_FILES, Backbone, BlockSeries, PublishedWeights
+from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
 from kerastl.options import StrictModel
 
 
@@ -33,7 +33,7 @@ BACKBONES = {
         top1=0.713,
         weights=tuple(
             PublishedWeights.pair(
-                f"{KERAS_FILES}/mobilenet_v2",
+                "mobilenet_v2",
                 f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{alpha}_{size}",
                 ("", ""),
                 "_no_top.h5",

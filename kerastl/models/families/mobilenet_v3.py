@@ -4,7 +4,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Le
 
-from kerastl.models.backbone import KERAS_FILES, Backbone, BlockSeries, PublishedWeights
+from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
 from kerastl.options import StrictModel
 
 
@@ -54,7 +54,7 @@ BACKBONES = {
         top1_source="https://keras.io/api/applications/mobilenet/",
         weights=tuple(
             PublishedWeights.pair(
-                f"{KERAS_FILES}/mobilenet_v3",
+                "mobilenet_v3",
                 f"weights_mobilenet_v3_{member}{kind}_224_{alpha}_float",
                 hashes,
                 "_no_top_v2.h5",

@@ -1,6 +1,6 @@
 """ResNet: residual blocks with BatchNorm after each convolution (version 1) or before it (version 2)."""
 
-from kerastl.models.backbone import KERAS_FILES, Backbone, BlockSeries, PublishedWeights
+from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
 
 # Number of parameters, top-1 accuracy, blocks in each stage.
 MEMBERS = {
@@ -41,7 +41,7 @@ def _backbone(member: str) -> Backbone:
         top1=top1,
         weights=(
             PublishedWeights.pair(
-                f"{KERAS_FILES}/resnet", f"resnet{member}_weights_tf_dim_ordering_tf_kernels", HASHES[member]
+                "resnet", f"resnet{member}_weights_tf_dim_ordering_tf_kernels", HASHES[member]
             ),
         ),
     )

@@ -1,6 +1,6 @@
 """VGG: plain convolutions in five blocks; large, slow, without BatchNorm."""
 
-from kerastl.models.backbone import KERAS_FILES, Backbone, BlockSeries, PublishedWeights
+from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
 
 MEMBERS = {16: (14_714_688, 0.713), 19: (20_024_384, 0.713)}
 HASHES = {
@@ -19,7 +19,7 @@ BACKBONES = {
         top1=top1,
         weights=(
             PublishedWeights.pair(
-                f"{KERAS_FILES}/vgg{depth}", f"vgg{depth}_weights_tf_dim_ordering_tf_kernels", HASHES[depth]
+                f"vgg{depth}", f"vgg{depth}_weights_tf_dim_ordering_tf_kernels", HASHES[depth]
             ),
         ),
     )

@@ -1,6 +1,6 @@
 """Xception: depthwise separable convolutions in place of Inception modules."""
 
-from kerastl.models.backbone import KERAS_FILES, Backbone, BlockSeries, PublishedWeights
+from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
 
 BACKBONES = {
     "xception": Backbone(
@@ -19,7 +19,7 @@ BACKBONES = {
         top1=0.790,
         weights=(
             PublishedWeights.pair(
-                f"{KERAS_FILES}/xception",
+                "xception",
                 "xception_weights_tf_dim_ordering_tf_kernels",
                 ("0a58e3b7378bc2990ea3b43d5981f1f6", "b0042744bf5b25fce3cb969f33bebb97"),
             ),
