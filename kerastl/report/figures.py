@@ -78,7 +78,7 @@ def svg_url(figure: Any) -> str:
     # The salt makes the ids in the SVG a function of its content.
     with matplotlib.rc_context({"svg.hashsalt": "kerastl", "svg.fonttype": "none"}):
         figure.savefig(image, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(image.getvalue()).decode()
+    return _data_url("svg+xml", image.getvalue())
 
 
 def _mark_phases(axes: Any, history: Sequence[dict[str, Any]]) -> None:
@@ -210,12 +210,11 @@ def png_url(image: Image) -> str:
     """Return an image as a PNG data URL."""
     png = io.BytesIO()
     image.save(png, "PNG", optimize=True)
-    return png_url_of(png.getvalue())
+    return _data_url("png", png.getvalue())
 
 
-def png_url_of(content: bytes) -> str:
-    """Return the bytes of a PNG as a data URL."""
-    return "data:image/png;base64," + base64.b64encode(content).decode()
+def _data_url(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _eight_bit(image: Image, window: tuple[float, float] | None) -> Image:
@@ -403,7 +402,7 @@ def write_style_sheet(run_folder: Path, source: Any, target: Any, changed: Mappi
 def style_sheet_url(run_folder: Path) -> str:
     """Return the style preview of a run as a data URL, or an empty text."""
     file = run_folder / SHEET
-    return png_url_of(file.read_bytes()) if file.is_file() else ""
+    return _data_url("png", file.read_bytes()) if file.is_file() else ""
 
 
 def write_page(file: Path, template: str, **content: Any) -> Path:
@@ -441,16 +440,12 @@ def escape_invisible(value: Any) -> Any:
     """
     if not isinstance(value, str) or value.isprintable():
         return value
-    hidden = {ord(letter): _code_point(letter) for letter in set(value) if _is_hidden(letter)}
+    hidden = {ord(letter): ascii(letter)[1:-1] for letter in set(value) if _is_hidden(letter)}
     return value.translate(hidden)  # keeps Markup as Markup
 
 
 def _is_hidden(letter: str) -> bool:
     return letter not in BREAKS + JOINERS and unicodedata.category(letter) in HIDDEN
-
-
-def _code_point(letter: str) -> str:
-    return ascii(letter)[1:-1]
 
 
 RULES = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kerastl.data.records import pluralize
 from kerastl.report.figures import decision_chart, reliability_chart
@@ -66,35 +66,26 @@ class LayerRow:
     Args:
         first, last: Names of layers.
         count: Number of layers with weights.
-        others: State per phase of layers other than BatchNorm; None if there are none.
-        norms: The same for BatchNorm layers.
+        states: State per phase of BatchNorm layers (True) and of other layers (False), if there are any.
     """
 
     first: str
     last: str
     count: int = 0
-    others: tuple[str, ...] | None = None
-    norms: tuple[str, ...] | None = None
+    states: dict[bool, tuple[str, ...]] = field(default_factory=dict)
 
     def add(self, name: str, states: tuple[str, ...]) -> bool:
         """Add a layer if its states are those of the row, and return whether it was added."""
-        is_norm = bool(NORM.search(name))
-        known = self.norms if is_norm else self.others
-        if known is not None and known != states:
+        if self.states.setdefault(bool(NORM.search(name)), states) != states:
             return False
-        if is_norm:
-            self.norms = states
-        else:
-            self.others = states
         self.last, self.count = name, self.count + 1
         return True
 
     @property
     def cells(self) -> list[str]:
         """One text per phase."""
-        if self.others is None or self.norms is None or self.others == self.norms:
-            return list(self.others or self.norms or ())
-        pairs = zip(self.others, self.norms, strict=True)
+        others, norms = (self.states.get(is_norm) for is_norm in (False, True))
+        pairs = zip(others or norms or (), norms or others or (), strict=True)
         return [other if other == norm else f"{other}; BatchNorm {norm}" for other, norm in pairs]
 
 
