@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -108,51 +108,17 @@ def _verifiable(run: Run) -> list[Path]:
     return sorted(exports.iterdir())
 
 
-EFFECT_METRICS = ("balanced_accuracy", "auc")
-
-
-def describe_conversion(folder: Path) -> Iterator[str]:
-    """Yield lines about a converted export; none about other formats."""
+def print_conversion(folder: Path) -> None:
+    """Print the input, the size and the quantization of a converted export; nothing for other formats."""
     from kerastl.export.manifest import read_manifest
+    from kerastl.report.figures import render
 
     manifest = read_manifest(folder)
-    conversion = manifest.conversion
-    if conversion is None:
-        return
-    size = manifest.image_size_px
-    yield (
-        f"Input: {conversion['input']['name']}, decoded images [n, {size}, {size}, 3] float32, RGB, 0 to 255. The "
-        "caller decodes, windows and resizes the images, as kerastl predict does."
-    )
-    threshold = manifest.postprocessing.threshold
-    if threshold is not None:
-        yield (
-            f"Output: probabilities. The caller applies the threshold of {threshold.positive!r} in manifest.json."
-        )
-    yield f"{conversion['bytes']:,} bytes" + (
-        f", {conversion['float32_bytes']:,} in float32" if conversion.get("quantize") else ""
-    )
-    if conversion.get("quantize"):
-        yield from _quantization_lines(conversion)
-
-
-def _quantization_lines(conversion: dict[str, Any]) -> Iterator[str]:
-    calibration = conversion["calibration"]
-    if calibration is not None:
-        classes = ", ".join(f"{name} {count}" for name, count in calibration["classes"].items())
-        yield f"Calibrated on {calibration['images']} training images: {classes}"
-    if not conversion["effect"]:
-        yield "The effect of quantization was not measured: no test images of the run can be read."
-    for split, effect in conversion["effect"].items():
-        scores = "; ".join(
-            f"{SINGLE_LABEL.metric_titles[name]} {_format_value(effect[name]['before'])} to "
-            f"{_format_value(effect[name]['after'])}"
-            for name in EFFECT_METRICS
-        )
-        yield (
-            f"{conversion['quantize']} on {effect['images']:,} images of {split}: {scores}; labels that differ: "
-            f"{effect['labels_differ']}; largest difference of a probability: {effect['largest_difference']:.2g}"
-        )
+    if manifest.conversion is not None:
+        filters = {"repr": repr, "decimal": _format_value}
+        titles = SINGLE_LABEL.metric_titles
+        text = render("conversion.txt.jinja", filters=filters, manifest=manifest, metric_titles=titles)
+        click.echo(text, nl=False)
 
 
 def _format_value(value: float | None) -> str:

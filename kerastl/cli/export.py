@@ -10,7 +10,7 @@ from typing import Literal
 import click
 
 from kerastl import registry
-from kerastl.cli._output import NonEmptyPath, describe_conversion, load_tensorflow, option
+from kerastl.cli._output import NonEmptyPath, load_tensorflow, option, print_conversion
 from kerastl.errors import RequestError
 from kerastl.export.formats import PORTABLE, check_formats
 
@@ -97,8 +97,7 @@ def command(
     click.echo(f"Wrote {folder}")
     if format_name != PORTABLE:
         click.echo(postprocessing.describe(described.class_names))
-    for line in describe_conversion(folder):
-        click.echo(line)
+    print_conversion(folder)
     if with_samples:
         click.echo(_add_samples(run, folder))
     _update_versions(folder, keep)
