@@ -112,4 +112,7 @@ def needs_color(operation: str, options: Any) -> bool:
     plugin: Any = module("operation", operation)
     if hasattr(plugin, "needs_color"):
         return bool(plugin.needs_color(options))
-    return bool(getattr(plugin, "NEEDS_COLOR", False))
+    nested = getattr(options, "operations", ())
+    return getattr(plugin, "NEEDS_COLOR", False) or any(
+        needs_color(inner.name, inner.options) for inner in nested
+    )

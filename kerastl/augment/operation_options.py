@@ -73,12 +73,17 @@ def scaled_options(name: str) -> dict[str, tuple[Any, Any]]:
 
 
 def is_identity(name: str, options: Any) -> bool:
-    """Return whether an operation leaves every image unchanged, by default if its options are those of strength 0."""
+    """Return whether an operation leaves every image unchanged.
+
+    By default, it does if all nested operations do, or, without these, if its options are those of strength 0.
+    """
     module: Any = registry.module("operation", name)
     if options.apply_probability == 0:
         return True
     if hasattr(module, "is_identity"):
         return bool(module.is_identity(options))
+    if hasattr(options, "operations"):
+        return are_identities(options.operations)
     return all(getattr(options, key) == start for key, (start, _) in scaled_options(name).items())
 
 

@@ -24,16 +24,6 @@ class Options(StrictModel):
     apply_probability: Fraction = 1.0
 
 
-def is_identity(options: Options) -> bool:
-    """Return whether the options leave every image unchanged."""
-    return operation_options.are_identities(options.operations)
-
-
-def needs_color(options: Options) -> bool:
-    """Return whether one of the operations requires color images."""
-    return operation_options.any_needs_color(options.operations)
-
-
 def at_strength(strength: float) -> Options:
     """Return options for a strength from 0 (identity) to 1: one of `AT_STRENGTH` at this strength."""
     return Options(operations=operation_options.at_strength(AT_STRENGTH, strength))
