@@ -298,25 +298,28 @@ def estimate_label_shift(
     if test.paths:
         labeled_test = bootstrap.resample_predictions(test, seed=seed, resamples=resamples, level=level)
     count = min(resamples, MAX_RESAMPLES)
-    drawn = (
-        bootstrap.resample(bootstrap.resampling_units(source), source.labels, seed=seed, resamples=count),
-        bootstrap.resample(
-            bootstrap.resampling_units(target),
-            np.zeros(len(target.paths), int),
-            seed=seed + 1,
-            resamples=count,
-        ),
-    )
-    logits = logits_from(source.probabilities), logits_from(target.probabilities)
-    estimates = {
-        name: estimate_prevalence(source.labels, *logits, *drawn, method=name, level=level)
-        for name in METHODS
-    }
+    estimates = _estimates(source, target, seed=seed, resamples=count, level=level)
     return result | {
         "resamples": count,
         "classes": _classes(predictions.class_names, estimates, labeled_test, training_counts or {}),
         "differs": {name: estimate.differs for name, estimate in estimates.items()},
         "correction": _correction(source, labeled_test, estimates["em"]),
+    }
+
+
+def _estimates(
+    source: Predictions, target: Predictions, *, seed: int, resamples: int, level: float
+) -> dict[Method, PrevalenceEstimate]:
+    """Return the estimate of each method, for the same resamples."""
+    no_labels = np.zeros(len(target.paths), int)
+    drawn = (
+        bootstrap.resample(bootstrap.resampling_units(source), source.labels, seed=seed, resamples=resamples),
+        bootstrap.resample(bootstrap.resampling_units(target), no_labels, seed=seed + 1, resamples=resamples),
+    )
+    logits = logits_from(source.probabilities), logits_from(target.probabilities)
+    return {
+        name: estimate_prevalence(source.labels, *logits, *drawn, method=name, level=level)
+        for name in METHODS
     }
 
 
