@@ -60,6 +60,7 @@ def test_a_collection_without_a_split_is_refused(photos):
         _ = kerastl.read_images(photos).train
 
 
+@pytest.mark.slow
 def test_a_dataset_takes_class_names_from_a_collection_and_an_augmentation_by_name(collection):
     by_name = kerastl.ImageDataset(collection.train, image_size_px=SIZE, augment="light", seed=7)
     policy = kerastl.ImageDataset(

@@ -111,6 +111,7 @@ def test_fold_equals_one_bilinear_resampling_by_the_product_of_the_maps(folded):
     assert far.mean() <= (1e-3 if folded.fill_mode == "wrap" else 0)
 
 
+@pytest.mark.slow
 def test_positions_near_pixel_centers_are_rounded_once():
     """Among a million positions, some are so close to a pixel that double rounding would select another."""
     operations = FOLDS["rotation, zoom"]

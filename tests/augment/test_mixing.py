@@ -233,6 +233,7 @@ def test_mixed_precision_policy_does_not_round_images_or_labels():
     assert (rows[np.arange(4), labels] > 0).all()
 
 
+@pytest.mark.slow
 def test_parallel_calls_do_not_change_the_bytes():
     images = np.random.default_rng(0).uniform(0, 255, (24, 16, 16, 3)).astype(np.float32)
     labels = np.arange(24, dtype=np.int32) % 3

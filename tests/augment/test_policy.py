@@ -82,6 +82,7 @@ def test_epochs_and_examples_get_different_images(whole, images):
     assert len(set(image_bytes)) == 120
 
 
+@pytest.mark.slow
 def test_dataset_images_depend_on_seed_epoch_and_index_only(tmp_path):
     """With the real pipeline: decoded, shuffled, in batches of three and of eight."""
     policy = build_policy([ALL[1], ALL[6]], image_size_px=32)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 
 from kerastl.cli import app
@@ -18,6 +19,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_versions_are_written_pruned_and_never_overwritten(run_with_export: Callable[[str], Path]) -> None:
     run_folder = run_with_export("saved_model")
     out = run_folder / "export" / "saved_model"

@@ -28,6 +28,7 @@ def lr(capsys, tmp_path, monkeypatch):
     return call
 
 
+@pytest.mark.slow
 def test_lr_prints_three_rules_and_writes_the_curves(lr, tmp_path):
     code, out, err = lr(*SMALL)
     assert code == 0, err

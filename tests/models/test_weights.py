@@ -145,6 +145,7 @@ def test_missing_file_and_unknown_type_are_reported(tmp_path):
         build_backbone("small_cnn", weights=tmp_path / "x.pt")
 
 
+@pytest.mark.slow
 def test_published_head_gives_the_logits_of_the_whole_network(keras_home):
     head = read_imagenet_head("mobilenet", alpha=0.25, image_size_px=128)
     body = build_backbone("mobilenet", alpha=0.25, image_size_px=128)

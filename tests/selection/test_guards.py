@@ -101,6 +101,7 @@ def test_prevalence_must_be_confirmed_by_adapted_models():
     assert evaluate_guards(rare, adapted=[rare], seed=0)["other_prevalence"].fired
 
 
+@pytest.mark.slow
 def test_prevalence_guard_requires_the_same_less_frequent_class_each_time():
     rare, _ = make_source_only(0, shares=(0.85, 0.15))
     other, _ = make_source_only(0, shares=(0.15, 0.85))

@@ -102,6 +102,7 @@ def assert_equal_training(plain, cached, *, cache, views):
     assert "cache" not in plain[1].freeze_reports[0]
 
 
+@pytest.mark.slow
 def test_the_views_of_an_image_differ_and_repeat(records):
     source = dataset(records, operations=TURN[1:], views=2)
     shown = {

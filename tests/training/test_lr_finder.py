@@ -132,12 +132,12 @@ def test_model_is_restored(trainable, tmp_path):
     before = [keras.ops.convert_to_numpy(variable).tobytes() for variable in model.variables]
     flags = [layer.trainable for layer in model.layers]
     phase = plain_phase("x", epochs=1, trainable=trainable, batch_norm="trainable")
-    test = find_learning_rate(model, source(), phase=phase, steps=30, cache_dir=tmp_path)
+    test = find_learning_rate(model, source(), phase=phase, steps=12, cache_dir=tmp_path)
     assert [keras.ops.convert_to_numpy(variable).tobytes() for variable in model.variables] == before
     assert [layer.trainable for layer in model.layers] == flags
     assert model.optimizer is optimizer
     assert [keras.ops.convert_to_numpy(variable).tobytes() for variable in optimizer.variables] == momenta
-    assert len(test.rates) == len(test.losses) == len(test.smoothed) <= 30
+    assert len(test.rates) == len(test.losses) == len(test.smoothed) <= 12
     assert test.rates[0] == pytest.approx(1e-6)
     for rate in test.suggestions.values():
         assert 1e-8 < rate < 3.0

@@ -161,6 +161,7 @@ def test_target_labels_are_passed_only_to_a_step_that_reads_them(watched, labele
         assert all((labels >= 0).all() for labels, _ in run.step.saw["source"])
 
 
+@pytest.mark.slow
 def test_other_target_labels_give_the_same_bytes(watched):
     target = target_of()
     target.labels = 1 - target.labels
@@ -310,6 +311,7 @@ class Follows(Aligned):
         return self._says and is_statistic(variable)
 
 
+@pytest.mark.slow
 def test_statistics_that_may_change_are_no_fault_and_are_validated(train, val):
     model = model_of()
     history = fit(model, train, val=val, target=target_of(), phases=[HEAD], step_for=lambda *_: Follows())
