@@ -66,7 +66,7 @@ class UnfreezeSchedule(keras.callbacks.Callback):
         super().__init__()
         if not schedule or not all(isinstance(epoch, int) and epoch >= 0 for epoch in schedule):
             raise RequestError(
-                f"UnfreezeSchedule needs at least one epoch, a whole number from 0, got {list(schedule)}."
+                f"UnfreezeSchedule needs at least one epoch, an integer from 0, got {list(schedule)}."
             )
         self._stages = {
             epoch: Phase(f"epoch_{epoch}", 1, trainable=trainable, batch_norm=batch_norm)

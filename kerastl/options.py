@@ -66,7 +66,7 @@ class NameOf:
     def _check(self, name: str) -> str:
         if registry.has(self.kind, name):
             return name
-        message = f"there is no {self.kind} {quote(name)}. {did_you_mean(name, registry.names(self.kind))}"
+        message = f"unknown {self.kind} {quote(name)}. {did_you_mean(name, registry.names(self.kind))}"
         if (self.kind, name) in RENAMED_PLUGINS:
             message = f"{quote(name)} was renamed to '{RENAMED_PLUGINS[self.kind, name]}'."
         for other, key in AUGMENTING.items():
@@ -391,7 +391,7 @@ def _read_items(kind: Any, limits: Any, given: Sequence[Any], loc: Loc, errors: 
     if Ellipsis not in inner and len(inner) != len(given):
         message = f"must be {allowed(kind)}, got {len(given)}."
     elif least and len(given) < least[0]:
-        message = f"must have at least {least[0]}."
+        message = f"must contain at least {least[0]} {'item' if least[0] == 1 else 'items'}."
     if message:
         errors.append((loc, message))
         return _Invalid()
@@ -528,13 +528,13 @@ def _hint(annotation: Any, given: Any) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _percent(annotation, value)
     if isinstance(value, list | dict) and str in parts:
-        return "Put it in quotes if it is text."
+        return "Put it in quotes if it is a string."
     return ""
 
 
 def _percent(annotation: Any, number: float) -> str:
     if is_fraction(*unwrap(annotation)) and 1 < number <= 100:
-        return f"For {number:g} % write {number / 100:g}."
+        return f"For {number:g}% write {number / 100:g}."
     return ""
 
 
@@ -630,18 +630,18 @@ def bounds(limits: tuple[Any, ...]) -> tuple[Any, Any]:
     return low, high
 
 
-ONE_SIDED = {Gt: "above", Ge: "of at least", Lt: "below", Le: "of at most"}
+ONE_SIDED = {Gt: "greater than", Ge: "of at least", Lt: "less than", Le: "of at most"}
 
 
 def _number(kind: type[Any], limits: tuple[Any, ...]) -> str:
     low, high = bounds(limits)
-    noun = "a whole number" if kind is int else "a number"
-    noun = "a fraction" if is_fraction(kind, limits) else noun
+    noun = "an integer" if kind is int else "a number"
     sides = [type(limit) for limit in limits if type(limit) in ONE_SIDED]
     if low is None or high is None:
         return " ".join([noun, *(f"{ONE_SIDED[side]} {high if low is None else low}" for side in sides)])
     if Gt in sides:
-        return f"{noun} above {low} and {'below' if Lt in sides else 'up to'} {high}"
+        return f"{noun} greater than {low} and {'less than' if Lt in sides else 'at most'} {high}"
+    noun = "a fraction" if is_fraction(kind, limits) else noun
     return f"{noun} from {low} to {'below ' if Lt in sides else ''}{high}"
 
 
@@ -655,7 +655,7 @@ def _text(limits: tuple[Any, ...]) -> str:
             return limit.description
         if isinstance(limit, NameOf):
             return f"the name of {_with_article(limit.kind)}"
-    return "text"
+    return "a string"
 
 
 def _structure(kind: Any) -> str:
@@ -671,7 +671,7 @@ def _structure(kind: Any) -> str:
 
 
 def allowed(annotation: Any) -> str:
-    """Return the description of the allowed values of a type, e.g. `a whole number from 1 to 32`."""
+    """Return the description of the allowed values of a type, e.g. `an integer from 1 to 32`."""
     bare = unwrap(annotation)[0]
     is_union = typing.get_origin(bare) in (Union, types.UnionType)
     words: dict[str, None] = {}

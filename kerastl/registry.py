@@ -67,7 +67,7 @@ def module(kind: str, name: str) -> ModuleType:
     """
     path = _find(kind, name)
     if path is None:
-        raise RequestError(f"There is no {kind} '{name}'. {did_you_mean(name, names(kind))}")
+        raise RequestError(f"Unknown {kind} '{name}'. {did_you_mean(name, names(kind))}")
     return importlib.import_module(path)
 
 

@@ -505,7 +505,7 @@ def format_lines(result: AuditResult) -> list[str]:
         "accuracy: on held-out images, mean over classes: original -> augmented; after training on augmented images:",
         "on augmented images (on original images).",
         f"The probability of any false label change is at most {ERROR_RATE:g} per audit (Holm). A loss of information\n"
-        "is reported by a 95 % bound.",
+        "is reported by a 95% bound.",
     ]
     return lines
 

@@ -131,4 +131,4 @@ def range_ends(lower: str, upper: str) -> list[Extreme]:
 
 def percent(fraction: float) -> str:
     """Format a fraction, e.g. `40 %`."""
-    return f"{100 * fraction:g} %"
+    return f"{100 * fraction:g}%"

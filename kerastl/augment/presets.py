@@ -85,5 +85,5 @@ def named_policy(name: str) -> list[Operation]:
         RequestError: If there is no such policy.
     """
     if name not in POLICIES:
-        raise RequestError(f"There is no policy '{name}'. {did_you_mean(name, tuple(POLICIES))}")
+        raise RequestError(f"Unknown policy '{name}'. {did_you_mean(name, tuple(POLICIES))}")
     return parse_operations(POLICIES[name])

@@ -155,13 +155,13 @@ def _note(lowering: str, options: Any) -> str:
     if lowering == "identity":
         return "These options leave every image unchanged."
     probability = float(options.apply_probability)
-    return f"Applied to {100 * probability:g} % of the images." if probability < 1 else ""
+    return f"Applied to {100 * probability:g}% of the images." if probability < 1 else ""
 
 
 def _label_caption(weights: npt.NDArray[np.float32], class_names: Sequence[str]) -> str:
     order = sorted(range(len(weights)), key=lambda index: -weights[index])
     shown = [index for index in order if weights[index] >= MIN_SHOWN_WEIGHT]
-    return ", ".join(f"{100 * weights[index]:.0f} % {class_names[index]}" for index in shown)
+    return ", ".join(f"{100 * weights[index]:.0f}% {class_names[index]}" for index in shown)
 
 
 def _to_pixels(columns: Sequence[Any]) -> Pixels:

@@ -39,9 +39,10 @@ def audit(
 ) -> None:
     """Find augmentations that do not preserve the label on the images of RECIPE, by operation and strength.
 
-    RECIPE is a shipped name, a file or a run folder. Augmented training and validation images are predicted by
-    classifiers that were not trained on their group. Test images are not read. The output ends with a policy of safe
-    operations for the recipe. The exit code is 0 even if harmful operations are found.
+    RECIPE is the name of a shipped recipe or the path of a recipe file; RUN is a run folder. Augmented training and
+    validation images are predicted by classifiers that were not trained on their group. Test images are not read.
+    The output ends with a policy of safe operations for the recipe. The exit code is 0 even if harmful operations
+    are found.
 
     \b
     Examples:

@@ -25,7 +25,7 @@ from kerastl.workflows.check_recipe import check_recipe
 def command(recipe: str, sets: tuple[str, ...], as_json: bool) -> None:
     """Check a recipe and report all its problems with their lines. Nothing is run, and no image is read.
 
-    RECIPE is a shipped name or a file. The exit code is 1 if it has problems.
+    RECIPE is the name of a shipped recipe or the path of a recipe file. The exit code is 1 if it has problems.
 
     \b
     Examples:

@@ -18,7 +18,8 @@ from kerastl.recipe import catalog
 def command(recipe: str, file: Path) -> None:
     """Copy a recipe to FILE for editing.
 
-    RECIPE is a shipped name or a file. FILE may be a folder. Existing files are not overwritten.
+    RECIPE is the name of a shipped recipe or the path of a recipe file. FILE may be a folder. Existing
+    files are not overwritten.
 
     \b
     Example:

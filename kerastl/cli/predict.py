@@ -67,7 +67,7 @@ def command(
       kerastl predict runs/folder-classifier-1 --list files.txt --json
     """
     if bool(paths) == (list_file is not None):
-        raise click.UsageError("Give the files or folders to predict, or --list FILE.")
+        raise click.UsageError("Specify image files or folders, or use --list FILE.")
     if resume and out is None:
         raise click.UsageError("--resume requires --out FILE: the table to continue.")
     from kerastl.export.predict_table import check_request, table_format_of, write_table

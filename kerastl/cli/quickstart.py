@@ -65,7 +65,7 @@ def _as_json(outcome: QuickstartResult, findings: Any, seconds: float) -> dict[s
 
 
 def _print(outcome: QuickstartResult, findings: Any, seconds: float) -> None:
-    click.echo("\nArea under the ROC curve per patient (95 % bootstrap interval over patients)")
+    click.echo("\nArea under the ROC curve per patient (95% bootstrap interval over patients)")
     for title, metric in outcome.rows:
         click.echo(f"  {title:<42} {format_metric(metric)}")
     for title, metric in outcome.differences:

@@ -12,7 +12,7 @@ from kerastl.cli._output import NonEmptyPath
 @click.command()
 @click.argument("run", type=NonEmptyPath())
 def command(run: Path) -> None:
-    """Write RUN/report.html again: scores, curves, errors and freeze checks of a run.
+    """Regenerate RUN/report.html: scores, curves, errors and freeze checks of a run.
 
     The page is a single file. It contains paths and images of the data and is as confidential as the data.
 

@@ -23,7 +23,9 @@ from kerastl.cli._output import NonEmptyPath, load_recipe, print_scores, sets_op
 def command(
     recipe: str, sets: tuple[str, ...], out: Path | None, resume: bool, oracle: bool, as_json: bool
 ) -> None:
-    """Train, evaluate and export a model by RECIPE, a shipped name or a file.
+    """Train, evaluate and export a model as defined by RECIPE.
+
+    RECIPE is the name of a shipped recipe or the path of a recipe file.
 
     \b
     Examples:

@@ -12,7 +12,7 @@ from kerastl.recipe import catalog
 def command(recipe: str) -> None:
     """Print a recipe with its comments.
 
-    RECIPE is a shipped name or a file.
+    RECIPE is the name of a shipped recipe or the path of a recipe file.
 
     \b
     Example:

@@ -293,7 +293,7 @@ def paired_difference(
     _check_same_images(first, second)
     before, after = overall_statistics(first), overall_statistics(second)
     if metric not in before:
-        raise RequestError(f"There is no metric '{metric}'. Available: {', '.join(before)}.")
+        raise RequestError(f"Unknown metric '{metric}'. Available: {', '.join(before)}.")
     part = resample_predictions(first, seed=seed, resamples=resamples, level=level)
     undefined = undefined_reason(first, metric)
     return estimate_difference(part, before[metric], after[metric], metric, undefined)

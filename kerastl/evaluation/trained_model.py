@@ -140,7 +140,7 @@ def _missing_message(run_folder: Path, name: str) -> str:
     if run_folder.exists() and not run_folder.is_dir():
         return f"{run_folder} is a file. Give a run folder, or the output folder of kerastl export RUN --format keras."
     if not run_folder.is_dir():
-        return f"There is no run folder {run_folder}."
+        return f"Run folder not found: {run_folder}."
     if (run_folder / RESOLVED_RECIPE).is_file():
         return (
             f"The run {run_folder} is not finished: it has no {name}. "

@@ -51,7 +51,7 @@ def check_version_free(out: Path, version: int) -> None:
         RequestError: The number is out of range, or the version exists.
     """
     if not 1 <= version <= HIGHEST:
-        raise RequestError(f"A version must be a whole number from 1 to {HIGHEST}, got {version}.")
+        raise RequestError(f"A version must be an integer from 1 to {HIGHEST}, got {version}.")
     if version in list_versions(out).values():
         raise version_exists_error(out, version)
 

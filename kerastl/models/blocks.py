@@ -86,7 +86,7 @@ def split_at_block(model: keras.Model, block: str) -> tuple[keras.Model, keras.M
 
     blocks = {known.name: known for known in get_blocks(model)}
     if block not in blocks:
-        raise RequestError(f"There is no block '{block}'. {did_you_mean(block, list(blocks))}")
+        raise RequestError(f"Unknown block '{block}'. {did_you_mean(block, list(blocks))}")
     operations = {operation.name: operation for operation in model.operations}
     crossing = [operations[name].output for name in blocks[block].edge]
     if any(tensor is model.output for tensor in crossing):

@@ -66,7 +66,7 @@ def find(word: str) -> RecipeText:
     near = nearest(path.stem, names())
     hint = f"Did you mean '{near}'?" if near else f"Shipped: {', '.join(names())}."
     raise RequestError(
-        f"There is no recipe {quote(word)}: neither a shipped name nor a file. {hint}\n"
+        f"Recipe {quote(word)} not found: it is neither a shipped recipe nor a file. {hint}\n"
         "List the shipped recipes: kerastl ls"
     )
 
@@ -76,7 +76,7 @@ def _text_of(path: Path) -> str:
     if path.is_dir():
         own = path / "recipe.resolved.yaml"
         hint = f" The recipe of this run: {quote(str(own), '')}" if own.is_file() else ""
-        raise RequestError(f"{shown} is a folder; a recipe is a file or a shipped name.{hint}")
+        raise RequestError(f"{shown} is a folder; a recipe is a file or the name of a shipped recipe.{hint}")
     try:
         with path.open("rb") as file:
             content = file.read(4 * MAX_CHARACTERS + 1)

@@ -164,22 +164,22 @@ def _compose(text: str) -> Any:
     except _RefusedError:
         raise
     except Exception as error:  # ruamel.yaml raises many kinds on damaged input
-        raise _RefusedError(1, f"is not YAML: {quote(str(error), marks='')}.") from None
+        raise _RefusedError(1, f"invalid YAML: {quote(str(error), marks='')}.") from None
     if node is None:
         raise _RefusedError(1, "is empty. A recipe to start from: kerastl show folder-classifier")
     return node
 
 
 def _yaml_message(error: MarkedYAMLError) -> str:
-    problem = error.problem or "is not YAML"
+    problem = error.problem or "the file cannot be parsed"
     if "'\\t'" in problem:
-        return "a tab cannot indent: use spaces."
+        return "tabs are not allowed for indentation. Use spaces."
     if "single document" in str(error.context):
         return "a recipe is one document: remove the line '---'."
     if "mapping values are not allowed" in problem:
         return "': ' is not allowed here: check the indentation, or put the text in quotes."
     context = f"{error.context}, " if error.context else ""
-    return f"is not YAML: {quote(context + problem, marks='')}."
+    return f"invalid YAML: {quote(context + problem, marks='')}."
 
 
 class _Converter:
@@ -333,7 +333,8 @@ def _fits(document: Document, value: Any, step: str | int, above: Loc) -> bool:
     if isinstance(step, int) and not isinstance(value, list):
         message = f"{name} is not a list."
     elif isinstance(step, int) and step >= len(value):
-        message = f"{name} has {len(value)} entries, counted from 0."
+        entries = f"{len(value)} {'entry' if len(value) == 1 else 'entries'}"
+        message = f"index {step} is out of range: {name} has {entries}, and indices start at 0."
     elif isinstance(step, str) and isinstance(value, list):
         message = f"{name} is a list: write {name}[0]."
     elif isinstance(step, str) and not isinstance(value, dict):

@@ -569,6 +569,6 @@ def _window_warnings(recipe: Recipe, datasets: Datasets, statistics: PixelStatis
     low, high = datasets.window
     estimated = ", which was estimated on source images," if recipe.data.window == "auto" else ""
     yield (
-        f"{100 * outside:.0f} % of the pixels of the target's 16-bit images are outside the window {low:g} to "
+        f"{100 * outside:.0f}% of the pixels of the target's 16-bit images are outside the window {low:g} to "
         f"{high:g}{estimated} and become black or white."
     )

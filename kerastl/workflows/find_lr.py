@@ -122,7 +122,7 @@ def _phase_index(phase: str | None, names: Sequence[str]) -> int:
     if phase not in names:
         near = nearest(phase, names)
         hint = f"Did you mean '{near}'? " if near else ""
-        raise RequestError(f"There is no phase '{phase}'. {hint}Phases: {join_words(names)}.")
+        raise RequestError(f"Unknown phase '{phase}'. {hint}Phases: {join_words(names)}.")
     return names.index(phase)
 
 

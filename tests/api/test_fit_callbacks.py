@@ -194,7 +194,7 @@ def test_an_epoch_without_a_changed_variable_is_a_fault():
     ("schedule", "message"),
     [
         ({}, "at least one epoch"),
-        ({-1: "all"}, r"whole number from 0, got \[-1\]"),
+        ({-1: "all"}, r"an integer from 0, got \[-1\]"),
         ({0: {"top": 0.5}}, "trainable"),
     ],
 )

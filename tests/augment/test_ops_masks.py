@@ -96,7 +96,7 @@ def test_noise_is_normal_about_the_fill_value_and_a_function_of_the_seed(name):
     noise = noisy[masked].astype(np.float64)
     assert len(noise) > 5000
     assert mean_within(noise, 127.5)
-    # Three standard deviations reach the ends of the range: 0.27 % are held there.
+    # Three standard deviations reach the ends of the range: 0.27% are held there.
     assert noise.std() == pytest.approx(42.5, abs=5 * 42.5 / np.sqrt(2 * len(noise)) + 0.2)
     assert mean_within(np.abs(noise - 127.5) < 42.5, 0.6827)
     np.testing.assert_array_equal(changed(name, images, **options), noisy)
@@ -127,7 +127,7 @@ def in_units(number):
 
 
 def test_grid_mask_masks_each_pixel_with_probability_ratio_squared():
-    """A ratio of 0.4 masks 16 %, in the center and in the corners."""
+    """A ratio of 0.4 masks 16%, in the center and in the corners."""
     layer, images, params = sampled_grid()
     params = {**params, "ends": tf.repeat(in_units([0.4 - 0.5]), len(images))}
     masked = layer.augment_images(images, transformations=params).numpy()[..., 0] == 0

@@ -46,8 +46,8 @@ def test_rotation_extremes_are_quarter_turns():
 
 def test_brightness_extremes_shift_levels():
     block = block_of("random_brightness", max_fraction=0.2)
-    assert near(column(block, "+20 %"), np.minimum(LEVELS + 51, 255))
-    assert near(column(block, "-20 %"), np.maximum(LEVELS - 51, 0))
+    assert near(column(block, "+20%"), np.minimum(LEVELS + 51, 255))
+    assert near(column(block, "-20%"), np.maximum(LEVELS - 51, 0))
 
 
 @pytest.mark.parametrize("model", ["hsv", "linear"])
@@ -90,7 +90,7 @@ def test_channel_extremes_match_their_titles():
 @pytest.mark.parametrize("fill_mode", ["constant", "gaussian_noise"])
 def test_cutout_extreme_is_centered(fill_mode):
     block = block_of("random_cutout", images=np.full_like(LEVELS, 255), max_fraction=0.5, fill_mode=fill_mode)  # fmt: skip
-    changed = (column(block, "50 % of height") != 255).any(axis=(0, 3))
+    changed = (column(block, "50% of height") != 255).any(axis=(0, 3))
     quarter = SIZE_PX // 4
     assert changed[quarter:-quarter, quarter:-quarter].mean() > 0.95
     assert changed.sum() <= (SIZE_PX // 2) ** 2
@@ -98,9 +98,9 @@ def test_cutout_extreme_is_centered(fill_mode):
 
 def test_extremes_ignore_the_probability_but_samples_do_not():
     block = block_of("random_brightness", max_fraction=0.2, apply_probability=1e-6)
-    assert (column(block, "+20 %") != LEVELS).any()
+    assert (column(block, "+20%") != LEVELS).any()
     assert (block.images[:, -3:] == LEVELS[:, None]).all()
-    assert block.note == "Applied to 0.0001 % of the images."
+    assert block.note == "Applied to 0.0001% of the images."
 
 
 def test_identity_is_noted():
@@ -198,6 +198,6 @@ def test_captions_state_the_label_weights_of_the_pixels():
         for sample in range(1, 4):
             weight = float(block.images[row, sample].mean()) / 200
             caption = block.captions[row][sample]
-            percent = {name: int(number) for number, name in re.findall(r"(\d+) % (\S+?)(?:, |$)", caption)}
+            percent = {name: int(number) for number, name in re.findall(r"(\d+)% (\S+?)(?:, |$)", caption)}
             assert percent.get("b", 0) == pytest.approx(100 * weight, abs=1)
             assert sum(percent.values()) == 100

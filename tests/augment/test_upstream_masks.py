@@ -23,7 +23,7 @@ def test_cutout_limits_the_width_by_the_height():
 
 
 def test_cutout_loses_area_at_the_border():
-    """Rectangles of half of each side should mask 25 %; (1 - 1/8) ** 2 of that remains."""
+    """Rectangles of half of each side should mask 25%; (1 - 1/8) ** 2 of that remains."""
     changed = layers.RandomCutout((0.5, 0.5), (0.5, 0.5), seed=3)(flat(1000)).numpy()
     shares = (changed[..., 0] == 0).mean(axis=(1, 2))
     assert shares.max() == 0.25

@@ -158,7 +158,7 @@ def test_file_and_missing_folder_have_different_messages(tmp_path):
     file.write_text("path,label\n")
     with pytest.raises(RequestError, match=r"labels.csv is a file. Give a run folder"):
         read_source_model(file)
-    with pytest.raises(RequestError, match="There is no run folder"):
+    with pytest.raises(RequestError, match="Run folder not found"):
         read_source_model(tmp_path / "nowhere")
 
 

@@ -53,7 +53,7 @@ def fashion(tmp_path_factory):
 def test_imagenet_weights_beat_random_ones_by_ten_points(fashion, keras_home, tmp_path):
     """Balanced accuracy on 360 test images. The model from scratch has its own learning rate and number of epochs.
 
-    A single score has a 95 % interval of nine points.
+    A single score has a 95% interval of nine points.
     """
     common = [
         f"data.reader.path={fashion}",

@@ -36,11 +36,11 @@ def test_methods_have_options_and_the_default_validators_are_written_out():
 @pytest.mark.parametrize(
     ("change", "expected_text"),
     [
-        ("adaptation.methods=[corla]", "there is no adaptation 'corla'. Did you mean 'coral'?"),
-        ("adaptation.methods=[]", "must have at least 1."),
+        ("adaptation.methods=[corla]", "unknown adaptation 'corla'. Did you mean 'coral'?"),
+        ("adaptation.methods=[]", "must contain at least 1 item."),
         ("adaptation.methods=[coral, coral]", "adaptation.methods[1]: 'coral' is already in the list."),
         ("adaptation.select_by=[snd, snd]", "adaptation.select_by[1]: 'snd' is already in the list."),
-        ("adaptation.select_by=[coral]", "there is no validator 'coral'"),
+        ("adaptation.select_by=[coral]", "unknown validator 'coral'"),
         ("adaptation.methods=[{name: coral, alpha: 3}]", "must be a number from 0.1 to 2, got 3."),
     ],
 )  # fmt: skip

@@ -39,7 +39,7 @@ augment:
     assert f"Error: {caught.value}" == (
         "Error: flowers.yaml has 2 problems.\n"
         "  line 7, phases[0].epoch: unknown key. Did you mean 'epochs'?\n"
-        "  line 12, augment[1].area: must be a fraction from 0 to 1, got 30. For 30 % write 0.3.\n"
+        "  line 12, augment[1].area: must be a fraction from 0 to 1, got 30. For 30% write 0.3.\n"
         "Nothing was run. Check again: kerastl check flowers.yaml"
     )
 
@@ -152,21 +152,21 @@ def test_each_invalid_value_is_one_problem_that_states_what_is_allowed():
     assert all(len(problems) == 1 for problems in problems_by_change.values())
     assert {change: problem for change, (problem,) in problems_by_change.items()} == snapshot(
         {
-            "data.batch_size=true": "--set data.batch_size: must be auto or a whole number from 1 to 65536, got true.",
-            "data.batch_size=0": "--set data.batch_size: must be auto or a whole number from 1 to 65536, got 0.",
-            "data.batch_size=32.0": "--set data.batch_size: must be auto or a whole number from 1 to 65536, got 32.0. Write 32.",
-            "data.batch_size=1_0": "--set data.batch_size: must be auto or a whole number from 1 to 65536, got '1_0'. Write 10.",
-            "data.max_unreadable_fraction=5%": "--set data.max_unreadable_fraction: must be a fraction from 0 to 1, got '5%'. For 5 % write 0.05.",
-            'phases[0].learning_rate="1e-3"': "--set phases[0].learning_rate: must be a number above 0 and up to 10, got '1e-3'. Remove the quotes: 1e-3",
-            "phases[0].learning_rate=.nan": "--set phases[0].learning_rate: must be a number above 0 and up to 10, got .nan.",
-            "phases[0].learning_rate=.inf": "--set phases[0].learning_rate: must be a number above 0 and up to 10, got .inf.",
+            "data.batch_size=true": "--set data.batch_size: must be auto or an integer from 1 to 65536, got true.",
+            "data.batch_size=0": "--set data.batch_size: must be auto or an integer from 1 to 65536, got 0.",
+            "data.batch_size=32.0": "--set data.batch_size: must be auto or an integer from 1 to 65536, got 32.0. Write 32.",
+            "data.batch_size=1_0": "--set data.batch_size: must be auto or an integer from 1 to 65536, got '1_0'. Write 10.",
+            "data.max_unreadable_fraction=5%": "--set data.max_unreadable_fraction: must be a fraction from 0 to 1, got '5%'. For 5% write 0.05.",
+            'phases[0].learning_rate="1e-3"': "--set phases[0].learning_rate: must be a number greater than 0 and at most 10, got '1e-3'. Remove the quotes: 1e-3",
+            "phases[0].learning_rate=.nan": "--set phases[0].learning_rate: must be a number greater than 0 and at most 10, got .nan.",
+            "phases[0].learning_rate=.inf": "--set phases[0].learning_rate: must be a number greater than 0 and at most 10, got .inf.",
             "phases[0].name=a b": "--set phases[0].name: must be text of up to 40 letters, digits, '_' and '-' without spaces, got 'a b'.",
             "phases[0].name=../../etc": "--set phases[0].name: must be text of up to 40 letters, digits, '_' and '-' without spaces, got '../../etc'.",
             "phases[0].optimizer=adamm": "--set phases[0].optimizer: must be adam, adamw or sgd, got 'adamm'. Did you mean 'adam'?",
-            "phases[0].trainable=null": "--set phases[0].trainable: must be all, none, {top_fraction: a fraction above 0 and up to 1}, {from_block: text}, {names: text} or {unfreeze: one_block_per_epoch}, got null. Write none.",
+            "phases[0].trainable=null": "--set phases[0].trainable: must be all, none, {top_fraction: a number greater than 0 and at most 1}, {from_block: a string}, {names: a string} or {unfreeze: one_block_per_epoch}, got null. Write none.",
             "phases[0].trainable={top_fraction: 0.3, names: x}": "--set phases[0].trainable: accepts only one of top_fraction or names.",
-            "phases=[]": "--set phases: must have at least 1.",
-            "backbone.name=mobilenet": "--set backbone.name: there is no backbone 'mobilenet'. Did you mean 'mobilenet_v2'?",
+            "phases=[]": "--set phases: must contain at least 1 item.",
+            "backbone.name=mobilenet": "--set backbone.name: unknown backbone 'mobilenet'. Did you mean 'mobilenet_v2'?",
             "backbone.weights=imagnet": "--set backbone.weights: must be imagenet, none or a path, got 'imagnet'. Did you mean 'imagenet'?",
             "backbone.alpha=9": "--set backbone.alpha: must be a number from 0.1 to 2, got 9.",
             "backbone.aplha=1": "--set backbone.aplha: unknown key. Did you mean 'alpha'?",
@@ -180,8 +180,8 @@ def test_each_invalid_value_is_one_problem_that_states_what_is_allowed():
             "format=2": "--set format: must be 1, got 2.",
             "format=true": "--set format: must be 1, got true.",
             "format=1.0": "--set format: must be 1, got 1.0.",
-            "seed=-1": "--set seed: must be a whole number from 0 to 2147483647, got -1.",
-            "export.formats=[onx]": "--set export.formats[0]: there is no format 'onx'. Did you mean 'onnx'?",
+            "seed=-1": "--set seed: must be an integer from 0 to 2147483647, got -1.",
+            "export.formats=[onx]": "--set export.formats[0]: unknown format 'onx'. Did you mean 'onnx'?",
             "data.split={val_fraction: 0.5, test_fraction: 0.5}": "--set data.split.test_fraction: val_fraction and test_fraction together must be below 1, got 1: no images are left for training.",
             "backbone.weights=none": "line 7, phases[0].trainable: must be all, because backbone.weights is none: random features would be frozen. Write trainable: all, or use weights: imagenet.",
             "phases[0].domain=target": "--set phases[0].domain: is target, but the recipe has no target: add one, or write domain: source.",
@@ -236,7 +236,7 @@ def test_python_callers_get_the_same_messages():
     with pytest.raises(Problems) as caught:
         Operation("cutout", area=30, direction="left")
     assert str(caught.value) == snapshot(
-        "Operation 'cutout' has 2 problems.\n  area: must be a fraction from 0 to 1, got 30. For 30 % write 0.3.\n  direction: must be horizontal, vertical or both, got 'left'."
+        "Operation 'cutout' has 2 problems.\n  area: must be a fraction from 0 to 1, got 30. For 30% write 0.3.\n  direction: must be horizontal, vertical or both, got 'left'."
     )
     assert Operation("cutout", area=0.5).options.area == 0.5
     assert checked(GOOD, "augment=[{name: cutout, area: 0.5}]").augment.operations == (

@@ -36,7 +36,7 @@ def test_a_mixing_is_a_name_or_a_mapping_with_options():
     ("mixing", "expected_text"),
     [
         ("mix_up", "augment.mixing: must be a list, got 'mix_up'. Write [mix_up]."),
-        ("[mixup]", "augment.mixing[0].name: there is no mixing 'mixup'. Did you mean 'mix_up'?"),
+        ("[mixup]", "augment.mixing[0].name: unknown mixing 'mixup'. Did you mean 'mix_up'?"),
         ("[{name: mix_up, alpha: 3}]", "augment.mixing[0].alpha: must be a number from 0.1 to 2, got 3."),
         ("[{name: mix_up, alfa: 1}]", "augment.mixing[0].alfa: unknown key. Did you mean 'alpha'?"),
         ("[{alpha: 1}]", "augment.mixing[0]: Missing required key 'name'. Add: name: cut_mix or mix_up"),

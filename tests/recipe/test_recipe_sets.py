@@ -65,10 +65,13 @@ def test_set_reads_numbers_as_the_file_does():
         ("=3", "must be PATH=VALUE"),
         ("phases[0]epochs=3", "must be PATH=VALUE"),
         ("phases[x].epochs=3", "must be PATH=VALUE"),
-        ("phases[7].epochs=3", "--set phases[7]: phases has 1 entries, counted from 0."),
+        (
+            "phases[7].epochs=3",
+            "--set phases[7]: index 7 is out of range: phases has 1 entry, and indices start at 0.",
+        ),
         ("phases.epochs=3", "phases is a list: write phases[0]."),
         ("seed[0]=3", "seed is not a list."),
-        ("seed=[1", "--set seed: is not YAML"),
+        ("seed=[1", "--set seed: invalid YAML"),
         ("seed=!!int 3", "--set seed: tags are not allowed"),
     ],
 )

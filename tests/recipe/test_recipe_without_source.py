@@ -28,7 +28,7 @@ class Models:
 
     def source_model_settings(self, path):
         if path.name not in ("from_a", "2"):
-            raise RequestError(f"There is no run folder {path}.")
+            raise RequestError(f"Run folder not found: {path}.")
         folder = path if path.name == "2" else path / "2"
         return {
             "source": {"model": str(folder)},
@@ -143,7 +143,7 @@ def test_settings_that_contradict_the_model_are_reported(monkeypatch):
                 "line 1: Missing required key 'adaptation'. Add: adaptation: {methods: [tent, shot, adabn]}",
                 "line 4, phases[0].domain: is target, but target.labels is none: write labels: few or labels: all, or methods that adapt without labels: adaptation: {methods: [adabn, coral]}.",
             ],
-            "source.model=elsewhere": ["--set source.model: There is no run folder /here/elsewhere."],
+            "source.model=elsewhere": ["--set source.model: Run folder not found: /here/elsewhere."],
             "source.model=null": ["--set source.model: must be a path, got null."],
         }
     )
@@ -172,7 +172,7 @@ def test_a_model_with_unknown_settings_is_refused():
     with pytest.raises(Problems) as caught:
         check(FREE, name="f.yaml", models=Hostile())
     message = " ".join(map(str, caught.value.problems))
-    assert "there is no backbone 'os.system'" in message
+    assert "unknown backbone 'os.system'" in message
     assert "head.dropout: must be a fraction" in message
 
 

@@ -160,7 +160,7 @@ def test_the_most_confident_errors_come_first_and_only_images_of_the_data_are_sh
     shown_folder: Path, tmp_path: Path
 ) -> None:
     page = Seen((shown_folder / "report.html").read_text())
-    positions = [page.words.index(name) for name in ("95.0 %", "90.0 %", "80.0 %")]
+    positions = [page.words.index(name) for name in ("95.0%", "90.0%", "80.0%")]
     assert positions == sorted(positions)
     assert page.words.count("not shown") == 2
     images = [address for address in page.addresses if address.startswith("data:image/png")]

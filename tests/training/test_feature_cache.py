@@ -433,5 +433,5 @@ def test_a_folded_and_a_cached_front_teach_a_real_network_the_same(
     way = np.linalg.norm(weights_of(plain) - weights_of(start))
     assert way > 1e-2
     for other in (folded, cached):
-        # At kinks of ReLU, rounding errors decide. Measured on several CPUs: 0.1 to 1.3 %.
+        # At kinks of ReLU, rounding errors decide. Measured on several CPUs: 0.1 to 1.3%.
         assert np.linalg.norm(weights_of(other) - weights_of(plain)) < 0.05 * way
