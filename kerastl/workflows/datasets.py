@@ -27,7 +27,7 @@ NUM_LISTED = 5
 CACHE_LIMIT_BYTES = 2**30
 MOST = 0.5
 """The share of images, or pixels, above which a warning is printed."""
-EVALUATED = ("target_val", "target_test")
+TARGET_EVALUATION_SPLITS = ("target_val", "target_test")
 VALIDATION = ("val", "target_val")
 TARGET_SPLITS = ("target_train", "target_val", "target_test", "target_unlabelled")
 SPLITS = ("train", "val", "test", *TARGET_SPLITS)
@@ -407,7 +407,7 @@ def _without_overlap(record: Record, source_split: str | None, has_labels: bool)
         return record
     if source_split == "test":
         return record if record.split == "target_test" else None
-    if record.split not in EVALUATED:
+    if record.split not in TARGET_EVALUATION_SPLITS:
         return record
     if has_labels and record.split == "target_val":
         return replace(record, split="target_train")

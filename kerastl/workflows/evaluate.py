@@ -42,7 +42,7 @@ from kerastl.workflows.train import Candidate
 
 LAYER = "pooled"
 MAX_DOMAINS = 30
-EVALUATED = ("val", "test", "target_val", "target_test")
+EVALUATION_SPLITS = ("val", "test", "target_val", "target_test")
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def evaluate(
     chosen = adaptation.chosen if adaptation else SOURCE_ONLY
     target_phases = {candidate.name: candidate.target_phase for candidate in candidates}
     is_estimated = held_out is not None and _unlabeled_are_representative(datasets)
-    all_splits = (*EVALUATED, "target_unlabelled") if is_estimated else EVALUATED
+    all_splits = (*EVALUATION_SPLITS, "target_unlabelled") if is_estimated else EVALUATION_SPLITS
     # Shared by all candidates, so that each image is decoded once.
     all_images, validation_images = (
         datasets.dataset([record for split in splits for record in datasets.in_split(split)])
