@@ -30,7 +30,6 @@ MOST = 0.5
 TARGET_EVALUATION_SPLITS = ("target_val", "target_test")
 VALIDATION = ("val", "target_val")
 TARGET_SPLITS = ("target_train", "target_val", "target_test", "target_unlabelled")
-SPLITS = ("train", "val", "test", *TARGET_SPLITS)
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,8 @@ class Datasets:
     """All images of a run, each in one split.
 
     Args:
-        records: Images of source and target. `split` is one of `SPLITS`.
+        records: Images of source and target. `split` is `train`, `val`, `test`, or one of
+            `TARGET_SPLITS`.
         class_names: Class names in the order of the logits.
         image_size_px: Height and width of the model's input.
         window: (low, high) in stored values for 16-bit images. None without such images, or if the window is
@@ -113,12 +113,6 @@ class Datasets:
         """
         return self.dataset(self.target_training_records, training=True, mixed=False)
 
-    def split_rows(self) -> list[tuple[Any, ...]]:
-        """Return the rows of `split.csv`: path, label, split, group, domain."""
-        return [
-            (record.path, record.label, record.split, record.group, record.domain) for record in self.records
-        ]
-
 
 def load_datasets(recipe: Recipe, run: Run) -> Datasets:
     """Read, check and split the images of a recipe.
@@ -134,23 +128,24 @@ def load_datasets(recipe: Recipe, run: Run) -> Datasets:
         RequestError: The data cannot be used. All problems are reported together.
     """
     size = resolve_image_size(recipe.backbone.name, recipe.data.image_size_px)
-    images = _read_source(recipe, run)
+    images = _read_images(recipe, run)
     # The fingerprint is taken before the split, so that it does not depend on the seed.
-    fingerprints = {} if recipe.source else {"source": images.collection.fingerprint()}
-    source = images.collection if recipe.source else _split_source(recipe, images.collection)
+    fingerprints = {domain: checked.collection.fingerprint() for domain, checked in images.items()}
+    if recipe.source:
+        source = Collection(None, read_description(recipe.source.model).class_names, ())
+    else:
+        source = _split_source(recipe, images["source"].collection)
     positive_class(source.class_names, recipe.evaluation.positive)
     records, notes, target_root = list(source.records), list(source.notes), None
-    # The window of a source model applies whether or not the target has 16-bit images.
-    quarantined, needs_window = images.quarantined, images.has_16_bit or recipe.source is not None
     if recipe.target:
-        images = _read_images(recipe, "target", run)
-        fingerprints["target"], target_root = images.collection.fingerprint(), images.collection.root
-        target = _split_target(recipe, recipe.target, images.collection, source.class_names)
+        target_root = images["target"].collection.root
+        target = _split_target(recipe, recipe.target, images["target"].collection, source.class_names)
         target = remove_patient_overlap(source, target, same_table=_reads_one_table(recipe))
         records = [*_with_domain(records, "source"), *_with_domain(target.records, "target")]
         notes += target.notes
-        quarantined = (*quarantined, *images.quarantined)
-        needs_window = needs_window or images.has_16_bit
+    quarantined = tuple(image for checked in images.values() for image in checked.quarantined)
+    # The window of a source model applies whether or not the target has 16-bit images.
+    needs_window = recipe.source is not None or any(checked.has_16_bit for checked in images.values())
     records, subgroup_notes = _with_subgroups(records)
     notes = list(dict.fromkeys([*notes, *subgroup_notes]))
     for note in notes:
@@ -181,42 +176,31 @@ def check_outside(out: Path, root: Path | None, content: str) -> None:
         )
 
 
-def _read_source(recipe: Recipe, run: Run) -> CheckedImages:
-    """Return the source images; with `source.model`, only the class names of the model."""
-    if recipe.source is not None:
-        if recipe.target is None:
-            raise RequestError(
-                "There are no labeled training images, because source.model replaces the source images. "
-                "Use data.reader instead of source.model, or add a target."
-            )
-        class_names = read_description(recipe.source.model).class_names
-        return CheckedImages(Collection(None, class_names, ()), (), has_16_bit=False)
-    if recipe.data.reader is None:
+def _read_images(recipe: Recipe, run: Run) -> dict[str, CheckedImages]:
+    """Return the images of each domain. With `source.model`, there are only target images."""
+    if recipe.source is not None and recipe.target is None:
         raise RequestError(
-            f"Missing required key data.reader. Available readers: {', '.join(registry.names('reader'))}."
+            "There are no labeled training images, because source.model replaces the source images. "
+            "Use data.reader instead of source.model, or add a target."
         )
-    try:
-        return _read_images(recipe, "source", run)
-    except RequestError as error:
-        target_problems = _problems_of_target(recipe, run)
-        # If both domains are read from one table, its problems would be reported twice.
-        if target_problems in (None, str(error)):
-            raise
-        first = str(error).removesuffix("Nothing was run.").rstrip()
-        raise RequestError(f"{first}\n{target_problems}") from error
+    images: dict[str, CheckedImages] = {}
+    errors: list[RequestError] = []
+    for domain in _readers(recipe):
+        try:
+            images[domain] = _read_domain(recipe, domain, run)
+        except RequestError as error:
+            errors.append(error)
+    # If both domains are read from one table, its problems would be reported twice.
+    if len({str(error) for error in errors}) > 1:
+        source, target = map(str, errors)
+        first = source.removesuffix("Nothing was run.").rstrip()
+        raise RequestError(f"{first}\n{target}") from errors[0]
+    if errors:
+        raise errors[0]
+    return images
 
 
-def _problems_of_target(recipe: Recipe, run: Run) -> str | None:
-    """Return the problems in reading the target; None if there are none or there is no target."""
-    try:
-        if recipe.target is not None:
-            _read_images(recipe, "target", run)
-    except RequestError as error:
-        return str(error)
-    return None
-
-
-def _read_images(recipe: Recipe, domain: Literal["source", "target"], run: Run) -> CheckedImages:
+def _read_domain(recipe: Recipe, domain: str, run: Run) -> CheckedImages:
     """Read the images of a domain and check that each can be decoded."""
     paths = {name: _reader_path(reader) for name, reader in _readers(recipe).items()}
     cache, reader = data.cache_folder(), _readers(recipe)[domain]
@@ -249,7 +233,7 @@ def _readers(recipe: Recipe) -> dict[str, Reader]:
     return {domain: reader for domain, reader in readers.items() if reader is not None}
 
 
-def _reader_options(recipe: Recipe, reader: Reader, domain: Literal["source", "target"]) -> Any:
+def _reader_options(recipe: Recipe, reader: Reader, domain: str) -> Any:
     """Return the options of a reader, with the columns that `group_by` and `subgroups` name."""
     options = reader.options
     split = recipe.target.split if domain == "target" and recipe.target else recipe.data.split
@@ -270,8 +254,7 @@ def _reader_options(recipe: Recipe, reader: Reader, domain: Literal["source", "t
 def _split_source(recipe: Recipe, images: Collection) -> Collection:
     """Return the source images in their splits."""
     options = recipe.data.split
-    if recipe.data.reader is not None:
-        _check_labels("data.reader", recipe.data.reader, images)
+    _check_labels("data.reader", _readers(recipe)["source"], images)
     return data.split(
         images, val_fraction=options.val_fraction, test_fraction=options.test_fraction,
         seed=recipe.seed, allow_rare=options.allow_rare,
@@ -433,15 +416,9 @@ def _reader_path(reader: Reader) -> Path | None:
 
 def _reads_one_table(recipe: Recipe) -> bool:
     """Return whether both domains are read from one table, so that a group name is one patient."""
-    if len(_readers(recipe)) < 2:
-        return False
-    source, target = map(_reader_path, _readers(recipe).values())
-    return (
-        source is not None
-        and target is not None
-        and source.is_file()
-        and source.resolve() == target.resolve()
-    )
+    paths = map(_reader_path, _readers(recipe).values())
+    tables = [path.resolve() for path in paths if path is not None and path.is_file()]
+    return len(tables) == 2 and tables[0] == tables[1]
 
 
 def _with_domain(records: Sequence[Record], domain: str) -> list[Record]:

@@ -39,7 +39,8 @@ from kerastl.workflows.model import InitialModel
 NUM_DIFFERENCES = 10
 """Number of differences that a refused resume lists."""
 MAX_VALUE_LENGTH = 80
-SPLIT_HEADER = ("path", "label", "split", "group", "domain")
+SPLIT_COLUMNS = ("path", "label", "split", "group", "domain")
+"""Attributes of a record that `split.csv` lists."""
 
 
 def diff_recipes(old_text: str, new_text: str) -> list[str]:
@@ -181,7 +182,8 @@ def write_start(recipe: Recipe, initial: InitialModel, datasets: Datasets, run: 
         _check_unchanged(text, versions, run)
         return
     write_atomic(run.file("CONFIDENTIAL.txt"), CONFIDENTIAL)
-    write_csv(run.file("split.csv"), SPLIT_HEADER, datasets.split_rows())
+    rows = ([getattr(record, column) for column in SPLIT_COLUMNS] for record in datasets.records)
+    write_csv(run.file("split.csv"), SPLIT_COLUMNS, rows)
     write_csv(run.file("quarantine.csv"), ("path", "reason"), datasets.quarantined)
     run.write_json("versions.json", versions)
     run.write_json("notes.json", [*datasets.notes, *initial.notes])
