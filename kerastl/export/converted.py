@@ -23,7 +23,7 @@ from kerastl.export.endpoints import probabilities_of
 from kerastl.export.formats import check_formats
 from kerastl.export.model_card import read_model_facts
 from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing
-from kerastl.export.saved_model import weights_fingerprint, write_version
+from kerastl.export.saved_model import model_fields, write_version
 from kerastl.models import fold_for_inference
 
 INPUT = "images"
@@ -178,9 +178,8 @@ def write_converted(
         conversion["bytes"] = sum(file.stat().st_size for file in folder.iterdir())
 
     return write_version(
-        out, fill, version=version, class_names=trained.class_names, image_size_px=size, window=trained.window,
-        max_pixels=trained.max_pixels, model_sha256=weights_fingerprint(trained.model), postprocessing=postprocessing,
-        conversion=conversion, scores=facts.scores, training=facts.training,
+        out, fill, version=version, **model_fields(trained), postprocessing=postprocessing, conversion=conversion,
+        scores=facts.scores, training=facts.training,
     )  # fmt: skip
 
 

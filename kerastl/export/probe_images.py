@@ -90,7 +90,7 @@ def expected_predictions(
         encoded: Whole image files that can be decoded.
         postprocessing: The postprocessing of the export.
     """
-    from kerastl.export.saved_model import weights_fingerprint
+    from kerastl.export.saved_model import model_fields
 
     probabilities, names = trained.probabilities(encoded), trained.class_names
     if trained.folder is not None:
@@ -99,14 +99,7 @@ def expected_predictions(
         class_names=names,
         probabilities=postprocessing.apply(probabilities).astype(np.float32),
         predicted=tuple(postprocessing.predict_labels(probabilities, names)),
-        settings={
-            "class_names": names,
-            "image_size_px": trained.image_size_px,
-            "window": trained.window,
-            "max_pixels": trained.max_pixels,
-            "model_sha256": weights_fingerprint(trained.model),
-            "postprocessing": postprocessing,
-        },
+        settings=model_fields(trained) | {"postprocessing": postprocessing},
     )
 
 

@@ -21,7 +21,7 @@ from kerastl.export.postprocess import (
     resolve_postprocessing,
 )
 from kerastl.export.probe_images import MAX_IMAGES, find_enclosing_run, load_probe_set
-from kerastl.export.saved_model import weights_fingerprint
+from kerastl.export.saved_model import model_fields
 from kerastl.export.serving_files import write_serving_files
 from kerastl.export.verification import verify
 from kerastl.export.versions import check_version_free
@@ -170,11 +170,5 @@ def _is_complete(
         manifest = read_manifest(export)
     except RequestError:
         return False
-    return (
-        (manifest.class_names, manifest.image_size_px, manifest.window, manifest.max_pixels)
-        == (trained.class_names, trained.image_size_px, trained.window, trained.max_pixels)
-        and manifest.postprocessing == postprocessing
-        and manifest.quantize == quantize
-        and manifest.model_sha256 == weights_fingerprint(trained.model)
-        and manifest.files == hash_files(export)
-    )
+    wanted = {"postprocessing": postprocessing, "quantize": quantize, "files": hash_files(export)}
+    return all(getattr(manifest, name) == value for name, value in (model_fields(trained) | wanted).items())

@@ -16,6 +16,7 @@ import tensorflow as tf
 from kerastl import __version__
 from kerastl.data.decode import MAX_PIXELS
 from kerastl.errors import RequestError, RunFailed
+from kerastl.evaluation.trained_model import Trained
 from kerastl.export.endpoints import ServedModel
 from kerastl.export.graph_check import name_classify
 from kerastl.export.manifest import write_manifest
@@ -161,6 +162,17 @@ def weights_fingerprint(model: keras.Model) -> str:
         digest.update(f"{array.shape}{array.dtype}".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def model_fields(trained: Trained) -> dict[str, Any]:
+    """Return the fields of a manifest that describe the model of a run and its input."""
+    return {
+        "class_names": trained.class_names,
+        "image_size_px": trained.image_size_px,
+        "window": trained.window,
+        "max_pixels": trained.max_pixels,
+        "model_sha256": weights_fingerprint(trained.model),
+    }
 
 
 def _check_model(model: keras.Model, class_names: Sequence[str], image_size_px: int) -> None:

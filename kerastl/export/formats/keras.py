@@ -29,7 +29,7 @@ def write(trained: Trained, out: Path, *, postprocessing: Postprocessing, versio
         OSError: The disk is full; no partial export remains.
     """
     from kerastl.evaluation.trained_model import MODEL, read_source_model
-    from kerastl.export.saved_model import weights_fingerprint, write_version
+    from kerastl.export.saved_model import model_fields, write_version
 
     del postprocessing
     if trained.folder is None:
@@ -41,10 +41,7 @@ def write(trained: Trained, out: Path, *, postprocessing: Postprocessing, versio
         trained.model.save(folder / MODEL)
         description.write(folder)
 
-    return write_version(
-        out, fill, version=version, class_names=trained.class_names, image_size_px=trained.image_size_px,
-        window=trained.window, max_pixels=trained.max_pixels, model_sha256=weights_fingerprint(trained.model),
-    )  # fmt: skip
+    return write_version(out, fill, version=version, **model_fields(trained))
 
 
 def verify_keras_export(folder: Path, run: Path | None) -> list[Finding]:
