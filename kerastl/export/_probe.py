@@ -160,15 +160,15 @@ def _probe(predict: Callable[[Any], Any], inputs: Any, predict_images: Any, imag
 def _plain(outputs: Outputs) -> dict[str, Any]:
     """Return arrays as lists. float32 values survive the conversion to JSON bit for bit, including NaN."""
     return {
-        name: _texts((values.astype(np.float32) if values.dtype.kind in "fV" else values).tolist())
+        name: as_texts((values.astype(np.float32) if values.dtype.kind in "fV" else values).tolist())
         for name, values in outputs.items()
     }
 
 
-def _texts(value: Any) -> Any:
+def as_texts(value: Any) -> Any:
     """Return nested lists with bytes as text."""
     if isinstance(value, list):
-        return [_texts(item) for item in value]
+        return [as_texts(item) for item in value]
     return value.decode() if isinstance(value, bytes) else value
 
 

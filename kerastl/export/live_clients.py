@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kerastl.errors import Problem, Problems
+from kerastl.export._probe import as_texts
 from kerastl.export.graph_check import CLASSIFY, ENCODED, put_image
 from kerastl.export.model_card import MODEL_NAME
 from kerastl.tasks import SINGLE_LABEL
@@ -275,17 +276,11 @@ def _tensor_values(name: str, tensor: Any) -> Any:
     if min(shape, default=0) < 0 or math.prod(shape) != held:
         raise ServerFault(f"{name!r} claims the shape {shape} and holds {held} values")
     try:
-        return _texts(tf.make_ndarray(tensor).tolist())
+        return as_texts(tf.make_ndarray(tensor).tolist())
     except UnicodeDecodeError:
         raise ServerFault(f"{name!r} is not UTF-8 text") from None
     except (TypeError, ValueError) as error:
         raise ServerFault(f"{name!r} cannot be read: {clean(str(error))}") from error
-
-
-def _texts(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_texts(item) for item in value]
-    return value.decode() if isinstance(value, bytes) else value
 
 
 class RestClient:

@@ -25,23 +25,15 @@ class LoadedExport:
     """An export that was loaded in its runtime.
 
     Args:
-        manifest: The manifest of the export.
+        class_names: Class names in the order of the probabilities.
+        max_pixels: Maximum height times width of an image that is decoded.
         predict: A function from at least one whole image file to the predicted class names and `[n, classes]`
             float32 probabilities. It raises `tf.errors.InvalidArgumentError` if an image cannot be decoded.
     """
 
-    manifest: Manifest
+    class_names: tuple[str, ...]
+    max_pixels: int
     predict: Predict
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The class names, in the order of the probabilities."""
-        return self.manifest.class_names
-
-    @property
-    def max_pixels(self) -> int:
-        """The largest height times width that is decoded."""
-        return self.manifest.max_pixels
 
 
 def read_export(path: Path) -> LoadedExport:
@@ -58,21 +50,21 @@ def read_export(path: Path) -> LoadedExport:
     if export is None or export.format_name == PORTABLE:
         raise RequestError(f"{path} is not an export: it has no {GRAPH}.")
     manifest = read_manifest(export.folder)
+    class_names, max_pixels = manifest.class_names, manifest.max_pixels
     if not export.is_converted:
-        return LoadedExport(manifest, _load_saved_model(export.folder, manifest))
+        return LoadedExport(class_names, max_pixels, _load_saved_model(export.folder, manifest))
     predict_images = load_converted(export, manifest)
 
     def predict(encoded: Sequence[bytes]) -> tuple[list[str], Floats]:
         from kerastl.data.decode import decode_images
 
         probabilities = predict_images(
-            decode_images(encoded, manifest.image_size_px, manifest.window, manifest.max_pixels)
+            decode_images(encoded, manifest.image_size_px, manifest.window, max_pixels)
         )
-        postprocessing = manifest.postprocessing
-        softmax = postprocessing.invert(probabilities)
-        return postprocessing.predict_labels(softmax, manifest.class_names), probabilities
+        softmax = manifest.postprocessing.invert(probabilities)
+        return manifest.postprocessing.predict_labels(softmax, class_names), probabilities
 
-    return LoadedExport(manifest, predict)
+    return LoadedExport(class_names, max_pixels, predict)
 
 
 def _load_saved_model(folder: Path, manifest: Manifest) -> Predict:

@@ -84,11 +84,10 @@ class Postprocessing:
         """Return the softmax of the logits, `[n, classes]` float64, given probabilities after postprocessing."""
         result = np.asarray(served, np.float64)
         if self.prevalence is not None:
-            result = result * np.asarray(self.prevalence.training) / np.asarray(self.prevalence.served)
-        result = result / result.sum(axis=1, keepdims=True)
+            shares = np.asarray(self.prevalence.served), np.asarray(self.prevalence.training)
+            result = correct_prevalence(result, *shares)
         if self.temperature is not None:
-            result = result**self.temperature
-            result = result / result.sum(axis=1, keepdims=True)
+            result = with_temperature(result, 1 / self.temperature)
         return result
 
     def predict_labels(self, probabilities: Array, class_names: Sequence[str]) -> list[str]:
