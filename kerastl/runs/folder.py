@@ -139,6 +139,8 @@ def find_unfinished_run(name: str, out: Path | None, *, start_file: str = RESOLV
         run = Run(out)
         if not run.file(start_file).is_file():
             raise RequestError(f"Cannot resume {out}: it has no {start_file}.")
+        if run.finished:
+            raise RequestError(f"{run.path} is finished: there is nothing to resume. Omit --resume.")
         return run
     runs = [run for _, run in _runs_of(name) if run.file(start_file).is_file() and not run.finished]
     if not runs:

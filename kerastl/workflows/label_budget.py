@@ -54,17 +54,7 @@ from kerastl.workflows.datasets import Datasets, check_outside, load_datasets
 from kerastl.workflows.evaluate import write_summary
 from kerastl.workflows.model import build_initial_model, check_weights
 from kerastl.workflows.resolve import resolve
-from kerastl.workflows.run_writer import diff_recipes, set_determinism
-
-MAX_KEYS_SHOWN = 10
-
-
-def _find_unfinished_curve(name: str, out: Path | None) -> Run:
-    """Return the folder of the curve to resume: `out`, or the only unfinished curve of a recipe."""
-    run = find_unfinished_run(f"{name}-curve", out, start_file=RECIPE)
-    if run.finished:
-        raise RequestError(f"{run.path} is already finished.")
-    return run
+from kerastl.workflows.run_writer import diff_recipes, refuse_changes, set_determinism
 
 
 def request_of(plan: Plan, datasets: CurveDatasets) -> dict[str, Any]:
@@ -81,25 +71,19 @@ def check_same(plan: Plan, request: dict[str, Any], run: Run) -> None:
     """Check that a curve is resumed with the same settings, recipe and images.
 
     Raises:
-        RequestError: Something differs; the message lists all differences.
+        RequestError: Something differs; the message lists the first differences.
     """
     first = run.read_json(REQUEST)
     options = {"scratch_epochs": "--scratch-epochs"}
-    lines = [
-        "  the images have changed"
+    changes = [
+        "the images have changed"
         if key == "data_sha256"
-        else f"  {options.get(key, f'--{key}')}: {first.get(key)} before, {value} now"
+        else f"{options.get(key, f'--{key}')}: {first.get(key)} before, {value} now"
         for key, value in request.items()
         if first.get(key) != value
     ]
-    changed_keys = diff_recipes(run.file(RECIPE).read_text(encoding="utf-8"), recipes.write(plan.recipe))
-    lines += [f"  {line}" for line in changed_keys[:MAX_KEYS_SHOWN]]
-    if len(changed_keys) > MAX_KEYS_SHOWN:
-        lines.append(f"  ... and {len(changed_keys) - MAX_KEYS_SHOWN} more keys of the recipe.")
-    if lines:
-        raise RequestError(
-            "\n".join([f"{run.path} cannot be resumed:", *lines]) + "\nStart a new curve: omit --resume."
-        )
+    old_recipe = run.file(RECIPE).read_text(encoding="utf-8")
+    refuse_changes(run, [*changes, *diff_recipes(old_recipe, recipes.write(plan.recipe))])
 
 
 MIN_CLASSES = 2
@@ -437,11 +421,11 @@ def adapt_curve(
         RunFailed: Training of A's model failed. If a later run fails, it is reported as a point without a
             value.
     """
-    if resume:
-        _find_unfinished_curve(name, out)  # before the images are read
+    # Before the images are read.
+    resumed = find_unfinished_run(f"{name}-curve", out, start_file=RECIPE) if resume else None
     plan, datasets = _plan(recipe, labels, seeds, scratch_epochs, list(problems), None if resume else out)
     logging.getLogger("tensorflow").addFilter(_is_not_about_retracing)
-    with _opened(name, out, plan, datasets, resume=resume) as run:
+    with _opened(name, out, plan, datasets, resumed) as run:
         failed = _train(plan, datasets.unit, run)
         return _write_results(plan, datasets, run, failed)
 
@@ -474,13 +458,13 @@ def _write_results(plan: Plan, datasets: CurveDatasets, run: Run, failed: Mappin
 
 @contextmanager
 def _opened(
-    name: str, out: Path | None, plan: Plan, datasets: CurveDatasets, *, resume: bool
+    name: str, out: Path | None, plan: Plan, datasets: CurveDatasets, resumed: Run | None
 ) -> Iterator[Run]:
     """Lock the folder of a new curve, or of the one to resume."""
-    run = _find_unfinished_curve(name, out) if resume else create_run(f"{name}-curve", out)
+    run = resumed or create_run(f"{name}-curve", out)
     with run.locked():
         request = request_of(plan, datasets)
-        if resume:
+        if resumed:
             check_same(plan, request, run)
             remove_partial_files(run.path, skip_folders_with=RESOLVED_RECIPE)
         else:

@@ -120,8 +120,6 @@ def open_run(name: str, out: Path | None, *, resume: bool) -> Iterator[Run]:
     if out is None and not resume:
         created.insert(0, run.path)
     with run.locked():
-        if run.finished:
-            raise RequestError(f"{run.path} is finished: there is nothing to resume. Omit --resume.")
         if resume:
             remove_partial_files(run.path, skip_folders_with=RESOLVED_RECIPE)
         try:
@@ -206,23 +204,27 @@ def _versions(initial: InitialModel, datasets: Datasets) -> dict[str, Any]:
 
 def _check_unchanged(text: str, versions: dict[str, Any], run: Run) -> None:
     """Raise RequestError if the recipe, the data or the weights have changed; warn about other package versions."""
-    old_text, old_versions = (
-        run.file(RESOLVED_RECIPE).read_text(encoding="utf-8"), run.read_json("versions.json"),
-    )  # fmt: skip
-    changes = [f"  {line}" for line in diff_recipes(old_text, text)] if old_text != text else []
+    old_text = run.file(RESOLVED_RECIPE).read_text(encoding="utf-8")
+    old_versions = run.read_json("versions.json")
+    changes = diff_recipes(old_text, text)
     if not changes and old_text != text:
-        changes = [f"  {run.file(RESOLVED_RECIPE)} was edited"]
+        changes = [f"{run.file(RESOLVED_RECIPE)} was edited"]
     for key, what in (("data_sha256", "the images or labels"), ("weights", "the initial weights")):
         if old_versions[key] != versions[key]:
-            changes.append(f"  {what} have changed")
+            changes.append(f"{what} have changed")
+    refuse_changes(run, changes)
+    _warn_about_packages(old_versions["packages"], versions["packages"])
+
+
+def refuse_changes(run: Run, changes: Sequence[str]) -> None:
+    """Raise RequestError with the first changes since the run or curve was started, if there are any."""
     if changes:
         more = len(changes) - NUM_DIFFERENCES
-        lines = changes[:NUM_DIFFERENCES] + ([f"  ... and {more} more"] if more > 0 else [])
+        lines = [*changes[:NUM_DIFFERENCES], *([f"... and {more} more"] if more > 0 else [])]
         raise RequestError(
-            "\n".join([f"{run.path} cannot be resumed:", *lines])
-            + "\nUndo the changes, or start a new run without --resume."
+            "\n  ".join([f"{run.path} cannot be resumed:", *lines])
+            + "\nUndo the changes, or start again in a new folder without --resume."
         )
-    _warn_about_packages(old_versions["packages"], versions["packages"])
 
 
 def _warn_about_packages(old: dict[str, str], new: dict[str, str]) -> None:
