@@ -178,8 +178,8 @@ def _check_is_keras_fit(callback: keras.callbacks.Callback) -> None:
     """Raise an error if the model is not trained by `keras.Model.fit`."""
     if callback.model.train_function is None:
         raise RequestError(
-            f"{type(callback).__name__} works in keras.Model.fit only. In kerastl.fit, write phases=[kerastl.Phase(...)] "
-            "with trainable= and batch_norm=."
+            f"{type(callback).__name__} works only in keras.Model.fit. With kerastl.fit, set trainable and batch_norm of each "
+            "kerastl.Phase instead."
         )
 
 
@@ -187,8 +187,8 @@ def _check_learning_rate(optimizer: keras.Optimizer) -> None:
     """Raise an error if the learning rate depends on the step count, which is reset."""
     if not isinstance(getattr(optimizer, "inner_optimizer", optimizer)._learning_rate, keras.Variable):
         raise RequestError(
-            "The optimizer has a learning rate schedule, which would start again when the trained variables change. "
-            "Compile the model with a number as the learning rate, and use keras.callbacks.LearningRateScheduler."
+            "The optimizer uses a learning rate schedule, which would restart when the trainable variables change. "
+            "Compile the model with a constant learning rate, and use keras.callbacks.LearningRateScheduler."
         )
 
 

@@ -131,7 +131,11 @@ def option(*names: str, **settings: Any) -> Callable[[FC], FC]:
 
 
 sets_option = click.option(
-    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe; can be repeated."
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="PATH=VALUE",
+    help="Change a value of the recipe; can be repeated.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

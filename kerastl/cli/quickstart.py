@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 def command(out: Path | None, seed: int | None, backbone: str, as_json: bool) -> None:
     """Run transfer learning between two phantom hospitals, offline, in minutes, without a GPU.
 
-    The run trains at hospital A, evaluates the model at hospital B, adapts it with a few labeled patients of B, compares
-    it with training from scratch on the same patients, evaluates on test patients of B, and exports and verifies the
+    The run trains at hospital A, evaluates the model at hospital B, adapts it with a few labeled patients from B, compares
+    it with training from scratch on the same patients, evaluates on test patients from B, and exports and verifies the
     model. The phantoms have no clinical meaning.
 
     \b
@@ -73,7 +73,7 @@ def _print(outcome: QuickstartResult, findings: Any, seconds: float) -> None:
     run = outcome.run
     passed = sum(finding.ok for finding in findings)
     click.echo(
-        f"\nDone in {seconds:.0f} s: trained at A, adapted with {outcome.num_patients} labelled patients of B, "
+        f"\nDone in {seconds:.0f} s: trained at A, adapted with {outcome.num_patients} labeled patients from B, "
         f"evaluated on test patients,\nexported to {shell_path(run.file('export') / 'saved_model')} "
         f"and verified in a process without kerastl ({passed} of {len(findings)} checks passed).\n"
         "The hospitals are phantoms: the scores show how the tool works and have no clinical meaning."

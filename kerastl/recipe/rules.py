@@ -106,13 +106,13 @@ def _random_weights_are_trained(recipe: Recipe) -> Iterator[Finding]:
         if phase.trainable != "all":
             yield (
                 f"phases[{index}].trainable",
-                "must be all, because backbone.weights is none: random features would be frozen. "
-                "Write trainable: all, or use weights: imagenet.",
+                "must be all with backbone.weights: none, because otherwise random features would be frozen. "
+                "Use trainable: all, or weights: imagenet.",
             )
         elif phase.batch_norm == "frozen":
             yield (
                 f"phases[{index}].batch_norm",
-                "cannot be frozen with random weights. Write batch_norm: trainable.",
+                "must not be frozen with random weights. Use batch_norm: trainable.",
             )
         else:
             return
@@ -125,13 +125,13 @@ def _target_phases_have_labels(recipe: Recipe) -> Iterator[Finding]:
         if recipe.target is None:
             yield (
                 f"phases[{index}].domain",
-                "is target, but the recipe has no target: add one, or write domain: source.",
+                "is target, but the recipe has no target. Add target, or use domain: source.",
             )
         elif recipe.target.labels == "none" and recipe.adaptation is None:
             yield (
                 f"phases[{index}].domain",
-                "is target, but target.labels is none: write labels: few or labels: all, "
-                "or methods that adapt without labels: adaptation: {methods: [adabn, coral]}.",
+                "is target, but target.labels is none. Use labels: few or labels: all, or add methods "
+                "that adapt without labels, such as adaptation: {methods: [adabn, coral]}.",
             )
 
 
@@ -140,17 +140,17 @@ def _adaptation_has_its_phases(recipe: Recipe) -> Iterator[Finding]:
         return
     domains = [phase.domain for phase in recipe.phases]
     if recipe.target is None:
-        yield "adaptation", "adapts to a target, but the recipe has no target: add one."
+        yield "adaptation", "requires a target, but the recipe has none. Add target."
     elif "target" not in domains:
         yield (
             "phases",
-            "has no phase for the methods of adaptation: add one with domain: target after those of the source.",
+            "has no phase for the adaptation methods. Add a phase with domain: target after the source phases.",
         )
     elif "source" in domains[domains.index("target") :]:
         index = len(domains) - 1 - domains[::-1].index("source")
         yield (
             f"phases[{index}].domain",
-            "is source after a phase of the target: methods of adaptation start where the phases of the source end.",
+            "is source after a target phase, but adaptation methods start where the source phases end.",
         )
 
 

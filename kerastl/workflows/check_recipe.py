@@ -13,7 +13,7 @@ def check_recipe(recipe_text: recipes.RecipeText, sets: Sequence[str]) -> recipe
 
     Args:
         recipe_text: The text of the recipe.
-        sets: Changes in the form of `--set`, `KEY=VALUE`.
+        sets: Changes in the form of `--set`, `PATH=VALUE`.
 
     Raises:
         Problems: All problems of the recipe.

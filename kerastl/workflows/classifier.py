@@ -183,7 +183,7 @@ def export_model(
     """
     names = class_names or getattr(model, "class_names", None)
     if names is None:
-        raise RequestError("The model does not know its class names. Add: class_names=[...]")
+        raise RequestError("The model does not store class names. Pass class_names=[...].")
     return export_saved_model(
         model, out, class_names=tuple(names), image_size_px=_image_size(model), **options
     )

@@ -87,7 +87,7 @@ class Plan:
             weights, phases = "none", [_scratch_phase(self.scratch_epochs)]
         elif job.strategy != SOURCE:
             weights = self.start_of(job, runs)
-            # All labeled patients of B are used for training, so none are left for validation.
+            # All labeled patients from B are used for training, so none are left for validation.
             phases = [phase.model_copy(update={"keep": "last", "early_stopping": None}) for phase in phases]
             phases[0] = phases[0].model_copy(update={"optimizer_state": "reset"})
         if job.strategy == ADAPTED:
@@ -201,8 +201,8 @@ def recipe_problems(recipe: Recipe) -> Iterator[Problem]:
     if recipe.target is None:
         yield Problem(
             "target",
-            "is missing: a curve needs the images of hospital B. "
-            "Use hospital-adaptation, or add target: {reader: {name: table, path: B.csv}, labels: few}.",
+            "is required, because a curve uses images from hospital B. "
+            "Use the recipe hospital-adaptation, or add target: {reader: {name: table, path: B.csv}, labels: few}.",
         )
     domains = [phase.domain for phase in recipe.phases]
     if recipe.source is not None:

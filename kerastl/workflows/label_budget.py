@@ -227,7 +227,7 @@ def _test_problems(test: list[Record]) -> Iterator[str]:
         content = "no labeled images" if not labels else f"only images of {min(map(str, labels))}"
         yield (
             f"target: the test split has {content}, but a score needs two classes. "
-            "Raise target.split.test_fraction, or label more patients of B."
+            "Raise target.split.test_fraction, or label more patients from B."
         )
 
 
@@ -341,7 +341,7 @@ def _notes(plan: Plan, run: Run, failed: Mapping[Job, str]) -> Iterator[str]:
     if validated:
         yield (
             f"Phase {', '.join(validated)}: the last epoch is kept ({FINE_TUNE}, {ADAPT_THEN_FINE_TUNE}), because all labeled "
-            "patients of B are used for training and none are left for validation."
+            "patients from B are used for training and none are left for validation."
         )
 
 

@@ -86,11 +86,11 @@ def run_quickstart(
         "1/3  Training at hospital A and adapting to hospital B with a few of its patients (phantoms)"
     )
     run = runner.run(load_recipe(seed, backbone), name=RECIPE, out=out)
-    print_status("2/3  For comparison: training from scratch on the same patients of B")
+    print_status("2/3  For comparison: training from scratch on the same patients from B")
     scratch_recipe = load_recipe(seed, "small_cnn", extra=(SCRATCH_PHASES, "export.formats=[]"))
     scratch = runner.run(scratch_recipe, name=RECIPE, out=run.file("runs") / "scratch")
     write_summary(run)
-    print_status("3/3  Comparing on test patients of B")
+    print_status("3/3  Comparing on test patients from B")
     return _compare(run, scratch)
 
 

@@ -51,14 +51,14 @@ def test_an_invalid_list_is_one_problem_that_states_what_is_allowed(change, expe
 
 def test_methods_need_a_target_and_target_phases_after_the_source_phases():
     (problem,) = problems(METHODS)
-    assert "adapts to a target, but the recipe has no target" in problem
+    assert "requires a target, but the recipe has none" in problem
     (problem,) = problems(TARGET, METHODS)
     assert "add one with domain: target after those of the source" in problem
     mixed = PHASES.replace("name: a, epochs", "name: a, domain: target, epochs").replace(
         "name: b, domain: target", "name: b"
     )
     (problem,) = problems(mixed, TARGET, METHODS)
-    assert "phases[1].domain: is source after a phase of the target" in problem
+    assert "phases[1].domain: is source after a target phase" in problem
 
 
 def test_without_methods_a_target_phase_needs_labels():

@@ -130,7 +130,7 @@ def test_settings_that_contradict_the_model_are_reported(monkeypatch):
                 "--set phases[0].class_weights: weights classes by their labels, and none is read. Remove it."
             ],
             "phases[0].domain=source": [
-                "line 3, phases: has no phase for the methods of adaptation: add one with domain: target after those of the source.",
+                "line 3, phases: has no phase for the adaptation methods. Add a phase with domain: target after the source phases.",
                 "--set phases[0].domain: 'source' is not allowed with source.model, because no source images are loaded. Write domain: target, or remove the phase.",
             ],
             "adaptation.methods=[coral, adabn]": [
@@ -141,7 +141,7 @@ def test_settings_that_contradict_the_model_are_reported(monkeypatch):
             ],
             "adaptation=null": [
                 "line 1: Missing required key 'adaptation'. Add: adaptation: {methods: [tent, shot, adabn]}",
-                "line 4, phases[0].domain: is target, but target.labels is none: write labels: few or labels: all, or methods that adapt without labels: adaptation: {methods: [adabn, coral]}.",
+                "line 4, phases[0].domain: is target, but target.labels is none. Use labels: few or labels: all, or add methods that adapt without labels, such as adaptation: {methods: [adabn, coral]}.",
             ],
             "source.model=elsewhere": ["--set source.model: Run folder not found: /here/elsewhere."],
             "source.model=null": ["--set source.model: must be a path, got null."],
