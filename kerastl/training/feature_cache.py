@@ -12,7 +12,6 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -76,29 +75,55 @@ BATCH = 32
 """Images per forward pass. Fixed, because the last bits of an activation can depend on it."""
 ABOUT = "about.json"
 Shapes = Sequence[tuple[int, ...]]
-BuildTrunk = Callable[[], Callable[[Any], Any]]
-"""Returns the traced function from images to activations. The first call builds it."""
 
 
-@dataclass(frozen=True)
-class Activations:
-    """The output of a trunk for the images of one dataset.
+class CachedDataset:
+    """Batches of cached activations, in the order of the dataset of their images.
 
     Args:
-        columns: For each output tensor of the trunk, the columns of its encoding, `[views, images, ...]`.
+        dataset: The images. They are not read.
+        columns: For each output tensor of the trunk, the columns of its encoding, `[views, images, ...]`. Epoch `e` uses
+            view `e` modulo the number of views.
         precision: The encoding.
+
+    Attributes:
+        num_examples, steps_per_epoch, class_names, labels: Those of the images.
+        mixes, placement: Batches are not mixed, and nothing is left to do on the device.
         num_bytes: Size on disk.
     """
 
-    columns: Sequence[Sequence[Array]]
-    precision: Precision
-    num_bytes: int
+    mixes = False
+    placement: Literal["host"] = "host"
 
-    def rows(self, view: int, indices: Array) -> list[Array]:
-        """Return the activations of the selected images: `[rows, ...]` float32 for each tensor."""
-        return [
-            decode([column[view, indices] for column in columns], self.precision) for columns in self.columns
-        ]
+    def __init__(
+        self, dataset: ImageDataset, columns: Sequence[Sequence[Array]], precision: Precision
+    ) -> None:
+        self._dataset, self._columns, self._precision = dataset, columns, precision
+        self.num_examples, self.steps_per_epoch = dataset.num_examples, dataset.steps_per_epoch
+        self.class_names, self.labels = dataset.class_names, dataset.labels
+        self.num_bytes = sum(column.nbytes for of_tensor in columns for column in of_tensor)
+
+    def indexed_batches(
+        self, epoch: int, first_step: int = 0, shard: tuple[int, int] = (0, 1)
+    ) -> Iterator[tuple[Any, tf.Tensor, tf.Tensor]]:
+        """Yield the batches of one epoch, like `ImageDataset.indexed_batches`.
+
+        Returns:
+            Tuples (activations, labels `[b]` int32, indices `[b]` int64). Activations are a `[b, ...]` float32 tensor, or
+            a list of tensors if the trunk has several outputs.
+        """
+        view = epoch % self._dataset.views
+        for indices in self._dataset.steps(epoch, first_step, shard):
+            tensors = [
+                tf.constant(decode([column[view, indices] for column in columns], self._precision))
+                for columns in self._columns
+            ]
+            activations = tensors[0] if len(tensors) == 1 else tensors
+            yield activations, tf.constant(self.labels[indices]), tf.constant(indices)
+
+    def explain(self, error: Exception) -> Exception:
+        """Return the error itself, because no image is read."""
+        return error
 
 
 def activations_size(
@@ -129,7 +154,7 @@ def cache_activations(
     folder: Path,
     trunk_precision: TrunkPrecision = "float32",
     about: Mapping[str, Any] | None = None,
-) -> list[Activations]:
+) -> list[CachedDataset]:
     """Return the activations of every image and view of each dataset. Computes those that are not cached yet.
 
     Args:
@@ -154,8 +179,8 @@ def cache_activations(
             with entry_lock(entry):
                 if not _is_complete(entry):
                     description = describe_entry(dataset, precision, about or {})
-                    _compute(build_trunk, shapes, dataset, precision, entry, description)
-                cached.append(_open(entry, shapes, precision))
+                    _compute(_forward(build_trunk, dataset), shapes, dataset, precision, entry, description)
+                cached.append(CachedDataset(dataset, _open(entry, shapes, precision), precision))
                 mark_in_use(entry, cached[-1])
         return cached
     except OSError as error:
@@ -211,7 +236,7 @@ def _file_name(tensor: int, column: int) -> str:
 
 
 def _compute(
-    build_trunk: BuildTrunk,
+    outputs: Iterator[list[Array]],
     shapes: Shapes,
     dataset: ImageDataset,
     precision: Precision,
@@ -224,7 +249,7 @@ def _compute(
         shutil.rmtree(leftover, ignore_errors=True)
     part.mkdir()
     try:
-        hashes = _write_columns(build_trunk, shapes, dataset, precision, part)
+        hashes = _write_columns(outputs, shapes, dataset, precision, part)
         write_atomic(part / ABOUT, json.dumps({"holds": description, "sha256": hashes}, sort_keys=True))
         part.replace(entry)
     finally:
@@ -232,7 +257,7 @@ def _compute(
 
 
 def _write_columns(
-    build_trunk: BuildTrunk, shapes: Shapes, dataset: ImageDataset, precision: Precision, folder: Path
+    outputs: Iterator[list[Array]], shapes: Shapes, dataset: ImageDataset, precision: Precision, folder: Path
 ) -> dict[str, str]:
     """Write one `.npy` file per column, row by row. Return the sha256 of each file.
 
@@ -250,15 +275,16 @@ def _write_columns(
                     "shape": (dataset.views, dataset.num_examples, *shape),
                 }
                 np.lib.format.write_array_header_2_0(files[name], header)
-        for outputs in _forward(build_trunk(), dataset):
-            for tensor, values in enumerate(outputs):
+        for batch in outputs:
+            for tensor, values in enumerate(batch):
                 for column, rows in enumerate(encode(values, precision)):
                     files[_file_name(tensor, column)].write(np.ascontiguousarray(rows).tobytes())
     return {name: sha256_of(folder / name) for name in files}
 
 
-def _forward(trunk: Callable[[Any], Any], dataset: ImageDataset) -> Iterator[list[Array]]:
-    """Yield the outputs of the trunk for all images in index order, view by view."""
+def _forward(build_trunk: Callable[[], Callable[[Any], Any]], dataset: ImageDataset) -> Iterator[list[Array]]:
+    """Yield the outputs of the trunk for all images in index order, view by view. The trunk is built first."""
+    trunk = build_trunk()
     steps = -(-dataset.num_examples // BATCH)
     for view in range(dataset.views):
         message = "caching features"
@@ -271,53 +297,12 @@ def _forward(trunk: Callable[[Any], Any], dataset: ImageDataset) -> Iterator[lis
             raise dataset.explain(error) from error
 
 
-def _open(entry: Path, shapes: Shapes, precision: Precision) -> Activations:
-    columns = [
+def _open(entry: Path, shapes: Shapes, precision: Precision) -> list[list[Array]]:
+    """Return the columns of each tensor as memory maps."""
+    return [
         [
             np.load(entry / _file_name(tensor, column), mmap_mode="r", allow_pickle=False)
             for column, _ in enumerate(column_shapes(shape, precision))
         ]
         for tensor, shape in enumerate(shapes)
     ]
-    num_bytes = sum(column.nbytes for of_tensor in columns for column in of_tensor)
-    return Activations(columns, precision, num_bytes)
-
-
-class CachedDataset:
-    """Batches of cached activations, in the order of the dataset of their images.
-
-    Args:
-        dataset: The images. They are not read.
-        activations: The activations of these images. Epoch `e` uses view `e` modulo the number of views.
-
-    Attributes:
-        num_examples, steps_per_epoch, class_names, labels: Those of the images.
-        mixes, placement: Batches are not mixed, and nothing is left to do on the device.
-    """
-
-    mixes = False
-    placement: Literal["host"] = "host"
-
-    def __init__(self, dataset: ImageDataset, activations: Activations) -> None:
-        self._dataset, self._activations = dataset, activations
-        self.num_examples, self.steps_per_epoch = dataset.num_examples, dataset.steps_per_epoch
-        self.class_names, self.labels = dataset.class_names, dataset.labels
-
-    def indexed_batches(
-        self, epoch: int, first_step: int = 0, shard: tuple[int, int] = (0, 1)
-    ) -> Iterator[tuple[Any, tf.Tensor, tf.Tensor]]:
-        """Yield the batches of one epoch, like `ImageDataset.indexed_batches`.
-
-        Returns:
-            Tuples (activations, labels `[b]` int32, indices `[b]` int64). Activations are a `[b, ...]` float32 tensor, or
-            a list of tensors if the trunk has several outputs.
-        """
-        view = epoch % self._dataset.views
-        for indices in self._dataset.steps(epoch, first_step, shard):
-            tensors = [tf.constant(rows) for rows in self._activations.rows(view, indices)]
-            activations = tensors[0] if len(tensors) == 1 else tensors
-            yield activations, tf.constant(self.labels[indices]), tf.constant(indices)
-
-    def explain(self, error: Exception) -> Exception:
-        """Return the error itself, because no image is read."""
-        return error

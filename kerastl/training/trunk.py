@@ -212,7 +212,7 @@ def build_phase_network(model: keras.Model, phase_data: PhaseData, folder: Path)
     frozen = find_cached_trunk(model, phase)
     trunk, tail = split_model(model, frozen)
     datasets = [*phase_data.streams.values(), *([] if val is None else [val])]
-    activations = cache_activations(
+    cached = cache_activations(
         trunk, datasets, precision=phase.cache_precision, folder=folder, trunk_precision=phase.trunk_precision,
         about={"network": identify_backbone(model), "boundary": frozen.boundary},
     )  # fmt: skip
@@ -221,9 +221,8 @@ def build_phase_network(model: keras.Model, phase_data: PhaseData, folder: Path)
         "boundary": frozen.boundary,
         "precision": phase.cache_precision,
         "views": phase_data.first.views,
-        "bytes": sum(of_dataset.num_bytes for of_dataset in activations),
+        "bytes": sum(of_dataset.num_bytes for of_dataset in cached),
     }
-    cached = [CachedDataset(*pair) for pair in zip(datasets, activations, strict=True)]
     streams = dict(zip(phase_data.streams, cached, strict=False))
     cached_val = None if val is None else cached[-1]
     return PhaseNetwork(with_fast_backward(tail), streams, cached_val, cache_report)
