@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import csv
 import hashlib
 import json
 import os
@@ -23,6 +22,7 @@ import platformdirs
 from filelock import BaseFileLock, FileLock, Timeout
 
 from kerastl.errors import RequestError
+from kerastl.runs import read_csv
 
 
 def cache_folder() -> Path:
@@ -160,21 +160,21 @@ def write_file_checks(cache_dir: Path | None, file_checks: Mapping[str, FileChec
     file_checks = {key: check for key, check in file_checks.items() if check.is_permanent}
     if cache_dir is None or not file_checks:
         return
-    for _ in range(2):
-        try:
-            _write(cache_dir, file_checks)
-        except (sqlite3.OperationalError, OSError):
-            return
-        except sqlite3.DatabaseError:
-            with contextlib.suppress(OSError):
-                (cache_dir / FILE_NAME).unlink(missing_ok=True)
-        else:
-            return
+    file = cache_dir / FILE_NAME
+    with contextlib.suppress(OSError, sqlite3.Error):
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        with entry_lock(file):
+            try:
+                _write(file, file_checks)
+            except sqlite3.OperationalError:
+                return
+            except sqlite3.DatabaseError:
+                file.unlink(missing_ok=True)
+                _write(file, file_checks)
 
 
-def _write(cache_dir: Path, file_checks: Mapping[str, FileCheck]) -> None:
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    with _opened(cache_dir / FILE_NAME, "rwc") as connection, connection:
+def _write(file: Path, file_checks: Mapping[str, FileCheck]) -> None:
+    with _opened(file, "rwc") as connection, connection:
         connection.execute(
             "CREATE TABLE IF NOT EXISTS file_checks "
             "(key TEXT PRIMARY KEY, reason TEXT, is_16_bit INTEGER, needs_conversion INTEGER)"
@@ -281,19 +281,14 @@ def _size(folder: Path) -> int:
 
 def _holds(kind: Kind, path: Path) -> dict[str, Any]:
     """Return the known contents of an entry, empty if it cannot be read."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RequestError):
         if kind == "activations":
             return dict(json.loads((path / "about.json").read_text(encoding="utf-8"))["holds"])
         if kind == "phantom":
-            return {"images": _rows(path / "labels.csv")}
-        splits = sorted(path.glob("*/index.csv"))
-        return {"data_set": path.name.rpartition("-")[0], "images": sum(map(_rows, splits))}
+            return {"images": len(read_csv(path / "labels.csv"))}
+        num_images = sum(len(read_csv(table)) for table in path.glob("*/index.csv"))
+        return {"data_set": path.name.rpartition("-")[0], "images": num_images}
     return {}
-
-
-def _rows(table: Path) -> int:
-    with table.open(encoding="utf-8", newline="") as file:
-        return max(0, sum(1 for _ in csv.reader(file)) - 1)
 
 
 def _file_checks_entry(file: Path) -> Iterator[Entry]:
@@ -386,11 +381,6 @@ def is_in_use(entry: Entry) -> bool:
 @contextlib.contextmanager
 def _locked(entry: Entry) -> Iterator[bool]:
     """Lock an entry, and yield whether no process writes or uses it."""
-    if entry.kind == "file_checks":
-        # Removing the database during a write would leave a journal for the next database.
-        with contextlib.closing(sqlite3.connect(entry.path, timeout=0, isolation_level=None)) as connection:
-            yield _lock_database(connection)
-        return
     lock = entry_lock(entry.owner or entry.path)
     if not _acquire(lock):
         yield False
@@ -401,15 +391,6 @@ def _locked(entry: Entry) -> Iterator[bool]:
         yield not any(_is_alive(mark) for mark in marks)
     finally:
         lock.release()
-
-
-def _lock_database(connection: sqlite3.Connection) -> bool:
-    try:
-        connection.execute("BEGIN EXCLUSIVE")
-    except sqlite3.DatabaseError as error:
-        # A damaged database is not in use.
-        return not isinstance(error, sqlite3.OperationalError)
-    return True
 
 
 def _delete(entry: Entry) -> None:

@@ -165,14 +165,9 @@ def test_entry_used_after_listing_is_kept(cache, monkeypatch):
 
 
 def test_locked_file_checks_are_kept_and_damaged_ones_are_removed(cache):
-    import sqlite3
-
     write_file_checks(cache, {"k": FileCheck(None)})
-    writer = sqlite3.connect(cache / FILE_NAME, isolation_level=None)
-    writer.execute("BEGIN IMMEDIATE")
-    assert [entry.kind for entry in prune_cache(keep_gb=0).in_use] == ["file_checks"]
-    writer.execute("COMMIT")
-    writer.close()
+    with entry_lock(cache / FILE_NAME):
+        assert [entry.kind for entry in prune_cache(keep_gb=0).in_use] == ["file_checks"]
     (cache / FILE_NAME).write_bytes(b"no database, but long enough to be looked at" * 99)
     assert [entry.kind for entry in prune_cache(keep_gb=0).removed] == ["file_checks"]
     assert not (cache / FILE_NAME).exists()
