@@ -53,41 +53,42 @@ class Grid:
         return np.clip(np.float32(0.5) - distance_mm / np.float32(self.pixel_mm), 0, 1)
 
 
-@dataclass(frozen=True)
-class Ellipse:
-    """A superellipse.
+def ellipse_distance_mm(
+    grid: Grid,
+    row_mm: float,
+    column_mm: float,
+    height_mm: float,
+    width_mm: float,
+    turn_rad: float = 0.0,
+    exponent: float = 2.0,
+) -> Image:
+    """Return the signed distance of each pixel to the edge of a superellipse, as a first-order approximation.
 
     Args:
+        grid: The pixels.
         row_mm, column_mm: Position of the center.
         height_mm, width_mm: Semi-axes.
         turn_rad: Clockwise rotation.
         exponent: 2 for an ellipse. Larger values are closer to a rectangle.
+
+    Returns:
+        `[size, size]` float32, negative inside.
     """
-
-    row_mm: float
-    column_mm: float
-    height_mm: float
-    width_mm: float
-    turn_rad: float = 0.0
-    exponent: float = 2.0
-
-    def distance_mm(self, grid: Grid) -> Image:
-        """Return the signed distance of each pixel to the edge, negative inside, as a first-order approximation."""
-        down, right = grid.rows_mm - self.row_mm, grid.columns_mm - self.column_mm
-        cos, sin = np.cos(self.turn_rad), np.sin(self.turn_rad)
-        tall = np.abs(down * cos - right * sin) / self.height_mm
-        wide = np.abs(down * sin + right * cos) / self.width_mm
-        power = self.exponent
-        level = (tall**power + wide**power) ** (1 / power) + np.float32(1e-6)
-        steep = np.hypot(
-            (tall / level) ** (power - 1) / self.height_mm, (wide / level) ** (power - 1) / self.width_mm
-        )
-        distance: Image = ((level - 1) / (steep + np.float32(1e-6))).astype(np.float32)
-        return distance
+    down, right = grid.rows_mm - row_mm, grid.columns_mm - column_mm
+    cos, sin = np.cos(turn_rad), np.sin(turn_rad)
+    tall = np.abs(down * cos - right * sin) / height_mm
+    wide = np.abs(down * sin + right * cos) / width_mm
+    level = (tall**exponent + wide**exponent) ** (1 / exponent) + np.float32(1e-6)
+    steep = np.hypot(
+        (tall / level) ** (exponent - 1) / height_mm, (wide / level) ** (exponent - 1) / width_mm
+    )
+    distance: Image = ((level - 1) / (steep + np.float32(1e-6))).astype(np.float32)
+    return distance
 
 
-MakeEllipse = Callable[..., Ellipse]
-"""Function of (row, column, height, width in mm; turn_rad, exponent) that applies a patient's position and scale."""
+EllipseDistance = Callable[..., Image]
+"""Function of (row, column, height, width in mm; turn_rad, exponent) that applies a patient's position and scale and
+returns `ellipse_distance_mm`."""
 
 
 @dataclass(frozen=True)
@@ -164,16 +165,17 @@ def draw_chest(rng: np.random.Generator, grid: Grid) -> tuple[Image, Image]:
     center_row, center_column = rng.uniform(-6, 6), rng.uniform(-6, 6)
     fat_mm = rng.uniform(8, 16)
 
-    def ellipse(row: float, column: float, height: float, width: float, **more: float) -> Ellipse:
-        return Ellipse(
-            center_row + row * scale, center_column + column * scale, height * scale, width * scale, **more
-        )
+    def ellipse(
+        row: float, column: float, height: float, width: float, *, margin_mm: float = 0.0, **more: float
+    ) -> Image:
+        row_mm, column_mm = center_row + row * scale, center_column + column * scale
+        height_mm, width_mm = height * scale + margin_mm, width * scale + margin_mm
+        return ellipse_distance_mm(grid, row_mm, column_mm, height_mm, width_mm, **more)
 
     image = np.full((grid.size_px, grid.size_px), AIR_HU, np.float32)
+    paint(image, grid.coverage(ellipse(0, 0, 108, 152, margin_mm=fat_mm, exponent=2.4)), FAT_HU)
     wall = ellipse(0, 0, 108, 152, exponent=2.4)
-    skin = Ellipse(wall.row_mm, wall.column_mm, wall.height_mm + fat_mm, wall.width_mm + fat_mm, exponent=2.4)
-    paint(image, grid.coverage(skin.distance_mm(grid)), FAT_HU)
-    paint(image, grid.coverage(wall.distance_mm(grid)), MUSCLE_HU + 8 * smooth_noise(rng, grid, 4))
+    paint(image, grid.coverage(wall), MUSCLE_HU + 8 * smooth_noise(rng, grid, 4))
     lungs = _draw_lungs(rng, grid, ellipse)
     dependent = np.float32(0.35) * grid.rows_mm
     air = rng.uniform(-880, -830) + dependent + 14 * smooth_noise(rng, grid, 3)
@@ -193,29 +195,26 @@ def _draw_haze(rng: np.random.Generator, grid: Grid) -> Image:
     return haze
 
 
-def _draw_lungs(rng: np.random.Generator, grid: Grid, ellipse: MakeEllipse) -> Image:
+def _draw_lungs(rng: np.random.Generator, grid: Grid, ellipse: EllipseDistance) -> Image:
     tilt = rng.uniform(0.05, 0.16)
     right = ellipse(2, -76, rng.uniform(86, 93), 63, turn_rad=tilt, exponent=2.3)
     left = ellipse(2, 78, rng.uniform(84, 91), 60, turn_rad=-tilt, exponent=2.3)
-    lungs = np.maximum(grid.coverage(right.distance_mm(grid)), grid.coverage(left.distance_mm(grid)))
+    lungs = np.maximum(grid.coverage(right), grid.coverage(left))
     heart = ellipse(-28, rng.uniform(18, 32), rng.uniform(36, 46), rng.uniform(50, 60), turn_rad=0.5)
     aorta = ellipse(52, 22, 13, 13)
     for organ in (heart, aorta):
-        lungs = lungs * (1 - grid.coverage(organ.distance_mm(grid)))
+        lungs = lungs * (1 - grid.coverage(organ))
     return lungs
 
 
-def _paint_bones(image: Image, rng: np.random.Generator, grid: Grid, ellipse: MakeEllipse) -> None:
+def _paint_bones(image: Image, rng: np.random.Generator, grid: Grid, ellipse: EllipseDistance) -> None:
     spongy, hard = rng.uniform(150, 250), rng.uniform(500, 800)
-    for shape, inner in ((ellipse(72, 0, 19, 22), 3.0), (ellipse(-96, 0, 6, 18), 2.5)):
-        distance = shape.distance_mm(grid)
+    for distance, inner in ((ellipse(72, 0, 19, 22), 3.0), (ellipse(-96, 0, 6, 18), 2.5)):
         paint(image, grid.coverage(distance), hard)
         paint(image, grid.coverage(distance + np.float32(inner)), spongy)
-    canal = ellipse(98, 0, 8, 9)
-    arch = ellipse(98, 0, 13, 15)
-    paint(image, grid.coverage(arch.distance_mm(grid)), hard)
-    paint(image, grid.coverage(ellipse(114, 0, 10, 4).distance_mm(grid)), hard)
-    paint(image, grid.coverage(canal.distance_mm(grid)), 20.0)
+    arch, spine, canal = ellipse(98, 0, 13, 15), ellipse(114, 0, 10, 4), ellipse(98, 0, 8, 9)
+    for distance, hu in ((arch, hard), (spine, hard), (canal, 20.0)):
+        paint(image, grid.coverage(distance), hu)
     shift = rng.uniform(-0.15, 0.15)
     for side in (-1, 1):
         for index in range(7):
@@ -223,8 +222,7 @@ def _paint_bones(image: Image, rng: np.random.Generator, grid: Grid, ellipse: Ma
             # The lungs extend to about 100 by 142 mm, and the ribs are in the wall around them.
             row, column = 99 * np.sin(angle), side * 143 * np.cos(angle)
             along = np.arctan2(99 * np.cos(angle), -side * 143 * np.sin(angle))
-            rib = ellipse(row, column, 4.5, rng.uniform(9, 19), turn_rad=float(along))
-            distance = rib.distance_mm(grid)
+            distance = ellipse(row, column, 4.5, rng.uniform(9, 19), turn_rad=float(along))
             paint(image, grid.coverage(distance), hard)
             paint(image, grid.coverage(distance + np.float32(2.4)), spongy)
 
@@ -273,14 +271,14 @@ def draw_head(rng: np.random.Generator, grid: Grid) -> tuple[Image, Image]:
     tilt = rng.uniform(-0.12, 0.12)
     cos, sin = np.cos(tilt), np.sin(tilt)
 
-    def ellipse(row: float, column: float, height: float, width: float, turn: float = 0.0) -> Ellipse:
+    def ellipse(row: float, column: float, height: float, width: float, turn: float = 0.0) -> Image:
         down, right = row * cos + column * sin, column * cos - row * sin
         row, column = center_row + down * scale, center_column + right * scale
-        return Ellipse(row, column, height * scale, width * scale, turn_rad=tilt + turn, exponent=2.15)
+        return ellipse_distance_mm(grid, row, column, height * scale, width * scale, tilt + turn, 2.15)
 
     image = np.full((grid.size_px, grid.size_px), AIR_HU, np.float32)
     skull_mm = rng.uniform(5.5, 8.0)
-    brain = ellipse(0, 0, 84, 66).distance_mm(grid)
+    brain = ellipse(0, 0, 84, 66)
     paint(image, grid.coverage(brain - np.float32(skull_mm + 6)), 20.0)
     paint(image, grid.coverage(brain - np.float32(skull_mm)), 1000.0)
     paint(image, grid.coverage(brain), 8.0)
@@ -291,23 +289,23 @@ def draw_head(rng: np.random.Generator, grid: Grid) -> tuple[Image, Image]:
     paint(image, grid.coverage(white), 28 + smooth_noise(rng, grid, 4))
     fluid = _draw_ventricles(rng, grid, ellipse)
     for side in (-1, 1):
-        paint(image, grid.coverage(ellipse(6, side * 21, 13, 6).distance_mm(grid)), 38.0)
+        paint(image, grid.coverage(ellipse(6, side * 21, 13, 6)), 38.0)
     paint(image, fluid, 6.0)
-    falx = grid.coverage(ellipse(-52, 0, 27, 0.9).distance_mm(grid)) * inside
+    falx = grid.coverage(ellipse(-52, 0, 27, 0.9)) * inside
     paint(image, falx, 60.0)
     return image, inside * (1 - fluid)
 
 
-def _draw_ventricles(rng: np.random.Generator, grid: Grid, ellipse: MakeEllipse) -> Image:
+def _draw_ventricles(rng: np.random.Generator, grid: Grid, ellipse: EllipseDistance) -> Image:
     swollen = rng.uniform(0.8, 1.4)
     fluid = np.zeros((grid.size_px, grid.size_px), np.float32)
     for side in (-1, 1):
         front = ellipse(-20, side * 10, 17, 5 * swollen, side * -0.35)
         back = ellipse(24, side * 15, 19, 5 * swollen, side * 0.35)
         for horn in (front, back):
-            fluid = np.maximum(fluid, grid.coverage(horn.distance_mm(grid)))
+            fluid = np.maximum(fluid, grid.coverage(horn))
     third = ellipse(4, 0, 11, 1.8 * swollen)
-    return np.maximum(fluid, grid.coverage(third.distance_mm(grid)))
+    return np.maximum(fluid, grid.coverage(third))
 
 
 NUM_STRANDS, NUM_TAGS, NUM_SCARS = (8, 32), (0, 6), (0, 40)
