@@ -88,10 +88,23 @@ def validate(forward: Callable[[tf.Tensor], tf.Tensor], source: Source) -> dict[
         `val_loss` (cross-entropy in nats), `val_accuracy`, `val_balanced_accuracy` (mean recall of the
         classes that are present) and `val_auc` (macro one-vs-rest; None if a class is absent).
     """
+    (metrics,) = _validate_all([forward], source)
+    return metrics
+
+
+def _validate_all(
+    forwards: Sequence[Callable[[tf.Tensor], tf.Tensor]], source: Source
+) -> list[dict[str, float | None]]:
+    """Return the validation metrics of several models, from one pass over the images."""
     batches = [
-        (np.asarray(forward(images)), np.asarray(labels)) for images, labels, _ in read_batches(source, 0)
+        ([np.asarray(forward(images)) for forward in forwards], np.asarray(labels))
+        for images, labels, _ in read_batches(source, 0)
     ]
-    logits, labels = map(np.concatenate, zip(*batches, strict=True))
+    logits, labels = zip(*batches, strict=True)
+    return [_metrics(np.concatenate(parts), np.concatenate(labels)) for parts in zip(*logits, strict=True)]
+
+
+def _metrics(logits: Array, labels: Array) -> dict[str, float | None]:
     is_correct = logits.argmax(axis=1) == labels
     recalls = [is_correct[labels == label].mean() for label in np.unique(labels)]
     return {
@@ -129,18 +142,15 @@ def compare_trunk_precision(
     trunk, tail = split_model(model, frozen)
     traced_tail = trace_inference(tail)
 
-    def metrics(precision: TrunkPrecision) -> dict[str, float | None] | None:
-        if val is None:
-            return None
+    def forward(precision: TrunkPrecision) -> Callable[[tf.Tensor], tf.Tensor]:
         traced_trunk = trace_inference(fold_batch_norm(trunk, precision))
-        return validate(lambda images: traced_tail(traced_trunk(images)), val)
+        return lambda images: traced_tail(traced_trunk(images))
 
-    return {
-        "precision": phase.trunk_precision,
-        "boundary": frozen.boundary,
-        "float32": metrics("float32"),
-        "rounded": metrics(phase.trunk_precision),
-    }
+    metrics: list[Any] = [None, None]
+    if val is not None:
+        metrics = _validate_all([forward("float32"), forward(phase.trunk_precision)], val)
+    comparison = {"float32": metrics[0], "rounded": metrics[1]}
+    return {"precision": phase.trunk_precision, "boundary": frozen.boundary, **comparison}
 
 
 MIN_PROGRESS_BAR_S = 2.0
