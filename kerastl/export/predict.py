@@ -250,36 +250,22 @@ def _images_below(folder: Path) -> Iterator[Path]:
     stack = [folder]
     while stack:
         current = stack.pop()
-        try:
-            folders, files = _list_folder(current)
-        except OSError:
+        # One level at a time: in Python 3.11 `os.walk` is recursive, and folders can be nested deeply.
+        listing = next(os.walk(current), None)
+        if listing is None:
             yield current
             continue
-        yield from (current / name for name in files)
-        stack += [current / name for name in reversed(folders)]
+        _, folders, files = listing
+        yield from (current / name for name in _visible(files) if has_image_name(name))
+        # Path.is_symlink raises for an entry of a folder that can be listed but not entered.
+        subfolders = [current / name for name in _visible(folders) if not os.path.islink(current / name)]  # noqa: PTH114
+        stack += reversed(subfolders)
 
 
-def _list_folder(folder: Path) -> tuple[list[str], list[str]]:
-    """Return the names of the subfolders and of the images of a folder."""
-    folders, files = [], []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if _is_folder(entry):
-                if not entry.is_symlink():
-                    folders.append(entry.name)
-            elif has_image_name(entry.name):
-                files.append(entry.name)
+def _visible(names: Iterable[str]) -> list[str]:
+    """Return the names that are not hidden, in natural order."""
     # Sorted twice: `a1` and `a01` are equal in natural order, and --resume needs one order.
-    return natsorted(sorted(folders)), natsorted(sorted(files))
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False  # a circular link, or no permission: reading it reports the reason
+    return natsorted(sorted(name for name in names if not name.startswith(".")))
 
 
 def read_file_list(file: BinaryIO) -> Iterator[Path]:

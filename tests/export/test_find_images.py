@@ -68,10 +68,12 @@ def test_the_order_does_not_depend_on_the_file_system(
     class Reversed:
         def __init__(self, folder: Path) -> None:
             with scandir(folder) as entries:
-                self.entries = sorted(entries, key=lambda entry: entry.name, reverse=True)
+                self.entries = iter(sorted(entries, key=lambda entry: entry.name, reverse=True))
 
-        def __enter__(self) -> object:
-            return iter(self.entries)
+        def __enter__(self) -> None: ...
+
+        def __next__(self) -> os.DirEntry[str]:
+            return next(self.entries)
 
         def __exit__(self, *_: object) -> None: ...
 
