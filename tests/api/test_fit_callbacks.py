@@ -228,5 +228,5 @@ def test_the_training_loop_of_kerastl_refuses_callbacks_that_change_flags():
     for callback in (UnfreezeSchedule({0: "all"}), BatchNormPolicy()):
         callback.set_model(model)
         model.compile("adam")
-        with pytest.raises(RequestError, match=r"kerastl.fit, write phases"):
+        with pytest.raises(RequestError, match=r"With kerastl.fit, set trainable"):
             callback.on_train_begin()

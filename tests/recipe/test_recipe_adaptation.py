@@ -53,7 +53,7 @@ def test_methods_need_a_target_and_target_phases_after_the_source_phases():
     (problem,) = problems(METHODS)
     assert "requires a target, but the recipe has none" in problem
     (problem,) = problems(TARGET, METHODS)
-    assert "add one with domain: target after those of the source" in problem
+    assert "Add a phase with domain: target after the source phases" in problem
     mixed = PHASES.replace("name: a, epochs", "name: a, domain: target, epochs").replace(
         "name: b, domain: target", "name: b"
     )
