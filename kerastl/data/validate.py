@@ -261,9 +261,9 @@ class PixelStatistics:
     fraction_outside_window: float | None
 
 
-def sample_records(records: Sequence[Record]) -> list[Record]:
-    """Return up to 64 records, evenly spaced."""
-    rows = np.linspace(0, len(records) - 1, min(MAX_SAMPLES, len(records))).round().astype(int)
+def sample_records(records: Sequence[Record], most: int = MAX_SAMPLES) -> list[Record]:
+    """Return up to `most` records, evenly spaced."""
+    rows = np.linspace(0, len(records) - 1, min(most, len(records))).round().astype(int)
     return [records[row] for row in rows]
 
 

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,12 @@ def remove_partial_files(folder: Path, *, skip_folders_with: str) -> None:
 def is_new_or_empty(folder: Path) -> bool:
     """Return whether a folder does not exist yet or is empty."""
     return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
+def next_free_path(stem: str, suffix: str = "") -> Path:
+    """Return `<stem><suffix>`, or the first `<stem>-<n><suffix>` from 2 that does not exist."""
+    numbered = (Path(f"{stem}{f'-{number}' if number > 1 else ''}{suffix}") for number in count(1))
+    return next(path for path in numbered if not path.exists())
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -13,7 +13,7 @@ import tensorflow as tf
 from kerastl import adaptation, report, selection
 from kerastl.adaptation import SOURCE_ONLY
 from kerastl.console import print_status
-from kerastl.data import Record
+from kerastl.data.validate import sample_records
 from kerastl.errors import Diverged
 from kerastl.evaluation import load_trained
 from kerastl.recipe import Method
@@ -233,17 +233,13 @@ def _write_style_preview(methods: Sequence[Method], datasets: Datasets, run: Run
         return
     source, target = datasets.in_split("train"), datasets.target_training_records
     rows = min(PREVIEW_ROWS, len(source), len(target), datasets.batch_size)
+    # Evenly spaced, because neighboring images are from the same class or patient.
     batches = {
-        domain: next(iter(datasets.dataset(_spread(records, rows)).indexed_batches(0)))
+        domain: next(iter(datasets.dataset(sample_records(records, rows)).indexed_batches(0)))
         for domain, records in (("source", source), ("target", target))
     }
     changed = dict(_changed_images(method, datasets, batches) for method in changing)
     report.write_style_sheet(run.path, batches["source"][0], batches["target"][0], changed)
-
-
-def _spread(records: Sequence[Record], count: int) -> list[Record]:
-    """Return evenly spaced records, because neighboring ones are from the same class or patient."""
-    return [records[len(records) * index // count] for index in range(count)]
 
 
 def _changed_images(method: Method, datasets: Datasets, batches: Any) -> tuple[str, Any]:

@@ -26,7 +26,7 @@ from kerastl.audit import (
 )
 from kerastl.augment import build_policy
 from kerastl.console import print_status
-from kerastl.data import Record, seeds_for
+from kerastl.data import Record, group_key, seeds_for
 from kerastl.errors import RequestError
 from kerastl.models import load_backbone
 from kerastl.recipe import Recipe
@@ -119,7 +119,8 @@ def audit_recipe(
                 "An audit needs labeled training images, which a recipe with source.model does not have."
             )
         records = _without_test_images(records, run) if run else records
-        labels, groups = [str(record.label) for record in records], [_group_of(record) for record in records]
+        labels = [str(record.label) for record in records]
+        groups = [f"{record.domain or ''}\0{group_key(record)}" for record in records]
         sampled = sample_per_class(labels, groups, most_per_class=most_per_class, seed=recipe.seed)
         print_status(f"Auditing on {len(sampled)} of {len(records)} training and validation images.")
         images = read_images(datasets, [records[index] for index in sampled])
@@ -132,12 +133,6 @@ def audit_recipe(
         widths=widths, seed=recipe.seed,
     )  # fmt: skip
     return Audited(result, paths, tuple(labels), images, augment, (note, *datasets.notes))
-
-
-def _group_of(record: Record) -> str:
-    """Return a key of the group, or of the image if it has none."""
-    name = f"g{record.group}" if record.group is not None else f"p{record.path}"
-    return f"{record.domain or ''}\0{name}"
 
 
 def _without_test_images(records: Sequence[Record], run: Path) -> list[Record]:

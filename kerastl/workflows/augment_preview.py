@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import count, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from kerastl.console import track
 from kerastl.data import Record, seeds_for
 from kerastl.errors import RequestError, join_words, nearest, quote
 from kerastl.recipe import Augment, Recipe
-from kerastl.runs import Run, is_new_or_empty
+from kerastl.runs import Run, is_new_or_empty, next_free_path
 from kerastl.tasks import SINGLE_LABEL
 from kerastl.workflows.datasets import check_outside, load_datasets
 
@@ -166,17 +165,11 @@ def _notes(
 
 def _create_folder(out: Path | None, name: str) -> Path:
     """Create the output folder, or the next free one."""
-    numbered = (Path(f"preview-{name}{f'-{n}' if n > 1 else ''}") for n in count(1))
+    folder = next_free_path(f"preview-{name}") if out is None else out
     try:
-        if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
-            return out
-        for folder in numbered:
-            with contextlib.suppress(FileExistsError):
-                folder.mkdir()
-                return folder
+        folder.mkdir(parents=True, exist_ok=out is not None)
     except OSError as error:
         raise RequestError(
             f"The folder {error.filename} cannot be created: {error.strerror}. Choose another folder: --out DIR"
         ) from error
-    raise AssertionError("unreachable: the numbers are infinite")
+    return folder

@@ -15,6 +15,7 @@ from kerastl import recipe as recipes
 from kerastl.console import print_status
 from kerastl.data import ImageDataset, Record
 from kerastl.data.convert import UnreadableError, read_image
+from kerastl.data.validate import sample_records
 from kerastl.errors import PermanentFailure, RunFailed
 from kerastl.evaluation import decode_twice
 from kerastl.evaluation.inference import compare_passes
@@ -87,10 +88,11 @@ def decode_sample(datasets: Datasets, *, max_images: int = MAX_IMAGES) -> Sample
     training = [record for split in TRAINING for record in datasets.in_split(split)]
     records = validation or adapted_to or training
     files = [record for record in records if record.file.is_file()]
+    files.sort(key=lambda record: record.file.suffix.lower())  # so that the sample has all file types
     dataset, decodings = None, None
     if files:
         # Without a cache, because it would return the first decoding twice.
-        dataset = replace(datasets, cache="none").dataset(_spread(files, max_images))
+        dataset = replace(datasets, cache="none").dataset(sample_records(files, max_images))
         decodings = decode_twice(dataset)
     return Sample(
         dataset,
@@ -204,14 +206,6 @@ def _compare_export(run: Run, written: export.ExportFolder, inputs: dict[str, An
         return {"reason": "no export in this format, or one that does not predict", "faults": []}
     folder = written.folder.relative_to(run.path).as_posix()
     return {"folder": folder, **export.compare_with_run(written, **inputs)}
-
-
-def _spread(records: Sequence[Record], max_images: int) -> list[Record]:
-    """Return up to `max_images` evenly spaced records of all file types."""
-    ordered = sorted(records, key=lambda record: record.file.suffix.lower())
-    count = min(max_images, len(ordered))
-    indices = dict.fromkeys(round(index) for index in np.linspace(0, len(ordered) - 1, count))
-    return [ordered[index] for index in indices]
 
 
 def _read_files(records: Sequence[Record], max_pixels: int) -> tuple[bytes, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 import keras
@@ -14,12 +13,12 @@ from kerastl import report
 from kerastl.console import print_status, track
 from kerastl.errors import RequestError, join_words, nearest
 from kerastl.recipe import Recipe
-from kerastl.runs import Run
+from kerastl.runs import Run, next_free_path
 from kerastl.training import LearningRateTest
 from kerastl.training.lr_finder import find_learning_rate
 from kerastl.workflows.datasets import Datasets, load_datasets
 from kerastl.workflows.model import build_initial_model, check_weights
-from kerastl.workflows.resolve import expanded_phases, training_phases
+from kerastl.workflows.resolve import expanded_phases
 from kerastl.workflows.run_writer import set_determinism
 
 
@@ -95,8 +94,7 @@ def find_rates(
     check_weights(recipe)
     with tempfile.TemporaryDirectory() as scratch:
         images = load_datasets(recipe, Run(Path(scratch)))
-        owners = [owner for owner, _ in expanded_phases(recipe)]
-        tested = training_phases(recipe)[owners.index(index)]
+        tested = next(part for owner, part in expanded_phases(recipe) if owner == index)
         split = "train" if tested.domain == "source" else "target_train"
         if not images.in_split(split):
             raise RequestError(
@@ -153,5 +151,4 @@ def _free_file(out: Path | None, stem: str) -> Path:
                 f"There is no folder {out.parent}. Create it, or choose another file: --out FILE.png"
             )
         return out
-    numbered = (Path(f"{stem}{f'-{number}' if number > 1 else ''}.png") for number in count(1))
-    return next(path for path in numbered if not path.exists())
+    return next_free_path(stem, ".png")

@@ -87,24 +87,20 @@ def train(initial: InitialModel, plan: Plan, datasets: Datasets, run: Run, *, re
     Raises:
         PermanentFailure: Training diverged. The last good weights are in `last_good.keras`.
     """
-    source_only: Candidate | None = None
-
-    def keep_source_only(history: History) -> None:
-        nonlocal source_only
-        source_only = _write_source_only(initial, plan, datasets, run, history)
-
     if plan.phases is None:
         history = History((), (), {})
         write_history(run, history.rows)
         write_freeze_reports(run, history.freeze_reports)
-        keep_source_only(history)
-        return Trained(initial.model, history, source_only)
+        return Trained(initial.model, history, _write_source_only(initial, plan, datasets, run, history))
     trains, vals = (datasets_by_domain(datasets, plan.phases, split) for split in ("train", "val"))
     writer = HistoryWriter(run, sum(phase.epochs for phase in plan.phases))
 
+    source_only: Candidate | None = None
+
     def on_phase_end(_: Phase, history: History) -> None:
+        nonlocal source_only
         if len(history.freeze_reports) == plan.num_before:
-            keep_source_only(history)
+            source_only = _write_source_only(initial, plan, datasets, run, history)
 
     try:
         history = fit(
