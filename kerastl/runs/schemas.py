@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -34,21 +33,9 @@ def _finite_number(value: Any) -> float:
     return cast(float, value)
 
 
-def _check_share(value: float) -> float:
-    if not 0 <= value <= 1:
-        raise ValueError("must be from 0 to 1")
-    return value
-
-
-def _check_temperature(value: float) -> float:
-    if not MIN_TEMPERATURE <= value <= MAX_TEMPERATURE:
-        raise ValueError(f"must be from {MIN_TEMPERATURE} to {MAX_TEMPERATURE}")
-    return value
-
-
 Number = Annotated[float, PlainValidator(_finite_number)]
-Share = Annotated[Number, AfterValidator(_check_share)]
-TemperatureValue = Annotated[Number, AfterValidator(_check_temperature)]
+Share = Annotated[Number, Field(ge=0, le=1)]
+TemperatureValue = Annotated[Number, Field(ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)]
 PathText = Annotated[Path, PlainSerializer(str)]
 
 
@@ -137,6 +124,13 @@ Metrics = dict[str, Estimate]
 """Estimates by the name of their metric."""
 
 
+class MetricsByDomain(Entry):
+    """Metrics of all images, and of those of each domain."""
+
+    overall: Metrics
+    domains: dict[str, Metrics] = {}
+
+
 class OperatingPoint(Entry):
     """A point on the ROC curve, and its threshold on validation images."""
 
@@ -145,11 +139,8 @@ class OperatingPoint(Entry):
     threshold: Share | None
 
 
-class OperatingPointScores(OperatingPoint):
+class OperatingPointScores(OperatingPoint, MetricsByDomain):
     """The rates at one threshold."""
-
-    overall: Metrics
-    domains: dict[str, Metrics] = {}
 
 
 class OperatingPoints(Entry):
@@ -169,13 +160,11 @@ class Temperature(Entry):
     reason: str = ""
 
 
-class CalibrationScores(Entry):
+class CalibrationScores(MetricsByDomain):
     """Scores after temperature scaling."""
 
     bins: int
     temperature: Temperature
-    overall: Metrics
-    domains: dict[str, Metrics] = {}
 
 
 class ReliabilityBin(Entry):
@@ -218,11 +207,9 @@ class DecisionCurve(Entry):
     domains: dict[str, NetBenefit] = {}
 
 
-class SplitScores(Entry):
+class SplitScores(MetricsByDomain):
     """The scores of the labeled images of a split. Rows of `confusion` are true classes."""
 
-    overall: Metrics
-    domains: dict[str, Metrics] = {}
     classes: dict[str, Metrics] = {}
     confusion: tuple[tuple[int, ...], ...] = ()
     class_names: tuple[str, ...] = ()
