@@ -31,5 +31,5 @@ def test_different_images_and_unknown_metrics_are_rejected():
     predictions = make_predictions()
     with pytest.raises(RequestError, match="different images"):
         paired_difference(predictions, predictions.take(range(100)))
-    with pytest.raises(RequestError, match="no metric 'acuracy'"):
+    with pytest.raises(RequestError, match="Unknown metric 'acuracy'"):
         paired_difference(predictions, predictions, metric="acuracy")
