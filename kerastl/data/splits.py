@@ -200,11 +200,13 @@ def split(
     if len({record.label for record in collection.records}) == 1:
         only = collection.records[0].label
         raise RequestError(f"All images have the class {only!r}. At least two classes are needed.")
-    return _divided(collection, val_fraction, test_fraction, seed, allow_rare)
+    return _divided(
+        collection, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, allow_rare=allow_rare
+    )
 
 
 def _divided(
-    collection: Collection, val_fraction: float, test_fraction: float, seed: int, allow_rare: bool
+    collection: Collection, *, val_fraction: float, test_fraction: float, seed: int, allow_rare: bool
 ) -> Collection:
     """Split labeled images."""
     _check_whole_groups(collection.records)
@@ -263,13 +265,11 @@ def split_target(
         labeled = (record for record in collection.records if record.label is not None)
         records = (replace(record, split="train") if record.split == "val" else record for record in labeled)
         collection = replace(collection, records=tuple(records))
-    if labels == "none":
-        # No labels are used for training, so a single class is allowed.
-        divided = _divided(collection, val_fraction, test_fraction, seed, allow_rare)
-    else:
-        divided = split(
-            collection, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, allow_rare=allow_rare
-        )  # fmt: skip
+    # Without labels for training, a single class is allowed.
+    divide = _divided if labels == "none" else split
+    divided = divide(
+        collection, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, allow_rare=allow_rare
+    )
     named = replace(
         divided, records=tuple(replace(record, split=f"target_{record.split}") for record in divided.records)
     )

@@ -9,7 +9,7 @@ import io
 import json
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,6 @@ class TrainingState:
 
 
 KEPT_CHECKPOINTS = 2
-JSON_FIELDS = [entry.name for entry in fields(TrainingState) if entry.name not in ("best", "statistics")]
 
 
 def write_checkpoint(
@@ -134,7 +133,7 @@ def write_checkpoint(
         arrays |= {f"best/{domain}/{index:05d}": value for index, value in enumerate(best.weights)}
     arrays |= {f"statistics/{path}": value for path, value in state.statistics.items()}
     arrays |= {f"step/{name}": value for name, value in step.state().items()}
-    content = {name: getattr(state, name) for name in JSON_FIELDS}
+    content = {name: value for name, value in vars(state).items() if name not in ("best", "statistics")}
     content["best"] = {domain: asdict(best) | {"weights": []} for domain, best in state.best.items()}
     arrays["state"] = np.frombuffer(json.dumps(content).encode(), np.uint8)
     buffer = io.BytesIO()
@@ -249,25 +248,22 @@ class WeightSnapshot:
 
     Attributes:
         values: One array per weight, in order. They are never modified in place.
+        changing: The paths of the weights that can change. `current` copies only these.
     """
 
     def __init__(self, model: keras.Model) -> None:
         self._model = model
-        self._changing: Collection[str] = ()
+        self.changing: Collection[str] = ()
         self.update_all()
 
     def update_all(self) -> None:
         """Copy every weight."""
         self.values = [copy_of(weight) for weight in self._model.weights]
 
-    def set_changing(self, paths: Collection[str]) -> None:
-        """Set the paths of the weights that can change. `current` copies only these."""
-        self._changing = paths
-
     def current(self) -> list[Any]:
         """Return copies of the current weights."""
         return [
-            copy_of(weight) if weight.path in self._changing else value
+            copy_of(weight) if weight.path in self.changing else value
             for weight, value in zip(self._model.weights, self.values, strict=True)
         ]
 

@@ -118,7 +118,8 @@ def _entries(model: keras.Model, phases: Sequence[Phase], images: PhaseImages) -
                 continue
             known.add(shared)
             description = describe_entry(dataset, phase.cache_precision, about)
-            yield json.dumps(description, sort_keys=True), _size(trunk, phase, dataset)
+            size = activations_size(trunk.tensors, dataset, phase.cache_precision)
+            yield json.dumps(description, sort_keys=True), size
 
 
 def _changes(model: keras.Model, phase: Phase, trunk: FrozenTrunk) -> bool:
@@ -139,14 +140,10 @@ def _cached_descriptions(folder: Path) -> Iterator[str]:
             continue
 
 
-def _size(trunk: FrozenTrunk, phase: Phase, dataset: ImageDataset) -> int:
-    return activations_size(trunk.tensors, dataset, phase.cache_precision)
-
-
 def describe_cache(model: keras.Model, phase: Phase, datasets: Sequence[ImageDataset]) -> str:
     """Return one line for the screen: what the cache of a phase contains, and its size."""
     trunk = find_cached_trunk(model, phase)
-    size = sum(_size(trunk, phase, dataset) for dataset in datasets)
+    size = sum(activations_size(trunk.tensors, dataset, phase.cache_precision) for dataset in datasets)
     content = "features" if phase.cache == "features" else "activations at the freeze boundary"
     views = max(dataset.views for dataset in datasets)
     augmented = f", {views} augmented views per training image" if views > 1 else ""

@@ -7,6 +7,7 @@ sets it for every layer inside. Therefore each layer gets its own flag, and Batc
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -235,7 +236,7 @@ def compare_statistics(model: keras.Model, *, rule: str, before: Mapping[str, Ar
     after = read_statistics(model)
     layers = batch_norm_layers(model)
     changes = [_changed_statistics(layer, before, after) for layer in layers]
-    rows = [row for of_layer in changes for row in of_layer]
+    rows = itertools.chain.from_iterable(changes)
     largest = max(
         rows, key=lambda row: np.nan_to_num(row["deviations"], nan=np.inf, posinf=np.inf), default=None
     )
@@ -296,17 +297,12 @@ def count_parameters(
     for layer in model.layers:
         row: dict[str, Any] = blocks[block_of.get(layer.name, HEAD)]
         for variable in layer.weights:
-            kind = (
-                "trained"
-                if variable.path in trained
-                else "statistics"
-                if variable.path in updated
-                else "frozen"
-            )
-            for key in ("total", kind):
-                counts[key] += math.prod(variable.shape)
-                if key in row:
-                    row[key] += math.prod(variable.shape)
+            size, is_trained = math.prod(variable.shape), variable.path in trained
+            kind = "trained" if is_trained else "statistics" if variable.path in updated else "frozen"
+            counts["total"] += size
+            counts[kind] += size
+            row["total"] += size
+            row["trained"] += size if is_trained else 0
     return {**counts, "blocks": list(blocks.values())}
 
 

@@ -268,7 +268,9 @@ class PhaseLoop:
             self.saved.restore(self.model, optimizer, step, averages)
             with averages.applied():
                 self.snapshot.update_all()
-        self.snapshot.set_changing(_changing_paths(self.model, step, variables))
+        self.snapshot.changing = {variable.path for variable in variables} | {
+            weight.path for weight in self.model.weights if step.may_change(weight)
+        }
         if not self.state.checksums:
             self.state.checksums = checksums(self.model)
             self.state.statistics = read_statistics(self.model)
@@ -436,12 +438,6 @@ class PhaseLoop:
         state.stopped, state.checksums, state.statistics = False, {}, {}
 
 
-def _changing_paths(model: keras.Model, step: Step, variables: Sequence[keras.Variable]) -> set[str]:
-    """Return the paths of the variables that can change in a phase."""
-    trained = {variable.path for variable in variables}
-    return trained | {weight.path for weight in model.weights if step.may_change(weight)}
-
-
 def classification_step(phase: Phase, source: ImageDataset) -> Step:
     """Return the classification step of a phase."""
     num_classes = len(source.class_names)
@@ -528,20 +524,13 @@ def fit(
         all_phase_data = build_phase_data(
             model, _divide(model, phases), trains=trains, vals=vals, target=target, step_for=step_for
         )
-    all_phase_data = _decide_caches(model, all_phase_data, vals, cache_dir)
-    saved = _read_checkpoint(checkpoints, resume=resume)
-    loop = PhaseLoop(model, all_phase_data, callbacks, on_epoch, checkpoints, cache_dir, strategy, saved)
-    return loop.run(on_freeze_report=on_freeze_report, on_phase_end=on_phase_end)
-
-
-def _decide_caches(
-    model: keras.Model, all_phase_data: Sequence[PhaseData], vals: Sources, cache_dir: Path
-) -> list[PhaseData]:
-    """Return the data of each phase with its cache decided, after all checks."""
     phase_images = [list(data.streams.values()) for data in all_phase_data]
     phases = decide_phases([data.phase for data in all_phase_data], phase_images)
     check_phases(model, phases, phase_images, vals=vals, cache_dir=cache_dir)
-    return [replace(data, phase=phase) for data, phase in zip(all_phase_data, phases, strict=True)]
+    all_phase_data = [replace(data, phase=phase) for data, phase in zip(all_phase_data, phases, strict=True)]
+    saved = _read_checkpoint(checkpoints, resume=resume)
+    loop = PhaseLoop(model, all_phase_data, callbacks, on_epoch, checkpoints, cache_dir, strategy, saved)
+    return loop.run(on_freeze_report=on_freeze_report, on_phase_end=on_phase_end)
 
 
 def _divide(model: keras.Model, phases: Sequence[Phase]) -> list[Phase]:

@@ -74,9 +74,8 @@ class _SGD(_VariableRates, keras.optimizers.SGD):
     """Stochastic gradient descent with momentum, with a learning rate per variable."""
 
 
-KINDS: dict[str, tuple[Any, dict[str, float]]] = {
-    "adam": (_Adam, {}), "adamw": (_AdamW, {}), "sgd": (_SGD, {"momentum": 0.9})
-}  # fmt: skip
+KINDS: dict[str, Any] = {"adam": _Adam, "adamw": _AdamW, "sgd": _SGD}
+MOMENTUM = 0.9
 
 
 def build_optimizer(
@@ -102,10 +101,9 @@ def build_optimizer(
         "global_clipnorm": phase.clip_norm,
         "gradient_accumulation_steps": phase.accumulate if phase.accumulate > 1 else None,
     }
-    kind, more = KINDS[phase.optimizer]
-    if phase.optimizer == "adamw":
-        more = {"weight_decay": phase.weight_decay}
-    plain: Any = kind.__bases__[1](**options, **more)
+    kind = KINDS[phase.optimizer]
+    more = {"adamw": {"weight_decay": phase.weight_decay}, "sgd": {"momentum": MOMENTUM}}
+    plain: Any = kind.__bases__[1](**options, **more.get(phase.optimizer, {}))
     # Vectors are biases, and scales and offsets of normalization layers. Weight decay would distort them.
     plain.exclude_from_weight_decay(var_list=[variable for variable in variables if len(variable.shape) < 2])
     plain.build(variables)

@@ -160,7 +160,12 @@ def build_phase_data(
         if train is None or step is None or (own is None and set(step.stream_names) & set(OWN_STREAMS)):
             problems.append(Problem(where, no_images(phase)))
             continue
-        messages = [*_check_variables(model, step), *_check_streams(step, train, target, replicas)]
+        names = {variable.path for variable in step.variables} & {weight.path for weight in model.weights}
+        messages = [
+            f"the step has a variable {name}, and so does the model. Give the layer of the step another name=."
+            for name in sorted(names)
+        ]
+        messages += _check_streams(step, train, target, replicas)
         streams = {
             name: train if name in OWN_STREAMS else target_stream(step.uses_target_labels)
             for name in step.stream_names
@@ -180,13 +185,6 @@ def build_phase_data(
 def no_images(phase: Phase) -> str:
     """Return the error message for a phase whose domain has no training images."""
     return f"there are no labeled images of domain {phase.domain}."
-
-
-def _check_variables(model: keras.Model, step: Step) -> Iterator[str]:
-    """Yield an error message for each variable of the step that has the path of a model variable."""
-    known = {weight.path for weight in model.weights}
-    for path in sorted({variable.path for variable in step.variables} & known):
-        yield f"the step has a variable {path}, and so does the model. Give the layer of the step another name=."
 
 
 def _check_streams(

@@ -46,18 +46,15 @@ def _reduced_precision_layers(model: keras.Model) -> list[Any]:
     """Return the layers of the trainable part from its first linear layer on, without the head."""
     last = model.layers[-1]
     layers = last.layers if isinstance(last, keras.Model) else model.layers
-    first = next((index for index, layer in enumerate(layers) if _is_linear(layer)), len(layers))
+    # A faster layer that replaces a linear one holds it as `layer`.
+    is_linear = [isinstance(getattr(layer, "layer", layer), LINEAR_LAYERS) for layer in layers]
+    first = is_linear.index(True) if any(is_linear) else len(layers)
     return [
         sublayer
         for layer in layers[first:]
         if not isinstance(layer, FLOAT32_LAYERS) and layer.name != "head"
         for sublayer in layer._flatten_layers()
     ]
-
-
-def _is_linear(layer: Any) -> bool:
-    """Return whether a layer is linear, or replaces a linear layer."""
-    return isinstance(getattr(layer, "layer", layer), LINEAR_LAYERS)
 
 
 Epochs = Mapping[str, tf.Tensor]
@@ -172,11 +169,9 @@ def read_batches(
     Raises:
         RunFailed: If a file cannot be read any more. The message names it.
     """
+    is_plain = for_update and source.placement == "device"
     try:
-        if for_update and source.placement == "device":
-            yield from source.plain_batches(epoch, first_step, shard)
-        else:
-            yield from source.indexed_batches(epoch, first_step, shard)
+        yield from (source.plain_batches if is_plain else source.indexed_batches)(epoch, first_step, shard)
     except tf.errors.OpError as error:
         raise source.explain(error) from error
 
