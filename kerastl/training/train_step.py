@@ -169,9 +169,11 @@ def read_batches(
     Raises:
         RunFailed: If a file cannot be read any more. The message names it.
     """
-    is_plain = for_update and source.placement == "device"
     try:
-        yield from (source.plain_batches if is_plain else source.indexed_batches)(epoch, first_step, shard)
+        if for_update and source.placement == "device":
+            yield from source.plain_batches(epoch, first_step, shard)
+        else:
+            yield from source.indexed_batches(epoch, first_step, shard)
     except tf.errors.OpError as error:
         raise source.explain(error) from error
 
