@@ -65,7 +65,7 @@ def test_images_like_those_of_the_source_give_no_note(warnings, usual, tmp_path)
 def test_the_share_of_values_outside_the_window_is_reported(warnings, usual, tmp_path):
     # Of the values from 100 to 9100, nine in ten are above 1000.
     [line] = warnings([*usual, *write_images(tmp_path / "t", "target_unlabelled", 100, 9100, count=30)])
-    share = int(line.partition(" %")[0])
+    share = int(line.partition("%")[0])
     assert abs(share - 90) <= 1
     assert "100 to 1000" in line
     assert "estimated" in line
