@@ -41,6 +41,11 @@ class Run:
         """Whether the run wrote all its files."""
         return self.file(FINISHED).is_file()
 
+    def check_unfinished(self) -> None:
+        """Raise RequestError if there is nothing to resume."""
+        if self.finished:
+            raise RequestError(f"{self.path} is finished: there is nothing to resume. Omit --resume.")
+
     def finish(self) -> None:
         """Mark the run as finished. The file has no timestamp, so that repeated runs are equal to the byte."""
         self.write_json(FINISHED, {"finished": True})
@@ -139,8 +144,7 @@ def find_unfinished_run(name: str, out: Path | None, *, start_file: str = RESOLV
         run = Run(out)
         if not run.file(start_file).is_file():
             raise RequestError(f"Cannot resume {out}: it has no {start_file}.")
-        if run.finished:
-            raise RequestError(f"{run.path} is finished: there is nothing to resume. Omit --resume.")
+        run.check_unfinished()
         return run
     runs = [run for _, run in _runs_of(name) if run.file(start_file).is_file() and not run.finished]
     if not runs:

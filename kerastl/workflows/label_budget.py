@@ -465,6 +465,7 @@ def _opened(
     with run.locked():
         request = request_of(plan, datasets)
         if resumed:
+            run.check_unfinished()  # again under the lock: another process may have finished it
             check_same(plan, request, run)
             remove_partial_files(run.path, skip_folders_with=RESOLVED_RECIPE)
         else:

@@ -121,6 +121,7 @@ def open_run(name: str, out: Path | None, *, resume: bool) -> Iterator[Run]:
         created.insert(0, run.path)
     with run.locked():
         if resume:
+            run.check_unfinished()  # again under the lock: another process may have finished it
             remove_partial_files(run.path, skip_folders_with=RESOLVED_RECIPE)
         try:
             yield run

@@ -102,3 +102,19 @@ def test_a_finished_run_is_not_opened_again(tmp_path):
     with pytest.raises(RequestError, match=str(run.path)), open_run("flowers", run.path, resume=True):
         pass
     assert run.file(RESOLVED_RECIPE).is_file()
+
+
+def test_a_run_that_another_process_finishes_before_the_lock_is_not_opened_again(tmp_path, monkeypatch):
+    interrupt(tmp_path / "run", KeyboardInterrupt())
+    locked = Run.locked
+
+    def finish_and_lock(run):
+        run.finish()
+        return locked(run)
+
+    monkeypatch.setattr(Run, "locked", finish_and_lock)
+    with (
+        pytest.raises(RequestError, match="nothing to resume"),
+        open_run("flowers", tmp_path / "run", resume=True),
+    ):
+        pass
