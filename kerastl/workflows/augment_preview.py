@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -165,11 +166,16 @@ def _notes(
 
 def _create_folder(out: Path | None, name: str) -> Path:
     """Create the output folder, or the next free one."""
-    folder = next_free_path(f"preview-{name}") if out is None else out
     try:
-        folder.mkdir(parents=True, exist_ok=out is not None)
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            return out
+        while True:
+            with contextlib.suppress(FileExistsError):  # another process took the name
+                folder = next_free_path(f"preview-{name}")
+                folder.mkdir()
+                return folder
     except OSError as error:
         raise RequestError(
             f"The folder {error.filename} cannot be created: {error.strerror}. Choose another folder: --out DIR"
         ) from error
-    return folder
