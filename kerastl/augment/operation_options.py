@@ -130,5 +130,5 @@ def range_ends(lower: str, upper: str) -> list[Extreme]:
 
 
 def percent(fraction: float) -> str:
-    """Format a fraction, e.g. `40 %`."""
+    """Format a fraction, e.g. `40%`."""
     return f"{100 * fraction:g}%"

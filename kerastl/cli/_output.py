@@ -54,8 +54,9 @@ def _print_template(template: str, **content: Any) -> None:
     from kerastl.report.tables import doubt_about_estimates
 
     text = render(
-        template, filters={"metric": format_metric, "printable": printable}, headline=_headline,
-        sort_values=sort_values, doubt_about_estimates=doubt_about_estimates,
+        template,
+        filters={"decimal": _format_value, "metric": format_metric, "printable": printable, "repr": repr},
+        headline=_headline, sort_values=sort_values, doubt_about_estimates=doubt_about_estimates,
         max_classes=MAX_CLASSES, max_values=MAX_VALUES, **content,
     )  # fmt: skip
     click.echo(text, nl=False)
@@ -111,14 +112,11 @@ def _verifiable(run: Run) -> list[Path]:
 def print_conversion(folder: Path) -> None:
     """Print the input, the size and the quantization of a converted export; nothing for other formats."""
     from kerastl.export.manifest import read_manifest
-    from kerastl.report.figures import render
 
     manifest = read_manifest(folder)
     if manifest.conversion is not None:
-        filters = {"repr": repr, "decimal": _format_value}
         titles = SINGLE_LABEL.metric_titles
-        text = render("conversion.txt.jinja", filters=filters, manifest=manifest, metric_titles=titles)
-        click.echo(text, nl=False)
+        _print_template("conversion.txt.jinja", manifest=manifest, metric_titles=titles)
 
 
 def _format_value(value: float | None) -> str:
