@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from kerastl.errors import Problem, RequestError
 from kerastl.runs import sha256_of
@@ -150,6 +151,17 @@ def check_class_names(names: Iterable[str]) -> list[Problem]:
             problems.append(Problem(f"classes {seen[normalized]!r} and {name!r}", message))
         seen.setdefault(normalized, name)
     return problems
+
+
+Item = TypeVar("Item")
+
+
+def evenly_spaced(items: Sequence[Item], most: int) -> list[Item]:
+    """Return up to `most` evenly spaced items, in order."""
+    import numpy as np
+
+    positions = np.linspace(0, len(items) - 1, min(most, len(items)))
+    return [items[round(position)] for position in positions]
 
 
 def pluralize(number: int, noun: str) -> str:

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 
 from kerastl.console import track
@@ -242,9 +241,6 @@ def _check_no_class_is_empty(collection: Collection, kept: Sequence[Record], dat
         raise Problems(f"The dataset{_of(dataset_name)}", problems, "Fix or remove them. Nothing was run.")
 
 
-MAX_SAMPLES = 64
-
-
 @dataclass(frozen=True)
 class PixelStatistics:
     """Pixel statistics of a sample of images.
@@ -259,12 +255,6 @@ class PixelStatistics:
     num_images: int
     num_constant: int
     fraction_outside_window: float | None
-
-
-def sample_records(records: Sequence[Record], most: int = MAX_SAMPLES) -> list[Record]:
-    """Return up to `most` records, evenly spaced."""
-    rows = np.linspace(0, len(records) - 1, min(most, len(records))).round().astype(int)
-    return [records[row] for row in rows]
 
 
 def is_16_bit_file(file: Path) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from kerastl.data.convert import UnreadableError, extension_of, read_image
+from kerastl.data.records import evenly_spaced
 from kerastl.errors import RequestError, report_damage
 from kerastl.evaluation.predictions import read_run_predictions, resolve_image
 from kerastl.evaluation.trained_model import DESCRIPTION, MODEL, Trained, load_trained
@@ -54,8 +55,7 @@ def select_test_images(
         for probability, path, split in rows
         if split in TEST_SPLITS and (file := resolve_image(description.root_of(split), path)) is not None
     )
-    positions = np.linspace(0, len(images) - 1, min(limit, len(images)))
-    return [images[index][2] for index in sorted({round(position) for position in positions})]
+    return [file for _, _, file in evenly_spaced(images, limit)]
 
 
 def read_probe_images(files: Sequence[Path], *, max_pixels: int) -> ProbeSet:

@@ -13,7 +13,7 @@ import tensorflow as tf
 from kerastl import adaptation, report, selection
 from kerastl.adaptation import SOURCE_ONLY
 from kerastl.console import print_status
-from kerastl.data.validate import sample_records
+from kerastl.data.records import evenly_spaced
 from kerastl.errors import Diverged
 from kerastl.evaluation import load_trained
 from kerastl.recipe import Method
@@ -235,7 +235,7 @@ def _write_style_preview(methods: Sequence[Method], datasets: Datasets, run: Run
     rows = min(PREVIEW_ROWS, len(source), len(target), datasets.batch_size)
     # Evenly spaced, because neighboring images are from the same class or patient.
     batches = {
-        domain: next(iter(datasets.dataset(sample_records(records, rows)).indexed_batches(0)))
+        domain: next(iter(datasets.dataset(evenly_spaced(records, rows)).indexed_batches(0)))
         for domain, records in (("source", source), ("target", target))
     }
     changed = dict(_changed_images(method, datasets, batches) for method in changing)

@@ -15,7 +15,8 @@ from kerastl import recipe as recipes
 from kerastl.augment import build_mixing, build_policy
 from kerastl.console import print_status
 from kerastl.data import CheckedImages, Collection, ImageDataset, Record
-from kerastl.data.validate import PixelStatistics, is_16_bit_file, pixel_statistics, sample_records
+from kerastl.data.records import evenly_spaced
+from kerastl.data.validate import PixelStatistics, is_16_bit_file, pixel_statistics
 from kerastl.errors import Problem, Problems, RequestError
 from kerastl.evaluation import assign_subgroups, is_binned, positive_class, read_description
 from kerastl.models import resolve_image_size
@@ -25,6 +26,7 @@ from kerastl.runs import Run
 NUM_LISTED = 5
 """Number of images that a message lists."""
 CACHE_LIMIT_BYTES = 2**30
+MAX_STATISTICS_IMAGES = 64
 MOST = 0.5
 """The share of images, or pixels, above which a warning is printed."""
 TARGET_EVALUATION_SPLITS = ("target_val", "target_test")
@@ -518,7 +520,7 @@ def _pixel_warnings(recipe: Recipe, datasets: Datasets) -> Iterator[str]:
     target = [record for record in target if record.split != "target_test"]
     if not target:
         return
-    sample = sample_records(target)
+    sample = evenly_spaced(target, MAX_STATISTICS_IMAGES)
     statistics = pixel_statistics(sample, window=datasets.window, max_pixels=datasets.max_pixels)
     if statistics.num_constant > MOST * statistics.num_images:
         sampled = "sampled " if len(sample) < len(target) else ""
@@ -526,7 +528,10 @@ def _pixel_warnings(recipe: Recipe, datasets: Datasets) -> Iterator[str]:
             f"{statistics.num_constant} of {len(sample)} {sampled}target images outside the test split have a single "
             "gray value. They contain no information."
         )
-    source_16_bit = [is_16_bit_file(record.file) for record in sample_records(datasets.in_split("train"))]
+    source_16_bit = [
+        is_16_bit_file(record.file)
+        for record in evenly_spaced(datasets.in_split("train"), MAX_STATISTICS_IMAGES)
+    ]
     target_16_bit = [is_16_bit_file(record.file) for record in sample]
     source_is_16_bit = sum(source_16_bit) > MOST * len(source_16_bit)
     if source_16_bit and source_is_16_bit != (sum(target_16_bit) > MOST * len(target_16_bit)):

@@ -15,7 +15,7 @@ from kerastl import recipe as recipes
 from kerastl.console import print_status
 from kerastl.data import ImageDataset, Record
 from kerastl.data.convert import UnreadableError, read_image
-from kerastl.data.validate import sample_records
+from kerastl.data.records import evenly_spaced
 from kerastl.errors import PermanentFailure, RunFailed
 from kerastl.evaluation import decode_twice
 from kerastl.evaluation.inference import compare_passes
@@ -92,7 +92,7 @@ def decode_sample(datasets: Datasets, *, max_images: int = MAX_IMAGES) -> Sample
     dataset, decodings = None, None
     if files:
         # Without a cache, because it would return the first decoding twice.
-        dataset = replace(datasets, cache="none").dataset(sample_records(files, max_images))
+        dataset = replace(datasets, cache="none").dataset(evenly_spaced(files, max_images))
         decodings = decode_twice(dataset)
     return Sample(
         dataset,
