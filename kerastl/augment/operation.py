@@ -26,6 +26,7 @@ class BuiltOperation:
         name: Name of the operation.
         options: Validated options.
         image_size_px: Side length of the square images.
+        exact: Whether to run the layer, and nested ones, by itself, without combining or compiling anything.
 
     Attributes:
         needs_color: Whether it requires color images.
@@ -39,7 +40,9 @@ class BuiltOperation:
         saturates: Whether it changes the saturation, which is clipped at 1.
     """
 
-    def __init__(self, index: int, name: str, options: Any, image_size_px: int) -> None:
+    def __init__(
+        self, index: int, name: str, options: Any, image_size_px: int, *, exact: bool = False
+    ) -> None:
         # keras-cv takes seconds to import, so that an empty policy avoids it.
         from keras_cv.core import UniformFactorSampler
 
@@ -56,7 +59,7 @@ class BuiltOperation:
         self._layer = self._module.build_layer(options, dtype="float32", seed=1)
         self._is_container = hasattr(self._layer, "build_members")
         if self._is_container:
-            self._layer.build_members(image_size_px)
+            self._layer.build_members(image_size_px, exact=exact)
         self.in_halves = bool(getattr(self._layer, "in_halves", False))
         self.fill_mode: str | None = getattr(options, "fill_mode", None)
         self._factors = {
@@ -64,11 +67,13 @@ class BuiltOperation:
             for attribute, value in vars(self._layer).items()
             if isinstance(value, UniformFactorSampler)
         }
-        self.lowering = self._lowering()
+        self.lowering = self._lowering(exact=exact)
 
-    def _lowering(self) -> Lowering:
+    def _lowering(self, *, exact: bool) -> Lowering:
         if is_identity(self.name, self.options):
             return "identity"
+        if exact:
+            return "layer"
         if hasattr(self._module, "maps"):
             return "folded"
         if hasattr(self._module, "hsv_change"):
@@ -79,11 +84,6 @@ class BuiltOperation:
     def in_xla(self) -> bool:
         """Whether XLA compiles the operation and all nested ones."""
         return self.lowering != "layer" or bool(self._is_container and self._layer.compiles)
-
-    def run_exactly(self) -> None:
-        """Run nested operations layer by layer, without combining or compiling them."""
-        if self._is_container:
-            self._layer.run_exactly()
 
     def sample(
         self, generator: StatelessGenerator, images: tf.Tensor, batch_size: tf.Tensor | None = None
@@ -101,21 +101,27 @@ class BuiltOperation:
         for attribute, factor in self._factors.items():
             setattr(self._layer, attribute, SeededFactor(factor.lower, factor.upper, generator))
         batch_size = tf.shape(images)[0] if batch_size is None else batch_size
-        transformations = self._layer.get_random_transformation_batch(batch_size, images=images)
+        params = {"transformations": self._layer.get_random_transformation_batch(batch_size, images=images)}
         if self._probability == 1.0:
-            return {"transformations": transformations}
-        chosen = generator.uniform([batch_size]) < self._probability
-        return {"transformations": transformations, "chosen": chosen}
+            return params
+        return self.restrict(params, generator.uniform([batch_size]) < self._probability)
+
+    def restrict(self, params: Params, chosen: tf.Tensor) -> Params:
+        """Return the parameters restricted to the images that are `chosen`, `[batch]` bool."""
+        if self.lowering == "identity":
+            return params
+        if self._is_container:
+            # Nested operations do not run for an image that is not chosen.
+            return {"transformations": self._layer.restrict(params["transformations"], chosen)}
+        return {**params, "chosen": params["chosen"] & chosen if "chosen" in params else chosen}
 
     def apply(self, images: tf.Tensor, params: Params) -> tf.Tensor:
         """Return the images after the layer; images are `[batch, size, size, channels]` float32 in [0, 255]."""
         if self.lowering == "identity":
             return images
-        transformations = params["transformations"]
+        changed = self._layer.augment_images(images, transformations=params["transformations"])
         if self._is_container:
-            # Nested operations clip by themselves, and do not run for an image that is not chosen.
-            return self._layer.augment_images(images, transformations, chosen=params.get("chosen"))
-        changed = self._layer.augment_images(images, transformations=transformations)
+            return changed  # Nested operations clip by themselves.
         return keep_unselected(params, tf.clip_by_value(changed, 0.0, LARGEST_PIXEL), images)
 
     def to_planes(self, images: tf.Tensor, params: Params) -> tuple[tf.Tensor, ...]:

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from kerastl.augment.color import Pass, build_color_pass
 from kerastl.augment.geometry import neighbors, product, resample, source_coordinates
-from kerastl.augment.operation import BuiltOperation, Lowering, Params
+from kerastl.augment.operation import BuiltOperation, Params
 from kerastl.augment.operation_options import Operation, parse_operations
 from kerastl.augment.stateless_random import StatelessGenerator
 from kerastl.errors import RequestError
@@ -51,19 +51,12 @@ def compile_operations(operations: Sequence[BuiltOperation]) -> CompiledOperatio
         if kind == "folded" and not all(member.compiles for member in members):
             stage = _build_warp_pass(members)
         elif kind == "layer":
-            stage = layer_pass(members[0])
+            stage = Pass(lambda params: params[0], members[0].apply)
         else:
             # Flips alone, too: they are faster as a reversal than as a warp.
             stage = build_color_pass(members)
         passes.append((stage, indices))
     return CompiledOperations(passes)
-
-
-def run_layer_by_layer(operations: Sequence[BuiltOperation]) -> CompiledOperations:
-    """Return a function that applies operations layer by layer, without combining or compiling them."""
-    return CompiledOperations(
-        [(layer_pass(operation), [index]) for index, operation in enumerate(operations)]
-    )
 
 
 def _group_operations(operations: Sequence[BuiltOperation]) -> list[tuple[str, list[int]]]:
@@ -109,11 +102,6 @@ def _build_warp_pass(members: Sequence[BuiltOperation]) -> Pass:
         return tf.cast(reduce(product, maps), tf.float32)
 
     return Pass(prepare, apply)
-
-
-def layer_pass(operation: BuiltOperation) -> Pass:
-    """Return a pass that runs the layer of one operation."""
-    return Pass(lambda params: params[0], operation.apply)
 
 
 def check_images_and_seeds(images: Any, seeds: Any, shape: Shape) -> tuple[tf.Tensor, tf.Tensor]:
@@ -194,18 +182,14 @@ class Policy:
         self._shape = [None, image_size_px, image_size_px, channels]
         self.fingerprint = repr((list(operations), image_size_px, channels, exact))
         self._operations = [
-            BuiltOperation(index, *operation, image_size_px) for index, operation in enumerate(operations)
+            BuiltOperation(index, *operation, image_size_px, exact=exact)
+            for index, operation in enumerate(operations)
         ]
         for operation in self._operations:
-            if exact:
-                operation.run_exactly()
             if channels == 1 and operation.needs_color:
                 raise RequestError(f"{operation.name} requires color images, but the images are grayscale.")
-        self.lowering: list[tuple[str, Lowering]] = [
-            (operation.name, "layer" if exact and operation.lowering != "identity" else operation.lowering)
-            for operation in self._operations
-        ]
-        self._apply = (run_layer_by_layer if exact else compile_operations)(self._operations)
+        self.lowering = [(operation.name, operation.lowering) for operation in self._operations]
+        self._apply = compile_operations(self._operations)
 
     def __call__(self, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         """Return the augmented images; see `build_policy`."""

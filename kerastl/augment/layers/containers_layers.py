@@ -13,17 +13,20 @@ import tensorflow as tf
 from keras_cv.layers import VectorizedBaseImageAugmentationLayer
 
 from kerastl.augment.operation import LARGEST_PIXEL, BuiltOperation, Params
-from kerastl.augment.policy import CompiledOperations, compile_operations, run_layer_by_layer
+from kerastl.augment.policy import compile_operations
 from kerastl.augment.stateless_random import StatelessGenerator
 from kerastl.recipe import Operation
 
 IMAGES_PER_LAUNCH = 8
 """Images that one XLA launch processes; a launch takes as long as changing a small image."""
-Compile = Callable[[Sequence[BuiltOperation]], CompiledOperations]
 
 
 class Container(VectorizedBaseImageAugmentationLayer):
     """Base class of layers that contain operations.
+
+    A subclass builds `_run`, a function from images and their sampled parameters to the changed images, and has a
+    method `restrict(transformations, chosen)`, which restricts the sampled parameters to the images that are
+    `chosen`, `[batch]` bool.
 
     Args:
         operations: The operations.
@@ -40,28 +43,21 @@ class Container(VectorizedBaseImageAugmentationLayer):
         super().__init__(**kwargs)
         self._nested = tuple((operation.name, operation.options) for operation in operations)
 
-    def build_members(self, image_size_px: int) -> None:
-        """Build the operations for images of a size; called once, before anything is sampled."""
-        self.members = tuple(
-            BuiltOperation(index, name, options, image_size_px)
-            for index, (name, options) in enumerate(self._nested)
-        )
-        self.connect(compile_operations, compiles=all(member.in_xla for member in self.members))
-
-    def run_exactly(self) -> None:
-        """Run layer by layer from now on, without combining or compiling operations."""
-        for member in self.members:
-            member.run_exactly()
-        self.connect(run_layer_by_layer, compiles=False)
-
-    def connect(self, compile_members: Compile, *, compiles: bool) -> None:  # noqa: ARG002 - overridden
-        """Build the functions that change images.
+    def build_members(self, image_size_px: int, *, exact: bool) -> None:
+        """Build the operations, and the functions that change images; called once, before anything is sampled.
 
         Args:
-            compile_members: Function from operations to a function that applies them.
-            compiles: Whether XLA compiles all of them.
+            image_size_px: Side length of the square images.
+            exact: Whether to run layer by layer, without combining or compiling operations.
         """
-        raise TypeError(f"{type(self).__name__} does not define its functions.")
+        self.members = tuple(
+            BuiltOperation(index, *operation, image_size_px, exact=exact)
+            for index, operation in enumerate(self._nested)
+        )
+
+    def augment_images(self, images: tf.Tensor, transformations: Any, **_: Any) -> tf.Tensor:
+        """Return the changed images."""
+        return self._run(images, transformations)
 
 
 def image_by_image(
@@ -114,10 +110,11 @@ class ChoiceLayer(Container):
 
     include_identity = False
 
-    def connect(self, compile_members: Compile, *, compiles: bool) -> None:
-        """Build the functions that change images."""
-        self._compiled = tuple(compile_members([member]) for member in self.members)
-        self._run = image_by_image(self.change, compiles=compiles)
+    def build_members(self, image_size_px: int, *, exact: bool) -> None:
+        """Build the operations, and the functions that change images."""
+        super().build_members(image_size_px, exact=exact)
+        self._compiled = tuple(compile_operations([member]) for member in self.members)
+        self._run = image_by_image(self.change, compiles=all(member.in_xla for member in self.members))
 
     def change(self, image: tf.Tensor, params: Any) -> tf.Tensor:  # noqa: ARG002 - overridden
         """Change an image `[1, size, size, channels]` float32, given its row of the parameters."""
@@ -159,6 +156,10 @@ class ChoiceLayer(Container):
 
         return tf.nest.map_structure(by_image, {"which": which, "params": params})
 
+    def restrict(self, transformations: Params, chosen: tf.Tensor) -> Params:
+        """Return the result of `sample_choices` with the identity for images that are not `chosen`, `[batch]` bool."""
+        return {**transformations, "which": tf.where(chosen[:, None], transformations["which"], 0)}
+
     def apply_choices(self, image: tf.Tensor, params: Params, first: Any, count: int) -> tf.Tensor:
         """Apply consecutive choices to one image.
 
@@ -194,18 +195,6 @@ class ChoiceLayer(Container):
         return tf.switch_case(params["which"][index], [identity, *branches])
 
 
-def only_chosen(params: Params, chosen: tf.Tensor | None) -> Params:
-    """Return the result of `ChoiceLayer.sample_choices` with the identity for images that are not chosen.
-
-    Args:
-        params: Result of `ChoiceLayer.sample_choices`.
-        chosen: `[batch]` bool; None means all.
-    """
-    if chosen is None:
-        return params
-    return {**params, "which": tf.where(chosen[:, None], params["which"], 0)}
-
-
 def flat_dirichlet(generator: StatelessGenerator, batch_size: Any, count: int) -> tf.Tensor:
     """Sample from Dirichlet(1, ..., 1): the gaps between sorted uniform numbers.
 
@@ -239,9 +228,7 @@ class AugMix(ChoiceLayer):
         super().__init__(operations, **kwargs)
         self.num_chains, self.max_depth = options.num_chains, options.max_depth
 
-    def get_random_transformation_batch(
-        self, batch_size: Any, images: Any = None, **_: Any
-    ) -> dict[str, Any]:
+    def get_random_transformation_batch(self, batch_size: Any, images: Any = None, **_: Any) -> Params:
         """Sample the chains.
 
         Returns:
@@ -259,14 +246,11 @@ class AugMix(ChoiceLayer):
         links["which"] = tf.where(tf.reshape(in_chain, [-1, count]), links["which"], 0)
         return {"links": links, "weights": weights}
 
-    def augment_images(
-        self, images: tf.Tensor, transformations: dict[str, Any], chosen: tf.Tensor | None = None, **_: Any
-    ) -> tf.Tensor:
-        """Blend the images that are `chosen`, `[batch]` bool (None: all)."""
-        params = {**transformations, "links": only_chosen(transformations["links"], chosen)}
-        return self._run(images, params)
+    def restrict(self, transformations: Params, chosen: tf.Tensor) -> Params:
+        """Return the parameters without chains for images that are not `chosen`, `[batch]` bool."""
+        return {**transformations, "links": super().restrict(transformations["links"], chosen)}
 
-    def change(self, image: tf.Tensor, params: dict[str, Any]) -> tf.Tensor:
+    def change(self, image: tf.Tensor, params: Params) -> tf.Tensor:
         """Blend an image with its chains."""
 
         def add_chain(chain: tf.Tensor, blend: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -307,12 +291,6 @@ class SomeOf(ChoiceLayer):
         """Return the result of `ChoiceLayer.sample_choices` for `num_operations` choices."""
         return self.sample_choices(images, batch_size, self.num_operations)
 
-    def augment_images(
-        self, images: tf.Tensor, transformations: Params, chosen: tf.Tensor | None = None, **_: Any
-    ) -> tf.Tensor:
-        """Change the images that are `chosen`, `[batch]` bool (None: all)."""
-        return self._run(images, only_chosen(transformations, chosen))
-
     def change(self, image: tf.Tensor, params: Params) -> tf.Tensor:
         """Apply the chosen operations to an image."""
         return self.apply_choices(image, params, 0, self.num_operations)
@@ -325,10 +303,11 @@ class SequentialOperations(Container):
     this is faster than one function call per chosen image.
     """
 
-    def connect(self, compile_members: Compile, *, compiles: bool) -> None:
-        """Build the functions that change images."""
-        self._run = compile_members(self.members)
-        self.compiles = compiles
+    def build_members(self, image_size_px: int, *, exact: bool) -> None:
+        """Build the operations, and the function that changes images."""
+        super().build_members(image_size_px, exact=exact)
+        self._run = compile_operations(self.members)
+        self.compiles = all(member.in_xla for member in self.members)
 
     def get_random_transformation_batch(self, batch_size: Any, images: Any = None, **_: Any) -> list[Params]:
         """Return the parameters of each operation; operation k draws from `child(k)`."""
@@ -338,16 +317,9 @@ class SequentialOperations(Container):
             for index, member in enumerate(self.members)
         ]
 
-    def augment_images(
-        self, images: tf.Tensor, transformations: list[Params], chosen: tf.Tensor | None = None, **_: Any
-    ) -> tf.Tensor:
-        """Change the images that are `chosen`, `[batch]` bool (None: all)."""
-        return self._run(images, [_restrict(params, chosen) for params in transformations])
-
-
-def _restrict(params: Params, chosen: tf.Tensor | None) -> Params:
-    """Restrict the parameters of an operation to chosen images."""
-    if chosen is None or not params:
-        return params
-    both = params["chosen"] & chosen if "chosen" in params else chosen
-    return {**params, "chosen": both}
+    def restrict(self, transformations: list[Params], chosen: tf.Tensor) -> list[Params]:
+        """Return the parameters restricted to the images that are `chosen`, `[batch]` bool."""
+        return [
+            member.restrict(params, chosen)
+            for member, params in zip(self.members, transformations, strict=True)
+        ]
