@@ -38,6 +38,7 @@ class AdaptationStep(ABC):
     uses_target_labels = False
     metric_names: Sequence[str] = ("accuracy",)
     variables: Sequence[keras.Variable] = ()
+    freezes_head = False
 
     def __init__(
         self,
@@ -76,9 +77,9 @@ class AdaptationStep(ABC):
                 self._estimate = build_statistics_estimator(model)
             self._estimate(sources[self.stream_names[-1]])
 
-    def frozen_paths(self, model: keras.Model) -> Collection[str]:  # noqa: ARG002 - part of the contract
-        """Return the paths of weights that the step freezes; none by default."""
-        return ()
+    def frozen_paths(self, model: keras.Model) -> Collection[str]:
+        """Return the paths of weights that the step freezes: those of the head if `freezes_head` is set."""
+        return {weight.path for weight in model.get_layer("head").weights} if self.freezes_head else ()
 
     def state(self) -> dict[str, np.ndarray[Any, Any]]:
         """Return the state in addition to the variables; none by default."""
@@ -92,6 +93,29 @@ class AdaptationStep(ABC):
         from kerastl.training.freeze import is_statistic
 
         return self.update_statistics and is_statistic(variable)
+
+
+class SourceStep(AdaptationStep):
+    """Classification of source images, which a subclass may change."""
+
+    stream_names: Sequence[str] = ("source",)
+    changed_stream = "source"
+
+    def losses(self, model: keras.Model, batches: Batches, progress: tf.Tensor) -> Losses:
+        """Return `loss` and `accuracy` of the changed source batch."""
+        _, labels, indices = batches["source"]
+        return self.classify(model, (self.change_images(batches, progress), labels, indices), progress)
+
+    def classify(self, model: keras.Model, batch: Batch, progress: tf.Tensor) -> Losses:
+        """Return `loss` and `accuracy` of a batch of labeled images."""
+        from kerastl.adaptation.features import features_and_logits
+
+        _, logits = features_and_logits(model, batch[0], training=True)
+        return self.classification_losses(batch, logits, progress)
+
+    def change_images(self, batches: Batches, progress: tf.Tensor) -> tf.Tensor:  # noqa: ARG002 - overridden
+        """Return the source images of the training step: `[batch, h, w, 3]` float32 in [0, 255]."""
+        return batches["source"][0]
 
 
 @dataclass(frozen=True)

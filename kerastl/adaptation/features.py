@@ -47,11 +47,6 @@ def logits_of_frozen_head(model: keras.Model, images: Any, *, training: bool) ->
     return tf.matmul(features, kernel) + bias + zero
 
 
-def head_paths(model: keras.Model) -> set[str]:
-    """Return the paths of the head's weights of a flat classifier."""
-    return {weight.path for weight in model.get_layer("head").weights}
-
-
 def _head_and_model(model: keras.Model) -> tuple[Any, keras.Model]:
     """Return the head of a classifier, and a model of features and logits; built once per classifier."""
     if model not in _heads:

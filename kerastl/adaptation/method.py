@@ -6,8 +6,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from annotated_types import Ge, Gt, Le
 from pydantic import ValidationError
 
 from kerastl import registry
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 TASKS = (SINGLE_LABEL,)
 """The tasks that this package supports."""
+Weight = Annotated[float, Ge(0), Le(1e6)]
+"""Weight of a loss."""
+Share = Annotated[float, Gt(0), Le(1)]
+"""Fraction of the images that are changed."""
 SOURCE_ONLY = "source_only"
 """Name of the candidate that is trained on the source without adaptation. Every selection includes it."""
 
@@ -176,7 +181,8 @@ def build_step(
     Args:
         name: Name of the method.
         options: As in `method_options`.
-        num_classes, num_features, seed, classification, update_statistics: As in `AdaptationStep`.
+        num_classes, num_features, seed, classification: As in `AdaptationStep`.
+        update_statistics: As in `AdaptationStep`; always set for a method that re-estimates statistics.
         without_source: Whether to train without source images.
 
     Raises:
@@ -194,7 +200,7 @@ def build_step(
     build = module.build_without_source if without_source and method.source_optional else module.build
     step: AdaptationStep = build(
         checked, num_classes=num_classes, num_features=num_features, seed=seed,
-        classification=classification, update_statistics=update_statistics,
+        classification=classification, update_statistics=update_statistics or method.requires_statistics,
     )  # fmt: skip
     return step
 

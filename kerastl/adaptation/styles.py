@@ -9,8 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerastl.adaptation.adaptation_step import AdaptationStep, step_seeds
-from kerastl.adaptation.features import features_and_logits
+from kerastl.adaptation.adaptation_step import SourceStep, step_seeds
 from kerastl.augment.stateless_random import StatelessGenerator
 from kerastl.training.step import Batches, Losses
 
@@ -219,7 +218,7 @@ Style = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 """`(images, styles) -> images`, all `[batch, h, w, 3]` float32 in [0, 255]."""
 
 
-class StyleTransferStep(AdaptationStep):
+class StyleTransferStep(SourceStep):
     """Classification of source images in the style of the target images of the same step.
 
     Each source image gets the style of the target image at the same position in its batch; a smaller target
@@ -232,7 +231,7 @@ class StyleTransferStep(AdaptationStep):
         step_arguments: As in `AdaptationStep`.
     """
 
-    changed_stream = "source"
+    stream_names = ("source", "target")
 
     def __init__(self, style: Style, *, share: float, beside: bool, **step_arguments: Any) -> None:
         super().__init__(**step_arguments)
@@ -240,16 +239,14 @@ class StyleTransferStep(AdaptationStep):
 
     def losses(self, model: keras.Model, batches: Batches, progress: tf.Tensor) -> Losses:
         """Return `loss` and `accuracy` of the restyled images, with `beside` averaged with the originals."""
-        originals, labels, indices = batches["source"]
-        restyled = self.change_images(batches, progress)
-        losses = []
-        for images in (restyled, originals) if self._beside else (restyled,):
-            _, logits = features_and_logits(model, images, training=True)
-            losses.append(self.classification_losses((images, labels, indices), logits, progress))
-        return {name: tf.add_n([terms[name] for terms in losses]) / len(losses) for name in losses[0]}
+        restyled = super().losses(model, batches, progress)
+        if not self._beside:
+            return restyled
+        originals = self.classify(model, batches["source"], progress)
+        return {name: (restyled[name] + originals[name]) / 2.0 for name in restyled}
 
     def change_images(self, batches: Batches, progress: tf.Tensor) -> tf.Tensor:
-        """Return the source images of the training step: `[batch, h, w, 3]` float32 in [0, 255]."""
+        """Return the restyled source images: `[batch, h, w, 3]` float32 in [0, 255]."""
         images, _, indices = batches["source"]
         targets = batches["target"][0]
         styles = tf.gather(targets, tf.range(tf.shape(images)[0]) % tf.shape(targets)[0])

@@ -15,19 +15,16 @@ Reference: Li et al. 2017, arXiv:1603.04779, algorithm 1.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from kerastl.adaptation.adaptation_step import AdaptationStep
+from kerastl.adaptation.adaptation_step import AdaptationStep, SourceStep
 from kerastl.adaptation.method import Method
-from kerastl.adaptation.methods.source_only import SourceOnly
+from kerastl.adaptation.methods.tent import Tent
 from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
     import keras
-    import tensorflow as tf
-
-    from kerastl.training.step import Batches, Losses
 
 METHOD = Method(reference="Li et al. 2017, arXiv:1603.04779", source_optional=True, requires_statistics=True)
 
@@ -36,34 +33,15 @@ class Options(StrictModel):
     """`adabn` has no options."""
 
 
-class AdaBN(SourceOnly):
+class AdaBN(SourceStep):
     """Classification of source images, evaluated with target statistics."""
 
     # No loss uses the target, but `on_epoch` gets the datasets of these streams.
-    stream_names: Sequence[str] = ("source", "target")
-
-    def __init__(self, **step_arguments: Any) -> None:
-        super().__init__(**(step_arguments | {"update_statistics": True}))
+    stream_names = ("source", "target")
 
 
-class TargetStatistics(AdaptationStep):
+class TargetStatistics(Tent):
     """BatchNorm statistics of the target, without training any weight."""
-
-    stream_names: Sequence[str] = ("target",)
-    metric_names: Sequence[str] = ()
-
-    def __init__(self, **step_arguments: Any) -> None:
-        super().__init__(**(step_arguments | {"update_statistics": True}))
-
-    def losses(self, model: keras.Model, batches: Batches, progress: tf.Tensor) -> Losses:  # noqa: ARG002
-        """Return `loss`, the mean entropy of the target batch in nats; weights in `frozen_paths` do not minimize it."""
-        import tensorflow as tf
-
-        from kerastl.adaptation.alignment_losses import entropy
-        from kerastl.adaptation.features import logits_of_frozen_head
-
-        logits = logits_of_frozen_head(model, batches["target"][0], training=True)
-        return {"loss": tf.reduce_mean(entropy(logits))}
 
     def frozen_paths(self, model: keras.Model) -> Collection[str]:
         """Return the paths of all weights."""

@@ -8,12 +8,10 @@ Reference: Sun & Saenko 2016, arXiv:1607.01719, equations 1 and 6.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-from annotated_types import Ge, Le
+from typing import Any
 
 from kerastl.adaptation.adaptation_step import DomainOutputs, TwoDomainStep
-from kerastl.adaptation.method import Method
+from kerastl.adaptation.method import Method, Weight
 from kerastl.options import StrictModel
 
 METHOD = Method(
@@ -29,7 +27,7 @@ class Options(StrictModel):
             features.
     """
 
-    weight: Annotated[float, Ge(0), Le(1e6)] = 100.0
+    weight: Weight = 100.0
 
 
 def build(options: Options, **step_arguments: Any) -> TwoDomainStep:

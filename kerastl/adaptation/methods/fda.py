@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Le
 
 from kerastl.adaptation.adaptation_step import AdaptationStep
-from kerastl.adaptation.method import Method
+from kerastl.adaptation.method import Method, Share
 from kerastl.options import StrictModel
 
 METHOD = Method(reference="Yang & Soatto 2020, arXiv:2004.05498", learns="head", changes_pixels=True)
@@ -33,7 +33,7 @@ class Options(StrictModel):
     """
 
     beta: Annotated[float, Ge(0), Le(0.5)] = 0.01
-    share: Annotated[float, Gt(0), Le(1)] = 1.0
+    share: Share = 1.0
     beside: bool = True
 
 

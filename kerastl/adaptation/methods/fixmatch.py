@@ -12,14 +12,12 @@ Reference: Sohn et al. 2020, arXiv:2001.07685, equations 3 and 4.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
-
-from annotated_types import Ge, Le
+from typing import TYPE_CHECKING, Any
 
 from kerastl.adaptation.adaptation_step import AdaptationStep, StepPolicy
-from kerastl.adaptation.method import Method
+from kerastl.adaptation.method import Method, Weight
 from kerastl.augment.presets import PolicyName
-from kerastl.options import StrictModel
+from kerastl.options import Fraction, StrictModel
 
 if TYPE_CHECKING:
     import keras
@@ -40,8 +38,8 @@ class Options(StrictModel):
             `radiograph` if left and right matter.
     """
 
-    weight: Annotated[float, Ge(0), Le(1e6)] = 1.0
-    threshold: Annotated[float, Ge(0), Le(1)] = 0.95
+    weight: Weight = 1.0
+    threshold: Fraction = 0.95
     policy: PolicyName = "strong"
 
 

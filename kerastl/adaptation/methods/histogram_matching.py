@@ -10,12 +10,10 @@ doi 10.1002/(SICI)1522-2594(199912)42:6<1072::AID-MRM11>3.0.CO;2-M.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-from annotated_types import Gt, Le
+from typing import Any
 
 from kerastl.adaptation.adaptation_step import AdaptationStep
-from kerastl.adaptation.method import Method
+from kerastl.adaptation.method import Method, Share
 from kerastl.options import StrictModel
 
 METHOD = Method(
@@ -33,7 +31,7 @@ class Options(StrictModel):
         beside: Also train on the original source images, with the same weight.
     """
 
-    share: Annotated[float, Gt(0), Le(1)] = 1.0
+    share: Share = 1.0
     beside: bool = True
 
 

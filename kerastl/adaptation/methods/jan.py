@@ -9,12 +9,10 @@ Reference: Long et al. 2017, arXiv:1605.06636, section 4.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
-
-from annotated_types import Ge, Le
+from typing import Any, Literal
 
 from kerastl.adaptation.adaptation_step import DomainOutputs, TwoDomainStep
-from kerastl.adaptation.method import Method
+from kerastl.adaptation.method import Method, Weight
 from kerastl.options import StrictModel
 
 METHOD = Method(
@@ -33,7 +31,7 @@ class Options(StrictModel):
         estimate: `biased` or `unbiased`, see `mmd_loss`.
     """
 
-    weight: Annotated[float, Ge(0), Le(1e6)] = 1.0
+    weight: Weight = 1.0
     estimate: Literal["biased", "unbiased"] = "biased"
 
 

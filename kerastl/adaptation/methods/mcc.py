@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Gt, Le
 
 from kerastl.adaptation.adaptation_step import DomainOutputs, TwoDomainStep
-from kerastl.adaptation.method import Method
+from kerastl.adaptation.method import Method, Weight
 from kerastl.options import StrictModel
 
 METHOD = Method(reference="Jin et al. 2020, arXiv:1912.03699", learns="head")
@@ -27,7 +27,7 @@ class Options(StrictModel):
         temperature: Divisor of the logits; 2.5 in the paper.
     """
 
-    weight: Annotated[float, Ge(0), Le(1e6)] = 1.0
+    weight: Weight = 1.0
     temperature: Annotated[float, Gt(0), Le(100)] = 2.5
 
 

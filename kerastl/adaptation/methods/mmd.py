@@ -10,12 +10,10 @@ Reference: Long et al. 2015, arXiv:1502.02791, section 3.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
-
-from annotated_types import Ge, Le
+from typing import Any, Literal
 
 from kerastl.adaptation.adaptation_step import DomainOutputs, TwoDomainStep
-from kerastl.adaptation.method import Method
+from kerastl.adaptation.method import Method, Weight
 from kerastl.options import StrictModel
 
 METHOD = Method(
@@ -31,7 +29,7 @@ class Options(StrictModel):
         estimate: `biased` or `unbiased`, see `mmd_loss`.
     """
 
-    weight: Annotated[float, Ge(0), Le(1e6)] = 1.0
+    weight: Weight = 1.0
     estimate: Literal["biased", "unbiased"] = "biased"
 
 

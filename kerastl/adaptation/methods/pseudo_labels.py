@@ -11,13 +11,11 @@ al. 2020, arXiv:2001.07685, equation 4.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-from annotated_types import Ge, Le
+from typing import Any
 
 from kerastl.adaptation.adaptation_step import DomainOutputs, TwoDomainStep
-from kerastl.adaptation.method import Method
-from kerastl.options import StrictModel
+from kerastl.adaptation.method import Method, Weight
+from kerastl.options import Fraction, StrictModel
 
 METHOD = Method(reference="Lee 2013, ICML workshop", learns="head")
 
@@ -30,8 +28,8 @@ class Options(StrictModel):
         threshold: Probability above which a prediction is used as a label; 0.95 in the paper.
     """
 
-    weight: Annotated[float, Ge(0), Le(1e6)] = 1.0
-    threshold: Annotated[float, Ge(0), Le(1)] = 0.95
+    weight: Weight = 1.0
+    threshold: Fraction = 0.95
 
 
 def build(options: Options, **step_arguments: Any) -> TwoDomainStep:

@@ -10,12 +10,10 @@ Reference: Reinhard et al. 2001, doi 10.1109/38.946629, equations 10 and 11.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-from annotated_types import Gt, Le
+from typing import Any
 
 from kerastl.adaptation.adaptation_step import AdaptationStep
-from kerastl.adaptation.method import Method
+from kerastl.adaptation.method import Method, Share
 from kerastl.options import StrictModel
 
 METHOD = Method(reference="Reinhard et al. 2001, doi 10.1109/38.946629", learns="head", changes_pixels=True)
@@ -29,7 +27,7 @@ class Options(StrictModel):
         beside: Also train on the original source images, with the same weight.
     """
 
-    share: Annotated[float, Gt(0), Le(1)] = 1.0
+    share: Share = 1.0
     beside: bool = True
 
 

@@ -13,7 +13,7 @@ Reference: Liang et al. 2020, arXiv:2002.08546, equations 3 to 7.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Le
@@ -60,8 +60,9 @@ class Shot(AdaptationStep):
         step_arguments: As in `AdaptationStep`.
     """
 
-    stream_names: Sequence[str] = ("target",)
-    metric_names: Sequence[str] = ()
+    stream_names = ("target",)
+    metric_names = ()
+    freezes_head = True
 
     def __init__(self, options: Options, **step_arguments: Any) -> None:
         import numpy as np
@@ -91,12 +92,6 @@ class Shot(AdaptationStep):
             "pseudo_label_loss": self._options.pseudo_label_weight
             * tf.reduce_mean(is_labeled * cross_entropy),
         }
-
-    def frozen_paths(self, model: keras.Model) -> Collection[str]:
-        """Return the paths of the head's weights."""
-        from kerastl.adaptation.features import head_paths
-
-        return head_paths(model)
 
     def _labels_of(self, indices: tf.Tensor) -> tf.Tensor:
         """Return the pseudo-label of each image, `[batch]` int64; -1 if there is none."""

@@ -13,16 +13,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kerastl.adaptation.adaptation_step import AdaptationStep, StepPolicy
+from kerastl.adaptation.adaptation_step import AdaptationStep, SourceStep, StepPolicy
 from kerastl.adaptation.method import Method
 from kerastl.augment.presets import PolicyName
 from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
-    import keras
     import tensorflow as tf
 
-    from kerastl.training.step import Batches, Losses
+    from kerastl.training.step import Batches
 
 METHOD = Method(reference="Sagawa et al. 2022, arXiv:2112.05090", learns="head", changes_pixels=True)
 
@@ -38,7 +37,7 @@ class Options(StrictModel):
     policy: PolicyName = "strong"
 
 
-class StrongAugmentation(AdaptationStep):
+class StrongAugmentation(SourceStep):
     """Classification of source images that are augmented by another policy in the step.
 
     Args:
@@ -46,22 +45,11 @@ class StrongAugmentation(AdaptationStep):
         step_arguments: As in `AdaptationStep`; the statistics are those of the target.
     """
 
-    changed_stream = "source"
-
     def __init__(self, policy: str, **step_arguments: Any) -> None:
         super().__init__(**step_arguments)
         # No loss uses the target, but `on_epoch` gets the datasets of these streams.
         self.stream_names = ("source", "target") if self.update_statistics else ("source",)
         self._policy = StepPolicy(policy, seed=self.seed)
-
-    def losses(self, model: keras.Model, batches: Batches, progress: tf.Tensor) -> Losses:
-        """Return `loss` and `accuracy` of the augmented source batch."""
-        from kerastl.adaptation.features import features_and_logits
-
-        _, labels, indices = batches["source"]
-        images = self.change_images(batches, progress)
-        _, logits = features_and_logits(model, images, training=True)
-        return self.classification_losses((images, labels, indices), logits, progress)
 
     def change_images(self, batches: Batches, progress: tf.Tensor) -> tf.Tensor:
         """Return the augmented source images: `[batch, h, w, 3]` float32 in [0, 255]."""

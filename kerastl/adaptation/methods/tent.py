@@ -11,17 +11,17 @@ Reference: Wang et al. 2021, arXiv:2006.10726, section 3.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
+from kerastl.adaptation.adaptation_step import AdaptationStep
 from kerastl.adaptation.method import Method
-from kerastl.adaptation.methods.adabn import TargetStatistics
 from kerastl.options import StrictModel
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
-    from kerastl.adaptation.adaptation_step import AdaptationStep
+    from kerastl.training.step import Batches, Losses
 
 METHOD = Method(
     reference="Wang et al. 2021, arXiv:2006.10726",
@@ -37,14 +37,22 @@ class Options(StrictModel):
     """`tent` has no options."""
 
 
-class Tent(TargetStatistics):
+class Tent(AdaptationStep):
     """BatchNorm statistics of the target, and scales and offsets that minimize the entropy of its predictions."""
 
-    def frozen_paths(self, model: keras.Model) -> Collection[str]:
-        """Return the paths of the head's weights."""
-        from kerastl.adaptation.features import head_paths
+    stream_names = ("target",)
+    metric_names = ()
+    freezes_head = True
 
-        return head_paths(model)
+    def losses(self, model: keras.Model, batches: Batches, progress: tf.Tensor) -> Losses:  # noqa: ARG002
+        """Return `loss`, the mean entropy of the target batch in nats; weights in `frozen_paths` do not minimize it."""
+        import tensorflow as tf
+
+        from kerastl.adaptation.alignment_losses import entropy
+        from kerastl.adaptation.features import logits_of_frozen_head
+
+        logits = logits_of_frozen_head(model, batches["target"][0], training=True)
+        return {"loss": tf.reduce_mean(entropy(logits))}
 
 
 def build(options: Options, **step_arguments: Any) -> AdaptationStep:  # noqa: ARG001 - part of the contract
