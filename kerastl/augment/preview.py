@@ -59,17 +59,15 @@ def operation_block(
         seeds: `[samples, batch, 2]` int32.
     """
     name, options = operation
-    extremes = _extremes(name, options)
     # Layer by layer: compiling each operation would take longer than applying it, and the images agree to 0.01 of 255.
     policy = build_policy([operation], image_size_px=images.shape[1], channels=images.shape[3], exact=True)
-    shown = [
-        images,
-        *(_at_extreme(operation, extreme, images, seeds) for extreme in extremes),
-        *(policy(images, sample_seeds).numpy() for sample_seeds in seeds),
+    extremes = [
+        (extreme.description, _at_extreme(operation, extreme, images, seeds))
+        for extreme in _extremes(name, options)
     ]
-    columns = ("original", *(extreme.description for extreme in extremes), *_sample_titles(seeds))
     note = _note(policy.lowering[0][1], options)
-    return Block(name, format_options(options), note, columns, _to_pixels(shown))
+    samples = [policy(images, sample_seeds) for sample_seeds in seeds]
+    return _block(name, format_options(options), images, samples, extremes=extremes, note=note)
 
 
 def policy_block(
@@ -81,9 +79,8 @@ def policy_block(
 ) -> Block:
     """Return a block with random samples of a policy; arguments as in `operation_block` and `build_policy`."""
     policy = build_policy(operations, image_size_px=images.shape[1], channels=images.shape[3], exact=exact)
-    shown = [images, *(policy(images, sample_seeds).numpy() for sample_seeds in seeds)]
     names = ", ".join(name for name, _ in operations)
-    return Block(POLICY_TITLE, names, "", ("original", *_sample_titles(seeds)), _to_pixels(shown))
+    return _block(POLICY_TITLE, names, images, [policy(images, sample_seeds) for sample_seeds in seeds])
 
 
 def mixing_block(
@@ -109,24 +106,27 @@ def mixing_block(
     )
     samples = [mix(images, labels, sample_seeds) for sample_seeds in seeds]
     captions = [[_label_caption(row, class_names) for row in weights.numpy()] for _, weights in samples]
-    note = "Each image is mixed with another image shown here; in training, with one of its batch."
-    return Block(
-        name,
-        format_options(options),
-        note,
-        ("original", *_sample_titles(seeds)),
-        _to_pixels([images, *(mixed.numpy() for mixed, _ in samples)]),
-        tuple(zip([class_names[label] for label in labels], *captions, strict=True)),
-    )
+    return _block(
+        name, format_options(options), images, [mixed for mixed, _ in samples],
+        note="Each image is mixed with another image shown here; in training, with one of its batch.",
+        captions=tuple(zip([class_names[label] for label in labels], *captions, strict=True)),
+    )  # fmt: skip
+
+
+def _block(
+    title: str, strength: str, images: Any, samples: Sequence[Any], *,
+    extremes: Sequence[tuple[str, Any]] = (), note: str = "", captions: tuple[tuple[str, ...], ...] = (),
+) -> Block:  # fmt: skip
+    """Return a block of images, their versions at the extremes, each with its column title, and their random samples."""
+    numbered = ((f"sample {number}", sample) for number, sample in enumerate(samples, 1))
+    titles, columns = zip(("original", images), *extremes, *numbered, strict=True)
+    return Block(title, strength, note, titles, to_pixels(columns), captions)
 
 
 def format_options(options: Any) -> str:
     """Format the options that differ from their defaults, e.g. `max_deg 15, model linear`."""
-    fields = type(options).model_fields if options is not None else {}
-    values = {name: getattr(options, name) for name in fields}
-    return ", ".join(
-        f"{name} {_format_value(value)}" for name, value in values.items() if value != fields[name].default
-    )
+    changed = () if options is None else options.__repr_args__()
+    return ", ".join(f"{name} {_format_value(value)}" for name, value in changed)
 
 
 def _format_value(value: Any) -> str:
@@ -147,10 +147,6 @@ def _extremes(name: str, options: Any) -> list[Extreme]:
     return extremes(options) if extremes else range_ends("lower end", "upper end")
 
 
-def _sample_titles(seeds: npt.NDArray[np.int32]) -> list[str]:
-    return [f"sample {number}" for number in range(1, len(seeds) + 1)]
-
-
 def _note(lowering: str, options: Any) -> str:
     if lowering == "identity":
         return "These options leave every image unchanged."
@@ -164,7 +160,8 @@ def _label_caption(weights: npt.NDArray[np.float32], class_names: Sequence[str])
     return ", ".join(f"{100 * weights[index]:.0f}% {class_names[index]}" for index in shown)
 
 
-def _to_pixels(columns: Sequence[Any]) -> Pixels:
+def to_pixels(columns: Sequence[Any]) -> Pixels:
+    """Return columns of images in [0, 255], each `[rows, size, size, channels]`, as the `images` of a `Block`."""
     stacked = np.stack([np.asarray(column, np.float32) for column in columns], axis=1)
     return np.round(np.clip(stacked, 0, 255)).astype(np.uint8)
 

@@ -384,13 +384,11 @@ def write_style_sheet(run_folder: Path, source: Any, target: Any, changed: Mappi
         source, target: `[rows, size, size, 3]` in [0, 255], one pair per row.
         changed: Column title to styled images of the same shape.
     """
-    from kerastl.augment.preview import Block  # imports TensorFlow
+    from kerastl.augment.preview import Block, to_pixels  # imports TensorFlow
 
     columns = {"source": source, "target": target, **changed}
-    rounded = [np.round(np.clip(np.asarray(column), 0, 255)) for column in columns.values()]
-    images: Pixels = np.stack(rounded, axis=1).astype(np.uint8)
-    heads = tuple(columns)
-    block = Block("Images that the methods are trained on", "", "", heads, images)
+    images = to_pixels(list(columns.values()))
+    block = Block("Images that the methods are trained on", "", "", tuple(columns), images)
     sheet = draw_sheet(
         [block], [f"pair {row + 1}" for row in range(len(images))],
         title="Training images of both domains, and their styled versions",

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import keras
 import numpy as np
 
 from kerastl.models import build_backbone, get_backbone, get_blocks, split_at_block
-
-if TYPE_CHECKING:
-    import keras
 
 PIXEL_TOLERANCE = 1e-5
 """Relative to the largest value; float32 sums differ in their order."""
@@ -61,10 +59,7 @@ def _check_against_builder(name: str, images: np.ndarray) -> keras.Model:
 
 def _reference(name: str, size: int) -> tuple[keras.Model, Any]:
     """Return the builder's network with random weights, and its preprocessing function."""
-    import keras
-
-    path, _, function = get_backbone(name).builder.rpartition(".")
-    builder = getattr(importlib.import_module(path), function)
+    builder = pkgutil.resolve_name(get_backbone(name).builder)
     keras.utils.set_random_seed(1)
     network = builder(include_top=False, weights=None, input_shape=(size, size, 3))
     random = np.random.default_rng(1)
@@ -85,8 +80,6 @@ IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 def _set_deviations(network: keras.Model) -> None:
     """Replace the standard deviations of the published files by variances, without Keras's compensation."""
-    import keras
-
     for layer in network.layers:
         if isinstance(layer, keras.layers.Normalization) and layer.weights:
             layer.set_weights([IMAGENET_MEAN, IMAGENET_STD**2, np.zeros(())])
@@ -94,8 +87,6 @@ def _set_deviations(network: keras.Model) -> None:
 
 
 def _predict(model: keras.Model, images: Any) -> np.ndarray:
-    import keras
-
     return keras.ops.convert_to_numpy(model(images, training=False))
 
 
@@ -120,8 +111,6 @@ def _check_blocks(model: keras.Model) -> None:
 
 
 def _check_splitting(model: keras.Model, images: np.ndarray) -> None:
-    import keras
-
     expected = _predict(model, images)
     names = [block.name for block in get_blocks(model)][:-1]
     for name in {*names[:: max(1, len(names) // MAX_SPLITS)], names[-1]}:
@@ -132,8 +121,6 @@ def _check_splitting(model: keras.Model, images: np.ndarray) -> None:
 
 
 def _check_round_trip(model: keras.Model, images: np.ndarray) -> None:
-    import keras
-
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
         model.save(path)
