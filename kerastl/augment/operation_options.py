@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from annotated_types import MinLen
+from annotated_types import Ge, Le, MinLen
 
 from kerastl import registry
 from kerastl.errors import Problems
@@ -46,6 +46,12 @@ def _parse(plugin: type[Plugin], values: Any, subject: str, where: str) -> list[
 FillMode = Literal["reflect", "wrap", "nearest", "constant"]
 """How a row a b c d continues outside the image: `reflect` d c b a, `wrap` a b c d, `nearest` d d d d, `constant` black."""
 Operations = Annotated[tuple[NamedOperation, ...], MinLen(1)]
+Degrees = Annotated[float, Ge(0), Le(180)]
+Level = Annotated[float, Ge(0), Le(255)]
+"""A pixel level."""
+MaskFill = Literal["constant", "gaussian_noise"]
+"""Noise has a standard deviation of 42.5 levels and is clipped to [0, 255]."""
+MIDDLE_GRAY = 127.5
 
 
 def check_nesting_depth(options: Any) -> Iterator[tuple[str, str]]:

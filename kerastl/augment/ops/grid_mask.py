@@ -5,15 +5,12 @@ from 0 to `max_fraction`, so that `max_fraction ** 2 / 3` of the area is masked 
 unchanged.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from annotated_types import Ge, Le
-
-from kerastl.augment.operation_options import Extreme
+from kerastl.augment.operation_options import MIDDLE_GRAY, Degrees, Extreme, Level, MaskFill
 from kerastl.options import Fraction, StrictModel
 
 COMPILES = True
-MIDDLE_GRAY = 127.5
 FULL_STRENGTH_FRACTION = 0.7
 """Masks 16% of the area on average, about half at most."""
 
@@ -32,9 +29,9 @@ class Options(StrictModel):
     """
 
     max_fraction: Fraction
-    max_deg: Annotated[float, Ge(0), Le(180)] = 45.0
-    fill_mode: Literal["constant", "gaussian_noise"] = "constant"
-    fill_value: Annotated[float, Ge(0), Le(255)] = MIDDLE_GRAY
+    max_deg: Degrees = 45.0
+    fill_mode: MaskFill = "constant"
+    fill_value: Level = MIDDLE_GRAY
     apply_probability: Fraction = 1.0
 
 

@@ -3,11 +3,9 @@
 The result stays in [0, 255], and gray pixels stay gray.
 """
 
-from typing import Annotated, Any
+from typing import Any
 
-from annotated_types import Ge, Le
-
-from kerastl.augment.operation_options import Extreme, percent, range_ends
+from kerastl.augment.operation_options import Degrees, Extreme, percent, range_ends
 from kerastl.options import Fraction, StrictModel
 
 NEEDS_COLOR = True
@@ -28,7 +26,7 @@ class Options(StrictModel):
     max_brightness_fraction: Fraction = 0.0
     max_contrast_fraction: Fraction = 0.0
     max_saturation_fraction: Fraction = 0.0
-    max_hue_deg: Annotated[float, Ge(0), Le(180)] = 0.0
+    max_hue_deg: Degrees = 0.0
     apply_probability: Fraction = 1.0
 
 

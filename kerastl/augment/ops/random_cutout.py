@@ -4,15 +4,12 @@ Height and width are independent and uniform from 0 to `max_fraction` of the sid
 the area is masked on average. Pixels at the border are masked less often than those in the center.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from annotated_types import Ge, Le
-
-from kerastl.augment.operation_options import Extreme, percent
+from kerastl.augment.operation_options import MIDDLE_GRAY, Extreme, Level, MaskFill, percent
 from kerastl.options import Fraction, StrictModel
 
 COMPILES = True
-MIDDLE_GRAY = 127.5
 FULL_STRENGTH_FRACTION = 0.7
 """Masks 12% of the area on average, below half at most."""
 
@@ -30,8 +27,8 @@ class Options(StrictModel):
     """
 
     max_fraction: Fraction
-    fill_mode: Literal["constant", "gaussian_noise"] = "constant"
-    fill_value: Annotated[float, Ge(0), Le(255)] = MIDDLE_GRAY
+    fill_mode: MaskFill = "constant"
+    fill_value: Level = MIDDLE_GRAY
     apply_probability: Fraction = 1.0
 
 

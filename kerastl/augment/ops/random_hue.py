@@ -1,10 +1,8 @@
 """Shift the hue of all pixels of an image by one angle. Gray pixels are unchanged."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from annotated_types import Ge, Le
-
-from kerastl.augment.operation_options import Extreme
+from kerastl.augment.operation_options import Degrees, Extreme
 from kerastl.options import Fraction, StrictModel
 
 NEEDS_COLOR = True
@@ -20,7 +18,7 @@ class Options(StrictModel):
         apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
-    max_deg: Annotated[float, Ge(0), Le(180)]
+    max_deg: Degrees
     model: Literal["hsv", "linear"] = "hsv"
     apply_probability: Fraction = 1.0
 

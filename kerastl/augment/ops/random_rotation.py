@@ -3,11 +3,9 @@
 Pixels outside the image are reflected by default, because black corners would reveal the rotation.
 """
 
-from typing import Annotated, Any
+from typing import Any
 
-from annotated_types import Ge, Le
-
-from kerastl.augment.operation_options import Extreme, FillMode, range_ends
+from kerastl.augment.operation_options import Degrees, Extreme, FillMode, range_ends
 from kerastl.options import Fraction, StrictModel
 
 
@@ -20,7 +18,7 @@ class Options(StrictModel):
         apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
-    max_deg: Annotated[float, Ge(0), Le(180)]
+    max_deg: Degrees
     fill_mode: FillMode = "reflect"
     apply_probability: Fraction = 1.0
 

@@ -1,10 +1,8 @@
 """Invert all levels at or above a random threshold: v becomes 255 - v."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from annotated_types import Ge, Le
-
-from kerastl.augment.operation_options import Extreme
+from kerastl.augment.operation_options import Extreme, Level
 from kerastl.options import Fraction, StrictModel
 
 COMPILES = True
@@ -19,7 +17,7 @@ class Options(StrictModel):
         apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
-    min_threshold: Annotated[float, Ge(0), Le(MAX_THRESHOLD)]
+    min_threshold: Level
     apply_probability: Fraction = 1.0
 
 
