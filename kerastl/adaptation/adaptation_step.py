@@ -60,6 +60,13 @@ class AdaptationStep(ABC):
     def losses(self, model: keras.Model, batches: Batches, progress: tf.Tensor) -> Losses:
         """Return named scalars; see `kerastl.training.Step`."""
 
+    def classify(self, model: keras.Model, batch: Batch, progress: tf.Tensor) -> Losses:
+        """Return `loss` and `accuracy` of a batch of labeled images."""
+        from kerastl.adaptation.features import features_and_logits
+
+        _, logits = features_and_logits(model, batch[0], training=True)
+        return self.classification_losses(batch, logits, progress)
+
     def classification_losses(self, batch: Batch, logits: tf.Tensor, progress: tf.Tensor) -> Losses:
         """Return `loss` and `accuracy` of labeled images, given their logits."""
         return self._classification.losses(
@@ -105,13 +112,6 @@ class SourceStep(AdaptationStep):
         """Return `loss` and `accuracy` of the changed source batch."""
         _, labels, indices = batches["source"]
         return self.classify(model, (self.change_images(batches, progress), labels, indices), progress)
-
-    def classify(self, model: keras.Model, batch: Batch, progress: tf.Tensor) -> Losses:
-        """Return `loss` and `accuracy` of a batch of labeled images."""
-        from kerastl.adaptation.features import features_and_logits
-
-        _, logits = features_and_logits(model, batch[0], training=True)
-        return self.classification_losses(batch, logits, progress)
 
     def change_images(self, batches: Batches, progress: tf.Tensor) -> tf.Tensor:  # noqa: ARG002 - overridden
         """Return the source images of the training step: `[batch, h, w, 3]` float32 in [0, 255]."""

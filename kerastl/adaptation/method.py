@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from kerastl import registry
 from kerastl.errors import Problems, RequestError
 from kerastl.options import list_problems
+from kerastl.recipe import LayerNames, Phase
 from kerastl.recipe import Method as MethodOptions
 from kerastl.tasks import SINGLE_LABEL
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from kerastl.adaptation.adaptation_step import AdaptationStep
     from kerastl.data import ImageDataset
-    from kerastl.recipe import LayerNames, Phase
     from kerastl.training import ClassificationStep, Step
 
 TASKS = (SINGLE_LABEL,)
@@ -129,11 +129,9 @@ def _check_only_batch_norm(
 
 def select_batch_norm(model: keras.Model) -> LayerNames:
     """Return the `trainable` setting for `tent`: only the BatchNorm layers of a flat classifier."""
-    from kerastl.recipe import LayerNames
     from kerastl.training import batch_norm_layers
 
-    names: list[Any] = [re.escape(layer.name) for layer in batch_norm_layers(model)]
-    return LayerNames(names="|".join(names))
+    return LayerNames(names="|".join(re.escape(layer.name) for layer in batch_norm_layers(model)))
 
 
 KIND = "adaptation"
@@ -145,8 +143,7 @@ def get_method(name: str) -> Method:
     Raises:
         RequestError: There is no such method.
     """
-    module: Any = registry.module(KIND, name)
-    return module.METHOD
+    return registry.module(KIND, name).METHOD
 
 
 def method_options(name: str, options: Any = None) -> Any:
@@ -250,8 +247,7 @@ def works_without_source(kind: str, name: str) -> bool:
     """
     if kind == KIND:  # Without source images, source_only is the given model.
         return name == SOURCE_ONLY or get_method(name).works_without_source
-    module: Any = registry.module(kind, name)
-    return not module.VALIDATORS[name].needs_source
+    return not registry.module(kind, name).VALIDATORS[name].needs_source
 
 
 def source_model_settings(path: Path) -> Mapping[str, Any]:

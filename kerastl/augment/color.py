@@ -15,14 +15,14 @@ import tensorflow as tf
 
 from kerastl.augment.operation import BuiltOperation, Params, keep_unselected
 
+Planes = tuple[tf.Tensor, ...]
+"""Planes of pixels, each `[batch, height, width]` or `[batch, height, width, channels]`."""
 MIN_CHROMA = 1e-9
 PRIMARY_HUES = (0.0, 2.0, 4.0)
 """Hues of red, green and blue, in sextants."""
 
 
-def to_hsv(
-    images: tf.Tensor, factors: tf.Tensor, sextants: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def to_hsv(images: tf.Tensor, factors: tf.Tensor, sextants: tf.Tensor) -> Planes:
     """Convert to value, chroma and hue, scale the saturation and shift the hue.
 
     With `from_hsv`, this equals a conversion to HSV, the changes, and the conversion back. The chroma, value
@@ -113,13 +113,13 @@ def build_color_pass(members: Sequence[BuiltOperation]) -> Pass:
     return Pass(prepare, apply)
 
 
-Step = tuple[Callable[..., tuple[tf.Tensor, ...]], int]
+Group = tuple[bool, list[int]]
+"""(is_hsv, indices of its operations)."""
+Step = tuple[Callable[..., Planes], int]
 """Function `(*planes, params) -> planes` of planes of pixels, and the index of the group that the parameters belong to."""
 
 
-def _split_steps(
-    members: Sequence[BuiltOperation], groups: Sequence[tuple[bool, list[int]]]
-) -> list[list[Step]]:
+def _split_steps(members: Sequence[BuiltOperation], groups: Sequence[Group]) -> list[list[Step]]:
     """Return the steps of each compiled function."""
     functions: list[list[Step]] = [[]]
     for group, (is_hsv, indices) in enumerate(groups):
@@ -135,27 +135,27 @@ def _split_steps(
     return [steps for steps in functions if steps]
 
 
-def _convert_to_hsv(images: tf.Tensor, params: Params) -> tuple[tf.Tensor, ...]:
+def _convert_to_hsv(images: tf.Tensor, params: Params) -> Planes:
     return to_hsv(images, params["factors"], params["sextants"])
 
 
-def _to_planes(convert: Any, images: tf.Tensor, params: Params) -> tuple[tf.Tensor, ...]:
-    planes: tuple[tf.Tensor, ...] = convert(images, params)
+def _to_planes(convert: Any, images: tf.Tensor, params: Params) -> Planes:
+    planes: Planes = convert(images, params)
     return (*planes, images) if "chosen" in params else planes
 
 
-def _from_planes(*planes_and_params: Any) -> tuple[tf.Tensor, ...]:
+def _from_planes(*planes_and_params: Any) -> Planes:
     *planes, params = planes_and_params
     return (keep_unselected(params, from_hsv(*planes[:3]), planes[-1]),)
 
 
-def _apply_layer(operation: BuiltOperation, images: tf.Tensor, params: Params) -> tuple[tf.Tensor, ...]:
+def _apply_layer(operation: BuiltOperation, images: tf.Tensor, params: Params) -> Planes:
     return (operation.apply(images, params),)
 
 
-def _compile_steps(steps: Sequence[Step]) -> Callable[..., tuple[tf.Tensor, ...]]:
+def _compile_steps(steps: Sequence[Step]) -> Callable[..., Planes]:
     @tf.function(jit_compile=True, autograph=False)
-    def run(planes: tuple[tf.Tensor, ...], prepared: Sequence[Any]) -> tuple[tf.Tensor, ...]:
+    def run(planes: Planes, prepared: Sequence[Any]) -> Planes:
         for apply, group in steps:
             planes = apply(*planes, prepared[group])
         return planes
@@ -163,20 +163,17 @@ def _compile_steps(steps: Sequence[Step]) -> Callable[..., tuple[tf.Tensor, ...]
     return run
 
 
-def _group_hsv(members: Sequence[BuiltOperation]) -> list[tuple[bool, list[int]]]:
-    """Return (is_hsv, indices) of each group: adjacent HSV operations share one conversion."""
-    groups: list[tuple[bool, list[int]]] = []
-    group_saturates = False
+def _group_hsv(members: Sequence[BuiltOperation]) -> list[Group]:
+    """Return the groups: adjacent HSV operations share one conversion."""
+    groups: list[Group] = []
     for index, operation in enumerate(members):
         is_hsv = operation.lowering == "hsv"
-        saturates = is_hsv and operation.saturates
         # Saturation is clipped at 1, so that two changes of it cannot be multiplied.
-        if is_hsv and groups and groups[-1][0] and not (saturates and group_saturates):
+        num_saturating = sum(members[other].saturates for other in (groups[-1][1] if groups else ()))
+        if is_hsv and groups and groups[-1][0] and num_saturating + operation.saturates < 2:
             groups[-1][1].append(index)
-            group_saturates = group_saturates or saturates
         else:
             groups.append((is_hsv, [index]))
-            group_saturates = saturates
     return groups
 
 

@@ -25,6 +25,9 @@ POLICY_TITLE = "all operations"
 """Title of the block with the whole policy."""
 
 Pixels = npt.NDArray[np.uint8]
+Images = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int32]
+"""Class indices or seeds."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,7 @@ class Block:
     captions: tuple[tuple[str, ...], ...] = ()
 
 
-def operation_block(
-    operation: Operation, images: npt.NDArray[np.float32], seeds: npt.NDArray[np.int32]
-) -> Block:
+def operation_block(operation: Operation, images: Images, seeds: Integers) -> Block:
     """Return a block with the extremes and random samples of one operation.
 
     Args:
@@ -71,11 +72,7 @@ def operation_block(
 
 
 def policy_block(
-    operations: Sequence[Operation],
-    images: npt.NDArray[np.float32],
-    seeds: npt.NDArray[np.int32],
-    *,
-    exact: bool = False,
+    operations: Sequence[Operation], images: Images, seeds: Integers, *, exact: bool = False
 ) -> Block:
     """Return a block with random samples of a policy; arguments as in `operation_block` and `build_policy`."""
     policy = build_policy(operations, image_size_px=images.shape[1], channels=images.shape[3], exact=exact)
@@ -84,12 +81,7 @@ def policy_block(
 
 
 def mixing_block(
-    mixing: Operation,
-    images: npt.NDArray[np.float32],
-    labels: npt.NDArray[np.int32],
-    seeds: npt.NDArray[np.int32],
-    *,
-    class_names: Sequence[str],
+    mixing: Operation, images: Images, labels: Integers, seeds: Integers, *, class_names: Sequence[str]
 ) -> Block:
     """Return a block with random samples of one mixing, captioned with the label weights.
 
@@ -166,9 +158,7 @@ def to_pixels(columns: Sequence[Any]) -> Pixels:
     return np.round(np.clip(stacked, 0, 255)).astype(np.uint8)
 
 
-def _at_extreme(
-    operation: Operation, extreme: Extreme, images: npt.NDArray[np.float32], seeds: npt.NDArray[np.int32]
-) -> npt.NDArray[np.float32]:
+def _at_extreme(operation: Operation, extreme: Extreme, images: Images, seeds: Integers) -> Images:
     """Return the images at one extreme of an operation, regardless of its probability."""
     name, options = operation
     if getattr(options, "apply_probability", 0.0):
@@ -177,8 +167,7 @@ def _at_extreme(
     image_seeds = seeds[0] if len(seeds) else np.zeros((len(images), 2), np.int32)
     generator = FixedGenerator(tf.constant(image_seeds), extreme.quantiles, extreme.rest)
     batch = tf.constant(images)
-    changed: npt.NDArray[np.float32] = built.apply(batch, built.sample(generator, batch)).numpy()
-    return changed
+    return built.apply(batch, built.sample(generator, batch)).numpy()
 
 
 class FixedGenerator(StatelessGenerator):

@@ -67,14 +67,12 @@ class FixMatch(AdaptationStep):
         from kerastl.adaptation.alignment_losses import pseudo_label_loss
         from kerastl.adaptation.features import features_and_logits
 
-        source, weak, strong = (
+        classification = self.classify(model, batches["source"], progress)
+        weak, strong = (
             features_and_logits(model, images, training=True)[1]
-            for images in (
-                batches["source"][0], batches["target"][0], self.change_images(batches, progress),
-            )
-        )  # fmt: skip
+            for images in (batches["target"][0], self.change_images(batches, progress))
+        )
         loss, confident = pseudo_label_loss(strong, teacher=weak, threshold=self._options.threshold)
-        classification = self.classification_losses(batches["source"], source, progress)
         return classification | {"pseudo_label_loss": self._options.weight * loss, "confident": confident}
 
     def change_images(self, batches: Batches, progress: tf.Tensor) -> tf.Tensor:

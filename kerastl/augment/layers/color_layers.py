@@ -339,8 +339,7 @@ def _blurred(images: tf.Tensor, weights: tf.Tensor, axis: int) -> tf.Tensor:
 
     def shift(pixels: int) -> tf.Tensor:
         """Return the images shifted by some pixels."""
-        shifted = slice(radius + pixels, radius + pixels + size)
-        return mirrored[:, shifted] if axis == 1 else mirrored[:, :, shifted]
+        return _cut(mirrored, radius + pixels, radius + pixels + size, axis)
 
     weights = weights[:, :, None, None, None]
     # Differences from the center, so that a constant image is unchanged.
@@ -350,18 +349,18 @@ def _blurred(images: tf.Tensor, weights: tf.Tensor, axis: int) -> tf.Tensor:
     return result
 
 
+def _cut(images: tf.Tensor, start: int, stop: int, axis: int) -> tf.Tensor:
+    """Return the rows (axis 1) or columns (axis 2) from `start` to `stop`."""
+    return images[:, start:stop] if axis == 1 else images[:, :, start:stop]
+
+
 def _mirrored(images: tf.Tensor, radius: int, axis: int) -> tf.Tensor:
     """Pad both ends of an axis of at least two pixels by reflection."""
     # Repeated reflection equals two facing mirrors. Gathering by index is eight times slower in XLA, and `tf.pad` refuses
     # an empty batch.
     while radius > 0:
         pixels = min(radius, images.shape[axis] - 1)
-        before, after = slice(1, pixels + 1), slice(-pixels - 1, -1)
-        ends = (
-            (images[:, before], images[:, after])
-            if axis == 1
-            else (images[:, :, before], images[:, :, after])
-        )
+        ends = _cut(images, 1, pixels + 1, axis), _cut(images, -pixels - 1, -1, axis)
         first, last = (tf.reverse(end, [axis]) for end in ends)
         images = tf.concat([first, images, last], axis=axis)
         radius -= pixels

@@ -7,6 +7,7 @@ operation, takes its weights from the global generator, and draws random numbers
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import tensorflow as tf
@@ -178,19 +179,14 @@ class ChoiceLayer(Container):
         return tf.ensure_shape(changed, image.shape)
 
     def _apply_one(self, image: tf.Tensor, params: Params, index: tf.Tensor) -> tf.Tensor:
-        def branch(member: int) -> Callable[[], tf.Tensor]:
-            def apply() -> tf.Tensor:
-                own = tf.nest.map_structure(lambda tensor: tensor[index][None], params["params"][member])
-                return self._compiled[member].apply(image, own)
+        def apply(member: int) -> tf.Tensor:
+            own = tf.nest.map_structure(lambda tensor: tensor[index][None], params["params"][member])
+            return self._compiled[member].apply(image, own)
 
-            return apply
-
-        def identity() -> tf.Tensor:
-            return tf.identity(image)
-
+        identity = partial(tf.identity, image)
         # An operation that is not eligible has no parameters and is never chosen.
         branches = [
-            branch(member) if params["params"][member] else identity for member in range(len(self.members))
+            partial(apply, member) if own else identity for member, own in enumerate(params["params"])
         ]
         return tf.switch_case(params["which"][index], [identity, *branches])
 
