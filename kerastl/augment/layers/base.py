@@ -11,6 +11,9 @@ from keras_cv.layers import VectorizedBaseImageAugmentationLayer
 from keras_cv.src.utils import preprocessing
 from scipy.stats import norm
 
+Samples = dict[str, tf.Tensor]
+"""Sampled parameters of a layer by name, with one row per image."""
+
 
 class OperationLayer(VectorizedBaseImageAugmentationLayer):
     """Base class of layers that take the options of their operation.
@@ -32,12 +35,12 @@ class BlendedLayer(OperationLayer):
         """Return the changed copies of images `[batch, height, width, channels]` float32 in [0, 255]."""
         raise TypeError(f"{type(self).__name__} does not define changed().")
 
-    def get_random_transformation_batch(self, batch_size: Any, **_: Any) -> dict[str, tf.Tensor]:
+    def get_random_transformation_batch(self, batch_size: Any, **_: Any) -> Samples:
         """Return `fractions`, `[batch, 1, 1, 1]` float32, the weights of the copies."""
         shape = [batch_size, 1, 1, 1]
         return {"fractions": self._random_generator.uniform(shape, 0.0, self.options.max_fraction)}
 
-    def augment_images(self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any) -> tf.Tensor:
+    def augment_images(self, images: tf.Tensor, transformations: Samples, **_: Any) -> tf.Tensor:
         """Return `image + fraction * (copy - image)`: unchanged pixels keep their bytes at any fraction."""
         return images + transformations["fractions"] * (self.changed(images) - images)
 
@@ -50,7 +53,7 @@ batch size. The standard deviation of the table is 0.9999."""
 NORMAL_QUANTILES = norm.ppf((np.arange(NUM_QUANTILES) + 0.5) / NUM_QUANTILES).astype(np.float32)
 
 
-def sample_fill(generator: Any, images: tf.Tensor, options: Any) -> dict[str, tf.Tensor]:
+def sample_fill(generator: Any, images: tf.Tensor, options: Any) -> Samples:
     """Sample the fill of masked pixels.
 
     Args:
@@ -68,9 +71,7 @@ def sample_fill(generator: Any, images: tf.Tensor, options: Any) -> dict[str, tf
     return {"fill": tf.clip_by_value(options.fill_value + NOISE_SD * normal, 0.0, 255.0)}
 
 
-def fill_masked(
-    images: tf.Tensor, masked: tf.Tensor, transformations: dict[str, tf.Tensor], options: Any
-) -> tf.Tensor:
+def fill_masked(images: tf.Tensor, masked: tf.Tensor, transformations: Samples, options: Any) -> tf.Tensor:
     """Return the images with masked pixels filled.
 
     Args:
@@ -99,7 +100,7 @@ class AffineLayer(OperationLayer):
         super().__init__(options, **kwargs)
         self.maps = maps
 
-    def augment_images(self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any) -> tf.Tensor:
+    def augment_images(self, images: tf.Tensor, transformations: Samples, **_: Any) -> tf.Tensor:
         """Return the resampled images; they must be square."""
         maps = tf.cast(self.maps(transformations, int(images.shape[1])), tf.float32)
         # The last two coefficients, of perspective, are 0.

@@ -11,7 +11,7 @@ from keras_cv import layers
 
 from kerastl.augment.color import apply_matrices, from_hsv, to_hsv
 from kerastl.augment.geometry import VECTOR_SIZE, batch_invariant
-from kerastl.augment.layers.base import BlendedLayer, OperationLayer
+from kerastl.augment.layers.base import BlendedLayer, OperationLayer, Samples
 from kerastl.augment.operation import LARGEST_PIXEL
 
 MIN_RANGE = 1e-3
@@ -177,14 +177,14 @@ STEPS = tuple(2.0 ** (PIXEL_BITS - bits) for bits in range(PIXEL_BITS + 1))
 class Posterization(OperationLayer):
     """Round all levels down to a multiple of a power of two."""
 
-    def get_random_transformation_batch(self, batch_size: Any, **_: Any) -> dict[str, tf.Tensor]:
+    def get_random_transformation_batch(self, batch_size: Any, **_: Any) -> Samples:
         """Return `steps`, `[batch, 1, 1, 1]` float32: the distance between levels, 2 to 128."""
         sampled = self._random_generator.uniform([batch_size, 1, 1, 1], self.options.min_bits, PIXEL_BITS)
         # The sum may be rounded up to 8.
         bits = tf.minimum(tf.cast(sampled, tf.int32), PIXEL_BITS - 1)
         return {"steps": tf.gather(tf.constant(STEPS, tf.float32), bits)}
 
-    def augment_images(self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any) -> tf.Tensor:
+    def augment_images(self, images: tf.Tensor, transformations: Samples, **_: Any) -> tf.Tensor:
         """Return the images with fewer levels."""
         steps = transformations["steps"]
         # Exact, because the steps are powers of two.
@@ -194,15 +194,13 @@ class Posterization(OperationLayer):
 class RandomChannelShift(OperationLayer):
     """Add a random number to each channel of each image."""
 
-    def get_random_transformation_batch(
-        self, batch_size: Any, images: tf.Tensor, **_: Any
-    ) -> dict[str, tf.Tensor]:
+    def get_random_transformation_batch(self, batch_size: Any, images: tf.Tensor, **_: Any) -> Samples:
         """Return `shifts`, `[batch, 1, 1, channels]` float32, in pixel levels."""
         largest = self.options.max_fraction * LARGEST_PIXEL
         shape = [batch_size, 1, 1, images.shape[-1]]
         return {"shifts": self._random_generator.uniform(shape, -largest, largest)}
 
-    def augment_images(self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any) -> tf.Tensor:
+    def augment_images(self, images: tf.Tensor, transformations: Samples, **_: Any) -> tf.Tensor:
         """Return the shifted images, clipped to [0, 255]."""
         return tf.clip_by_value(images + transformations["shifts"], 0.0, LARGEST_PIXEL)
 
@@ -245,7 +243,7 @@ SEXTANT_DEG = 60.0
 class RandomColorJitter(OperationLayer):
     """Change brightness, then contrast, then saturation and hue."""
 
-    def get_random_transformation_batch(self, batch_size: Any, **_: Any) -> dict[str, tf.Tensor]:
+    def get_random_transformation_batch(self, batch_size: Any, **_: Any) -> Samples:
         """Return float32 parameters of each image.
 
         `shifts` (pixel levels) and `contrasts` (factors) are `[batch, 1, 1, 1]`; `saturations` (factors) and
@@ -269,18 +267,18 @@ class RandomColorJitter(OperationLayer):
         """Whether the conversion to HSV and back should be compiled as two functions."""
         return bool(self.options.max_saturation_fraction or self.options.max_hue_deg)
 
-    def augment_images(self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any) -> tf.Tensor:
+    def augment_images(self, images: tf.Tensor, transformations: Samples, **_: Any) -> tf.Tensor:
         """Return the changed images, clipped to [0, 255] after each step."""
         if self.in_halves:
             return from_hsv(*self.to_planes(images, transformations))
         return self._without_hsv(images, transformations)
 
-    def to_planes(self, images: tf.Tensor, transformations: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+    def to_planes(self, images: tf.Tensor, transformations: Samples) -> tuple[tf.Tensor, ...]:
         """Return value, chroma and hue of the changed images, the arguments of `from_hsv`."""
         images = self._without_hsv(images, transformations)
         return to_hsv(images, transformations["saturations"], transformations["sextants"])
 
-    def _without_hsv(self, images: tf.Tensor, transformations: dict[str, tf.Tensor]) -> tf.Tensor:
+    def _without_hsv(self, images: tf.Tensor, transformations: Samples) -> tf.Tensor:
         if self.options.max_brightness_fraction:
             images = tf.clip_by_value(images + transformations["shifts"], 0.0, LARGEST_PIXEL)
         if self.options.max_contrast_fraction:
@@ -299,13 +297,13 @@ MIN_SIGMA_PX = 0.05
 class RandomGaussianBlur(OperationLayer):
     """Blur each image; borders are reflected about the center of the outermost pixel."""
 
-    def get_random_transformation_batch(self, batch_size: Any, **_: Any) -> dict[str, tf.Tensor]:
+    def get_random_transformation_batch(self, batch_size: Any, **_: Any) -> Samples:
         """Return `weights`, `[batch, radius + 1]` float32, half of each kernel from its center outward."""
         sigmas = self._random_generator.uniform([batch_size], 0.0, self.options.max_sigma_px)
         radius_px = math.ceil(KERNEL_SIGMAS * self.options.max_sigma_px)
         return {"weights": kernel_halves(sigmas, radius_px)}
 
-    def augment_images(self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any) -> tf.Tensor:
+    def augment_images(self, images: tf.Tensor, transformations: Samples, **_: Any) -> tf.Tensor:
         """Return the blurred images."""
         weights = transformations["weights"]
         return _blurred(_blurred(images, weights, axis=1), weights, axis=2)
@@ -374,13 +372,13 @@ MAX_QUALITY = 100
 class RandomJpegQuality(OperationLayer):
     """Encode each image as JPEG and decode it again."""
 
-    def get_random_transformation_batch(self, batch_size: Any, **_: Any) -> dict[str, tf.Tensor]:
+    def get_random_transformation_batch(self, batch_size: Any, **_: Any) -> Samples:
         """Return `qualities`, `[batch]` int32."""
         sampled = self._random_generator.uniform([batch_size], self.options.min_quality, MAX_QUALITY + 1)
         # The sum may be rounded up to 101.
         return {"qualities": tf.minimum(tf.cast(sampled, tf.int32), MAX_QUALITY)}
 
-    def augment_images(self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any) -> tf.Tensor:
+    def augment_images(self, images: tf.Tensor, transformations: Samples, **_: Any) -> tf.Tensor:
         """Return the decoded images with integer levels; images of quality 100 are unchanged."""
         return tf.map_fn(
             lambda row: tf.cond(row[1] == MAX_QUALITY, lambda: row[0], lambda: _through_jpeg(*row)),
@@ -407,12 +405,12 @@ KERNEL_SUM = 13.0
 class RandomSharpness(OperationLayer):
     """Add or subtract the detail that smoothing removes."""
 
-    def get_random_transformation_batch(self, batch_size: Any, **_: Any) -> dict[str, tf.Tensor]:
+    def get_random_transformation_batch(self, batch_size: Any, **_: Any) -> Samples:
         """Return `differences`, `[batch, 1, 1, 1]` float32: above 0 sharpens, below 0 softens."""
         low, high = (sign * self.options.max_fraction for sign in SIGNS[self.options.direction])
         return {"differences": self._random_generator.uniform([batch_size, 1, 1, 1], low, high)}
 
-    def augment_images(self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any) -> tf.Tensor:
+    def augment_images(self, images: tf.Tensor, transformations: Samples, **_: Any) -> tf.Tensor:
         """Return the images, clipped to [0, 255]; the outermost pixels are unchanged."""
         changed = images + transformations["differences"] * _detail(images)
         return tf.clip_by_value(changed, 0.0, 255.0)

@@ -25,8 +25,8 @@ IMAGES_PER_LAUNCH = 8
 class Container(VectorizedBaseImageAugmentationLayer):
     """Base class of layers that contain operations.
 
-    A subclass builds `_run`, a function from images and their sampled parameters to the changed images, and has a
-    method `restrict(transformations, chosen)`, which restricts the sampled parameters to the images that are
+    A subclass builds `_run`, a function from images and their sampled parameters to the changed images. Its
+    method `restrict(transformations, chosen)` restricts the sampled parameters to the images that are
     `chosen`, `[batch]` bool.
 
     Args:
@@ -45,7 +45,7 @@ class Container(VectorizedBaseImageAugmentationLayer):
         self._nested = tuple((operation.name, operation.options) for operation in operations)
 
     def build_members(self, image_size_px: int, *, exact: bool) -> None:
-        """Build the operations, and the functions that change images; called once, before anything is sampled.
+        """Build the operations and the functions that change images, before anything is sampled.
 
         Args:
             image_size_px: Side length of the square images.
@@ -158,7 +158,7 @@ class ChoiceLayer(Container):
         return tf.nest.map_structure(by_image, {"which": which, "params": params})
 
     def restrict(self, transformations: Params, chosen: tf.Tensor) -> Params:
-        """Return the result of `sample_choices` with the identity for images that are not `chosen`, `[batch]` bool."""
+        """Return the sampled choices with the identity for images that are not `chosen`, `[batch]` bool."""
         return {**transformations, "which": tf.where(chosen[:, None], transformations["which"], 0)}
 
     def apply_choices(self, image: tf.Tensor, params: Params, first: Any, count: int) -> tf.Tensor:

@@ -14,7 +14,7 @@ from keras_cv import layers
 from keras_cv.src.utils import preprocessing
 
 from kerastl.augment.geometry import batch_invariant
-from kerastl.augment.layers.base import AffineLayer
+from kerastl.augment.layers.base import AffineLayer, Samples
 
 MIN_SIDE_PX = 2
 """A window of one pixel would have one color."""
@@ -26,9 +26,7 @@ class RandomCrop(AffineLayer):
     The fraction `max_fraction` of the side is cut off.
     """
 
-    def get_random_transformation_batch(
-        self, batch_size: Any, images: tf.Tensor, **_: Any
-    ) -> dict[str, tf.Tensor]:
+    def get_random_transformation_batch(self, batch_size: Any, images: tf.Tensor, **_: Any) -> Samples:
         """Return `tops`, `lefts` (first row and column) and `sides`, each `[batch]` float32 integers, in pixels."""
         size = int(images.shape[1])
         side = min(size, max(MIN_SIDE_PX, round(size * (1 - self.options.max_fraction))))
@@ -47,7 +45,7 @@ class RandomCropAndResize(AffineLayer):
     uniform over the part of its range in which a window of that area fits into the image.
     """
 
-    def get_random_transformation_batch(self, batch_size: Any, **_: Any) -> dict[str, tf.Tensor]:
+    def get_random_transformation_batch(self, batch_size: Any, **_: Any) -> Samples:
         """Return the windows.
 
         Returns:
@@ -92,7 +90,7 @@ class RandomRotation(layers.RandomRotation):
 class RandomShear(AffineLayer):
     """Shear along x, then along y, about the center, in one resampling."""
 
-    def get_random_transformation_batch(self, batch_size: Any, **_: Any) -> dict[str, tf.Tensor]:
+    def get_random_transformation_batch(self, batch_size: Any, **_: Any) -> Samples:
         """Return `slopes_x` and `slopes_y`, `[batch]` float32, uniform and independent."""
         largest = self.options.max_fraction
         return {

@@ -15,7 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from kerastl.augment.geometry import batch_invariant
-from kerastl.augment.layers.base import OperationLayer, fill_masked, sample_fill
+from kerastl.augment.layers.base import OperationLayer, Samples, fill_masked, sample_fill
 
 STEPS_PER_PERIOD = 2.0**32
 PERIOD_FRACTIONS = (0.3, 0.5)
@@ -30,9 +30,7 @@ class GridMask(OperationLayer):
     shift is uniform over a period, so that each pixel is masked with probability `ratio ** 2` at any angle.
     """
 
-    def get_random_transformation_batch(
-        self, batch_size: Any, images: tf.Tensor, **_: Any
-    ) -> dict[str, tf.Tensor]:
+    def get_random_transformation_batch(self, batch_size: Any, images: tf.Tensor, **_: Any) -> Samples:
         """Return the grids, in units of 2 ** -32 periods.
 
         Returns:
@@ -56,7 +54,7 @@ class GridMask(OperationLayer):
         fill = sample_fill(self._random_generator, images, self.options)
         return {**integers, **fill}
 
-    def augment_images(self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any) -> tf.Tensor:
+    def augment_images(self, images: tf.Tensor, transformations: Samples, **_: Any) -> tf.Tensor:
         """Return the masked images."""
         size = tf.shape(images)
         down = _half_pixels_from_center(size[1])[None, :, None]
@@ -85,9 +83,7 @@ class RandomCutout(OperationLayer):
     often than central ones.
     """
 
-    def get_random_transformation_batch(
-        self, batch_size: Any, images: tf.Tensor, **_: Any
-    ) -> dict[str, tf.Tensor]:
+    def get_random_transformation_batch(self, batch_size: Any, images: tf.Tensor, **_: Any) -> Samples:
         """Return the rectangles.
 
         Returns:
@@ -102,7 +98,7 @@ class RandomCutout(OperationLayer):
         fill = sample_fill(self._random_generator, images, self.options)
         return {"starts": starts, "ends": starts + lengths, **fill}
 
-    def augment_images(self, images: tf.Tensor, transformations: dict[str, tf.Tensor], **_: Any) -> tf.Tensor:
+    def augment_images(self, images: tf.Tensor, transformations: Samples, **_: Any) -> tf.Tensor:
         """Return the masked images."""
         size = tf.shape(images)
         inside = [
