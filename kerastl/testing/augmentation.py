@@ -15,10 +15,9 @@ from kerastl.options import StrictModel
 
 SIZE_PX = 19
 """Not a multiple of a vector size, so that the remainder of a row is tested."""
+Array = np.ndarray[Any, Any]
 LARGEST_GAP = 0.01
 THRESHOLD_SHARE = 0.001
-WARN = 0
-"""Policy of tf.data for external state: warn only."""
 RANDOM = re.compile(r"Random|Rng|Multinomial|Stateful(Uniform|Standard|Truncated|Binomial)|Shuffle")
 
 
@@ -39,11 +38,11 @@ def check_augmentation(name: str) -> None:
     Raises:
         AssertionError: If a check fails.
     """
-    options = (
-        registry.module("operation", name).at_strength(0.9).model_copy(update={"apply_probability": 1.0})
-    )
-    policy = build_policy([(name, options)], image_size_px=SIZE_PX)
-    images = _images()
+    strong = registry.module("operation", name).at_strength(0.9)
+    options = strong.model_copy(update={"apply_probability": 1.0})
+    policy = _policy(name, options, exact=False)
+    images = _images(27)
+    images[2] = images[2].mean(axis=-1, keepdims=True)
     seeds = np.random.default_rng(5).integers(0, 2**31, (len(images), 2)).astype(np.int32)
     batch = policy(images, seeds).numpy()
     for size in (1, 9):
@@ -51,14 +50,8 @@ def check_augmentation(name: str) -> None:
         parts = [policy(images[i : i + size], seeds[i : i + size]).numpy() for i in starts]
         equal = np.concatenate(parts).tobytes() == batch.tobytes()
         assert equal, f"{name}: batches of {size} change the bytes"
-    assert batch.shape == images.shape
-    assert batch.dtype == np.float32
-    assert np.isfinite(batch).all(), f"{name}: NaN or infinity"
-    assert batch.min() >= 0, f"{name}: below 0"
-    assert batch.max() <= 255, f"{name}: above 255"
-    sometimes = build_policy(
-        [(name, options.model_copy(update={"apply_probability": 0.5}))], image_size_px=SIZE_PX, exact=True
-    )
+    _check_pixels(name, batch, images)
+    sometimes = _policy(name, options.model_copy(update={"apply_probability": 0.5}))
     same = np.array_equal(sometimes(images, seeds), sometimes(images, seeds + 1))
     assert not same, f"{name}: another seed gives the same images"
     assert not stateful_random_operations(policy), f"{name}: a stateful random operation"
@@ -69,28 +62,43 @@ def check_augmentation(name: str) -> None:
     _check_gray(name, options)
 
 
+def _policy(name: str, options: Any, *, exact: bool = True, channels: int = 3) -> Any:
+    return build_policy([(name, options)], image_size_px=SIZE_PX, exact=exact, channels=channels)
+
+
+def _images(count: int) -> Array:
+    images = np.random.default_rng(0).uniform(0, 255, (count, SIZE_PX, SIZE_PX, 3)).astype(np.float32)
+    images[0], images[1] = 0.0, 255.0
+    return images
+
+
+def _check_pixels(name: str, changed: Array, images: Array) -> None:
+    """Check the shape, the type and the range of changed images."""
+    assert changed.shape == images.shape
+    assert changed.dtype == np.float32
+    assert np.isfinite(changed).all(), f"{name}: NaN or infinity"
+    assert changed.min() >= 0, f"{name}: below 0"
+    assert changed.max() <= 255, f"{name}: above 255"
+
+
 def _check_strength_zero(name: str, images: Any, seeds: Any) -> None:
-    identity = registry.module("operation", name).at_strength(0.0)
-    policy = build_policy([(name, identity)], image_size_px=SIZE_PX)
+    policy = _policy(name, registry.module("operation", name).at_strength(0.0), exact=False)
     assert np.array_equal(policy(images, seeds), images), f"{name}: strength 0 changes images"
 
 
 def _check_exact(name: str, options: Any, images: Any, seeds: Any, compiled: Any) -> None:
-    policy = build_policy([(name, options)], image_size_px=SIZE_PX, exact=True)
-    far = np.abs(policy(images, seeds).numpy() - compiled) > LARGEST_GAP
+    far = np.abs(_policy(name, options)(images, seeds).numpy() - compiled) > LARGEST_GAP
     share = far.mean()
     assert share <= THRESHOLD_SHARE, f"{name}: {share:.2%} of the values differ if compiled"
 
 
 def _check_probability(name: str, options: Any) -> None:
-    image = np.random.default_rng(1).uniform(0, 255, (SIZE_PX, SIZE_PX, 3)).astype(np.float32)
-    images = np.stack([image] * 200)
+    images = np.repeat(_images(3)[2:], 200, axis=0)
     seeds = np.stack([np.arange(200), np.zeros(200)], axis=1).astype(np.int32)
 
     def changed(probability: float) -> float:
         """Return the fraction of images that change."""
-        sometimes = options.model_copy(update={"apply_probability": probability})
-        policy = build_policy([(name, sometimes)], image_size_px=SIZE_PX, exact=True)
+        policy = _policy(name, options.model_copy(update={"apply_probability": probability}))
         return float((policy(images, seeds).numpy() != images).any(axis=(1, 2, 3)).mean())
 
     assert changed(0.0) == 0.0, f"{name}: probability 0 changes images"
@@ -103,31 +111,20 @@ def _check_probability(name: str, options: Any) -> None:
 def _check_gray(name: str, options: Any) -> None:
     needs_color = getattr(registry.module("operation", name), "NEEDS_COLOR", False)
     try:
-        policy = build_policy([(name, options)], image_size_px=SIZE_PX, channels=1, exact=True)
+        policy = _policy(name, options, channels=1)
     except RequestError:
         assert needs_color, f"{name}: refuses grayscale images without NEEDS_COLOR"
         return
     assert not needs_color
-    gray = _images()[..., :1]
+    gray = _images(27)[..., :1]
     seeds = np.ones((len(gray), 2), np.int32)
     assert policy(gray, seeds).numpy().shape == gray.shape
 
 
-def _images() -> np.ndarray[Any, Any]:
-    generator = np.random.default_rng(0)
-    images = generator.uniform(0, 255, (27, SIZE_PX, SIZE_PX, 3)).astype(np.float32)
-    images[0], images[1] = 0.0, 255.0
-    images[2] = images[2].mean(axis=-1, keepdims=True)
-    return images
-
-
 def stateful_random_operations(policy: Any) -> list[str]:
-    """Return the stateful random operations in the graph that tf.data would run for a policy."""
-    dataset = tf.data.Dataset.from_tensors(
-        (tf.zeros([2, SIZE_PX, SIZE_PX, 3]), tf.zeros([2, 2], tf.int32))
-    ).map(policy)
-    content = tf.raw_ops.DatasetToGraphV2(input_dataset=dataset._variant_tensor, external_state_policy=WARN)
-    graph = tf.compat.v1.GraphDef.FromString(content.numpy())
+    """Return the stateful random operations in the graph of a policy."""
+    images, seeds = tf.zeros([2, SIZE_PX, SIZE_PX, 3]), tf.zeros([2, 2], tf.int32)
+    graph = tf.function(policy).get_concrete_function(images, seeds).graph.as_graph_def()
     functions = [node for function in graph.library.function for node in function.node_def]
     names = [node.op for node in (*graph.node, *functions)]
     return [name for name in names if RANDOM.search(name) and not name.startswith("Stateless")]
@@ -160,6 +157,7 @@ def check_mixing(name: str) -> None:
     mixing = _build(name, options)
     images, labels, seeds = _batch()
     mixed, rows = (part.numpy() for part in mixing(images, labels, seeds))
+    _check_pixels(name, mixed, images)
     again = [part.numpy().tobytes() for part in mixing(images, labels, seeds)]
     assert again == [mixed.tobytes(), rows.tobytes()], f"{name}: is not reproducible"
     reversed_images, reversed_rows = mixing(images[::-1], labels[::-1], seeds[::-1])
@@ -168,10 +166,7 @@ def check_mixing(name: str) -> None:
     assert not np.array_equal(mixing(images, labels, seeds + 1)[1], rows), (
         f"{name}: another seed gives the same labels"
     )
-    assert mixed.shape == images.shape
-    assert mixed.dtype == rows.dtype == np.float32
-    assert mixed.min() >= 0
-    assert mixed.max() <= 255
+    assert rows.dtype == np.float32
     assert (rows.sum(axis=1) == 1).all(), f"{name}: a label does not sum to 1"
     _check_agreement(name, options)
     _check_identity(name, options)
@@ -186,11 +181,8 @@ def _build(name: str, options: Any, channels: int = 3) -> Any:
 
 
 def _batch() -> tuple[Any, Any, Any]:
-    generator = np.random.default_rng(0)
-    images = generator.uniform(0, 255, (COUNT, SIZE_PX, SIZE_PX, 3)).astype(np.float32)
-    images[0], images[1] = 0.0, 255.0
-    seeds = generator.integers(-(2**31), 2**31 - 1, (COUNT, 2)).astype(np.int32)
-    return images, np.arange(COUNT, dtype=np.int32), seeds
+    seeds = np.random.default_rng(1).integers(-(2**31), 2**31 - 1, (COUNT, 2)).astype(np.int32)
+    return _images(COUNT), np.arange(COUNT, dtype=np.int32), seeds
 
 
 def _check_agreement(name: str, options: Any) -> None:
