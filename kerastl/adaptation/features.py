@@ -51,27 +51,22 @@ def _head_and_model(model: keras.Model) -> tuple[Any, keras.Model]:
     """Return the head of a classifier, and a model of features and logits; built once per classifier."""
     if model not in _heads:
         with tf.init_scope():  # The first call may be inside a function that is being traced.
-            _heads[model] = _head_of(model), _with_features(model)
+            _heads[model] = _with_features(model)
     return _heads[model]
 
 
-def _head_of(model: keras.Model) -> Any:
-    (output,) = model.outputs
-    last = output._keras_history.operation
-    return _head_of(last) if isinstance(last, keras.Model) else last
-
-
-def _with_features(model: keras.Model) -> keras.Model:
-    """Return a model of the same layers with two outputs: the input and the output of the last operation."""
+def _with_features(model: keras.Model) -> tuple[Any, keras.Model]:
+    """Return the last operation, and a model of the same layers that returns its input and its output."""
     (output,) = model.outputs
     history = output._keras_history
-    node = history.operation._inbound_nodes[history.node_index]
-    if isinstance(history.operation, keras.Model):
-        outputs = _with_features(history.operation)(*node.arguments.args)
-    else:
-        outputs = [*node.input_tensors, output]
+    head = history.operation
+    node = head._inbound_nodes[history.node_index]
+    outputs = [*node.input_tensors, output]
+    if isinstance(head, keras.Model):
+        head, with_features = _with_features(head)
+        outputs = with_features(*node.arguments.args)
     inputs = model.inputs if len(model.inputs) > 1 else model.inputs[0]
-    return keras.Model(inputs, outputs, name=f"{model.name}_with_features")
+    return head, keras.Model(inputs, outputs, name=f"{model.name}_with_features")
 
 
 def build_domain_classifier(num_inputs: int, *, hidden: int, seed: int) -> keras.Model:

@@ -72,7 +72,7 @@ def reinhard_style(images: Any, styles: Any) -> tf.Tensor:
     images, styles, is_gray = _match_gray(images, styles)
     level = _match_moments(images, styles)
     color = _from_opponents(_match_moments(_to_opponents(images), _to_opponents(styles)))
-    return _clip(tf.where(is_gray, level, color))
+    return tf.clip_by_value(tf.where(is_gray, level, color), 0.0, 255.0)
 
 
 def _match_moments(values: tf.Tensor, styles: tf.Tensor) -> tf.Tensor:
@@ -187,17 +187,15 @@ def fourier_style(images: Any, styles: Any, *, beta: float) -> tf.Tensor:
     """
     images, styles, _ = _match_gray(images, styles)
     size = tf.shape(images)[1:3]
-    spectrum, style_spectrum = (_spectrum(values) for values in (images, styles))
+    # The non-redundant half of the transform of a real image: `[batch, 3, h, w // 2 + 1]` complex64.
+    spectrum, style_spectrum = (
+        tf.signal.rfft2d(tf.transpose(values, [0, 3, 1, 2])) for values in (images, styles)
+    )
     amplitude, phase = tf.abs(style_spectrum), tf.math.angle(spectrum)
     restyled = tf.complex(amplitude * tf.cos(phase), amplitude * tf.sin(phase))
     mixed = tf.where(_window(size, beta), restyled, spectrum)
     inverse = tf.signal.irfft2d(mixed, fft_length=size)
-    return _clip(tf.transpose(inverse, [0, 2, 3, 1]))
-
-
-def _spectrum(images: tf.Tensor) -> tf.Tensor:
-    """Return the non-redundant half of the transform of a real image: `[batch, 3, h, w // 2 + 1]` complex64."""
-    return tf.signal.rfft2d(tf.transpose(images, [0, 3, 1, 2]))
+    return tf.clip_by_value(tf.transpose(inverse, [0, 2, 3, 1]), 0.0, 255.0)
 
 
 def _window(size: tf.Tensor, beta: float) -> tf.Tensor:
@@ -208,10 +206,6 @@ def _window(size: tf.Tensor, beta: float) -> tf.Tensor:
     rows = tf.minimum(rows, height - rows)  # The upper half of the rows holds the negative frequencies.
     columns = tf.range(width // 2 + 1)
     return (rows <= reach[0])[:, None] & (columns <= reach[1])[None, :]
-
-
-def _clip(images: tf.Tensor) -> tf.Tensor:
-    return tf.clip_by_value(images, 0.0, 255.0)
 
 
 Style = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]

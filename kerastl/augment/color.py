@@ -179,13 +179,9 @@ def _group_hsv(members: Sequence[BuiltOperation]) -> list[Group]:
 
 def _hsv_params(members: Sequence[BuiltOperation], params: Sequence[Params]) -> Params:
     """Combine the parameters of HSV operations outside XLA, where the result does not depend on the batch."""
-    changes = [member.hsv_change(own) for member, own in zip(members, params, strict=True)]
-    example = next(value for change in changes for value in change if value is not None)
-    factors, shifts = tf.ones_like(example), tf.zeros_like(example)
-    for factor, shift in changes:
-        factors = factors if factor is None else factors * factor
-        shifts = shifts if shift is None else shifts + shift
-    combined = {"factors": factors, "sextants": 6.0 * shifts}
+    changes = (member.hsv_change(own) for member, own in zip(members, params, strict=True))
+    factors, shifts = zip(*changes, strict=True)
+    combined = {"factors": reduce(tf.multiply, factors), "sextants": 6.0 * reduce(tf.add, shifts)}
     if all("chosen" in own for own in params):
         # An image that no operation changes keeps its bytes; converting it to HSV and back would round it.
         combined["chosen"] = reduce(tf.logical_or, [own["chosen"] for own in params])

@@ -99,9 +99,7 @@ def _sample_weights(
     """Return the partner's weight for each pixel, `[batch, size or 1, size or 1, 1]`, and label, `[batch, 1]`."""
     count = tf.shape(partners)[0]
     has_partner = partners != tf.range(count)
-    choice = tf.zeros([count])
-    if len(mixings) > 1:
-        choice = tf.floor(generator.uniform([count]) * len(mixings))
+    choice = tf.floor(generator.uniform([count]) * len(mixings))
     weights, label_weights = tf.zeros([count, 1, 1, 1]), tf.zeros([count, 1])
     for index, mixing in enumerate(mixings):
         if mixing.is_identity:

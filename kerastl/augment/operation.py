@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal
 
 import tensorflow as tf
 
 from kerastl import registry
 from kerastl.augment.operation_options import is_identity
-from kerastl.augment.stateless_random import SeededFactor, StatelessGenerator
+from kerastl.augment.stateless_random import StatelessGenerator
 
 LARGEST_PIXEL = 255.0
 IDENTITY_MAP = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
@@ -99,7 +100,8 @@ class BuiltOperation:
             return {}
         self._layer._random_generator = generator
         for attribute, factor in self._factors.items():
-            setattr(self._layer, attribute, SeededFactor(factor.lower, factor.upper, generator))
+            numbers = partial(generator.uniform, minval=factor.lower, maxval=factor.upper)
+            setattr(self._layer, attribute, numbers)
         batch_size = tf.shape(images)[0] if batch_size is None else batch_size
         params = {"transformations": self._layer.get_random_transformation_batch(batch_size, images=images)}
         if self._probability == 1.0:
@@ -137,15 +139,11 @@ class BuiltOperation:
         return tf.where(params["chosen"][:, None], maps, tf.constant([IDENTITY_MAP], maps.dtype))
 
     def hsv_change(self, params: Params) -> tuple[Any, Any]:
-        """Return (saturation factor, hue shift in turns), each `[batch]` or None if the operation has none."""
+        """Return (saturation factor, hue shift in turns), each `[batch]`."""
         factor, shift = self._module.hsv_change(params["transformations"])
         if "chosen" not in params:
             return factor, shift
-        chosen = params["chosen"]
-        return (
-            None if factor is None else tf.where(chosen, factor, 1.0),
-            None if shift is None else tf.where(chosen, shift, 0.0),
-        )
+        return tf.where(params["chosen"], factor, 1.0), tf.where(params["chosen"], shift, 0.0)
 
 
 def keep_unselected(params: Params, changed: tf.Tensor, images: tf.Tensor) -> tf.Tensor:

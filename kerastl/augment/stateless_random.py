@@ -116,20 +116,3 @@ def _from_state(state: tf.Tensor) -> StatelessGenerator:
     generator = StatelessGenerator.__new__(StatelessGenerator)
     generator._state, generator._num_calls = state, 0
     return generator
-
-
-class SeededFactor:
-    """Replaces a layer's `UniformFactorSampler` by numbers of a generator.
-
-    Args:
-        lower: Lower bound.
-        upper: Upper bound.
-        generator: The generator.
-    """
-
-    def __init__(self, lower: float, upper: float, generator: StatelessGenerator) -> None:
-        self.lower, self.upper, self._generator = lower, upper, generator
-
-    def __call__(self, shape: Sequence[Any] = (), dtype: Any = tf.float32) -> tf.Tensor:
-        """Return numbers in [lower, upper)."""
-        return self._generator.uniform(shape, self.lower, self.upper, dtype)

@@ -94,6 +94,17 @@ class _Case:
         losses = (step or self.step).losses(self.model, batches, tf.constant(PROGRESS))
         return {name: np.asarray(value) for name, value in losses.items()}
 
+    def gradients(self, model: keras.Model, batches: Any, variables: Sequence[keras.Variable]) -> Any:
+        """Return the gradient of the minimized losses for each variable, 0 if there is none."""
+        with tf.GradientTape() as tape:
+            losses = self.step.losses(model, batches, tf.constant(PROGRESS))
+            total = tf.add_n([losses[name] for name in losses if name not in self.step.metric_names])
+        values = [variable.value for variable in variables]
+        gradients = tape.gradient(total, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        is_finite = all(np.isfinite(gradient).all() for gradient in gradients)
+        assert is_finite, f"{self.name}: a gradient is not finite"
+        return gradients
+
     def batches(self, source: int = 5, target: int = 3) -> dict[str, Any]:
         """Return random batches of the given sizes for the streams of the step; the target is shifted."""
         batches = {"source": _batch(source, seed=1), "target": _batch(target, seed=2, shift=True)}
@@ -146,16 +157,12 @@ def _is_rejected(function: Callable[..., object], *arguments: Any) -> bool:
 
 
 def _check_streams(case: _Case) -> None:
-    name, streams = case.name, set(case.step.stream_names)
+    name, streams, method = case.name, set(case.step.stream_names), case.method
     assert streams, f"{name}: uses no stream"
     assert streams <= {"source", "target"}, f"{name}: uses {sorted(streams)}"
-    assert not (case.method.source_free and "source" in streams), (
-        f"{name}: uses the source, but is source_free"
-    )
-    declared = case.method.target_labels == "some"
-    assert case.step.uses_target_labels == declared, (
-        f"{name}: METHOD and step differ in the use of target labels"
-    )
+    assert "source" not in streams or not method.source_free, f"{name}: uses the source, but is source_free"
+    is_declared = case.step.uses_target_labels == (method.target_labels == "some")
+    assert is_declared, f"{name}: METHOD and step differ in the use of target labels"
 
 
 def _check_losses(case: _Case) -> None:
@@ -194,9 +201,8 @@ def _check_labels(case: _Case) -> None:
     images, labels, indices = batches["target"]
     relabeled = {**batches, "target": (images, (labels + 1) % NUM_CLASSES, indices)}
     is_same = _bytes(case.losses(batches)) == _bytes(case.losses(relabeled))
-    assert is_same != case.step.uses_target_labels, (
-        f"{case.name}: losses {'do not depend' if is_same else 'depend'} on target labels"
-    )
+    verb = "do not depend" if is_same else "depend"
+    assert is_same != case.step.uses_target_labels, f"{case.name}: losses {verb} on target labels"
 
 
 def _check_distances(case: _Case) -> None:
@@ -211,34 +217,18 @@ def _check_distances(case: _Case) -> None:
 
 
 def _check_gradients(case: _Case) -> None:
-    head = {weight.path for weight in case.model.get_layer("head").weights}
+    layer, batches = case.model.get_layer("head"), case.batches()
+    head = {weight.path for weight in layer.weights}
     trained = [variable for variable in case.model.trainable_variables if variable.path not in head]
-    own = list(case.step.variables)
-    gradients = _gradients(case, case.model, case.batches(), [*trained, *own])
+    gradients = case.gradients(case.model, batches, [*trained, *case.step.variables])
     is_reached = [bool(np.any(gradient)) for gradient in gradients]
     assert any(is_reached[: len(trained)]), f"{case.name}: no gradient reaches the features"
     assert all(is_reached[len(trained) :]), f"{case.name}: a variable of the step has no gradient"
-    (head_gradient,) = _gradients(case, case.model, case.batches(), [case.model.get_layer("head").kernel])
+    (head_gradient,) = case.gradients(case.model, batches, [layer.kernel])
     is_frozen = not np.any(head_gradient)
     assert is_frozen == case.method.freezes_head, f"{case.name}: freezes_head is wrong"
-    assert (head <= set(case.step.frozen_paths(case.model))) == is_frozen, (
-        f"{case.name}: frozen_paths is wrong about the head"
-    )
-
-
-def _gradients(
-    case: _Case, model: keras.Model, batches: Mapping[str, Any], variables: Sequence[keras.Variable]
-) -> Any:
-    with tf.GradientTape() as tape:
-        losses = case.step.losses(model, batches, tf.constant(PROGRESS))
-        total = tf.add_n([losses[name] for name in losses if name not in case.step.metric_names])
-    gradients = tape.gradient(
-        total, [variable.value for variable in variables], unconnected_gradients=tf.UnconnectedGradients.ZERO
-    )
-    assert all(np.isfinite(gradient).all() for gradient in gradients), (
-        f"{case.name}: a gradient is not finite"
-    )
-    return gradients
+    is_declared = head <= set(case.step.frozen_paths(case.model))
+    assert is_declared == is_frozen, f"{case.name}: frozen_paths is wrong about the head"
 
 
 def _check_cached_features(case: _Case) -> None:
@@ -248,7 +238,7 @@ def _check_cached_features(case: _Case) -> None:
     batches = {
         stream: (trunk(images, training=False), *rest) for stream, (images, *rest) in case.batches().items()
     }
-    (gradient,) = _gradients(case, tail, batches, [case.model.get_layer("head").kernel])
+    (gradient,) = case.gradients(tail, batches, [case.model.get_layer("head").kernel])
     assert np.any(gradient), f"{case.name}: cached features give the head no gradient"
 
 
@@ -264,9 +254,8 @@ def _check_changed_variables(case: _Case) -> None:
     datasets: Any = {"source": _SingleBatchDataset(seed=3), "target": _SingleBatchDataset(seed=4)}
     case.losses(case.batches())
     case.step.on_epoch(case.model, datasets)
-    changed = [
-        weight for weight in case.model.weights if not np.array_equal(before[weight.path], weight.numpy())
-    ]
+    weights = case.model.weights
+    changed = [weight for weight in weights if not np.array_equal(before[weight.path], weight.numpy())]
     undeclared = [weight.path for weight in changed if not case.step.may_change(weight)]
     assert not undeclared, f"{case.name}: changes {', '.join(undeclared)} without may_change"
     assert bool(changed) == case.method.requires_statistics, f"{case.name}: requires_statistics is wrong"

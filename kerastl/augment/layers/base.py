@@ -29,11 +29,11 @@ class OperationLayer(VectorizedBaseImageAugmentationLayer):
 
 
 class BlendedLayer(OperationLayer):
-    """Blend each image with a changed copy by a random weight, uniform in [0, max_fraction)."""
+    """Blend each image with a changed copy by a random weight, uniform in [0, max_fraction).
 
-    def changed(self, images: tf.Tensor) -> tf.Tensor:  # noqa: ARG002 - overridden
-        """Return the changed copies of images `[batch, height, width, channels]` float32 in [0, 255]."""
-        raise TypeError(f"{type(self).__name__} does not define changed().")
+    A subclass has a method `changed(images)`, which returns the changed copies of images `[batch, height,
+    width, channels]` float32 in [0, 255].
+    """
 
     def get_random_transformation_batch(self, batch_size: Any, **_: Any) -> Samples:
         """Return `fractions`, `[batch, 1, 1, 1]` float32, the weights of the copies."""

@@ -105,6 +105,9 @@ def image_by_image(
 class ChoiceLayer(Container):
     """Base class of layers that choose operations for each image, all equally likely.
 
+    A subclass has a method `change(image, params)`, which changes an image `[1, size, size, channels]`
+    float32, given its row of the parameters.
+
     Attributes:
         include_identity: Whether the identity is one more choice.
     """
@@ -116,10 +119,6 @@ class ChoiceLayer(Container):
         super().build_members(image_size_px, exact=exact)
         self._compiled = tuple(compile_operations([member]) for member in self.members)
         self._run = image_by_image(self.change, compiles=all(member.in_xla for member in self.members))
-
-    def change(self, image: tf.Tensor, params: Any) -> tf.Tensor:  # noqa: ARG002 - overridden
-        """Change an image `[1, size, size, channels]` float32, given its row of the parameters."""
-        raise TypeError(f"{type(self).__name__} does not define change().")
 
     def sample_choices(self, images: tf.Tensor, batch_size: tf.Tensor, count: int) -> Params:
         """Sample `count` choices per image.

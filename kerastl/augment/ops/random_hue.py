@@ -41,11 +41,12 @@ def build_layer(options: Options, **kwargs: Any) -> Any:
 
     from kerastl.augment.layers.color_layers import LinearHue
 
-    if options.model == "linear":
-        return LinearHue(options.max_deg / 180.0, value_range=(0, 255), **kwargs)
-    return layers.RandomHue(options.max_deg / 180.0, value_range=(0, 255), **kwargs)
+    layer = LinearHue if options.model == "linear" else layers.RandomHue
+    return layer(options.max_deg / 180.0, value_range=(0, 255), **kwargs)
 
 
 def hsv_change(params: Any) -> tuple[Any, Any]:
-    """Return (saturation factor, hue shift in turns), each `[batch]` or None if unchanged."""
-    return None, params
+    """Return (saturation factor, hue shift in turns), each `[batch]`."""
+    import tensorflow as tf
+
+    return tf.ones_like(params), params

@@ -47,11 +47,12 @@ def build_layer(options: Options, **kwargs: Any) -> Any:
     fraction = options.max_fraction
     # keras-cv multiplies the saturation by x / (1 - x). At x = 1 gray pixels become NaN; here x is below 2 / 3.
     bounds = ((1 - fraction) / (2 - fraction), (1 + fraction) / (2 + fraction))
-    if options.model == "linear":
-        return LinearSaturation(bounds, **kwargs)
-    return layers.RandomSaturation(bounds, **kwargs)
+    layer = LinearSaturation if options.model == "linear" else layers.RandomSaturation
+    return layer(bounds, **kwargs)
 
 
 def hsv_change(params: Any) -> tuple[Any, Any]:
-    """Return (saturation factor, hue shift in turns), each `[batch]` or None if unchanged."""
-    return params / (1.0 - params), None
+    """Return (saturation factor, hue shift in turns), each `[batch]`."""
+    import tensorflow as tf
+
+    return params / (1.0 - params), tf.zeros_like(params)
