@@ -16,7 +16,6 @@ from kerastl.errors import Problems, RequestError
 from kerastl.options import list_problems
 from kerastl.recipe import LayerNames, Phase
 from kerastl.recipe import Method as MethodOptions
-from kerastl.tasks import SINGLE_LABEL
 
 if TYPE_CHECKING:
     import keras
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from kerastl.data import ImageDataset
     from kerastl.training import ClassificationStep, Step
 
-TASKS = (SINGLE_LABEL,)
-"""The tasks that this package supports."""
 Weight = Annotated[float, Ge(0), Le(1e6)]
 """Weight of a loss."""
 Share = Annotated[float, Gt(0), Le(1)]

@@ -34,11 +34,8 @@ from kerastl.selection.open_set import (
 )
 from kerastl.selection.overconfidence import calibrate_on_source, target_probabilities
 from kerastl.selection.ranking import Ranking, rank
-from kerastl.tasks import SINGLE_LABEL
 
 Array = np.ndarray[Any, Any]
-TASKS = (SINGLE_LABEL,)
-"""The tasks that this package supports."""
 
 RESAMPLES = 100
 LEVEL = 0.95
