@@ -7,14 +7,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kerastl import adaptation, augment, training
+
 if TYPE_CHECKING:
     import keras
     import numpy as np
     import tensorflow as tf
 
-    from kerastl.augment import Policy
     from kerastl.data import ImageDataset
-    from kerastl.training import ClassificationStep
     from kerastl.training.step import Batch, Batches, Losses
 
 
@@ -46,14 +46,12 @@ class AdaptationStep(ABC):
         num_classes: int,
         num_features: int,
         seed: int = 0,
-        classification: ClassificationStep | None = None,
+        classification: training.ClassificationStep | None = None,
         update_statistics: bool = False,
     ) -> None:
-        from kerastl.training import ClassificationStep
-
         self.num_classes, self.num_features, self.seed = num_classes, num_features, seed
         self.update_statistics = update_statistics
-        self._classification = classification or ClassificationStep(num_classes)
+        self._classification = classification or training.ClassificationStep(num_classes)
         self._estimate: Callable[[ImageDataset], None] | None = None
 
     @abstractmethod
@@ -62,9 +60,7 @@ class AdaptationStep(ABC):
 
     def classify(self, model: keras.Model, batch: Batch, progress: tf.Tensor) -> Losses:
         """Return `loss` and `accuracy` of a batch of labeled images."""
-        from kerastl.adaptation.features import features_and_logits
-
-        _, logits = features_and_logits(model, batch[0], training=True)
+        _, logits = adaptation.features_and_logits(model, batch[0], training=True)
         return self.classification_losses(batch, logits, progress)
 
     def classification_losses(self, batch: Batch, logits: tf.Tensor, progress: tf.Tensor) -> Losses:
@@ -163,10 +159,8 @@ class TwoDomainStep(AdaptationStep):
 
     def losses(self, model: keras.Model, batches: Batches, progress: tf.Tensor) -> Losses:
         """Return the source classification losses and the alignment losses."""
-        from kerastl.adaptation.features import features_and_logits
-
         source, target = (
-            DomainOutputs(*features_and_logits(model, batches[name][0], training=True))
+            DomainOutputs(*adaptation.features_and_logits(model, batches[name][0], training=True))
             for name in ("source", "target")
         )
         classification = self.classification_losses(batches["source"], source.logits, progress)
@@ -205,19 +199,15 @@ class StepPolicy:
     """
 
     def __init__(self, name: str, *, seed: int) -> None:
-        from kerastl.augment import named_policy
-
-        self._operations, self._seed = named_policy(name), seed
-        self._policy: Policy | None = None
+        self._operations, self._seed = augment.named_policy(name), seed
+        self._policy: augment.Policy | None = None
 
     def __call__(self, batch: Batch, progress: tf.Tensor) -> tf.Tensor:
         """Return the augmented images of a batch: `[batch, h, w, 3]` float32 in [0, 255]."""
         import tensorflow as tf
 
-        from kerastl.augment import build_policy
-
         images, _, indices = batch
         if self._policy is None:
             with tf.init_scope():  # The first call may be inside a function that is being traced.
-                self._policy = build_policy(self._operations, image_size_px=images.shape[1])
+                self._policy = augment.build_policy(self._operations, image_size_px=images.shape[1])
         return self._policy(images, step_seeds(self._seed, progress, indices))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le
 from pydantic import ValidationError
 
-from kerastl import registry
+from kerastl import registry, training
 from kerastl.errors import Problems, RequestError
 from kerastl.options import list_problems
 from kerastl.recipe import LayerNames, Phase
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from kerastl.adaptation.adaptation_step import AdaptationStep
     from kerastl.data import ImageDataset
-    from kerastl.training import ClassificationStep, Step
 
 Weight = Annotated[float, Ge(0), Le(1e6)]
 """Weight of a loss."""
@@ -86,11 +85,9 @@ def check_phase(name: str, method: Method, model: keras.Model, phase: Phase) -> 
         RequestError: The phase freezes what the method trains, trains what it must not change, or caches what
             it changes.
     """
-    from kerastl.training import batch_norm_layers, resolve_trainable
-
     where = f"phase {phase.name}: {name}"
-    norms = {layer.name for layer in batch_norm_layers(model)}
-    trainable = resolve_trainable(model, phase.trainable)
+    norms = {layer.name for layer in training.batch_norm_layers(model)}
+    trainable = training.resolve_trainable(model, phase.trainable)
     if method.requires_statistics and not norms:
         raise RequestError(f"{where} needs BatchNorm layers, but this network has none. Use another method.")
     if method.requires_statistics and phase.batch_norm == "frozen":
@@ -126,9 +123,7 @@ def _check_only_batch_norm(
 
 def select_batch_norm(model: keras.Model) -> LayerNames:
     """Return the `trainable` setting for `tent`: only the BatchNorm layers of a flat classifier."""
-    from kerastl.training import batch_norm_layers
-
-    return LayerNames(names="|".join(re.escape(layer.name) for layer in batch_norm_layers(model)))
+    return LayerNames(names="|".join(re.escape(layer.name) for layer in training.batch_norm_layers(model)))
 
 
 KIND = "adaptation"
@@ -166,7 +161,7 @@ def build_step(
     num_classes: int,
     num_features: int,
     seed: int = 0,
-    classification: ClassificationStep | None = None,
+    classification: training.ClassificationStep | None = None,
     update_statistics: bool = False,
     without_source: bool = False,
 ) -> AdaptationStep:
@@ -201,7 +196,7 @@ def build_step(
 
 def step_for(
     name: str, model: keras.Model, options: Any = None, *, seed: int = 0, without_source: bool = False
-) -> Callable[[Phase, ImageDataset], Step]:
+) -> Callable[[Phase, ImageDataset], training.Step]:
     """Return the argument `step_for` of `kerastl.training.fit` for one method and model.
 
     The classification loss follows the phase (`label_smoothing`, `class_weights`, `focal_gamma`).
@@ -220,7 +215,7 @@ def step_for(
     """
     checked, method = method_options(name, options), get_method(name)
 
-    def build(phase: Phase, source: ImageDataset) -> Step:
+    def build(phase: Phase, source: ImageDataset) -> training.Step:
         from kerastl.training.loop import classification_step
 
         check_phase(name, method, model, phase)

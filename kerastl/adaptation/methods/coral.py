@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kerastl import adaptation
 from kerastl.adaptation.adaptation_step import DomainOutputs, TwoDomainStep
 from kerastl.adaptation.method import Method, Weight
 from kerastl.options import StrictModel
@@ -32,9 +33,8 @@ class Options(StrictModel):
 
 def build(options: Options, **step_arguments: Any) -> TwoDomainStep:
     """Return the step."""
-    from kerastl.adaptation.alignment_losses import coral_loss
 
     def losses(source: DomainOutputs, target: DomainOutputs, progress: Any) -> dict[str, Any]:  # noqa: ARG001
-        return {"coral_loss": options.weight * coral_loss(source.features, target.features)}
+        return {"coral_loss": options.weight * adaptation.coral_loss(source.features, target.features)}
 
     return TwoDomainStep(losses, **step_arguments)

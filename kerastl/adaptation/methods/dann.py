@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le
 
+from kerastl import adaptation
 from kerastl.adaptation.adaptation_step import DomainOutputs, TwoDomainStep
 from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
@@ -38,15 +39,17 @@ class Options(StrictModel):
 
 def build(options: Options, *, num_features: int, seed: int, **step_arguments: Any) -> TwoDomainStep:
     """Return the step."""
-    from kerastl.adaptation.alignment_losses import domain_loss, reversal_strength, reverse_gradient
     from kerastl.adaptation.features import build_domain_classifier
 
     classifier = build_domain_classifier(num_features, hidden=options.hidden, seed=seed)
 
     def losses(source: DomainOutputs, target: DomainOutputs, progress: Any) -> dict[str, Any]:
-        strength = options.strength * reversal_strength(progress, options.steepness)
-        logits = [classifier(reverse_gradient(outputs.features, strength)) for outputs in (source, target)]
-        return {"domain_loss": domain_loss(*logits)}
+        strength = options.strength * adaptation.reversal_strength(progress, options.steepness)
+        logits = [
+            classifier(adaptation.reverse_gradient(outputs.features, strength))
+            for outputs in (source, target)
+        ]
+        return {"domain_loss": adaptation.domain_loss(*logits)}
 
     return TwoDomainStep(
         losses, variables=classifier.trainable_variables, num_features=num_features, seed=seed,

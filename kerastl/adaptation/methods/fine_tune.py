@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kerastl import adaptation
 from kerastl.adaptation.adaptation_step import AdaptationStep
 from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
@@ -60,10 +61,8 @@ class FineTune(AdaptationStep):
         """Return `loss` and `accuracy` of the labeled images of a batch; 0 if there are none."""
         import tensorflow as tf
 
-        from kerastl.adaptation.features import features_and_logits
-
         images, labels, indices = batch
-        _, logits = features_and_logits(model, images, training=True)
+        _, logits = adaptation.features_and_logits(model, images, training=True)
         # A mixed label is a row of class weights. Unlabeled images are never mixed.
         is_labeled = labels >= 0 if labels.shape.rank == 1 else tf.reduce_sum(labels, -1) > 0
         logits, labels, indices = (

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kerastl import adaptation
 from kerastl.adaptation.adaptation_step import AdaptationStep, StepPolicy
 from kerastl.adaptation.method import Method, Weight
 from kerastl.augment.presets import PolicyName
@@ -64,15 +65,14 @@ class FixMatch(AdaptationStep):
 
     def losses(self, model: keras.Model, batches: Batches, progress: tf.Tensor) -> Losses:
         """Return `loss` and `accuracy` of the source, the weighted `pseudo_label_loss`, and `confident`."""
-        from kerastl.adaptation.alignment_losses import pseudo_label_loss
-        from kerastl.adaptation.features import features_and_logits
-
         classification = self.classify(model, batches["source"], progress)
         weak, strong = (
-            features_and_logits(model, images, training=True)[1]
+            adaptation.features_and_logits(model, images, training=True)[1]
             for images in (batches["target"][0], self.change_images(batches, progress))
         )
-        loss, confident = pseudo_label_loss(strong, teacher=weak, threshold=self._options.threshold)
+        loss, confident = adaptation.pseudo_label_loss(
+            strong, teacher=weak, threshold=self._options.threshold
+        )
         return classification | {"pseudo_label_loss": self._options.weight * loss, "confident": confident}
 
     def change_images(self, batches: Batches, progress: tf.Tensor) -> tf.Tensor:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from kerastl import adaptation
 from kerastl.adaptation.adaptation_step import DomainOutputs, TwoDomainStep
 from kerastl.adaptation.method import Method, Weight
 from kerastl.options import StrictModel
@@ -39,10 +40,9 @@ def build(options: Options, **step_arguments: Any) -> TwoDomainStep:
     """Return the step."""
     import tensorflow as tf
 
-    from kerastl.adaptation.alignment_losses import joint_mmd_loss
-
     def losses(source: DomainOutputs, target: DomainOutputs, progress: Any) -> dict[str, Any]:  # noqa: ARG001
         parts = [(outputs.features, tf.nn.softmax(outputs.logits)) for outputs in (source, target)]
-        return {"joint_mmd_loss": options.weight * joint_mmd_loss(*parts, estimate=options.estimate)}
+        distance = adaptation.joint_mmd_loss(*parts, estimate=options.estimate)
+        return {"joint_mmd_loss": options.weight * distance}
 
     return TwoDomainStep(losses, **step_arguments)

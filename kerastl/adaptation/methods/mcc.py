@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from annotated_types import Gt, Le
 
+from kerastl import adaptation
 from kerastl.adaptation.adaptation_step import DomainOutputs, TwoDomainStep
 from kerastl.adaptation.method import Method, Weight
 from kerastl.options import StrictModel
@@ -33,10 +34,9 @@ class Options(StrictModel):
 
 def build(options: Options, **step_arguments: Any) -> TwoDomainStep:
     """Return the step."""
-    from kerastl.adaptation.alignment_losses import class_confusion_loss
 
     def losses(source: DomainOutputs, target: DomainOutputs, progress: Any) -> dict[str, Any]:  # noqa: ARG001
-        confusion = class_confusion_loss(target.logits, temperature=options.temperature)
+        confusion = adaptation.class_confusion_loss(target.logits, temperature=options.temperature)
         return {"confusion_loss": options.weight * confusion}
 
     return TwoDomainStep(losses, **step_arguments)

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le
 
+from kerastl import adaptation
 from kerastl.adaptation.adaptation_step import DomainOutputs, TwoDomainStep
 from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
@@ -38,17 +39,16 @@ def build(
     options: Options, *, num_classes: int, num_features: int, seed: int, **step_arguments: Any
 ) -> TwoDomainStep:
     """Return the step."""
-    from kerastl.adaptation.alignment_losses import margin_disparity_loss, reversal_strength, reverse_gradient
     from kerastl.adaptation.features import build_second_head
 
     second_head = build_second_head(num_features, num_classes, seed=seed)
 
     def losses(source: DomainOutputs, target: DomainOutputs, progress: Any) -> dict[str, Any]:
-        strength = options.strength * reversal_strength(progress, options.steepness)
+        strength = options.strength * adaptation.reversal_strength(progress, options.steepness)
         logits: list[Any] = []
         for outputs in (source, target):
-            logits += [outputs.logits, second_head(reverse_gradient(outputs.features, strength))]
-        return {"disparity_loss": margin_disparity_loss(*logits, margin=options.margin)}
+            logits += [outputs.logits, second_head(adaptation.reverse_gradient(outputs.features, strength))]
+        return {"disparity_loss": adaptation.margin_disparity_loss(*logits, margin=options.margin)}
 
     return TwoDomainStep(
         losses, variables=second_head.trainable_variables, num_classes=num_classes,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from kerastl import adaptation
 from kerastl.adaptation.adaptation_step import DomainOutputs, TwoDomainStep
 from kerastl.adaptation.method import Method, Weight
 from kerastl.options import StrictModel
@@ -35,10 +36,9 @@ class Options(StrictModel):
 
 def build(options: Options, **step_arguments: Any) -> TwoDomainStep:
     """Return the step."""
-    from kerastl.adaptation.alignment_losses import mmd_loss
 
     def losses(source: DomainOutputs, target: DomainOutputs, progress: Any) -> dict[str, Any]:  # noqa: ARG001
-        distance = mmd_loss(source.features, target.features, estimate=options.estimate)
+        distance = adaptation.mmd_loss(source.features, target.features, estimate=options.estimate)
         return {"mmd_loss": options.weight * distance}
 
     return TwoDomainStep(losses, **step_arguments)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kerastl import adaptation
 from kerastl.adaptation.adaptation_step import DomainOutputs, TwoDomainStep
 from kerastl.adaptation.method import Method, Weight
 from kerastl.options import Fraction, StrictModel
@@ -34,10 +35,9 @@ class Options(StrictModel):
 
 def build(options: Options, **step_arguments: Any) -> TwoDomainStep:
     """Return the step."""
-    from kerastl.adaptation.alignment_losses import pseudo_label_loss
 
     def losses(source: DomainOutputs, target: DomainOutputs, progress: Any) -> dict[str, Any]:  # noqa: ARG001
-        loss, confident = pseudo_label_loss(target.logits, threshold=options.threshold)
+        loss, confident = adaptation.pseudo_label_loss(target.logits, threshold=options.threshold)
         return {"pseudo_label_loss": options.weight * loss, "confident": confident}
 
     return TwoDomainStep(losses, metric_names=("confident",), **step_arguments)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Le
 
+from kerastl import adaptation
 from kerastl.adaptation.adaptation_step import AdaptationStep
 from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
@@ -78,17 +79,14 @@ class Shot(AdaptationStep):
         """Return `loss`, the mean entropy, and the two other terms, weighted."""
         import tensorflow as tf
 
-        from kerastl.adaptation.alignment_losses import diversity_loss, entropy
-        from kerastl.adaptation.features import logits_of_frozen_head
-
         images, _, indices = batches["target"]
-        logits = logits_of_frozen_head(model, images, training=True)
+        logits = adaptation.logits_of_frozen_head(model, images, training=True)
         labels = self._labels_of(indices)
         is_labeled = tf.cast(labels != UNLABELED, tf.float32)
         cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(labels, 0), logits)
         return {
-            "loss": tf.reduce_mean(entropy(logits)),
-            "diversity_loss": self._options.diversity_weight * diversity_loss(logits),
+            "loss": tf.reduce_mean(adaptation.entropy(logits)),
+            "diversity_loss": self._options.diversity_weight * adaptation.diversity_loss(logits),
             "pseudo_label_loss": self._options.pseudo_label_weight
             * tf.reduce_mean(is_labeled * cross_entropy),
         }
@@ -115,19 +113,19 @@ class Shot(AdaptationStep):
         import numpy as np
         import tensorflow as tf
 
-        from kerastl.adaptation.alignment_losses import centroid_labels
-        from kerastl.adaptation.features import features_and_logits
         from kerastl.training.step import trace
 
         if self._forward is None:
-            self._forward = trace(lambda images: features_and_logits(model, images, training=False), model)
+            self._forward = trace(
+                lambda images: adaptation.features_and_logits(model, images, training=False), model
+            )
         try:
             outputs = [(*self._forward(images), indices) for images, _, indices in target.plain_batches(0)]
         except tf.errors.OpError as error:
             raise target.explain(error) from error
         features, logits, rows = (np.concatenate(column) for column in zip(*outputs, strict=True))
         labels = np.full(target.num_examples, UNLABELED, np.int64)
-        labels[rows] = centroid_labels(features, logits)
+        labels[rows] = adaptation.centroid_labels(features, logits)
         self._labels.assign(labels)
 
     def state(self) -> dict[str, np.ndarray[Any, Any]]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kerastl import adaptation
 from kerastl.adaptation.adaptation_step import AdaptationStep
 from kerastl.adaptation.method import Method
 from kerastl.options import StrictModel
@@ -48,11 +49,8 @@ class Tent(AdaptationStep):
         """Return `loss`, the mean entropy of the target batch in nats; weights in `frozen_paths` do not minimize it."""
         import tensorflow as tf
 
-        from kerastl.adaptation.alignment_losses import entropy
-        from kerastl.adaptation.features import logits_of_frozen_head
-
-        logits = logits_of_frozen_head(model, batches["target"][0], training=True)
-        return {"loss": tf.reduce_mean(entropy(logits))}
+        logits = adaptation.logits_of_frozen_head(model, batches["target"][0], training=True)
+        return {"loss": tf.reduce_mean(adaptation.entropy(logits))}
 
 
 def build(options: Options, **step_arguments: Any) -> AdaptationStep:  # noqa: ARG001 - part of the contract
