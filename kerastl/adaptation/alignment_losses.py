@@ -394,9 +394,8 @@ def pseudo_label_loss(
         Sohn et al. 2020, arXiv:2001.07685, equation 4.
     """
     logits = tf.cast(logits, tf.float32)
-    probabilities = tf.stop_gradient(
-        tf.nn.softmax(tf.cast(logits if teacher is None else teacher, tf.float32))
-    )
+    teacher = logits if teacher is None else tf.cast(teacher, tf.float32)
+    probabilities = tf.stop_gradient(tf.nn.softmax(teacher))
     is_confident = tf.cast(tf.reduce_max(probabilities, -1) >= threshold, tf.float32)
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.argmax(probabilities, -1), logits)
     return tf.reduce_mean(is_confident * losses), tf.reduce_mean(is_confident)

@@ -77,21 +77,15 @@ def build_domain_classifier(num_inputs: int, *, hidden: int, seed: int) -> keras
         hidden: Units of the hidden layer.
         seed: Seed of the initial weights.
     """
-    return keras.Sequential(
-        [
-            keras.Input((num_inputs,)),
-            _dense(hidden, "domain_hidden", seed, activation="relu"),
-            _dense(1, "domain", seed + 1),
-        ],
-        name="domain_classifier",
-    )
+    hidden_layer = _dense(hidden, "domain_hidden", seed, activation="relu")
+    layers = [keras.Input((num_inputs,)), hidden_layer, _dense(1, "domain", seed + 1)]
+    return keras.Sequential(layers, name="domain_classifier")
 
 
 def build_second_head(num_features: int, num_classes: int, *, seed: int) -> keras.Model:
     """Return a single layer, `[batch, num_features]` to logits `[batch, num_classes]`."""
-    return keras.Sequential(
-        [keras.Input((num_features,)), _dense(num_classes, "second_head_logits", seed)], name="second_head"
-    )
+    layers = [keras.Input((num_features,)), _dense(num_classes, "second_head_logits", seed)]
+    return keras.Sequential(layers, name="second_head")
 
 
 def _dense(units: int, name: str, seed: int, activation: str | None = None) -> keras.layers.Dense:

@@ -147,7 +147,7 @@ def _note(lowering: str, options: Any) -> str:
 
 
 def _label_caption(weights: npt.NDArray[np.float32], class_names: Sequence[str]) -> str:
-    order = sorted(range(len(weights)), key=lambda index: -weights[index])
+    order = np.argsort(-weights, kind="stable")
     shown = [index for index in order if weights[index] >= MIN_SHOWN_WEIGHT]
     return ", ".join(f"{100 * weights[index]:.0f}% {class_names[index]}" for index in shown)
 

@@ -77,13 +77,7 @@ class RandomRotation(layers.RandomRotation):
         matrices = batch_invariant(
             lambda angles: preprocessing.get_rotation_matrix(angles, height, width), transformations["angles"]
         )
-        rotated = preprocessing.transform(
-            images,
-            matrices,
-            fill_mode=self.fill_mode,
-            fill_value=self.fill_value,
-            interpolation=self.interpolation,
-        )
+        rotated = preprocessing.transform(images, matrices, fill_mode=self.fill_mode)
         return tf.ensure_shape(rotated, images.shape)
 
 

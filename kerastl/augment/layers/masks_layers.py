@@ -41,9 +41,8 @@ class GridMask(OperationLayer):
         uniform = self._random_generator.uniform
         shorter_px = tf.cast(tf.reduce_min(tf.shape(images)[1:3]), tf.float32)
         period_px = tf.maximum(uniform([batch_size, 1], *PERIOD_FRACTIONS) * shorter_px, MIN_PERIOD_PX)
-        radians = uniform(
-            [batch_size], -math.radians(self.options.max_deg), math.radians(self.options.max_deg)
-        )
+        largest = math.radians(self.options.max_deg)
+        radians = uniform([batch_size], -largest, largest)
         direction = tf.stack([batch_invariant(tf.cos, radians), batch_invariant(tf.sin, radians)], axis=1)
         grids = {
             "steps": direction / (2.0 * period_px),
