@@ -19,7 +19,7 @@ from kerastl.evaluation import load_trained
 from kerastl.recipe import Method
 from kerastl.runs import RESOLVED_RECIPE, Adaptation, Freeze, ModelDescription, Run, schemas
 from kerastl.selection.evidence import Evidence
-from kerastl.training import fit, unfreeze
+from kerastl.training import fit
 from kerastl.workflows.collect_outputs import SelectionData, collect_evidence, collect_renormalized_evidence
 from kerastl.workflows.datasets import Datasets
 from kerastl.workflows.exports import Sample, check_candidate
@@ -103,14 +103,10 @@ def train_candidates(
             diverged[name] = error.what
             print_status(f"Warning: {name} is excluded: {error.what}")
             continue
-        # Also in a resumed run: the flags determine which BatchNorm layers have target statistics.
-        unfreeze(model, planned.phases[-1].trainable, batch_norm=planned.phases[-1].batch_norm)
         before = candidates[0].evidence if candidates else None
         if planned.target_phase is not None and renormalized is not None:
             before = renormalized
-        evidence = collect_evidence(
-            model, selection_data, has_target_statistics=planned.target_phase is not None, initial=before
-        )
+        evidence = collect_evidence(model, selection_data, planned.target_phase, initial=before)
         candidates.append(check_candidate(model, replace(candidate, evidence=evidence), sample))
     return Candidates(tuple(candidates), diverged, renormalized)
 

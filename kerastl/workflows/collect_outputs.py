@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,10 +76,18 @@ def compute_mixed_outputs(
 
 
 @contextmanager
-def batch_norm_statistics(model: keras.Model, dataset: ImageDataset) -> Iterator[None]:
-    """Inside the context, non-frozen BatchNorm layers use statistics estimated on a dataset."""
+def source_statistics(model: keras.Model, train: ImageDataset, target_phase: Phase | None) -> Iterator[None]:
+    """Inside the context, BatchNorm layers that adopted target statistics in a phase use source statistics.
+
+    Args:
+        model: The model. Its weights are unchanged afterwards, its `trainable` flags are not.
+        train: Source training images, for the statistics.
+        target_phase: The phase; None if BatchNorm has source statistics.
+    """
     before = [(layer, layer.get_weights()) for layer in batch_norm_layers(model)]
-    build_statistics_estimator(model)(dataset)
+    if target_phase is not None:
+        unfreeze(model, target_phase.trainable, batch_norm=target_phase.batch_norm)
+        build_statistics_estimator(model)(train)
     yield
     for layer, weights in before:
         layer.set_weights(weights)
@@ -110,47 +118,45 @@ class SelectionData:
         """Return the images of a run."""
         forward = build_forward(model)
         target, mixval = datasets.dataset(datasets.target_training_records), _mixval_options(plan.recipe)
-        if not datasets.has_source:
-            return cls(forward, None, None, target, mixval, _verified_information(plan.source_validation))
-        train, val = (datasets.dataset(datasets.in_split(split)) for split in ("train", "val"))
-        return cls(forward, train, val, target, mixval)
+        verified = _verified_information(plan.source_validation)
+        train, val = (
+            datasets.dataset(datasets.in_split(split)) if datasets.has_source else None
+            for split in ("train", "val")
+        )
+        return cls(forward, train, val, target, mixval, verified)
 
 
 def _mixval_options(recipe: Recipe) -> MixvalOptions | None:
-    for validator in recipe.adaptation.select_by if recipe.adaptation else ():
-        if validator.name == "mixval":
-            return validator.options or MixvalOptions()
-    return None
+    validators = recipe.adaptation.select_by if recipe.adaptation else ()
+    options = {validator.name: validator.options or MixvalOptions() for validator in validators}
+    return options.get("mixval")
 
 
 def _verified_information(validation: ValidationResults | None) -> VerifiedInformation | None:
     """Return the validation results stored with a source model, or None if they are incomplete."""
-    information = validation.bounded_information if validation else None
-    if (
-        validation is None
-        or information is None
-        or information.value is None
-        or validation.temperature is None
-    ):
+    if validation is None or validation.bounded_information is None:
         return None
-    return VerifiedInformation(information.value, validation.temperature, information.low, information.high)
+    information, temperature = validation.bounded_information, validation.temperature
+    if information.value is None or temperature is None:
+        return None
+    return VerifiedInformation(information.value, temperature, information.low, information.high)
 
 
 def collect_evidence(
     model: keras.Model,
     selection_data: SelectionData,
+    target_phase: Phase | None,
     *,
-    has_target_statistics: bool,
     initial: Evidence | None = None,
 ) -> Evidence:
     """Return the outputs of a candidate.
 
     Args:
-        model: The candidate. Its weights are unchanged afterwards.
+        model: The candidate. Its weights are unchanged afterwards, its `trainable` flags are not.
         selection_data: The images.
-        has_target_statistics: Whether BatchNorm has target statistics. In that case, source images are
-            evaluated with source statistics, because with target statistics the outputs would not show how
-            well the candidate separates the classes.
+        target_phase: The phase in which BatchNorm adopted target statistics. Source images are then evaluated
+            with source statistics, because with target statistics the outputs would not show how well the
+            candidate separates the classes. None if BatchNorm has source statistics.
         initial: The evidence of the model before adaptation. It is used only if the source images are
             unavailable.
     """
@@ -163,7 +169,7 @@ def collect_evidence(
     if data.train is None or data.val is None:
         initial_logits = None if initial is None else initial.target.logits
         return Evidence(None, None, target, class_names, mixed, data.verified, initial_logits)
-    with batch_norm_statistics(model, data.train) if has_target_statistics else nullcontext():
+    with source_statistics(model, data.train, target_phase):
         train, val = (
             compute_outputs(forward, dataset, with_labels=True) for dataset in (data.train, data.val)
         )
@@ -183,10 +189,10 @@ def collect_renormalized_evidence(
     """
     if not batch_norm_layers(model):
         return None
-    before = model.get_weights()
-    unfreeze(model, "all", batch_norm="statistics")
+    before, phase = model.get_weights(), Phase("statistics", 1, trainable="all", batch_norm="statistics")
+    unfreeze(model, phase.trainable, batch_norm=phase.batch_norm)
     build_statistics_estimator(model)(target)
-    evidence = collect_evidence(model, selection_data, has_target_statistics=True)
+    evidence = collect_evidence(model, selection_data, phase)
     model.set_weights(before)
     return evidence
 
@@ -201,14 +207,12 @@ class HeldOutData:
         val: Labeled source validation images.
         target: Test and validation images of the target, or its unlabeled images if there are none; None
             without a target.
-        target_splits: The splits of `target`.
     """
 
     forward: Forward
     train: ImageDataset
     val: ImageDataset
     target: ImageDataset | None
-    target_splits: tuple[str, ...]
 
     @classmethod
     def of(cls, datasets: Datasets, model: keras.Model) -> HeldOutData | None:
@@ -216,15 +220,12 @@ class HeldOutData:
         train, val = datasets.in_split("train"), datasets.in_split("val")
         if not train or not val or not (datasets.has_target or source_domains(datasets)):
             return None
-        evaluated = [split for split in ("target_test", "target_val") if datasets.in_split(split)]
-        splits = evaluated or (["target_unlabelled"] if datasets.in_split("target_unlabelled") else [])
-        target = [record for split in splits for record in datasets.in_split(split)]
+        target = datasets.in_split("target_test", "target_val") or datasets.in_split("target_unlabelled")
         return cls(
             build_forward(model),
             datasets.dataset(train),
             datasets.dataset(val),
             datasets.dataset(target) if target else None,
-            tuple(splits),
         )
 
 
@@ -258,11 +259,8 @@ def compute_held_out_outputs(
         target_phase: The phase in which BatchNorm adopted target statistics: source images are then evaluated
             with source statistics. None if BatchNorm has source statistics.
     """
-    forward, target = held_out.forward, None
+    target = None
     if held_out.target is not None:
-        target = compute_outputs(forward, held_out.target, with_labels=False)
-    if target_phase is None:
-        return HeldOutOutputs(compute_outputs(forward, held_out.val, with_labels=True), target)
-    unfreeze(model, target_phase.trainable, batch_norm=target_phase.batch_norm)
-    with batch_norm_statistics(model, held_out.train):
-        return HeldOutOutputs(compute_outputs(forward, held_out.val, with_labels=True), target)
+        target = compute_outputs(held_out.forward, held_out.target, with_labels=False)
+    with source_statistics(model, held_out.train, target_phase):
+        return HeldOutOutputs(compute_outputs(held_out.forward, held_out.val, with_labels=True), target)

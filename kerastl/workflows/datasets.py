@@ -71,9 +71,9 @@ class Datasets:
     max_pixels: int = 50_000_000
     seed: int = 0
 
-    def in_split(self, split: str) -> list[Record]:
-        """Return the records of a split."""
-        return [record for record in self.records if record.split == split]
+    def in_split(self, *splits: str) -> list[Record]:
+        """Return the records of one or more splits, in the order of the splits."""
+        return [record for split in splits for record in self.records if record.split == split]
 
     @property
     def has_source(self) -> bool:
@@ -106,7 +106,7 @@ class Datasets:
     @property
     def target_training_records(self) -> list[Record]:
         """The target images that training may use: all except validation and test images."""
-        return [*self.in_split("target_train"), *self.in_split("target_unlabelled")]
+        return self.in_split("target_train", "target_unlabelled")
 
     def target_training(self) -> ImageDataset:
         """Return the target images as adaptation methods read them.

@@ -98,15 +98,15 @@ def evaluate(
             labels.
     """
     held_out, options = HeldOutData.of(datasets, model), plan.recipe.evaluation
-    evaluate_model = partial(_evaluate_model, options, plan.source_validation, datasets, model)
+    bootstrap = {"seed": datasets.seed, "resamples": options.resamples}
+    evaluate_model = partial(_evaluate_model, options, plan.source_validation, datasets, bootstrap, model)
     chosen = adaptation.chosen if adaptation else SOURCE_ONLY
     target_phases = {candidate.name: candidate.target_phase for candidate in candidates}
     is_estimated = held_out is not None and _unlabeled_are_representative(datasets)
     all_splits = (*EVALUATION_SPLITS, "target_unlabelled") if is_estimated else EVALUATION_SPLITS
     # Shared by all candidates, so that each image is decoded once.
     all_images, validation_images = (
-        datasets.dataset([record for split in splits for record in datasets.in_split(split)])
-        for splits in (all_splits, VALIDATION)
+        datasets.dataset(datasets.in_split(*splits)) for splits in (all_splits, VALIDATION)
     )
     final = evaluate_model(target_phases.get(chosen, plan.target_phase), all_images, held_out)
     final_weights = model.get_weights()
@@ -120,7 +120,6 @@ def evaluate(
         images = (all_images, held_out) if is_tested else (validation_images, None)
         evaluations[candidate.name] = evaluate_model(candidate.target_phase, *images)
     model.set_weights(final_weights)
-    bootstrap = {"seed": datasets.seed, "resamples": options.resamples}
     others = [evaluation for evaluation in evaluations.values() if evaluation is not final]
     _add_sites(datasets, held_out, evaluations.get(SOURCE_ONLY, final), [final, *others], bootstrap)
     for candidate in candidates:
@@ -145,6 +144,7 @@ def _evaluate_model(
     options: recipes.Evaluation,
     source_validation: ValidationResults | None,
     datasets: Datasets,
+    bootstrap: dict[str, Any],
     model: keras.Model,
     target_phase: Phase | None,
     images: ImageDataset,
@@ -157,6 +157,7 @@ def _evaluate_model(
         source_validation: Validation results of the source model, whose images are unavailable; None
             otherwise.
         datasets: All images.
+        bootstrap: `seed` and `resamples`.
         model: The model.
         target_phase: The phase in which BatchNorm adopted target statistics; None if it has source
             statistics.
@@ -171,15 +172,13 @@ def _evaluate_model(
         if target_phase is not None:
             source_val = dataclasses.replace(predictions.of("val"), logits=outputs.val.logits)
     scores = score(
-        predictions, seed=datasets.seed, resamples=options.resamples, positive=options.positive,
-        specificity=options.specificity, sensitivity=options.sensitivity, source_val=source_val,
+        predictions, **bootstrap, positive=options.positive, specificity=options.specificity,
+        sensitivity=options.sensitivity, source_val=source_val,
         training_counts=Counter(record.label or "" for record in datasets.in_split("train")),
         stored_fit=source_validation.to_json() if source_validation else None,
     )  # fmt: skip
     if outputs is not None and "label_shift" in scores:
-        label_shift = scores["label_shift"]
-        bootstrap = {"seed": datasets.seed, "resamples": options.resamples}
-        label_shift |= score_residual_shift(outputs, label_shift, bootstrap)
+        scores["label_shift"] |= score_residual_shift(outputs, scores["label_shift"], bootstrap)
     return Evaluation(predictions, scores, outputs)
 
 
@@ -268,19 +267,13 @@ def score_sites(
     label = _label_auc(datasets, names, bootstrap)
     domains = _domain_aucs(before.val, held_out, names, bootstrap)
     target: dict[str, Any] | None = None
-    if before.target is not None:
-        target = {"source_splits": ["val"], "target_splits": list(held_out.target_splits)}
+    if before.target is not None and held_out.target is not None:
+        target_splits = list(dict.fromkeys(record.split for record in held_out.target.records))
+        target = {"source_splits": ["val"], "target_splits": target_splits}
         target |= {"before": _outputs_auc(before.val, before.target, bootstrap), "after": None}
-    sites: dict[str, Any] = round_numbers(
-        {
-            "layer": LAYER,
-            "target": target,
-            "domains": domains,
-            "label": label,
-            "warnings": _warnings(label, domains),
-        }
-    )
-    return sites
+    sites: dict[str, Any] = {"layer": LAYER, "target": target, "domains": domains, "label": label}
+    sites["warnings"] = _warnings(label, domains)
+    return {name: round_numbers(content) for name, content in sites.items()}
 
 
 def add_adapted(

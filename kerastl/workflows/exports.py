@@ -60,7 +60,7 @@ class Sample:
     """The images for the consistency checks.
 
     Args:
-        dataset: Images of all file types, spread over the splits; None without images.
+        dataset: Images of all file types, spread over the splits.
         decodings: Their pixels, decoded twice, each `[n, size, size, 3]` float32 in [0, 255]; None without
             images.
         split: `validation`, or `training` if there are no validation images.
@@ -68,35 +68,30 @@ class Sample:
         checks_model: Whether the model is also checked. Without validation images, only exports are checked.
     """
 
-    dataset: ImageDataset | None
+    dataset: ImageDataset
     decodings: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None
     split: str
     without_file: int
     checks_model: bool
 
 
-def decode_sample(datasets: Datasets, *, max_images: int = MAX_IMAGES) -> Sample:
+def decode_sample(datasets: Datasets) -> Sample:
     """Select and decode the images that all consistency checks share.
 
     Args:
         datasets: All images. No test image is opened.
-        max_images: Maximum number of images.
     """
-    validation = [record for split in VALIDATION for record in datasets.in_split(split)]
+    validation = datasets.in_split(*VALIDATION)
     # With source.model, there may be no validation images. The target's training images are also suitable.
     adapted_to = [] if datasets.has_source else datasets.target_training_records
-    training = [record for split in TRAINING for record in datasets.in_split(split)]
-    records = validation or adapted_to or training
+    records = validation or adapted_to or datasets.in_split(*TRAINING)
     files = [record for record in records if record.file.is_file()]
     files.sort(key=lambda record: record.file.suffix.lower())  # so that the sample has all file types
-    dataset, decodings = None, None
-    if files:
-        # Without a cache, because it would return the first decoding twice.
-        dataset = replace(datasets, cache="none").dataset(evenly_spaced(files, max_images))
-        decodings = decode_twice(dataset)
+    # Without a cache, because it would return the first decoding twice.
+    dataset = replace(datasets, cache="none").dataset(evenly_spaced(files, MAX_IMAGES))
     return Sample(
         dataset,
-        decodings,
+        decode_twice(dataset) if files else None,
         split="validation" if validation else "training",
         without_file=len(records) - len(files),
         checks_model=bool(validation or adapted_to),
@@ -160,7 +155,7 @@ def _check_run(
         "images": 0, "reason": "there are no validation images", "faults": [],
     }  # fmt: skip
     determinism, logits = skipped, None
-    if sample.dataset is not None and sample.decodings is not None and (sample.checks_model or exports):
+    if sample.decodings is not None and (sample.checks_model or exports):
         records = sample.dataset.records
         print_status(f"Checking determinism of {run.path.name} on {len(records)} {sample.split} images")
         paths = [record.path for record in records]
@@ -181,11 +176,11 @@ def _compare_exports(
     sample: Sample, logits: np.ndarray[Any, Any] | None, run: Run, exports: Mapping[str, Path]
 ) -> dict[str, Any]:
     """Return the comparison of each export with the model of the run, by format."""
-    records = () if sample.dataset is None else sample.dataset.records
+    records = sample.dataset.records
     check: dict[str, Any] = {
         "split": sample.split, "files": len(records), "without_file": sample.without_file,
     }  # fmt: skip
-    if sample.dataset is None or sample.decodings is None or logits is None:
+    if sample.decodings is None or logits is None:
         reason = "no image is a file of its own"
         return {name: {**check, "reason": reason, "faults": []} for name in exports}
     if not exports:

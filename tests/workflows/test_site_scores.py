@@ -49,7 +49,8 @@ def datasets(sites=(), malignant=0.5):
 
 def held_out(sites=("",)):
     records = [Record(str(row), None, domain=sites[row // 4 % len(sites)]) for row in range(240)]
-    return SimpleNamespace(val=SimpleNamespace(records=records), target_splits=("target_test",))
+    target = SimpleNamespace(records=[Record("target", None, split="target_test")])
+    return SimpleNamespace(val=SimpleNamespace(records=records), target=target)
 
 
 def test_a_scanner_shift_is_measured_before_and_after_it_is_removed():
