@@ -97,6 +97,11 @@ class Backbone(Plugin):
     weights: Literal["imagenet", "none"] | Path = "imagenet"
     options: Any = None
 
+    @property
+    def family_options(self) -> dict[str, Any]:
+        """The options of the family, as keyword arguments."""
+        return {} if self.options is None else dict(self.options.model_dump())
+
 
 class Split(StrictModel):
     """How the images are split into training, validation and test sets; splits defined by the data are kept.

@@ -31,6 +31,7 @@ from kerastl.errors import RequestError
 from kerastl.models import load_backbone
 from kerastl.recipe import Recipe
 from kerastl.runs import Run, read_csv
+from kerastl.training import read_batches
 from kerastl.workflows.datasets import Datasets, check_outside, load_datasets
 from kerastl.workflows.model import check_weights
 
@@ -107,13 +108,12 @@ def audit_recipe(
         RequestError: The data, the weights or an operation cannot be used.
     """
     trials = trials_of(recipe, operations)
-    if recipe.backbone.weights != "none":
-        check_weights(recipe)
+    check_weights(recipe)
     with tempfile.TemporaryDirectory() as folder:
         datasets = load_datasets(recipe, Run(Path(folder)))
         if out is not None:
             check_outside(out, datasets.root, "audit")
-        records = [record for split in AUDITED_SPLITS for record in datasets.in_split(split)]
+        records = datasets.in_split(*AUDITED_SPLITS)
         if not records:
             raise RequestError(
                 "An audit needs labeled training images, which a recipe with source.model does not have."
@@ -142,14 +142,9 @@ def _without_test_images(records: Sequence[Record], run: Path) -> list[Record]:
 
 def read_images(datasets: Datasets, records: Sequence[Record]) -> Array:
     """Return resized images `[n, size, size, 3]`, rounded to uint8 to save memory."""
-    dataset = datasets.dataset(records)
-    size = datasets.image_size_px
-    images = np.empty((len(records), size, size, 3), np.uint8)
-    try:
-        for batch, _, indices in dataset.indexed_batches(0):
-            images[indices.numpy()] = np.round(batch.numpy())
-    except tf.errors.OpError as error:
-        raise dataset.explain(error) from error
+    images = np.empty((len(records), datasets.image_size_px, datasets.image_size_px, 3), np.uint8)
+    for batch, _, indices in read_batches(datasets.dataset(records), 0):
+        images[indices.numpy()] = np.round(batch.numpy())
     return images
 
 
@@ -163,10 +158,10 @@ def frozen_features(recipe: Recipe, image_size_px: int) -> tuple[Features, tuple
     if chosen.weights == "none":
         note = "Features: colors and edges of 8 x 8 cells, because the recipe starts from random weights."
         return fixed_features_of, FIXED_WIDTHS, note
-    options = chosen.options.model_dump() if chosen.options is not None else {}
     backbone = load_backbone(
-        chosen.name, weights=chosen.weights, image_size_px=image_size_px, seed=recipe.seed, **options
-    ).model
+        chosen.name, weights=chosen.weights, image_size_px=image_size_px, seed=recipe.seed,
+        **chosen.family_options,
+    ).model  # fmt: skip
     width = int(backbone.output_shape[-1])
     note = f"Features: frozen {chosen.name} ({chosen.weights}), and colors of 8 x 8 cells."
     return network_features(backbone), (width, PIXEL_WIDTH), note

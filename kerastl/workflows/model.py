@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 
@@ -56,10 +55,9 @@ def check_weights(recipe: Recipe) -> None:
     """
     backbone, size = recipe.backbone, recipe.data.image_size_px
     if backbone.weights == "imagenet":
-        options = _family_options(backbone.options)
-        if not find_cached_weights(backbone.name, image_size_px=size, **options):
+        if not find_cached_weights(backbone.name, image_size_px=size, **backbone.family_options):
             print_status(f"Downloading ImageNet weights of {backbone.name}")
-            fetch_weights(backbone.name, image_size_px=size, **options)
+            fetch_weights(backbone.name, image_size_px=size, **backbone.family_options)
     elif backbone.weights != "none" and not Path(backbone.weights).exists():
         raise RequestError(
             f"backbone.weights: There are no weights at {backbone.weights}. Allowed values: imagenet, none, "
@@ -83,7 +81,7 @@ def build_initial_model(recipe: Recipe, datasets: Datasets) -> InitialModel:
         weights=backbone.weights,
         image_size_px=datasets.image_size_px,
         seed=recipe.seed,
-        **_family_options(backbone.options),
+        **backbone.family_options,
     )
     model = build_model(
         loaded.model, class_names=datasets.class_names, dropout=recipe.head.dropout, seed=recipe.seed
@@ -99,21 +97,16 @@ def build_initial_model(recipe: Recipe, datasets: Datasets) -> InitialModel:
     return InitialModel(model, head, weights, (*loaded.notes, head.message))
 
 
-def _family_options(options: Any) -> dict[str, Any]:
-    """Return the options of a backbone family as keyword arguments."""
-    return {} if options is None else options.model_dump()
-
-
 def _load_head(
     recipe: Recipe, model: keras.Model, class_names: Sequence[str]
 ) -> tuple[HeadReport, Path | None]:
     """Carry over the head rows of matching classes, and return them and the file that contains them."""
-    weights = str(recipe.backbone.weights)
+    backbone, weights = recipe.backbone, str(recipe.backbone.weights)
     if weights == "none":
         return HeadReport("replaced", (), "New classification head; backbone with random weights"), None
     if weights == "imagenet":
-        options = _family_options(recipe.backbone.options)
-        imagenet = read_imagenet_head(recipe.backbone.name, image_size_px=model.input_shape[1], **options)
+        size = model.input_shape[1]
+        imagenet = read_imagenet_head(backbone.name, image_size_px=size, **backbone.family_options)
         if imagenet is None:
             line = "New classification head; backbone initialized from ImageNet weights"
             return HeadReport("replaced", (), line), None

@@ -93,16 +93,15 @@ def started(weights):
     recipe = SimpleNamespace(
         seed=1,
         head=SimpleNamespace(dropout=0.2),
-        backbone=SimpleNamespace(name="mobilenet", weights=weights, options=None),
+        backbone=SimpleNamespace(name="mobilenet", weights=weights, family_options={"alpha": 0.25}),
     )
     images = SimpleNamespace(image_size_px=128, class_names=("tench", "own"))
     return recipe, images
 
 
 @pytest.mark.parametrize("weights", ["imagenet", "none"])
-def test_initial_model_lists_every_file_it_read(keras_home, monkeypatch, weights):
+def test_initial_model_lists_every_file_it_read(keras_home, weights):
     recipe, images = started(weights)
-    monkeypatch.setattr("kerastl.workflows.model._family_options", lambda _: {"alpha": 0.25})
     initial = build_initial_model(recipe, images)
     files = {"file": "mobilenet_2_5_128_tf_no_top.h5", "head_file": "mobilenet_2_5_128_tf.h5"}
     hashes = {"file": "sha256", "head_file": "head_sha256"}
