@@ -10,6 +10,7 @@ from .predictions import write_predictions as write_predictions
 from .scores import score as score
 from .subgroups import assign_subgroups as assign_subgroups
 from .subgroups import is_binned as is_binned
+from .subgroups import subgroup_columns as subgroup_columns
 from .trained_model import Trained as Trained
 from .trained_model import load_trained as load_trained
 from .trained_model import read_description as read_description

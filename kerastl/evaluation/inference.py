@@ -11,9 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from kerastl.console import track
-from kerastl.data import ImageDataset, Record
+from kerastl.data import ImageDataset
 from kerastl.errors import RequestError, RunFailed
 from kerastl.evaluation.predictions import Array, Predictions
+from kerastl.evaluation.subgroups import subgroup_columns
 from kerastl.models import fold_for_inference
 
 
@@ -54,7 +55,7 @@ def predict(model: keras.Model, dataset: ImageDataset) -> Predictions:
         tuple(record.split or "" for record in records),
         tuple(record.group or "" for record in records),
         tuple(record.domain or "" for record in records),
-        _subgroups(records),
+        subgroup_columns(records),
     )
 
 
@@ -67,13 +68,6 @@ def inference_function(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
         tf.TensorSpec([None, *model.input_shape[1:]], tf.float32)
     )
     return compiled
-
-
-def _subgroups(records: Sequence[Record]) -> dict[str, tuple[str, ...]]:
-    """Return the value of each image by subgroup column, in the order of the columns in the records."""
-    values = [dict(record.subgroups) for record in records]
-    names = dict.fromkeys(name for of_record in values for name in of_record)
-    return {name: tuple(of_record.get(name, "") for of_record in values) for name in names}
 
 
 def _logits(model: keras.Model, dataset: ImageDataset) -> Array:

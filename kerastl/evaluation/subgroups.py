@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kerastl.data.records import natural_order
+from kerastl.data.records import Record, natural_order
 from kerastl.errors import RequestError
 from kerastl.evaluation.predictions import Array
 
@@ -19,6 +19,13 @@ MAX_NUMBERS = 12
 QUARTILES = (25.0, 50.0, 75.0)
 UNKNOWN = ""
 """The subgroup of images with an empty cell, last in tables."""
+
+
+def subgroup_columns(records: Sequence[Record]) -> dict[str, tuple[str, ...]]:
+    """Return the cell of each image by column, in the order of the columns in the records; empty if there is none."""
+    cells = [dict(record.subgroups) for record in records]
+    names = dict.fromkeys(name for row in cells for name in row)
+    return {name: tuple(row.get(name, UNKNOWN) for row in cells) for name in names}
 
 
 def is_binned(values: Sequence[Any]) -> bool:

@@ -18,7 +18,7 @@ from kerastl.data import CheckedImages, Collection, ImageDataset, Record
 from kerastl.data.records import evenly_spaced
 from kerastl.data.validate import PixelStatistics, is_16_bit_file, pixel_statistics
 from kerastl.errors import Problem, Problems, RequestError
-from kerastl.evaluation import assign_subgroups, is_binned, positive_class, read_description
+from kerastl.evaluation import assign_subgroups, is_binned, positive_class, read_description, subgroup_columns
 from kerastl.models import resolve_image_size
 from kerastl.recipe import Reader, Recipe
 from kerastl.runs import Run
@@ -429,11 +429,7 @@ def _with_domain(records: Sequence[Record], domain: str) -> list[Record]:
 
 def _with_subgroups(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
     """Return the records with each cell replaced by its subgroup, and a note for each binned column."""
-    cells = [dict(record.subgroups) for record in records]
-    names = dict.fromkeys(name for row in cells for name in row)
-    if not names:
-        return list(records), []
-    columns = {name: [row.get(name, "") for row in cells] for name in names}
+    columns = subgroup_columns(records)
     subgroups = assign_subgroups(columns, [record.split == "train" for record in records])
     notes = [
         f"Subgroups by {name!r}: values are binned at the quartiles of the training images."
@@ -441,7 +437,7 @@ def _with_subgroups(records: Sequence[Record]) -> tuple[list[Record], list[str]]
         if is_binned(values)
     ]
     grouped = [
-        replace(record, subgroups=tuple((name, subgroups[name][row]) for name in names))
+        replace(record, subgroups=tuple((name, values[row]) for name, values in subgroups.items()))
         for row, record in enumerate(records)
     ]
     return grouped, notes
