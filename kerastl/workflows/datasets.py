@@ -237,20 +237,13 @@ def _readers(recipe: Recipe) -> dict[str, Reader]:
 
 def _reader_options(recipe: Recipe, reader: Reader, domain: str) -> Any:
     """Return the options of a reader, with the columns that `group_by` and `subgroups` name."""
-    options = reader.options
     split = recipe.target.split if domain == "target" and recipe.target else recipe.data.split
-    columns_of = {"data.split.group_by": split.group_by, "evaluation.subgroups": recipe.evaluation.subgroups}
-    for key, value in columns_of.items():
-        if value and not hasattr(options, "columns"):
-            raise RequestError(f"{key}: The reader '{reader.name}' has no columns. Use the reader 'table'.")
-    if not any(columns_of.values()):
-        return options
-    columns = options.columns
-    if split.group_by is not None:
-        columns = columns.model_copy(update={"group": split.group_by})
+    if split.group_by is None and not recipe.evaluation.subgroups:
+        return reader.options
+    columns = reader.options.columns
     subgroups = dict.fromkeys((*columns.subgroups, *recipe.evaluation.subgroups))
-    columns = columns.model_copy(update={"subgroups": tuple(subgroups)})
-    return options.model_copy(update={"columns": columns})
+    update = {"group": split.group_by or columns.group, "subgroups": tuple(subgroups)}
+    return reader.options.model_copy(update={"columns": columns.model_copy(update=update)})
 
 
 def _split_source(recipe: Recipe, images: Collection) -> Collection:
@@ -471,39 +464,38 @@ def warn_about_target(recipe: Recipe, datasets: Datasets, *, oracle: bool = Fals
     if oracle and not datasets.in_split("target_test"):
         notes.append("--oracle has no effect, because the target has no labeled test images.")
     if recipe.target is not None:
-        notes += [
-            *_label_warnings(recipe), *_group_warnings(recipe, datasets), *_pixel_warnings(recipe, datasets),
-        ]  # fmt: skip
+        notes += _label_warnings(recipe, recipe.target)
+        notes += _group_warnings(recipe.target, datasets)
+        notes += _pixel_warnings(recipe, datasets)
     for note in notes:
         print_status(note)
     return dataclasses.replace(datasets, notes=(*datasets.notes, *notes))
 
 
-def _label_warnings(recipe: Recipe) -> Iterator[str]:
+def _label_warnings(recipe: Recipe, target: recipes.Target) -> Iterator[str]:
     """Warn about target labels that no method uses."""
-    if recipe.adapts_by is None or recipe.target is None or recipe.target.labels == "none":
+    if recipe.adapts_by is None or target.labels == "none":
         return
     methods = [method.name for method in recipe.adapts_by.methods]
     if any(adaptation.get_method(name).target_labels == "some" for name in methods):
         return
     remedy = "" if recipe.source else " Add fine_tune to the methods, or use the recipe hospital-adaptation."
     yield (
-        f"target.labels is {recipe.target.labels}, but none of the methods ({', '.join(methods)}) uses target labels."
+        f"target.labels is {target.labels}, but none of the methods ({', '.join(methods)}) uses target labels."
         f"{remedy}"
     )
 
 
-def _group_warnings(recipe: Recipe, datasets: Datasets) -> Iterator[str]:
+def _group_warnings(target: recipes.Target, datasets: Datasets) -> Iterator[str]:
     """Warn about a target without groups if the source has groups."""
-    target = [record for record in datasets.records if record.split in TARGET_SPLITS]
-    source = [record for record in datasets.records if record.split not in TARGET_SPLITS]
-    if not target or any(record.group for record in target) or not any(record.group for record in source):
+    images, source_images = datasets.in_split(*TARGET_SPLITS), datasets.in_split("train", "val", "test")
+    if not images or any(record.group for record in images):
         return
-    assert recipe.target is not None
-    options = recipe.target.reader.options
-    keys = [key for key in ("columns", "group_pattern") if hasattr(options, key)]
-    key = "columns.group" if keys == ["columns"] else "".join(keys)
-    remedy = f" Set target.reader.{key}." if key else ""
+    if not any(record.group for record in source_images):
+        return
+    keys = {"columns": "columns.group", "group_pattern": "group_pattern"}
+    options = [option for option in keys if hasattr(target.reader.options, option)]
+    remedy = "".join(f" Set target.reader.{keys[option]}." for option in options)
     yield (
         "The source images have groups (patients), the target images have none: each target image counts as its own "
         f"group, and images of one patient can be in both training and test.{remedy}"
@@ -512,8 +504,8 @@ def _group_warnings(recipe: Recipe, datasets: Datasets) -> Iterator[str]:
 
 def _pixel_warnings(recipe: Recipe, datasets: Datasets) -> Iterator[str]:
     """Warn about target images that are constant, or are stored differently from the source images."""
-    target = [record for record in datasets.records if record.split in TARGET_SPLITS]
-    target = [record for record in target if record.split != "target_test"]
+    splits = set(TARGET_SPLITS) - {"target_test"}
+    target = [record for record in datasets.records if record.split in splits]
     if not target:
         return
     sample = evenly_spaced(target, MAX_STATISTICS_IMAGES)
