@@ -19,14 +19,13 @@ from kerastl.evaluation import load_trained
 from kerastl.recipe import Method
 from kerastl.runs import RESOLVED_RECIPE, Adaptation, Freeze, ModelDescription, Run, schemas
 from kerastl.selection.evidence import Evidence
-from kerastl.training import fit
 from kerastl.workflows.collect_outputs import SelectionData, collect_evidence, collect_renormalized_evidence
 from kerastl.workflows.datasets import Datasets
 from kerastl.workflows.exports import Sample, check_candidate
 from kerastl.workflows.model import InitialModel
 from kerastl.workflows.resolve import CandidatePlan, Plan
-from kerastl.workflows.run_writer import HistoryWriter, write_model, write_start
-from kerastl.workflows.train import Candidate, Trained
+from kerastl.workflows.run_writer import write_model, write_start
+from kerastl.workflows.train import Candidate, Trained, train_phases
 
 PREVIEW_ROWS = 4
 
@@ -148,7 +147,7 @@ def _obtain(
 
     The model gets its weights.
     """
-    model, method, phases = trained.model, planned.method, planned.phases
+    model, method = trained.model, planned.method
     if method.name == SOURCE_ONLY and trained.source_only is not None:
         return trained.source_only
     inner = Run(run.file("runs") / method.name)
@@ -159,15 +158,12 @@ def _obtain(
     resume = resume and inner.file(RESOLVED_RECIPE).is_file()
     inner.path.mkdir(parents=True, exist_ok=True)
     write_start(planned.recipe, initial, datasets, inner, resume=resume)
-    writer = HistoryWriter(inner, sum(phase.epochs for phase in phases))
     step_for = adaptation.step_for(
         method.name, model, method.options, seed=datasets.seed, without_source=not datasets.has_source
     )
-    history = fit(
-        model, **training_data, phases=phases, step_for=step_for, callbacks=plan.time_budget(phases),
-        on_epoch=writer.on_epoch, on_freeze_report=writer.on_freeze_report,
-        checkpoints=inner.file("checkpoints"), resume=resume,
-    )  # fmt: skip
+    history = train_phases(
+        model, planned.phases, plan, inner, resume=resume, step_for=step_for, **training_data
+    )
     write_model(model, datasets, inner)
     shutil.rmtree(inner.file("checkpoints"), ignore_errors=True)
     return Candidate(method.name, inner, model.get_weights(), history.freeze_reports, planned.target_phase)

@@ -17,13 +17,11 @@ from kerastl import recipe as recipes
 from kerastl.console import format_duration, print_status
 from kerastl.errors import PermanentFailure, RequestError
 from kerastl.recipe import Recipe, read_plain, to_yaml
-from kerastl.report.tables import rounded_lines
 from kerastl.runs import (
     RESOLVED_RECIPE,
     Freeze,
     ModelDescription,
     Run,
-    append_line,
     atomic_path,
     create_run,
     find_unfinished_run,
@@ -258,32 +256,6 @@ def write_network(model: keras.Model, file: Path) -> None:
     """Write a model to a `.keras` file, without the optimizer."""
     with atomic_path(file) as part:
         keras.Model(model.inputs[0], model.outputs[0], name=model.name).save(part)
-
-
-class HistoryWriter:
-    """Writes and prints epochs and freeze checks during training.
-
-    Args:
-        run: The run folder.
-        num_epochs: Number of epochs of all phases.
-    """
-
-    def __init__(self, run: Run, num_epochs: int) -> None:
-        self._run, self._num_epochs = run, num_epochs
-
-    def on_epoch(self, rows: Sequence[dict[str, Any]], timing: dict[str, Any]) -> None:
-        """Write the history up to the latest epoch, and its timing."""
-        append_line(self._run.file("timings.jsonl"), json.dumps({"epoch": rows[-1]["epoch"], **timing}))
-        write_history(self._run, rows)
-        print_status(epoch_line(rows[-1], timing, self._num_epochs))
-
-    def on_freeze_report(self, freeze_reports: Sequence[dict[str, Any]]) -> None:
-        """Write all freeze checks so far."""
-        last = write_freeze_reports(self._run, freeze_reports).phases[-1]
-        for line in rounded_lines([last]):
-            print_status(line)
-        for warning in last.warnings:
-            print_status(f"Warning: {warning}")
 
 
 def write_history(run: Run, rows: Sequence[dict[str, Any]]) -> None:

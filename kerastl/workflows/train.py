@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,17 +11,19 @@ import keras
 import numpy as np
 
 from kerastl.adaptation import SOURCE_ONLY
+from kerastl.console import print_status
 from kerastl.errors import PermanentFailure
 from kerastl.evaluation import load_trained
 from kerastl.recipe import Phase
-from kerastl.runs import Run
+from kerastl.report.tables import rounded_lines
+from kerastl.runs import Run, append_line
 from kerastl.selection.evidence import Evidence
 from kerastl.training import History, fit
 from kerastl.workflows.datasets import Datasets
 from kerastl.workflows.model import InitialModel
 from kerastl.workflows.resolve import Plan, datasets_by_domain
 from kerastl.workflows.run_writer import (
-    HistoryWriter,
+    epoch_line,
     write_freeze_reports,
     write_history,
     write_model,
@@ -93,8 +96,6 @@ def train(initial: InitialModel, plan: Plan, datasets: Datasets, run: Run, *, re
         write_freeze_reports(run, history.freeze_reports)
         return Trained(initial.model, history, _write_source_only(initial, plan, datasets, run, history))
     trains, vals = (datasets_by_domain(datasets, plan.phases, split) for split in ("train", "val"))
-    writer = HistoryWriter(run, sum(phase.epochs for phase in plan.phases))
-
     source_only: Candidate | None = None
 
     def on_phase_end(_: Phase, history: History) -> None:
@@ -103,17 +104,15 @@ def train(initial: InitialModel, plan: Plan, datasets: Datasets, run: Run, *, re
             source_only = _write_source_only(initial, plan, datasets, run, history)
 
     try:
-        history = fit(
+        history = train_phases(
             initial.model,
-            trains,
-            val=vals,
-            phases=plan.phases,
-            callbacks=plan.time_budget(plan.phases),
-            on_epoch=writer.on_epoch,
-            on_freeze_report=writer.on_freeze_report,
-            on_phase_end=on_phase_end,
-            checkpoints=run.file("checkpoints"),
+            plan.phases,
+            plan,
+            run,
             resume=resume,
+            train=trains,
+            val=vals,
+            on_phase_end=on_phase_end,
         )
     except PermanentFailure as error:
         if not run.file("history.jsonl").is_file():
@@ -128,6 +127,37 @@ def train(initial: InitialModel, plan: Plan, datasets: Datasets, run: Run, *, re
         weights = load_trained(inner.path).model.get_weights()
         source_only = Candidate(SOURCE_ONLY, inner, weights, history.freeze_reports[: plan.num_before])
     return Trained(initial.model, history, source_only)
+
+
+def train_phases(
+    model: keras.Model, phases: Sequence[Phase], plan: Plan, run: Run, *, resume: bool, **options: Any
+) -> History:
+    """Train phases, and write and print their epochs and freeze checks.
+
+    Args:
+        model: The model.
+        phases: The phases.
+        plan: The time budget.
+        run: The run folder.
+        resume: Continue from the newest checkpoint.
+        **options: Further arguments of `kerastl.training.fit`.
+    """
+    num_epochs = sum(phase.epochs for phase in phases)
+
+    def on_epoch(rows: Sequence[dict[str, Any]], timing: dict[str, Any]) -> None:
+        append_line(run.file("timings.jsonl"), json.dumps({"epoch": rows[-1]["epoch"], **timing}))
+        write_history(run, rows)
+        print_status(epoch_line(rows[-1], timing, num_epochs))
+
+    def on_freeze_report(freeze_reports: Sequence[dict[str, Any]]) -> None:
+        last = write_freeze_reports(run, freeze_reports).phases[-1]
+        for line in [*rounded_lines([last]), *(f"Warning: {warning}" for warning in last.warnings)]:
+            print_status(line)
+
+    return fit(
+        model, phases=phases, callbacks=plan.time_budget(phases), on_epoch=on_epoch,
+        on_freeze_report=on_freeze_report, checkpoints=run.file("checkpoints"), resume=resume, **options,
+    )  # fmt: skip
 
 
 def _write_source_only(
