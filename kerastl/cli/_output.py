@@ -9,22 +9,21 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
+from kerastl import evaluation, export, report, runs
+from kerastl import recipe as recipes
 from kerastl.tasks import SINGLE_LABEL
-
-if TYPE_CHECKING:
-    from kerastl.recipe import Recipe, RecipeText
-    from kerastl.runs import Adaptation, Estimate, Metrics, Run, Scores
+from kerastl.workflows.check_recipe import check_recipe
 
 FC = TypeVar("FC", bound=Callable[..., Any] | click.Command)
 """A decorated function or command, as in click."""
 MAX_NAME_LENGTH = 60
 
 
-def format_metric(metric: Estimate | None) -> str:
+def format_metric(metric: runs.Estimate | None) -> str:
     """Return `0.912 (0.871 to 0.948)`, or a dash if there is no value."""
     if metric is None or metric.value is None:
         return "-"
@@ -43,26 +42,18 @@ MAX_CLASSES = 5
 MAX_VALUES = 6
 
 
-def print_sites(scores: Scores, adaptation: Adaptation | None) -> None:
-    """Print prevalence, domain classifier and subgroup scores of a run that has them."""
-    _print_template("sites.txt.jinja", scores=scores, adaptation=adaptation)
-
-
-def _print_template(template: str, **content: Any) -> None:
-    from kerastl.evaluation.subgroups import sort_values
-    from kerastl.report.figures import render
-    from kerastl.report.tables import doubt_about_estimates
-
-    text = render(
+def print_template(template: str, **content: Any) -> None:
+    """Print a template of `kerastl.report` with its content."""
+    text = report.render(
         template,
         filters={"decimal": _format_value, "metric": format_metric, "printable": printable, "repr": repr},
-        headline=_headline, sort_values=sort_values, doubt_about_estimates=doubt_about_estimates,
-        max_classes=MAX_CLASSES, max_values=MAX_VALUES, **content,
+        headline=_headline, sort_values=evaluation.sort_values,
+        doubt_about_estimates=report.doubt_about_estimates, max_classes=MAX_CLASSES, max_values=MAX_VALUES, **content,
     )  # fmt: skip
     click.echo(text, nl=False)
 
 
-def _headline(values: dict[str, Metrics]) -> str:
+def _headline(values: dict[str, runs.Metrics]) -> str:
     """Return the first headline metric that most subgroups have."""
 
     def num_values(metric: str) -> int:
@@ -81,46 +72,44 @@ def shell_path(path: Path) -> str:
     return shlex.quote(str(path) if relative.startswith("..") else relative)
 
 
-def print_scores(run: Run, *, as_json: bool) -> None:
+def print_scores(run: runs.Run, *, as_json: bool) -> None:
     """Print the scores of every split of a run, and the next commands."""
-    from kerastl.evaluation.bootstrap import MIN_GROUPS
-    from kerastl.runs import Adaptation, Scores
-
-    scores = Scores.read(run.path)
+    scores = runs.Scores.read(run.path)
     if as_json:
         click.echo(json.dumps({"run": str(run.path), "scores": scores.to_json()}, indent=1))
         return
-    _print_template(
-        "scores.txt.jinja", scores=scores, adaptation=Adaptation.read_if_present(run.path), metrics=METRICS,
+    print_template(
+        "scores.txt.jinja", scores=scores, adaptation=runs.Adaptation.read_if_present(run.path), metrics=METRICS,
         splits={name: split for name, split in scores.splits.items() if name in SPLITS},
-        min_groups=MIN_GROUPS, folder=shell_path(run.path), report=shell_path(run.file("report.html")),
+        min_groups=evaluation.MIN_GROUPS, folder=shell_path(run.path), report=shell_path(run.file("report.html")),
         exports=[shell_path(folder) for folder in _verifiable(run)],
     )  # fmt: skip
 
 
-def _verifiable(run: Run) -> list[Path]:
+def _verifiable(run: runs.Run) -> list[Path]:
     """Return the exports that `verify` can check; none if the test images are not files."""
-    from kerastl.evaluation.trained_model import read_description
-    from kerastl.export import select_test_images
-
     exports = run.file("export")
-    if not exports.is_dir() or not select_test_images(run.path, read_description(run.path), limit=1):
+    if not exports.is_dir():
         return []
-    return sorted(exports.iterdir())
+    images = export.select_test_images(run.path, evaluation.read_description(run.path), limit=1)
+    return sorted(exports.iterdir()) if images else []
 
 
 def print_conversion(folder: Path) -> None:
     """Print the input, the size and the quantization of a converted export; nothing for other formats."""
-    from kerastl.export.manifest import read_manifest
-
-    manifest = read_manifest(folder)
+    manifest = export.read_manifest(folder)
     if manifest.conversion is not None:
         titles = SINGLE_LABEL.metric_titles
-        _print_template("conversion.txt.jinja", manifest=manifest, metric_titles=titles)
+        print_template("conversion.txt.jinja", manifest=manifest, metric_titles=titles)
 
 
 def _format_value(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
+
+
+def out_option(description: str) -> Callable[[FC], FC]:
+    """Return the option `--out` of a command."""
+    return click.option("--out", type=NonEmptyPath(), help=description)
 
 
 def option(*names: str, **settings: Any) -> Callable[[FC], FC]:
@@ -138,11 +127,8 @@ sets_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-def load_recipe(recipe: str, sets: Sequence[str]) -> tuple[RecipeText, Recipe]:
+def load_recipe(recipe: str, sets: Sequence[str]) -> tuple[recipes.RecipeText, recipes.Recipe]:
     """Return the text of a recipe and its checked form. If it has no problems, import TensorFlow."""
-    from kerastl import recipe as recipes
-    from kerastl.workflows.check_recipe import check_recipe
-
     recipe_text = recipes.find(recipe)
     checked = check_recipe(recipe_text, sets)
     load_tensorflow()

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from kerastl.cli._output import NonEmptyPath, load_tensorflow, option, sets_option, shell_path
+from kerastl import recipe as recipes
+from kerastl import report, workflows
+from kerastl.cli._output import load_tensorflow, option, out_option, sets_option, shell_path
 from kerastl.errors import Problem, Problems, RequestError
-
-if TYPE_CHECKING:
-    from kerastl.recipe import Recipe, RecipeText
-    from kerastl.workflows import LabelBudget
+from kerastl.workflows.check_recipe import check_recipe
 
 
 @click.command()
@@ -32,9 +30,7 @@ if TYPE_CHECKING:
     default=100,
     help="Epochs of each run from random weights, enough to reach a plateau.",
 )
-@click.option(
-    "--out", type=NonEmptyPath(), help="Folder of the curve, new or empty.  [default: runs/RECIPE-curve-N]"
-)
+@out_option("Folder of the curve, new or empty.  [default: runs/RECIPE-curve-N]")
 @click.option("--resume", is_flag=True, help="Continue an interrupted curve.")
 @click.option("--json", "as_json", is_flag=True, help="Print the curve as JSON.")
 def command(
@@ -54,15 +50,12 @@ def command(
       kerastl adapt-curve mine.yaml --labels 0,1,4 --seeds 1 --out runs/curve
       kerastl adapt-curve mine.yaml --labels 0,1,4 --seeds 1 --out runs/curve --resume
     """
-    from kerastl.workflows import count_problems, out_problems, read_labels
-
-    numbers, problems = read_labels(labels)
-    problems += [*count_problems(seeds, scratch_epochs), *out_problems(None if resume else out)]
+    numbers, problems = workflows.read_labels(labels)
+    problems += workflows.count_problems(seeds, scratch_epochs)
+    problems += workflows.out_problems(None if resume else out)
     recipe_text, checked = _load(recipe, sets, problems)
     load_tensorflow()
-    from kerastl.workflows.label_budget import adapt_curve
-
-    outcome = adapt_curve(
+    outcome = workflows.adapt_curve(
         checked, name=recipe_text.name, labels=numbers, seeds=seeds, scratch_epochs=scratch_epochs,
         out=out, resume=resume, problems=problems,
     )  # fmt: skip
@@ -72,11 +65,10 @@ def command(
     _print(outcome)
 
 
-def _load(recipe: str, sets: tuple[str, ...], problems: list[Problem]) -> tuple[RecipeText, Recipe]:
+def _load(
+    recipe: str, sets: tuple[str, ...], problems: list[Problem]
+) -> tuple[recipes.RecipeText, recipes.Recipe]:
     """Return the recipe and its validated form; its problems are reported together with those of the command."""
-    from kerastl import recipe as recipes
-    from kerastl.workflows.check_recipe import check_recipe
-
     try:
         recipe_text = recipes.find(recipe)
         return recipe_text, check_recipe(recipe_text, sets)
@@ -89,10 +81,8 @@ def _load(recipe: str, sets: tuple[str, ...], problems: list[Problem]) -> tuple[
         raise Problems("The curve", [*problems, Problem("RECIPE", line)]) from error
 
 
-def _print(outcome: LabelBudget) -> None:
+def _print(outcome: workflows.LabelBudget) -> None:
     """Print the table of scores and the paths of the files."""
-    from kerastl.report.label_budget_page import format_scores
-
     curve = outcome.curve
     seeds = len(curve.seeds)
     summary = f", median of {seeds} seeds (range)" if seeds > 1 else ""
@@ -100,7 +90,7 @@ def _print(outcome: LabelBudget) -> None:
     click.echo(f"\n{curve.metric_title[:1].upper()}{curve.metric_title[1:]} at B{summary}")
     click.echo(f"  {label_column:<20}" + "".join(f"{name:<26}" for name in curve.strategies).rstrip())
     for count in curve.labels:
-        scores = (format_scores(curve.scores(strategy, count)) for strategy in curve.strategies)
+        scores = (report.format_scores(curve.scores(strategy, count)) for strategy in curve.strategies)
         cells = "".join(f"{text:<26}" for text in scores)
         click.echo(f"  {count:<20}{cells.rstrip()}")
     for note in curve.notes:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from kerastl.cli._output import NonEmptyPath, load_recipe, load_tensorflow, option, sets_option, shell_path
+from kerastl import recipe as recipes
+from kerastl import report, runs, workflows
+from kerastl.cli._output import load_recipe, load_tensorflow, option, out_option, sets_option, shell_path
 from kerastl.errors import RequestError
-
-if TYPE_CHECKING:
-    from kerastl.recipe import Recipe
-    from kerastl.workflows.augment_audit import Audited
+from kerastl.workflows.check_recipe import check_recipe
 
 
 @click.command()
@@ -28,11 +27,7 @@ if TYPE_CHECKING:
 @option(
     "--max-images", type=click.IntRange(10, 100000), default=150, help="Maximum number of images per class."
 )
-@click.option(
-    "--out",
-    type=NonEmptyPath(),
-    help="New folder for audit.json, policy.yaml and audit.html. The page contains images.",
-)
+@out_option("New folder for audit.json, policy.yaml and audit.html. The page contains images.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def audit(
     recipe: str, sets: tuple[str, ...], operations: str, max_images: int, out: Path | None, as_json: bool
@@ -49,16 +44,16 @@ def audit(
       kerastl augment audit folder-classifier --set data.reader.path=photos
       kerastl augment audit mine.yaml --operations random_flip,random_hue --out audit
     """
-    _check_out(out)
+    if out is not None and not runs.is_new_or_empty(out):
+        raise RequestError(f"{out} already exists and is not empty. Choose another folder: --out DIR")
     checked, run = _load(recipe, sets)
     names = [name.strip() for name in operations.split(",") if name.strip()]
     if not names:
         raise RequestError("--operations is empty. Use all, recipe, or names separated by commas.")
     load_tensorflow()
     from kerastl.audit import as_plain, format_lines, policy_yaml
-    from kerastl.workflows.augment_audit import audit_recipe
 
-    audited = audit_recipe(checked, operations=names, most_per_class=max_images, run=run, out=out)
+    audited = workflows.audit_recipe(checked, operations=names, most_per_class=max_images, run=run, out=out)
     result = audited.result
     policy = policy_yaml(result.verdicts, result.class_names)
     plain = {**as_plain(result), "notes": list(audited.notes), "policy": policy}
@@ -73,35 +68,22 @@ def audit(
         click.echo("audit.html contains images and paths of the data and is as confidential as the data.")
 
 
-def _load(word: str, sets: tuple[str, ...]) -> tuple[Recipe, Path | None]:
+def _load(word: str, sets: tuple[str, ...]) -> tuple[recipes.Recipe, Path | None]:
     """Return the checked recipe, and the run folder if the word is one."""
-    from kerastl import recipe as recipes
-    from kerastl.runs import RESOLVED_RECIPE
-    from kerastl.workflows.check_recipe import check_recipe
-
     folder = Path(word)
     if not folder.is_dir():
         return check_recipe(recipes.find(word), sets), None
-    if not (folder / RESOLVED_RECIPE).is_file():
-        raise RequestError(f"{word} is not a run folder: it has no {RESOLVED_RECIPE}.")
-    return check_recipe(recipes.find(str(folder / RESOLVED_RECIPE)), sets), folder
+    resolved = folder / runs.RESOLVED_RECIPE
+    if not resolved.is_file():
+        raise RequestError(f"{word} is not a run folder: it has no {runs.RESOLVED_RECIPE}.")
+    return check_recipe(recipes.find(str(resolved)), sets), folder
 
 
-def _check_out(out: Path | None) -> None:
-    from kerastl.runs import is_new_or_empty
-
-    if out is not None and not is_new_or_empty(out):
-        raise RequestError(f"{out} already exists and is not empty. Choose another folder: --out DIR")
-
-
-def _write(out: Path, plain: dict[str, Any], policy: str, audited: Audited) -> None:
-    from kerastl.report.audit_page import write_audit_sheet
-    from kerastl.runs import write_atomic, write_json
-
+def _write(out: Path, plain: dict[str, Any], policy: str, audited: workflows.Audited) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "audit.json", plain)
-    write_atomic(out / "policy.yaml", policy)
-    write_audit_sheet(
+    runs.write_json(out / "audit.json", plain)
+    runs.write_atomic(out / "policy.yaml", policy)
+    report.write_audit_sheet(
         out / "audit.html",
         audited.result,
         paths=audited.paths,
@@ -118,9 +100,7 @@ MAX_IMAGES = 32
 @click.command()
 @click.argument("recipe")
 @sets_option
-@click.option(
-    "--out", type=NonEmptyPath(), help="Output folder, new or empty.  [default: preview-RECIPE, numbered]"
-)
+@out_option("Output folder, new or empty.  [default: preview-RECIPE, numbered]")
 @option("--images", type=click.IntRange(1, MAX_IMAGES), default=4, help="Number of images.")
 @option("--samples", type=click.IntRange(0, MAX_IMAGES), default=3, help="Augmented samples per image.")
 @click.option("--operation", metavar="NAME", help="Show only this operation or mixing.")
@@ -147,8 +127,6 @@ def preview(
       kerastl augment preview mine.yaml --operation random_rotation --images 8 --out rotation
     """
     recipe_text, checked = load_recipe(recipe, sets)
-    from kerastl import workflows
-
     page = workflows.preview(
         checked, name=recipe_text.name, out=out, num_images=images, samples=samples, operation=operation,
         seed=seed,

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from kerastl import data, runs
 from kerastl.cli._output import json_option
-
-if TYPE_CHECKING:
-    from kerastl.data import Entry
 
 DAY_S = 86_400
 
@@ -36,23 +34,20 @@ def list_entries(as_json: bool) -> None:
     Example:
       kerastl cache ls
     """
-    from kerastl.data import cache_entries, cache_folder, is_in_use
-    from kerastl.runs import format_bytes
-
-    entries = cache_entries()
+    entries = data.cache_entries()
     if as_json:
-        plain = [_as_plain(entry) | {"in_use": is_in_use(entry)} for entry in entries]
-        click.echo(json.dumps({"folder": str(cache_folder()), "entries": plain}, indent=1))
+        plain = [_as_plain(entry) | {"in_use": data.is_in_use(entry)} for entry in entries]
+        click.echo(json.dumps({"folder": str(data.cache_folder()), "entries": plain}, indent=1))
         return
     if entries:
         click.echo(f"{'kind':<12} {'size':>9}  {'last used':<14} content")
     for entry in entries:
-        mark = "  [in use]" if is_in_use(entry) else ""
+        mark = "  [in use]" if data.is_in_use(entry) else ""
         click.echo(
-            f"{entry.kind:<12} {format_bytes(entry.num_bytes):>9}  {_ago(entry.last_used):<14} {entry.describe()}{mark}"
+            f"{entry.kind:<12} {runs.format_bytes(entry.num_bytes):>9}  {_ago(entry.last_used):<14} {entry.describe()}{mark}"
         )
     total = sum(entry.num_bytes for entry in entries)
-    click.echo(f"{format_bytes(total)} in {cache_folder()}")
+    click.echo(f"{runs.format_bytes(total)} in {data.cache_folder()}")
     if entries:
         click.echo("To free disk space: kerastl cache prune --older-than 30 --dry-run")
 
@@ -91,10 +86,9 @@ def prune(
         raise click.UsageError("Give --keep-gb N, --older-than DAYS, or --all.")
     if everything and (keep_gb is not None or older_than is not None):
         raise click.UsageError("--all cannot be combined with --keep-gb or --older-than.")
-    from kerastl.data import prune_cache
-    from kerastl.runs import format_bytes
-
-    pruned = prune_cache(keep_gb=0 if everything else keep_gb, older_than_days=older_than, dry_run=dry_run)
+    pruned = data.prune_cache(
+        keep_gb=0 if everything else keep_gb, older_than_days=older_than, dry_run=dry_run
+    )
     if as_json:
         plain = {
             "removed": [_as_plain(entry) for entry in pruned.removed],
@@ -106,21 +100,19 @@ def prune(
         return
     _print_entries("to delete" if dry_run else "deleted", pruned.removed)
     _print_entries("in use", pruned.in_use)
-    freed = format_bytes(sum(entry.num_bytes for entry in pruned.removed))
+    freed = runs.format_bytes(sum(entry.num_bytes for entry in pruned.removed))
     click.echo(
-        f"{'Would free' if dry_run else 'Freed'} {freed}; {format_bytes(pruned.kept_bytes)} "
+        f"{'Would free' if dry_run else 'Freed'} {freed}; {runs.format_bytes(pruned.kept_bytes)} "
         f"{'would be' if dry_run else 'are'} left."
     )
 
 
-def _print_entries(state: str, entries: Sequence[Entry]) -> None:
-    from kerastl.runs import format_bytes
-
+def _print_entries(state: str, entries: Sequence[data.Entry]) -> None:
     for entry in entries:
-        click.echo(f"{state:<9} {entry.kind:<12} {format_bytes(entry.num_bytes):>9}  {entry.describe()}")
+        click.echo(f"{state:<9} {entry.kind:<12} {runs.format_bytes(entry.num_bytes):>9}  {entry.describe()}")
 
 
-def _as_plain(entry: Entry) -> dict[str, Any]:
+def _as_plain(entry: data.Entry) -> dict[str, Any]:
     return {
         "kind": entry.kind,
         "path": str(entry.path),

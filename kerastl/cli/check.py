@@ -8,19 +8,14 @@ import shlex
 import click
 
 from kerastl import recipe as recipes
+from kerastl.cli._output import sets_option
 from kerastl.errors import Problem, Problems, RequestError
 from kerastl.workflows.check_recipe import check_recipe
 
 
 @click.command()
 @click.argument("recipe")
-@click.option(
-    "--set",
-    "sets",
-    metavar="PATH=VALUE",
-    multiple=True,
-    help="Change a value of the recipe; can be repeated.",
-)
+@sets_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(recipe: str, sets: tuple[str, ...], as_json: bool) -> None:
     """Check a recipe and report all its problems with their lines. Nothing is run, and no image is read.
@@ -38,7 +33,7 @@ def command(recipe: str, sets: tuple[str, ...], as_json: bool) -> None:
         if not as_json:
             raise
         click.echo(json.dumps({"valid": False, "problems": _listed(error)}))
-        click.get_current_context().exit(1)
+        raise SystemExit(1) from None
     if as_json:
         click.echo(json.dumps({"valid": True, "problems": [], "recipe": recipes.as_plain(checked)}))
         return

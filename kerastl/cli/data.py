@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from kerastl import data
 from kerastl.cli._output import NonEmptyPath, option
 
 PLAIN = re.compile(r"[\w./-]+")
@@ -55,9 +56,7 @@ def phantom(
     Example:
       kerastl data phantom hospital_a --hospital a --patients 80 --seed 7
     """
-    from kerastl.data import write_phantoms
-
-    write_phantoms(
+    data.write_phantoms(
         out,
         hospital=hospital,
         patients=patients,

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from kerastl import data, models, registry, runs
 from kerastl.cli._output import json_option, load_tensorflow
 
 
@@ -23,19 +24,14 @@ def _devices() -> list[str]:
 
 
 def _report() -> dict[str, Any]:
-    from kerastl import registry
-    from kerastl.data import cache_folder
-    from kerastl.models import models_folder
-    from kerastl.runs import machine_info, package_versions
-
-    weights = sorted(path.name for path in models_folder().glob("*.h5"))
-    cache = cache_folder()
+    weights = sorted(path.name for path in models.models_folder().glob("*.h5"))
+    cache = data.cache_folder()
     return {
-        "machine": machine_info(),
-        "packages": package_versions(),
+        "machine": runs.machine_info(),
+        "packages": runs.package_versions(),
         "devices": _devices(),
         "disk_free_gb": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1),
-        "weights": {"folder": str(models_folder()), "files": weights},
+        "weights": {"folder": str(models.models_folder()), "files": weights},
         "cache": {"folder": str(cache), "size_mb": _size_mb(cache)},
         "plug_ins": {kind: registry.names(kind) for kind in registry.FOLDERS},
     }

@@ -9,16 +9,15 @@ from typing import Literal
 
 import click
 
-from kerastl import registry
-from kerastl.cli._output import NonEmptyPath, load_tensorflow, option, print_conversion
+from kerastl import evaluation, export, registry
+from kerastl.cli._output import NonEmptyPath, load_tensorflow, option, out_option, print_conversion
 from kerastl.errors import RequestError
-from kerastl.export.formats import PORTABLE, check_formats
 
 
 @click.command()
 @click.argument("run", type=NonEmptyPath())
 @option("--format", "format_name", type=click.Choice(registry.names("format")), default="saved_model")
-@click.option("--out", type=NonEmptyPath(), help="Output folder.  [default: export/FORMAT in the run folder]")
+@out_option("Output folder.  [default: export/FORMAT in the run folder]")
 @option(
     "--temperature",
     type=click.Choice(["validation", "none"]),
@@ -79,23 +78,18 @@ def command(
       kerastl export runs/folder-classifier-1 --format litert --quantize int8
       kerastl export runs/x-rays-1 --threshold sensitivity --prevalence ill=0.02 --prevalence well=0.98
     """
-    from kerastl.evaluation.trained_model import read_description
-    from kerastl.export.postprocess import PostprocessingOptions, resolve_postprocessing
-
-    described = read_description(run)
-    check_formats([format_name], quantize)
-    options = PostprocessingOptions(temperature, _shares(prevalence), threshold)
-    postprocessing, problems = resolve_postprocessing(run, described.class_names, options)
+    described = evaluation.read_description(run)
+    export.check_formats([format_name], quantize)
+    options = export.PostprocessingOptions(temperature, _shares(prevalence), threshold)
+    postprocessing, problems = export.resolve_postprocessing(run, described.class_names, options)
     if problems:
         raise RequestError(f"{run} cannot be exported with these options.\n  " + "\n  ".join(problems))
-    if with_samples and format_name == PORTABLE:
-        raise RequestError(f"--format {PORTABLE} cannot contain images. Remove --with-samples.")
+    if with_samples and format_name == export.PORTABLE:
+        raise RequestError(f"--format {export.PORTABLE} cannot contain images. Remove --with-samples.")
     load_tensorflow()
-    from kerastl.export import export_run
-
-    folder = export_run(run, format_name, out, options=options, quantize=quantize, version=version)
+    folder = export.export_run(run, format_name, out, options=options, quantize=quantize, version=version)
     click.echo(f"Wrote {folder}")
-    if format_name != PORTABLE:
+    if format_name != export.PORTABLE:
         click.echo(postprocessing.describe(described.class_names))
     print_conversion(folder)
     if with_samples:
@@ -130,7 +124,7 @@ def _print_next_commands(run: Path, folder: Path, format_name: str) -> None:
     if not folder.resolve().is_relative_to(run.resolve()):
         words += ["--run", str(run)]
     click.echo(f"To verify it: {shlex.join(words)}")
-    if format_name == PORTABLE:
+    if format_name == export.PORTABLE:
         source = shlex.quote(f"source.model={folder}")
         click.echo(
             "To adapt it without the source images: kerastl run hospital-source-free "
@@ -140,33 +134,26 @@ def _print_next_commands(run: Path, folder: Path, format_name: str) -> None:
 
 def _update_versions(folder: Path, keep: int | None) -> None:
     """Delete old versions if requested, and report other versions and edited configuration files."""
-    from kerastl.export import modified_serving_files, prune
-    from kerastl.export.versions import highest_version
-
-    pruned = prune(folder, keep) if keep is not None else None
+    pruned = export.prune(folder, keep) if keep is not None else None
     for path in pruned.removed if pruned else ():
         click.echo(f"Deleted {path}")
     for path in pruned.skipped if pruned else ():
         click.echo(f"Kept {path}: it is not a version of this export")
-    highest = highest_version(folder.parent)
+    highest = export.highest_version(folder.parent)
     if highest > int(folder.name):
         click.echo(f"TF Serving serves the highest version: {highest}")
-    if changed := modified_serving_files(folder.parent):
+    if changed := export.modified_serving_files(folder.parent):
         click.echo(f"Kept edited files in {folder.parent}: {', '.join(changed)}")
 
 
 def _add_samples(run: Path, folder: Path) -> str:
     """Add test images and their predictions to an export, and return a message."""
-    from kerastl.evaluation.trained_model import load_trained
-    from kerastl.export import expected_predictions, read_probe_images, select_test_images, write_samples
-    from kerastl.export.manifest import read_manifest
-    from kerastl.export.probe_images import MAX_SAMPLES
-
-    trained = load_trained(run)
-    files = select_test_images(run, trained, limit=MAX_SAMPLES)
-    images = read_probe_images(files, max_pixels=trained.max_pixels)
+    trained = evaluation.load_trained(run)
+    files = export.select_test_images(run, trained, limit=export.MAX_SAMPLES)
+    images = export.read_probe_images(files, max_pixels=trained.max_pixels)
     if not images.encoded:
         return "No test images of this run can be read: the export contains no samples."
-    postprocessing = read_manifest(folder).postprocessing
-    write_samples(folder, images.encoded, expected_predictions(trained, images.encoded, postprocessing))
+    postprocessing = export.read_manifest(folder).postprocessing
+    expected = export.expected_predictions(trained, images.encoded, postprocessing)
+    export.write_samples(folder, images.encoded, expected)
     return f"Added {len(images.encoded)} test images to {folder / 'samples'}"

@@ -5,14 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from kerastl.cli._output import NonEmptyPath, load_recipe, option, sets_option, shell_path
-
-if TYPE_CHECKING:
-    from kerastl.workflows.find_lr import Rates
+from kerastl import report, workflows
+from kerastl.cli._output import load_recipe, option, out_option, sets_option, shell_path
 
 
 @click.command()
@@ -30,7 +27,7 @@ if TYPE_CHECKING:
 @option(
     "--highest", type=click.FloatRange(0, min_open=True), default=3.0, help="Learning rate of the last step."
 )
-@click.option("--out", type=NonEmptyPath(), help="New PNG file.  [default: lr-RECIPE-PHASE.png]")
+@out_option("New PNG file.  [default: lr-RECIPE-PHASE.png]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     recipe: str, sets: tuple[str, ...], phase: str | None, seeds: int, steps: int,
@@ -48,8 +45,6 @@ def command(
       kerastl lr mine.yaml --phase fine_tune --seeds 5 --out rate.png
     """
     recipe_text, checked = load_recipe(recipe, sets)
-    from kerastl import workflows
-
     rates = workflows.find_rates(
         checked, name=recipe_text.name, phase=phase, seeds=seeds, steps=steps, lowest=lowest, highest=highest, out=out,
     )  # fmt: skip
@@ -73,10 +68,8 @@ def command(
     click.echo(f"To use the valley: --set phases[{index}].learning_rate={valley[0]:.2g}")
 
 
-def _print_rules(rates: Rates) -> None:
+def _print_rules(rates: workflows.Rates) -> None:
     """Print one curve, and the suggestions of each rule over all curves."""
-    from kerastl import report
-
     for line in report.curve_in_characters(rates.tests[0]):
         click.echo(line)
     click.echo(f"\n{'':16} {'rate':>9}   over {len(rates.tests)} seed{'s'[: len(rates.tests) > 1]}")

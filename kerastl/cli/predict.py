@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 import click
 
-from kerastl.cli._output import NonEmptyPath, load_tensorflow
+from kerastl.cli._output import NonEmptyPath, load_tensorflow, out_option
+from kerastl.console import print_status, track
 from kerastl.errors import RequestError
 
 if TYPE_CHECKING:
     from kerastl.export.predict import FileList
 
-ALL_UNREADABLE = 1
 MAX_BATCH_SIZE = 4096
 
 
@@ -27,19 +27,14 @@ MAX_BATCH_SIZE = 4096
     "--list", "list_file", type=NonEmptyPath(allow_dash=True), metavar="FILE",
     help="A list of files to predict, one path per line; - reads it from stdin.",
 )  # fmt: skip
-@click.option(
-    "--out", type=NonEmptyPath(),
-    help="Write the table to this file instead of stdout: Parquet if the name ends in .parquet, else CSV.",
-)  # fmt: skip
+@out_option("Write the table to this file instead of stdout: Parquet if the name ends in .parquet, else CSV.")
 @click.option("--resume", is_flag=True, help="Continue a table that was interrupted.")
 @click.option(
     "--batch-size", type=click.IntRange(1, MAX_BATCH_SIZE), default=32, show_default=True,
     help="The number of files that are predicted together.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object per line.")
-@click.pass_context
 def command(
-    context: click.Context,
     model: Path,
     paths: tuple[Path, ...],
     list_file: Path | None,
@@ -83,11 +78,10 @@ def command(
         )
     _report(num_unreadable, files.count)
     if num_unreadable == files.count:
-        context.exit(ALL_UNREADABLE)
+        raise SystemExit(1)
 
 
 def _report(num_unreadable: int, count: int) -> None:
-    from kerastl.console import print_status
     from kerastl.export.predict_table import MAX_REPORTED
 
     if num_unreadable:
@@ -101,7 +95,6 @@ def _report(num_unreadable: int, count: int) -> None:
 
 @contextmanager
 def _file_list(paths: tuple[Path, ...], list_file: Path | None, out: Path | None) -> Iterator[FileList]:
-    from kerastl.console import track
     from kerastl.export.predict import find_images, read_file_list, store_file_list
 
     folder = None if out is None else out.absolute().parent

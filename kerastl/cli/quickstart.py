@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from kerastl.cli._output import NonEmptyPath, format_metric, load_tensorflow, option, shell_path
-
-if TYPE_CHECKING:
-    from kerastl.workflows.quickstart import QuickstartResult
+from kerastl import export, workflows
+from kerastl.cli._output import format_metric, load_tensorflow, option, out_option, shell_path
 
 
 @click.command()
-@click.option("--out", type=NonEmptyPath(), help="Run folder, new or empty.  [default: runs/quickstart-N]")
+@out_option("Run folder, new or empty.  [default: runs/quickstart-N]")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed.  [default: that of the recipe]")
 @option(
     "--backbone",
@@ -38,12 +36,9 @@ def command(out: Path | None, seed: int | None, backbone: str, as_json: bool) ->
     """
     started = time.perf_counter()
     load_tensorflow()
-    from kerastl.export import EXPORT_FOLDER, check_export
-    from kerastl.workflows.quickstart import run_quickstart
-
-    outcome = run_quickstart(out=out, seed=seed, backbone=backbone)
-    export = outcome.run.path / EXPORT_FOLDER / "saved_model"
-    findings = check_export(export, run=outcome.run.path).findings
+    outcome = workflows.run_quickstart(out=out, seed=seed, backbone=backbone)
+    folder = outcome.run.path / export.EXPORT_FOLDER / "saved_model"
+    findings = export.check_export(folder, run=outcome.run.path).findings
     seconds = time.perf_counter() - started
     if as_json:
         click.echo(json.dumps(_as_json(outcome, findings, seconds), indent=1))
@@ -53,7 +48,7 @@ def command(out: Path | None, seed: int | None, backbone: str, as_json: bool) ->
         raise SystemExit(1)
 
 
-def _as_json(outcome: QuickstartResult, findings: Any, seconds: float) -> dict[str, Any]:
+def _as_json(outcome: workflows.QuickstartResult, findings: Any, seconds: float) -> dict[str, Any]:
     return {
         "run": str(outcome.run.path),
         "rows": {title: metric.to_json() for title, metric in outcome.rows},
@@ -64,7 +59,7 @@ def _as_json(outcome: QuickstartResult, findings: Any, seconds: float) -> dict[s
     }
 
 
-def _print(outcome: QuickstartResult, findings: Any, seconds: float) -> None:
+def _print(outcome: workflows.QuickstartResult, findings: Any, seconds: float) -> None:
     click.echo("\nArea under the ROC curve per patient (95% bootstrap interval over patients)")
     for title, metric in outcome.rows:
         click.echo(f"  {title:<42} {format_metric(metric)}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from kerastl import report
 from kerastl.cli._output import NonEmptyPath
 
 
@@ -20,6 +21,4 @@ def command(run: Path) -> None:
     Example:
       kerastl report runs/folder-classifier-1
     """
-    from kerastl.report import write_report
-
-    click.echo(f"Wrote {write_report(run)}")
+    click.echo(f"Wrote {report.write_report(run)}")

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from kerastl.cli._output import NonEmptyPath, load_recipe, print_scores, sets_option
+from kerastl.cli._output import load_recipe, out_option, print_scores, sets_option
 
 
 @click.command()
 @click.argument("recipe")
 @sets_option
-@click.option("--out", type=NonEmptyPath(), help="Run folder, new or empty.  [default: runs/RECIPE-N]")
+@out_option("Run folder, new or empty.  [default: runs/RECIPE-N]")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")
 @click.option(
     "--oracle",

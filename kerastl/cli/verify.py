@@ -5,16 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from kerastl import export as exports
 from kerastl.cli._output import NonEmptyPath, json_option, load_tensorflow, option
 
-if TYPE_CHECKING:
-    from kerastl.export import VerificationResult
-
-FAULT = 1
 RESULTS = {True: "ok", False: "FAULT", None: "not checked"}
 
 
@@ -34,9 +30,7 @@ RESULTS = {True: "ok", False: "FAULT", None: "not checked"}
 )
 @option("--model-name", default="kerastl", help="Name of the model on the server.")
 @json_option
-@click.pass_context
 def command(
-    context: click.Context,
     export: Path,
     images: tuple[Path, ...],
     run: Path | None,
@@ -60,21 +54,17 @@ def command(
       kerastl verify EXPORT --url localhost IMAGES...
       kerastl verify EXPORT --url 10.0.0.7:8500 --rest-url 10.0.0.7:80 IMAGES...
     """
-    from kerastl.export.live_clients import read_server
-
-    server = read_server(url, rest_url, model_name)
+    server = exports.read_server(url, rest_url, model_name)
     load_tensorflow()
-    from kerastl.export import check_export
-
-    checked = check_export(export, images=images, run=run, server=server)
+    checked = exports.check_export(export, images=images, run=run, server=server)
     for problem in checked.problems:
         click.echo(f"Skipped: {problem}", err=True)
     _print(checked, as_json)
     if any(not finding.ok for finding in checked.findings):
-        context.exit(FAULT)
+        raise SystemExit(1)
 
 
-def _print(checked: VerificationResult, as_json: bool) -> None:
+def _print(checked: exports.VerificationResult, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in checked.findings], indent=1))
         return

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from kerastl import models
 from kerastl.cli._output import json_option, load_tensorflow
 
 
@@ -29,9 +30,7 @@ def list_weights(as_json: bool) -> None:
     Example:
       kerastl weights ls
     """
-    from kerastl.models import list_backbones
-
-    rows = [_row(name, backbone) for name, backbone in list_backbones().items()]
+    rows = [_row(name, backbone) for name, backbone in models.list_backbones().items()]
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return
@@ -48,9 +47,7 @@ def list_weights(as_json: bool) -> None:
     )
 
 
-def _row(name: str, backbone: Any) -> dict[str, Any]:
-    from kerastl.models import cached_files
-
+def _row(name: str, backbone: models.Backbone) -> dict[str, Any]:
     return {
         "name": name,
         "size_mb": round(backbone.parameters * 4 / 1e6, 1),
@@ -63,7 +60,7 @@ def _row(name: str, backbone: Any) -> dict[str, Any]:
         "published": bool(backbone.weights),
         "cached": [
             {"file": str(path), "mb": round(path.stat().st_size / 1e6, 1), "top": top}
-            for path, _, top in cached_files(name)
+            for path, _, top in models.cached_files(name)
         ],
     }
 
@@ -82,10 +79,8 @@ def fetch(name: str, image_size_px: int | None, words: tuple[str, ...]) -> None:
       kerastl weights fetch mobilenet_v2 --image-size-px 160
       kerastl weights fetch mobilenet_v2 --option alpha=0.35
     """
-    from kerastl.models import fetch_weights
-
     options = dict(_parsed(word) for word in words)
-    click.echo(fetch_weights(name, image_size_px=image_size_px, **options))
+    click.echo(models.fetch_weights(name, image_size_px=image_size_px, **options))
 
 
 def _parsed(word: str) -> tuple[str, Any]:
@@ -111,19 +106,17 @@ def verify(name: str | None) -> None:
       kerastl weights verify
       kerastl weights verify mobilenet_v2
     """
-    from kerastl.models import cached_files, list_backbones, models_folder, verify_weights
-
     load_tensorflow()
-    names = [name] if name else [name for name in list_backbones() if cached_files(name)]
+    names = [name] if name else [name for name in models.list_backbones() if models.cached_files(name)]
     faults = count = 0
     for backbone in names:
-        hashed = all(row.hash for row in list_backbones()[backbone].weights)
+        hashed = all(row.hash for row in models.list_backbones()[backbone].weights)
         result = "correct hash" if hashed else "matches the network (no published hash)"
-        for path, problem in verify_weights(backbone):
+        for path, problem in models.verify_weights(backbone):
             count += 1
             faults += problem is not None
             click.echo(f"{path.name}: {problem or result}")
     if not count:
-        click.echo(f"No weights{f' of {name}' if name else ''} are cached in {models_folder()}.")
+        click.echo(f"No weights{f' of {name}' if name else ''} are cached in {models.models_folder()}.")
     if faults:
-        click.get_current_context().exit(1)
+        raise SystemExit(1)

@@ -1,3 +1,4 @@
+from .bootstrap import MIN_GROUPS as MIN_GROUPS
 from .bootstrap import groups_disagree as groups_disagree
 from .bootstrap import paired_difference as paired_difference
 from .inference import compare_passes as compare_passes
@@ -10,6 +11,7 @@ from .predictions import write_predictions as write_predictions
 from .scores import score as score
 from .subgroups import assign_subgroups as assign_subgroups
 from .subgroups import is_binned as is_binned
+from .subgroups import sort_values as sort_values
 from .subgroups import subgroup_columns as subgroup_columns
 from .trained_model import Trained as Trained
 from .trained_model import load_trained as load_trained

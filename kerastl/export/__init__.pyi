@@ -5,7 +5,9 @@ from .formats import ExportFolder as ExportFolder
 from .formats import check_formats as check_formats
 from .formats import find_export as find_export
 from .formats.keras import verify_keras_export as verify_keras_export
+from .live_clients import read_server as read_server
 from .loaded_export import read_export as read_export
+from .manifest import read_manifest as read_manifest
 from .parity import compare_with_run as compare_with_run
 from .postprocess import Postprocessing as Postprocessing
 from .postprocess import PostprocessingOptions as PostprocessingOptions
@@ -15,6 +17,7 @@ from .postprocess import resolve_postprocessing as resolve_postprocessing
 from .predict import FilePrediction as FilePrediction
 from .predict import find_images as find_images
 from .predict import predict_files as predict_files
+from .probe_images import MAX_SAMPLES as MAX_SAMPLES
 from .probe_images import expected_predictions as expected_predictions
 from .probe_images import read_probe_images as read_probe_images
 from .probe_images import read_samples as read_samples
@@ -28,4 +31,5 @@ from .run_export import export_run as export_run
 from .saved_model import export_saved_model as export_saved_model
 from .serving_files import modified_serving_files as modified_serving_files
 from .verification import verify as verify
+from .versions import highest_version as highest_version
 from .versions import prune as prune

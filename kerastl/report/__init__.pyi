@@ -1,12 +1,16 @@
+from .audit_page import write_audit_sheet as write_audit_sheet
 from .figures import RULES as RULES
 from .figures import curve_in_characters as curve_in_characters
+from .figures import render as render
 from .figures import write_rates as write_rates
 from .figures import write_style_sheet as write_style_sheet
 from .label_budget_page import Curve as Curve
 from .label_budget_page import Point as Point
 from .label_budget_page import TargetTest as TargetTest
+from .label_budget_page import format_scores as format_scores
 from .label_budget_page import write_curve_image as write_curve_image
 from .label_budget_page import write_curve_page as write_curve_page
 from .preview_page import PreviewImage as PreviewImage
 from .preview_page import write_preview as write_preview
 from .run_report import write_report as write_report
+from .tables import doubt_about_estimates as doubt_about_estimates

@@ -1,3 +1,5 @@
+from .augment_audit import Audited as Audited
+from .augment_audit import audit_recipe as audit_recipe
 from .augment_preview import preview as preview
 from .curve_plan import Job as Job
 from .curve_plan import Plan as Plan
@@ -7,7 +9,10 @@ from .curve_plan import read_labels as read_labels
 from .datasets import Datasets as Datasets
 from .datasets import load_datasets as load_datasets
 from .exports import check_consistency as check_consistency
+from .find_lr import Rates as Rates
 from .find_lr import find_rates as find_rates
 from .label_budget import LabelBudget as LabelBudget
 from .label_budget import adapt_curve as adapt_curve
 from .model import build_initial_model as build_initial_model
+from .quickstart import QuickstartResult as QuickstartResult
+from .quickstart import run_quickstart as run_quickstart

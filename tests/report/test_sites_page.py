@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from kerastl.cli._output import print_sites
+from kerastl.cli._output import print_template
 from kerastl.evaluation import Predictions, score
 from kerastl.report import write_report
 from kerastl.runs import Adaptation, Scores
@@ -98,7 +98,7 @@ def test_the_page_of_one_site_has_no_section_on_sites(tmp_path):
 
 
 def test_the_screen_shows_the_same_without_control_characters(scores, capsys):
-    print_sites(Scores.model_validate(scores), None)
+    print_template("sites.txt.jinja", scores=Scores.model_validate(scores), adaptation=None)
     text = capsys.readouterr().out
     lines = text.splitlines()
     assert "\x1b" not in text
@@ -115,7 +115,7 @@ def test_the_screen_shows_the_same_without_control_characters(scores, capsys):
 
 
 def test_a_run_of_one_site_prints_nothing_on_sites(capsys):
-    print_sites(Scores(), None)
+    print_template("sites.txt.jinja", scores=Scores(), adaptation=None)
     assert capsys.readouterr().out == ""
 
 
@@ -144,7 +144,9 @@ def describe_entry(scores, explained, fired):
 )
 def test_unchecked_estimates_have_a_warning(scores, tmp_path, capsys, explained, fired, expected_text):
     changed, choice = describe_entry(scores, explained, fired)
-    print_sites(Scores.model_validate(changed), Adaptation.model_validate(choice))
+    print_template(
+        "sites.txt.jinja", scores=Scores.model_validate(changed), adaptation=Adaptation.model_validate(choice)
+    )
     screen = capsys.readouterr().out
     texts = [screen]
     assert expected_text in screen
@@ -158,5 +160,6 @@ def test_unchecked_estimates_have_a_warning(scores, tmp_path, capsys, explained,
 
 
 def test_a_run_without_selection_warns_by_its_measurements(scores, capsys):
-    print_sites(Scores.model_validate(describe_entry(scores, None, None)[0]), None)
+    with_descriptions = Scores.model_validate(describe_entry(scores, None, None)[0])
+    print_template("sites.txt.jinja", scores=with_descriptions, adaptation=None)
     assert NO_INTERVAL in capsys.readouterr().out
