@@ -11,7 +11,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -29,6 +28,7 @@ from kerastl.report.label_budget_page import ADAPT_THEN_FINE_TUNE, FINE_TUNE, SC
 from kerastl.runs import (
     RESOLVED_RECIPE,
     Adaptation,
+    Estimate,
     Run,
     Scores,
     create_run,
@@ -74,11 +74,10 @@ def check_same(plan: Plan, request: dict[str, Any], run: Run) -> None:
         RequestError: Something differs; the message lists the first differences.
     """
     first = run.read_json(REQUEST)
-    options = {"scratch_epochs": "--scratch-epochs"}
     changes = [
         "the images have changed"
         if key == "data_sha256"
-        else f"{options.get(key, f'--{key}')}: {first.get(key)} before, {value} now"
+        else f"--{key.replace('_', '-')}: {first.get(key)} before, {value} now"
         for key, value in request.items()
         if first.get(key) != value
     ]
@@ -127,12 +126,12 @@ def _plan(
         Problems: All problems. Nothing has been trained or written.
     """
     invalid = {problem.where for problem in problems}
-    if not invalid & {"--seeds", "--scratch-epochs"} and recipe.seed + seeds - 1 > LARGEST_SEED:
+    if invalid & {"--seeds", "--scratch-epochs"}:
+        seeds, scratch_epochs = 1, 1
+    elif recipe.seed + seeds - 1 > LARGEST_SEED:
         message = f"{recipe.seed} and the {seeds - 1} seeds after it exceed {LARGEST_SEED}."
         problems.append(Problem("seed", message))
         seeds = 1
-    if invalid & {"--seeds", "--scratch-epochs"}:
-        seeds, scratch_epochs = 1, 1
     if unusable := list(recipe_problems(recipe)):
         _raise_all([*problems, *unusable])
     counts = (0, 1) if "--labels" in invalid else tuple(dict.fromkeys((0, *labels)))
@@ -140,15 +139,14 @@ def _plan(
     print_status(f"Checking the images of {seeds} seed{'s'[: seeds > 1]}")
     with tempfile.TemporaryDirectory() as folder:
         scratch = Run(Path(folder))
-        problems += [Problem("", line) for line in _error_lines(partial(check_weights, recipe))]
+        problems += _problems_of("", check_weights, recipe)
         datasets = _load_all_seeds(plan, problems, scratch)
         if not problems:
-            problems += list(_phase_problems(plan, datasets[plan.seeds[0]], scratch))
+            problems += _phase_problems(plan, datasets[plan.seeds[0]], scratch)
     if out is not None:
         roots = {root for each in datasets.values() for root in (each.root, each.target_root) if root}
         for root in sorted(roots):
-            lines = _error_lines(partial(check_outside, out, root, "curve"))
-            problems += [Problem("--out", line) for line in lines]
+            problems += _problems_of("--out", check_outside, out, root, "curve")
     _raise_all(problems)
     metric, unit = metric_of(list(datasets.values()))
     return plan, CurveDatasets(
@@ -159,10 +157,10 @@ def _plan(
 def _load_all_seeds(plan: Plan, problems: list[Problem], scratch: Run) -> dict[int, Datasets]:
     """Return the images for each seed, and add their problems, each with the seeds that it occurs for."""
     datasets: dict[int, Datasets] = {}
-    seeds_by_message: dict[str, list[int]] = {}
+    seeds_by_message: dict[str, list[int]] = defaultdict(list)
     for seed in plan.seeds:
         for message in _dataset_problems(plan, seed, scratch, datasets):
-            seeds_by_message.setdefault(message, []).append(seed)
+            seeds_by_message[message].append(seed)
     for message, seeds in seeds_by_message.items():
         where = "" if len(seeds) == len(plan.seeds) else f"seed {', '.join(map(str, seeds))}"
         problems.append(Problem(where, message))
@@ -176,14 +174,14 @@ def _raise_all(problems: list[Problem]) -> None:
         raise Problems("The curve", unique, "Nothing was trained or written.")
 
 
-def _error_lines(call: Callable[[], Any]) -> Iterator[str]:
-    """Call a function and yield the problems that it raises."""
+def _problems_of(where: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> list[Problem]:
+    """Call a function and return the problems that it raises."""
     try:
-        call()
-    except Problems as error:
-        yield from map(str, error.problems)
+        function(*arguments, **options)
     except RequestError as error:
-        yield str(error)
+        errors = error.problems if isinstance(error, Problems) else (error,)
+        return [Problem(where, str(problem)) for problem in errors]
+    return []
 
 
 def _dataset_problems(plan: Plan, seed: int, scratch: Run, datasets: dict[int, Datasets]) -> Iterator[str]:
@@ -210,9 +208,7 @@ def _label_shortages(datasets: Datasets, count: int) -> Iterator[str]:
     """Yield classes with too few labeled groups, which `allow_rare` permits elsewhere."""
     groups = {(record.label, group_key(record)) for record in datasets.in_split("target_train")}
     group_counts = Counter(label for label, _ in groups)
-    labels_at_target = {
-        record.label for split in ("target_train", "target_test") for record in datasets.in_split(split)
-    }
+    labels_at_target = {record.label for record in datasets.in_split("target_train", "target_test")}
     for name in datasets.class_names:
         if name in labels_at_target and group_counts[name] < count:
             yield (
@@ -245,8 +241,7 @@ def _phase_problems(plan: Plan, datasets: Datasets, scratch: Run) -> Iterator[Pr
     for job in (Job(SOURCE, seed), Job(ADAPTED, seed), Job(FINE_TUNE, seed, most), Job(SCRATCH, seed, most)):  # fmt: skip
         # A's model does not exist yet, but the check depends on the layers only, not on their weights.
         recipe = plan.recipe_of(job, scratch.path).model_copy(update={"backbone": source_recipe.backbone})
-        check = partial(resolve, recipe, model, datasets, scratch, resume=False)
-        yield from (Problem(job.strategy, line) for line in _error_lines(check))
+        yield from _problems_of(job.strategy, resolve, recipe, model, datasets, scratch, resume=False)
 
 
 def metric_of(datasets: Sequence[Datasets]) -> tuple[str, str]:
@@ -287,13 +282,13 @@ def _points(plan: Plan, run: Run, metric: str, failed: Mapping[Job, str]) -> Ite
 
 
 def _point(job: Job, folder: Path, run: Run, metric: str, reason: str) -> Point:
-    score: dict[str, Any] = {"value": None, "low": None, "high": None, "reason": reason}
+    score = Estimate(reason=reason)
     if not reason:
-        score |= Scores.read(folder).splits[TEST_SPLIT].overall[metric].to_json()
+        score = Scores.read(folder).splits[TEST_SPLIT].overall[metric]
     groups, images = _labeled_counts(folder) if job.groups_per_class else (0, 0)
     return Point(
         strategy=job.strategy, groups_per_class=job.groups_per_class, groups=groups, images=images, seed=job.seed,
-        run=folder.relative_to(run.path).as_posix(), **score,
+        run=folder.relative_to(run.path).as_posix(), **score.model_dump(),
     )  # fmt: skip
 
 

@@ -37,6 +37,8 @@ from kerastl.workflows.model import InitialModel
 NUM_DIFFERENCES = 10
 """Number of differences that a refused resume lists."""
 MAX_VALUE_LENGTH = 80
+MISSING = object()
+"""Stands for a value that a recipe does not have."""
 SPLIT_COLUMNS = ("path", "label", "split", "group", "domain")
 """Attributes of a record that `split.csv` lists."""
 
@@ -55,20 +57,18 @@ def diff_recipes(old_text: str, new_text: str) -> list[str]:
 
 
 def _diff(key: str, old: Any, new: Any) -> Iterator[str]:
-    if old == new:
-        return
+    """Report the differences of two values; one of them may be `MISSING`."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in dict.fromkeys((*old, *new)):
             child = f"{key}.{name}" if key else str(name)
-            if name not in old:
-                yield f"{child}: added {_short(new[name])}"
-            elif name not in new:
-                yield f"{child}: removed {_short(old[name])}"
-            else:
-                yield from _diff(child, old[name], new[name])
+            yield from _diff(child, old.get(name, MISSING), new.get(name, MISSING))
     elif isinstance(old, list) and isinstance(new, list):
         yield from _diff_lists(key, old, new)
-    else:
+    elif old is MISSING:
+        yield f"{key}: added {_short(new)}"
+    elif new is MISSING:
+        yield f"{key}: removed {_short(old)}"
+    elif old != new:
         yield f"{key}: changed from {_short(old)} to {_short(new)}"
 
 
@@ -83,9 +83,9 @@ def _diff_lists(key: str, old: list[Any], new: list[Any]) -> Iterator[str]:
                 yield from _diff(f"{key}[{index}]", old_item, new_item)
             continue
         for index, item in enumerate(removed, first):
-            yield f"{key}[{index}]: removed {_short(item)}"
+            yield from _diff(f"{key}[{index}]", item, MISSING)
         for index, item in enumerate(added, new_first):
-            yield f"{key}[{index}]: added {_short(item)}"
+            yield from _diff(f"{key}[{index}]", MISSING, item)
 
 
 def _short(value: Any) -> str:
