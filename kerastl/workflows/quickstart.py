@@ -50,10 +50,6 @@ class QuickstartResult:
     differences: tuple[tuple[str, Difference], ...]
     num_patients: int
 
-    def values(self) -> list[float | None]:
-        """Return the scores of the rows, without intervals."""
-        return [score.value for _, score in self.rows]
-
 
 def load_recipe(seed: int | None, backbone: str, *, extra: tuple[str, ...] = ()) -> Recipe:
     """Return the recipe of the quickstart with a seed, a backbone and extra settings."""

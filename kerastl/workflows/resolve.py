@@ -217,15 +217,11 @@ def method_phases(recipe: Recipe) -> list[Phase]:
     """
     if recipe.adapts_by is None:
         return []
-    phases = [
-        phase.model_copy(update={"domain": "source"})
+    caches = {"auto": "none"} if changes_pixels(recipe) else {}
+    return [
+        phase.model_copy(update={"domain": "source", "cache": caches.get(phase.cache, phase.cache)})
         for phase in training_phases(recipe)
         if phase.domain == "target"
-    ]
-    if not changes_pixels(recipe):
-        return phases
-    return [
-        phase.model_copy(update={"cache": "none"}) if phase.cache == "auto" else phase for phase in phases
     ]
 
 
