@@ -13,26 +13,19 @@ from kerastl import data, models, registry, runs
 from kerastl.cli._output import json_option, load_tensorflow
 
 
-def _size_mb(folder: Path) -> float:
-    return round(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6, 1)
-
-
-def _devices() -> list[str]:
+def _report() -> dict[str, Any]:
     import tensorflow as tf
 
-    return [device.name for device in tf.config.list_physical_devices()]
-
-
-def _report() -> dict[str, Any]:
     weights = sorted(path.name for path in models.models_folder().glob("*.h5"))
     cache = data.cache_folder()
+    cached_bytes = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file())
     return {
         "machine": runs.machine_info(),
         "packages": runs.package_versions(),
-        "devices": _devices(),
+        "devices": [device.name for device in tf.config.list_physical_devices()],
         "disk_free_gb": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1),
         "weights": {"folder": str(models.models_folder()), "files": weights},
-        "cache": {"folder": str(cache), "size_mb": _size_mb(cache)},
+        "cache": {"folder": str(cache), "size_mb": round(cached_bytes / 1e6, 1)},
         "plug_ins": {kind: registry.names(kind) for kind in registry.FOLDERS},
     }
 

@@ -116,7 +116,7 @@ def resolve(recipe: Recipe, initial: InitialModel, datasets: Datasets, run: Run,
             val = [vals[phase.domain]] if phase.domain in vals else []
             print_status(training.describe_cache(initial.model, phase, [*images, *val]))
     resumed_batch_size = None
-    if resume and run.file(RESOLVED_RECIPE).is_file():
+    if resume:
         resolved = read_plain(run.file(RESOLVED_RECIPE).read_text(encoding="utf-8"))
         resumed_batch_size = int(resolved["data"]["batch_size"])
     batch_size = _batch_size(recipe, initial.model, phases, trains, vals, targets, resumed_batch_size)
