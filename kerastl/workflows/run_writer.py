@@ -14,23 +14,11 @@ import keras
 import tensorflow as tf
 
 from kerastl import recipe as recipes
+from kerastl import runs
 from kerastl.console import format_duration, print_status
 from kerastl.errors import PermanentFailure, RequestError
 from kerastl.recipe import Recipe, read_plain, to_yaml
-from kerastl.runs import (
-    RESOLVED_RECIPE,
-    Freeze,
-    ModelDescription,
-    Run,
-    atomic_path,
-    create_run,
-    find_unfinished_run,
-    machine_info,
-    package_versions,
-    remove_partial_files,
-    write_atomic,
-    write_csv,
-)
+from kerastl.runs import RESOLVED_RECIPE, Freeze, ModelDescription, Run
 from kerastl.workflows.datasets import Datasets
 from kerastl.workflows.model import InitialModel
 
@@ -114,13 +102,13 @@ def open_run(name: str, out: Path | None, *, resume: bool) -> Iterator[Run]:
         RequestError: The folder is in use or cannot be written, or there is no run to resume.
     """
     created = _missing_folders(out if out is not None else Path("runs"))
-    run = find_unfinished_run(name, out) if resume else create_run(name, out)
+    run = runs.find_unfinished_run(name, out) if resume else runs.create_run(name, out)
     if out is None and not resume:
         created.insert(0, run.path)
     with run.locked():
         if resume:
             run.check_unfinished()  # again under the lock: another process may have finished it
-            remove_partial_files(run.path, skip_folders_with=RESOLVED_RECIPE)
+            runs.remove_partial_files(run.path, skip_folders_with=RESOLVED_RECIPE)
         try:
             yield run
         except (RequestError, PermanentFailure):
@@ -178,20 +166,20 @@ def write_start(recipe: Recipe, initial: InitialModel, datasets: Datasets, run: 
     if resume:
         _check_unchanged(text, versions, run)
         return
-    write_atomic(run.file("CONFIDENTIAL.txt"), CONFIDENTIAL)
+    runs.write_atomic(run.file("CONFIDENTIAL.txt"), CONFIDENTIAL)
     rows = ([getattr(record, column) for column in SPLIT_COLUMNS] for record in datasets.records)
-    write_csv(run.file("split.csv"), SPLIT_COLUMNS, rows)
-    write_csv(run.file("quarantine.csv"), ("path", "reason"), datasets.quarantined)
+    runs.write_csv(run.file("split.csv"), SPLIT_COLUMNS, rows)
+    runs.write_csv(run.file("quarantine.csv"), ("path", "reason"), datasets.quarantined)
     run.write_json("versions.json", versions)
     run.write_json("notes.json", [*datasets.notes, *initial.notes])
     # Last, because a folder with a resolved recipe counts as a run that can be resumed.
-    write_atomic(run.file(RESOLVED_RECIPE), text)
+    runs.write_atomic(run.file(RESOLVED_RECIPE), text)
 
 
 def _versions(initial: InitialModel, datasets: Datasets) -> dict[str, Any]:
     return {
-        "packages": package_versions(),
-        "machine": machine_info(),
+        "packages": runs.package_versions(),
+        "machine": runs.machine_info(),
         "devices": [device.name for device in tf.config.list_physical_devices()],
         "op_determinism": True,
         "seed": datasets.seed,
@@ -254,14 +242,14 @@ def write_model(model: keras.Model, datasets: Datasets, run: Run) -> None:
 
 def write_network(model: keras.Model, file: Path) -> None:
     """Write a model to a `.keras` file, without the optimizer."""
-    with atomic_path(file) as part:
+    with runs.atomic_path(file) as part:
         keras.Model(model.inputs[0], model.outputs[0], name=model.name).save(part)
 
 
 def write_history(run: Run, rows: Sequence[dict[str, Any]]) -> None:
     """Write `history.jsonl`, one epoch per line."""
     lines = (json.dumps(row, sort_keys=True, allow_nan=False) + "\n" for row in rows)
-    write_atomic(run.file("history.jsonl"), "".join(lines))
+    runs.write_atomic(run.file("history.jsonl"), "".join(lines))
 
 
 def write_freeze_reports(run: Run, freeze_reports: Sequence[dict[str, Any]]) -> Freeze:

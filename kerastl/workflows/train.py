@@ -19,17 +19,10 @@ from kerastl.report.tables import rounded_lines
 from kerastl.runs import Run, append_line
 from kerastl.selection.evidence import Evidence
 from kerastl.training import History, fit
+from kerastl.workflows import run_writer
 from kerastl.workflows.datasets import Datasets
 from kerastl.workflows.model import InitialModel
 from kerastl.workflows.resolve import Plan, datasets_by_domain
-from kerastl.workflows.run_writer import (
-    epoch_line,
-    write_freeze_reports,
-    write_history,
-    write_model,
-    write_network,
-    write_start,
-)
 
 LAST_GOOD = "last_good.keras"
 """The weights before training diverged."""
@@ -92,8 +85,8 @@ def train(initial: InitialModel, plan: Plan, datasets: Datasets, run: Run, *, re
     """
     if plan.phases is None:
         history = History((), (), {})
-        write_history(run, history.rows)
-        write_freeze_reports(run, history.freeze_reports)
+        run_writer.write_history(run, history.rows)
+        run_writer.write_freeze_reports(run, history.freeze_reports)
         return Trained(initial.model, history, _write_source_only(initial, plan, datasets, run, history))
     trains, vals = (datasets_by_domain(datasets, plan.phases, split) for split in ("train", "val"))
     source_only: Candidate | None = None
@@ -117,7 +110,7 @@ def train(initial: InitialModel, plan: Plan, datasets: Datasets, run: Run, *, re
     except PermanentFailure as error:
         if not run.file("history.jsonl").is_file():
             raise
-        write_network(initial.model, run.file(LAST_GOOD))
+        run_writer.write_network(initial.model, run.file(LAST_GOOD))
         raise PermanentFailure(
             f"{error}\nTo start from the last good weights: --set backbone.weights={run.file(LAST_GOOD)}"
         ) from error
@@ -146,11 +139,11 @@ def train_phases(
 
     def on_epoch(rows: Sequence[dict[str, Any]], timing: dict[str, Any]) -> None:
         append_line(run.file("timings.jsonl"), json.dumps({"epoch": rows[-1]["epoch"], **timing}))
-        write_history(run, rows)
-        print_status(epoch_line(rows[-1], timing, num_epochs))
+        run_writer.write_history(run, rows)
+        print_status(run_writer.epoch_line(rows[-1], timing, num_epochs))
 
     def on_freeze_report(freeze_reports: Sequence[dict[str, Any]]) -> None:
-        last = write_freeze_reports(run, freeze_reports).phases[-1]
+        last = run_writer.write_freeze_reports(run, freeze_reports).phases[-1]
         for line in [*rounded_lines([last]), *(f"Warning: {warning}" for warning in last.warnings)]:
             print_status(line)
 
@@ -166,8 +159,8 @@ def _write_source_only(
     """Write the model before adaptation to its own run folder, with a recipe that reproduces it."""
     inner = Run(run.file("runs") / SOURCE_ONLY)
     inner.path.mkdir(parents=True, exist_ok=True)
-    write_start(plan.source_recipe, initial, datasets, inner, resume=False)
-    write_history(inner, history.rows)
-    write_freeze_reports(inner, history.freeze_reports)
-    write_model(initial.model, datasets, inner)
+    run_writer.write_start(plan.source_recipe, initial, datasets, inner, resume=False)
+    run_writer.write_history(inner, history.rows)
+    run_writer.write_freeze_reports(inner, history.freeze_reports)
+    run_writer.write_model(initial.model, datasets, inner)
     return Candidate(SOURCE_ONLY, inner, initial.model.get_weights(), history.freeze_reports)
