@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kerastl.errors import RequestError
-from kerastl.runs.files import is_new_or_empty, locked, write_json
+from kerastl.runs.files import is_new_or_empty, locked, remove_partial_files, write_json
 
 RESOLVED_RECIPE = "recipe.resolved.yaml"
 """Written after all checks have passed. A folder with this file can be resumed."""
@@ -65,13 +65,19 @@ class Run:
         write_json(self.file(name), value)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, *, resume: bool = False) -> Iterator[None]:
         """Lock the folder, so that no other process writes to it.
 
+        Args:
+            resume: Whether the run is resumed. Then its partial files are removed.
+
         Raises:
-            RequestError: Another process holds the lock.
+            RequestError: Another process holds the lock, or finished the run before it could be locked.
         """
         with locked(self.path, ".lock"):
+            if resume:
+                self.check_unfinished()
+                remove_partial_files(self.path, skip_folders_with=RESOLVED_RECIPE)
             yield
 
 

@@ -10,7 +10,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -34,7 +34,6 @@ from kerastl.runs import (
     create_run,
     find_unfinished_run,
     read_csv,
-    remove_partial_files,
     write_atomic,
     write_csv,
 )
@@ -442,7 +441,7 @@ def _write_results(plan: Plan, datasets: CurveDatasets, run: Run, failed: Mappin
     )
     run.write_json("curve.json", curve.to_json())
     columns = [field.name for field in fields(Point)]
-    rows = [[curve.metric, *(getattr(point, column) for column in columns)] for point in curve.points]
+    rows = [[curve.metric, *astuple(point)] for point in curve.points]
     write_csv(run.file("curve.csv"), ["metric", *columns], rows)
     report.write_curve_image(run.file("curve.png"), curve)
     write_summary(run)
@@ -457,12 +456,10 @@ def _opened(
 ) -> Iterator[Run]:
     """Lock the folder of a new curve, or of the one to resume."""
     run = resumed or create_run(f"{name}-curve", out)
-    with run.locked():
+    with run.locked(resume=resumed is not None):
         request = request_of(plan, datasets)
         if resumed:
-            run.check_unfinished()  # again under the lock: another process may have finished it
             check_same(plan, request, run)
-            remove_partial_files(run.path, skip_folders_with=RESOLVED_RECIPE)
         else:
             write_atomic(run.file("CONFIDENTIAL.txt"), CONFIDENTIAL)
             run.file("runs").mkdir()

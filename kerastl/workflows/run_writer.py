@@ -105,10 +105,7 @@ def open_run(name: str, out: Path | None, *, resume: bool) -> Iterator[Run]:
     run = runs.find_unfinished_run(name, out) if resume else runs.create_run(name, out)
     if out is None and not resume:
         created.insert(0, run.path)
-    with run.locked():
-        if resume:
-            run.check_unfinished()  # again under the lock: another process may have finished it
-            runs.remove_partial_files(run.path, skip_folders_with=RESOLVED_RECIPE)
+    with run.locked(resume=resume):
         try:
             yield run
         except (RequestError, PermanentFailure):

@@ -107,9 +107,9 @@ def test_a_run_that_another_process_finishes_before_the_lock_is_not_opened_again
     interrupt(tmp_path / "run", KeyboardInterrupt())
     locked = Run.locked
 
-    def finish_and_lock(run):
+    def finish_and_lock(run, *, resume):
         run.finish()
-        return locked(run)
+        return locked(run, resume=resume)
 
     monkeypatch.setattr(Run, "locked", finish_and_lock)
     with (
