@@ -11,19 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kerastl import registry
-from kerastl.audit import (
-    FIXED_WIDTHS,
-    PIXEL_WIDTH,
-    AuditResult,
-    Trial,
-    audit,
-    fixed_features,
-    pixel_grid,
-    recipe_trials,
-    sample_per_class,
-    standard_trials,
-)
+from kerastl import audit, registry
 from kerastl.augment import build_policy
 from kerastl.console import print_status
 from kerastl.data import Record, group_key, seeds_for
@@ -62,15 +50,15 @@ class Audited:
         notes: One line each about the features and the data.
     """
 
-    result: AuditResult
+    result: audit.AuditResult
     paths: tuple[str, ...]
     labels: tuple[str, ...]
     images: Array
-    augment: Callable[[Trial, int], Array]
+    augment: Callable[[audit.Trial, int], Array]
     notes: tuple[str, ...]
 
 
-def trials_of(recipe: Recipe, operations: Sequence[str]) -> list[Trial]:
+def trials_of(recipe: Recipe, operations: Sequence[str]) -> list[audit.Trial]:
     """Return the trials of an audit.
 
     Args:
@@ -85,10 +73,12 @@ def trials_of(recipe: Recipe, operations: Sequence[str]) -> list[Trial]:
         return [
             trial
             for name in (own or COMMON)
-            for trial in (recipe_trials(name, own[name]) if name in own else standard_trials(name))
+            for trial in (
+                audit.recipe_trials(name, own[name]) if name in own else audit.standard_trials(name)
+            )
         ]
     names = registry.names("operation") if list(operations) == ["all"] else operations
-    return [trial for name in dict.fromkeys(names) for trial in standard_trials(name)]
+    return [trial for name in dict.fromkeys(names) for trial in audit.standard_trials(name)]
 
 
 def audit_recipe(
@@ -121,14 +111,14 @@ def audit_recipe(
         records = _without_test_images(records, run) if run else records
         labels = [str(record.label) for record in records]
         groups = [f"{record.domain or ''}\0{group_key(record)}" for record in records]
-        sampled = sample_per_class(labels, groups, most_per_class=most_per_class, seed=recipe.seed)
+        sampled = audit.sample_per_class(labels, groups, most_per_class=most_per_class, seed=recipe.seed)
         print_status(f"Auditing on {len(sampled)} of {len(records)} training and validation images.")
         images = read_images(datasets, [records[index] for index in sampled])
     paths = tuple(records[index].path for index in sampled)
     labels, groups = ([values[index] for index in sampled] for values in (labels, groups))
     features, widths, note = frozen_features(recipe, datasets.image_size_px)
     augment = make_augment(images, seed=recipe.seed)
-    result = audit(
+    result = audit.audit(
         features(images), labels, groups, trials, lambda trial, draw: features(augment(trial, draw)),
         widths=widths, seed=recipe.seed,
     )  # fmt: skip
@@ -157,14 +147,14 @@ def frozen_features(recipe: Recipe, image_size_px: int) -> tuple[Features, tuple
     chosen = recipe.backbone
     if chosen.weights == "none":
         note = "Features: colors and edges of 8 x 8 cells, because the recipe starts from random weights."
-        return fixed_features_of, FIXED_WIDTHS, note
+        return fixed_features_of, audit.FIXED_WIDTHS, note
     backbone = load_backbone(
         chosen.name, weights=chosen.weights, image_size_px=image_size_px, seed=recipe.seed,
         **chosen.family_options,
     ).model  # fmt: skip
     width = int(backbone.output_shape[-1])
     note = f"Features: frozen {chosen.name} ({chosen.weights}), and colors of 8 x 8 cells."
-    return network_features(backbone), (width, PIXEL_WIDTH), note
+    return network_features(backbone), (width, audit.PIXEL_WIDTH), note
 
 
 def network_features(backbone: Any) -> Features:
@@ -176,14 +166,14 @@ def network_features(backbone: Any) -> Features:
     )
 
     def of_batch(batch: Array, _: Array) -> Array:
-        return np.concatenate([pooled(batch).numpy(), pixel_grid(batch)], axis=1)
+        return np.concatenate([pooled(batch).numpy(), audit.pixel_grid(batch)], axis=1)
 
     return lambda images: _in_batches(of_batch, images)
 
 
 def fixed_features_of(images: Array) -> Array:
     """Return the handcrafted features of images `[n, size, size, 3]` uint8."""
-    return _in_batches(lambda batch, _: fixed_features(batch), images)
+    return _in_batches(lambda batch, _: audit.fixed_features(batch), images)
 
 
 def _in_batches(function: Callable[[Array, Array], Array], images: Array) -> Array:
@@ -193,16 +183,16 @@ def _in_batches(function: Callable[[Array, Array], Array], images: Array) -> Arr
     return np.concatenate([function(images[batch].astype(np.float32), batch) for batch in batches])
 
 
-def make_augment(images: Array, *, seed: int) -> Callable[[Trial, int], Array]:
+def make_augment(images: Array, *, seed: int) -> Callable[[audit.Trial, int], Array]:
     """Return a function that augments all images by a trial, repeatable by (seed, draw, image index).
 
     Args:
         images: `[n, size, size, 3]` uint8.
         seed: Seed of the random numbers; the draw takes the place of the epoch.
     """
-    policies: dict[Trial, Any] = {}
+    policies: dict[audit.Trial, Any] = {}
 
-    def augment(trial: Trial, draw: int) -> Array:
+    def augment(trial: audit.Trial, draw: int) -> Array:
         if trial not in policies:
             policies.clear()
             policies[trial] = build_policy(
