@@ -1,5 +1,7 @@
 from .decision import decide as decide
 from .domain_classifier import domain_auc as domain_auc
+from .domain_classifier import is_above_chance as is_above_chance
+from .domain_classifier import prevalence_weights as prevalence_weights
 from .domain_classifier import site_label_auc as site_label_auc
 from .evidence import Evidence as Evidence
 from .evidence import Mixed as Mixed

@@ -21,7 +21,7 @@ from kerastl.runs import RESOLVED_RECIPE, Adaptation, Freeze, ModelDescription, 
 from kerastl.selection.evidence import Evidence
 from kerastl.workflows.collect_outputs import SelectionData, collect_evidence, collect_renormalized_evidence
 from kerastl.workflows.datasets import Datasets
-from kerastl.workflows.exports import Sample, check_candidate
+from kerastl.workflows.exports import Sample, check_run
 from kerastl.workflows.model import InitialModel
 from kerastl.workflows.resolve import CandidatePlan, Plan
 from kerastl.workflows.run_writer import write_model, write_start
@@ -106,7 +106,8 @@ def train_candidates(
         if planned.target_phase is not None and renormalized is not None:
             before = renormalized
         evidence = collect_evidence(model, selection_data, planned.target_phase, initial=before)
-        candidates.append(check_candidate(model, replace(candidate, evidence=evidence), sample))
+        faults = check_run(model, sample, candidate.run, candidate.freeze_reports, {})
+        candidates.append(replace(candidate, evidence=evidence, faults=tuple(faults)))
     return Candidates(tuple(candidates), diverged, renormalized)
 
 
@@ -127,9 +128,9 @@ def _checked_source_only(trained: Trained, sample: Sample) -> tuple[Candidate, .
         return ()
     weights = trained.model.get_weights()
     trained.model.set_weights(trained.source_only.weights)
-    source_only = check_candidate(trained.model, trained.source_only, sample)
+    faults = check_run(trained.model, sample, trained.source_only.run, trained.source_only.freeze_reports, {})
     trained.model.set_weights(weights)
-    return (source_only,)
+    return (replace(trained.source_only, faults=tuple(faults)),)
 
 
 def _obtain(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,7 @@ def frozen_features(recipe: Recipe, image_size_px: int) -> tuple[Features, tuple
     chosen = recipe.backbone
     if chosen.weights == "none":
         note = "Features: colors and edges of 8 x 8 cells, because the recipe starts from random weights."
-        return fixed_features_of, audit.FIXED_WIDTHS, note
+        return partial(_in_batches, lambda batch, _: audit.fixed_features(batch)), audit.FIXED_WIDTHS, note
     backbone = load_backbone(
         chosen.name, weights=chosen.weights, image_size_px=image_size_px, seed=recipe.seed,
         **chosen.family_options,
@@ -168,12 +169,7 @@ def network_features(backbone: Any) -> Features:
     def of_batch(batch: Array, _: Array) -> Array:
         return np.concatenate([pooled(batch).numpy(), audit.pixel_grid(batch)], axis=1)
 
-    return lambda images: _in_batches(of_batch, images)
-
-
-def fixed_features_of(images: Array) -> Array:
-    """Return the handcrafted features of images `[n, size, size, 3]` uint8."""
-    return _in_batches(lambda batch, _: audit.fixed_features(batch), images)
+    return partial(_in_batches, of_batch)
 
 
 def _in_batches(function: Callable[[Array, Array], Array], images: Array) -> Array:

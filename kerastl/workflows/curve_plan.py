@@ -176,10 +176,8 @@ def read_labels(text: str) -> tuple[tuple[int, ...], list[Problem]]:
     if invalid:
         shown = ", ".join(repr(word[:40]) for word in invalid[:MAX_WORDS_SHOWN])
         messages.append(f"expects numbers of patients, got {shown}.")
-    unordered = [(before, after) for before, after in pairwise(numbers) if after <= before]
-    if unordered:
-        before, after = unordered[0]
-        messages.append(f"{after} comes after {before}.")
+    unordered = [f"{after} comes after {before}." for before, after in pairwise(numbers) if after <= before]
+    messages += unordered[:1]
     if any(not 0 <= count <= MAX_LABELS for count in numbers):
         messages.append(f"each value must be from 0 to {MAX_LABELS:,}.")
     if not invalid and max(numbers) <= 0:

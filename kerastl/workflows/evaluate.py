@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerastl import recipe as recipes
+from kerastl import selection
 from kerastl.adaptation import SOURCE_ONLY
 from kerastl.data import ImageDataset
 from kerastl.evaluation import Predictions, groups_disagree, paired_difference, write_predictions
@@ -22,13 +22,6 @@ from kerastl.evaluation.scores import score
 from kerastl.recipe import Phase
 from kerastl.report import write_report
 from kerastl.runs import Adaptation, Run, Scores, Summary
-from kerastl.runs.schemas import ValidationResults
-from kerastl.selection.domain_classifier import (
-    domain_auc,
-    is_above_chance,
-    prevalence_weights,
-    site_label_auc,
-)
 from kerastl.selection.evidence import Outputs
 from kerastl.workflows.collect_outputs import (
     HeldOutData,
@@ -99,7 +92,7 @@ def evaluate(
     """
     held_out, options = HeldOutData.of(datasets, model), plan.recipe.evaluation
     bootstrap = {"seed": datasets.seed, "resamples": options.resamples}
-    evaluate_model = partial(_evaluate_model, options, plan.source_validation, datasets, bootstrap, model)
+    evaluate_model = partial(_evaluate_model, plan, datasets, model, bootstrap)
     chosen = adaptation.chosen if adaptation else SOURCE_ONLY
     target_phases = {candidate.name: candidate.target_phase for candidate in candidates}
     is_estimated = held_out is not None and _unlabeled_are_representative(datasets)
@@ -141,11 +134,10 @@ def _write_candidate(candidate: Candidate, evaluation: Evaluation) -> None:
 
 
 def _evaluate_model(
-    options: recipes.Evaluation,
-    source_validation: ValidationResults | None,
+    plan: Plan,
     datasets: Datasets,
-    bootstrap: dict[str, Any],
     model: keras.Model,
+    bootstrap: dict[str, Any],
     target_phase: Phase | None,
     images: ImageDataset,
     held_out: HeldOutData | None,
@@ -153,19 +145,17 @@ def _evaluate_model(
     """Evaluate one model.
 
     Args:
-        options: Options of the scores.
-        source_validation: Validation results of the source model, whose images are unavailable; None
-            otherwise.
+        plan: The options of the scores, and the validation results of a source model.
         datasets: All images.
-        bootstrap: `seed` and `resamples`.
         model: The model.
+        bootstrap: `seed` and `resamples`.
         target_phase: The phase in which BatchNorm adopted target statistics; None if it has source
             statistics.
         images: The evaluated images. With unlabeled images of the target, the prevalence there is estimated,
             too.
         held_out: Held-out images; None for validation images only.
     """
-    predictions = predict(model, images)
+    predictions, options = predict(model, images), plan.recipe.evaluation
     outputs, source_val = None, None
     if held_out is not None:
         outputs = compute_held_out_outputs(model, held_out, target_phase)
@@ -175,7 +165,7 @@ def _evaluate_model(
         predictions, **bootstrap, positive=options.positive, specificity=options.specificity,
         sensitivity=options.sensitivity, source_val=source_val,
         training_counts=Counter(record.label or "" for record in datasets.in_split("train")),
-        stored_fit=source_validation.to_json() if source_validation else None,
+        stored_fit=plan.source_validation.to_json() if plan.source_validation else None,
     )  # fmt: skip
     if outputs is not None and "label_shift" in scores:
         scores["label_shift"] |= score_residual_shift(outputs, scores["label_shift"], bootstrap)
@@ -307,14 +297,14 @@ def score_residual_shift(
         [prevalence[name]["value"] for prevalence in label_shift["classes"].values()]
         for name in ("source", "em")
     )
-    weights = prevalence_weights(outputs.val.known_labels, source, target)
+    weights = selection.prevalence_weights(outputs.val.known_labels, source, target)
     auc = _outputs_auc(outputs.val, outputs.target, {**options, "weights_a": weights})
-    above_chance = is_above_chance(auc)
+    above_chance = selection.is_above_chance(auc)
     return {"explained": None if above_chance is None else not above_chance, "rest": round_numbers(auc)}
 
 
 def _outputs_auc(first: Outputs, second: Outputs, options: dict[str, Any]) -> dict[str, Any]:
-    return domain_auc(first.features, second.features, first.units, second.units, **options)
+    return selection.domain_auc(first.features, second.features, first.units, second.units, **options)
 
 
 def _domain_aucs(
@@ -336,7 +326,7 @@ def _domain_aucs(
         elif in_domain.all() or not in_domain.any():
             aucs[name] = no_value("no validation image of this domain, or of another")
         else:
-            aucs[name] = domain_auc(
+            aucs[name] = selection.domain_auc(
                 val.features[in_domain], val.features[~in_domain],
                 list(units[in_domain]), list(units[~in_domain]), **options,
             )  # fmt: skip
@@ -351,14 +341,14 @@ def _label_auc(datasets: Datasets, names: list[str], options: dict[str, Any]) ->
     labels = np.array([datasets.class_names.index(record.label or "") for record in records])
     sites = [record.domain or "" for record in records]
     groups = [f"{record.domain}/{record.group}" if record.group else "" for record in records]
-    return {"from": "train", "sites": names} | site_label_auc(sites, labels, groups, **options)
+    return {"from": "train", "sites": names} | selection.site_label_auc(sites, labels, groups, **options)
 
 
 def _warnings(label: dict[str, Any] | None, domains: dict[str, Any] | None) -> list[str]:
     """Return a warning if the model can use the domain as a shortcut to the label."""
     if label is None or not label["shortcut"]:
         return []
-    separates = any(is_above_chance(auc) for auc in (domains or {}).values())
+    separates = any(selection.is_above_chance(auc) for auc in (domains or {}).values())
     return [
         "Among the training images, the site alone predicts the label "
         f"(AUC {label['value']:.2f}, {label['low']:.2f} to {label['high']:.2f})"

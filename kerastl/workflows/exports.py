@@ -23,7 +23,6 @@ from kerastl.report import write_report
 from kerastl.runs import Freeze, Run
 from kerastl.tasks import SINGLE_LABEL
 from kerastl.workflows.datasets import VALIDATION, Datasets
-from kerastl.workflows.train import Candidate
 
 MAX_IMAGES = 32
 """Enough for all file types, and few enough to take seconds."""
@@ -98,18 +97,6 @@ def decode_sample(datasets: Datasets) -> Sample:
     )
 
 
-def check_candidate(model: keras.Model, candidate: Candidate, sample: Sample) -> Candidate:
-    """Check that the predictions of a candidate are deterministic, write `freeze.json`, and return it with its faults.
-
-    Args:
-        model: The model with the weights of the candidate.
-        candidate: The candidate. It has no exports.
-        sample: The images of the check.
-    """
-    faults = _check_run(model, sample, candidate.run, candidate.freeze_reports, {})
-    return replace(candidate, faults=tuple(faults))
-
-
 def check_consistency(
     model: keras.Model,
     sample: Sample,
@@ -132,7 +119,7 @@ def check_consistency(
     Raises:
         PermanentFailure: A check failed. All files are kept.
     """
-    faults = [*candidate_faults, *_check_run(model, sample, run, freeze_reports, exports)]
+    faults = [*candidate_faults, *check_run(model, sample, run, freeze_reports, exports)]
     if faults:
         write_report(run.path)
         raise PermanentFailure(
@@ -143,14 +130,22 @@ def check_consistency(
         )
 
 
-def _check_run(
+def check_run(
     model: keras.Model,
     sample: Sample,
     run: Run,
     freeze_reports: Sequence[dict[str, Any]],
     exports: Mapping[str, Path],
 ) -> list[str]:
-    """Write the checks of one run, and return its faults, each with its location."""
+    """Check one run or candidate, write `freeze.json`, and return its faults, each with its location.
+
+    Args:
+        model: The model with its weights.
+        sample: The images of the check.
+        run: Its run folder.
+        freeze_reports: The freeze check of each phase.
+        exports: The folder of each export, by format.
+    """
     skipped: dict[str, Any] = {
         "images": 0, "reason": "there are no validation images", "faults": [],
     }  # fmt: skip
@@ -158,10 +153,8 @@ def _check_run(
     if sample.decodings is not None and (sample.checks_model or exports):
         records = sample.dataset.records
         print_status(f"Checking determinism of {run.path.name} on {len(records)} {sample.split} images")
-        paths = [record.path for record in records]
-        determinism, logits = compare_passes(
-            model, sample.decodings, paths, batch_size=sample.dataset.batch_size
-        )
+        paths, batch_size = [record.path for record in records], sample.dataset.batch_size
+        determinism, logits = compare_passes(model, sample.decodings, paths, batch_size=batch_size)
     determinism = determinism if sample.checks_model else skipped
     comparisons = _compare_exports(sample, logits, run, exports)
     content = {"phases": freeze_reports, "determinism": determinism, "exports": comparisons}
