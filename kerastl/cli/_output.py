@@ -46,7 +46,7 @@ def print_template(template: str, **content: Any) -> None:
     """Print a template of `kerastl.report` with its content."""
     text = report.render(
         template,
-        filters={"decimal": _format_value, "metric": format_metric, "printable": printable, "repr": repr},
+        filters={"decimal": format_value, "metric": format_metric, "printable": printable, "repr": repr},
         headline=_headline, sort_values=evaluation.sort_values,
         doubt_about_estimates=report.doubt_about_estimates, max_classes=MAX_CLASSES, max_values=MAX_VALUES, **content,
     )  # fmt: skip
@@ -103,7 +103,8 @@ def print_conversion(folder: Path) -> None:
         print_template("conversion.txt.jinja", manifest=manifest, metric_titles=titles)
 
 
-def _format_value(value: float | None) -> str:
+def format_value(value: float | None) -> str:
+    """Return `0.912`, or a dash if there is no value."""
     return "-" if value is None else f"{value:.3f}"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from kerastl import models
-from kerastl.cli._output import json_option, load_tensorflow
+from kerastl.cli._output import format_value, json_option, load_tensorflow
 
 
 @click.group("weights")
@@ -36,10 +36,9 @@ def list_weights(as_json: bool) -> None:
         return
     click.echo(f"{'name':<20} {'size MB':>8} {'parameters':>12} {'top-1':>6} {'input px':>9}  cached")
     for row in rows:
-        top1 = "-" if row["top1"] is None else f"{row['top1']:.3f}"
         cached = ", ".join(f"{file['mb']} MB" for file in row["cached"]) or "no"
         click.echo(
-            f"{row['name']:<20} {row['size_mb']:>8.1f} {row['parameters']:>12,} {top1:>6} "
+            f"{row['name']:<20} {row['size_mb']:>8.1f} {row['parameters']:>12,} {format_value(row['top1']):>6} "
             f"{row['image_size_px']:>9}  {cached}"
         )
     click.echo(

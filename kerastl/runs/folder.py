@@ -36,6 +36,10 @@ class Run:
         """Return the path of a file in the folder."""
         return self.path / name
 
+    def inner(self, name: str) -> Run:
+        """Return the run of this name in the folder `runs/`."""
+        return Run(self.path / "runs" / name)
+
     @property
     def finished(self) -> bool:
         """Whether the run wrote all its files."""

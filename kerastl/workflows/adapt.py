@@ -151,7 +151,7 @@ def _obtain(
     model, method = trained.model, planned.method
     if method.name == SOURCE_ONLY and trained.source_only is not None:
         return trained.source_only
-    inner = Run(run.file("runs") / method.name)
+    inner = run.inner(method.name)
     if inner.file(ModelDescription.FILE).is_file():
         model.set_weights(load_trained(inner.path).model.get_weights())
         freeze_reports = [phase.to_json() for phase in Freeze.read(inner.path).phases]

@@ -18,25 +18,14 @@ from typing import Any
 import keras
 
 from kerastl import recipe as recipes
-from kerastl import report
+from kerastl import report, runs
 from kerastl.console import format_duration, print_status
 from kerastl.data import Record, group_key
 from kerastl.errors import PermanentFailure, Problem, Problems, RequestError
 from kerastl.recipe import LARGEST_SEED, Recipe
 from kerastl.report import Curve, Point, TargetTest
 from kerastl.report.label_budget_page import ADAPT_THEN_FINE_TUNE, FINE_TUNE, SCRATCH, STRATEGIES
-from kerastl.runs import (
-    RESOLVED_RECIPE,
-    Adaptation,
-    Estimate,
-    Run,
-    Scores,
-    create_run,
-    find_unfinished_run,
-    read_csv,
-    write_atomic,
-    write_csv,
-)
+from kerastl.runs import RESOLVED_RECIPE, Run
 from kerastl.workflows import run as runner
 from kerastl.workflows.curve_plan import (
     ADAPTED,
@@ -268,22 +257,21 @@ CONVERGED_LOSS = 0.05
 
 
 def _points(plan: Plan, run: Run, metric: str, failed: Mapping[Job, str]) -> Iterator[Point]:
-    runs = run.file("runs")
     for strategy in STRATEGIES:
         for count in plan.labels:
             for seed in plan.seeds:
                 if count:
                     job = Job(strategy, seed, count)
-                    yield _point(job, runs / job.name, run, metric, failed.get(job, ""))
+                    yield _point(job, run.inner(job.name).path, run, metric, failed.get(job, ""))
                 elif strategy != SCRATCH:
-                    start = plan.start_of(Job(strategy, seed, 1), runs)
+                    start = plan.start_of(Job(strategy, seed, 1), run.file("runs"))
                     yield _point(Job(strategy, seed), start, run, metric, "")
 
 
 def _point(job: Job, folder: Path, run: Run, metric: str, reason: str) -> Point:
-    score = Estimate(reason=reason)
+    score = runs.Estimate(reason=reason)
     if not reason:
-        score = Scores.read(folder).splits[TEST_SPLIT].overall[metric]
+        score = runs.Scores.read(folder).splits[TEST_SPLIT].overall[metric]
     groups, images = _labeled_counts(folder) if job.groups_per_class else (0, 0)
     return Point(
         strategy=job.strategy, groups_per_class=job.groups_per_class, groups=groups, images=images, seed=job.seed,
@@ -293,15 +281,14 @@ def _point(job: Job, folder: Path, run: Run, metric: str, reason: str) -> Point:
 
 def _labeled_counts(folder: Path) -> tuple[int, int]:
     """Return the number of labeled groups and images of the target that a run was trained on."""
-    rows = [row for row in read_csv(folder / "split.csv") if row["split"] == LABELED_SPLIT]
+    rows = [row for row in runs.read_csv(folder / "split.csv") if row["split"] == LABELED_SPLIT]
     groups = {(row["domain"], row["group"] or f"\0{row['path']}") for row in rows}
     return len(groups), len(rows)
 
 
 def _target_test(plan: Plan, run: Run, seed: int) -> TargetTest:
-    runs = run.file("runs")
-    scored = Scores.read(runs / Job(SOURCE, seed).name).splits[TEST_SPLIT]
-    adapted = Adaptation.read(runs / Job(ADAPTED, seed).name)
+    scored = runs.Scores.read(run.inner(Job(SOURCE, seed).name).path).splits[TEST_SPLIT]
+    adapted = runs.Adaptation.read(run.inner(Job(ADAPTED, seed).name).path)
     is_selected = plan.recipe.adaptation is not None
     return TargetTest(
         seed, scored.groups, scored.count,
@@ -320,7 +307,7 @@ def _notes(plan: Plan, run: Run, failed: Mapping[Job, str]) -> Iterator[str]:
         yield f"{job.name} failed: {reason}"
     scratch = [Job(SCRATCH, seed, count) for seed in plan.seeds for count in plan.labels if count]
     trained = [job for job in scratch if job not in failed]
-    falling = [job for job in trained if is_still_falling(_losses(run.file("runs") / job.name))]
+    falling = [job for job in trained if is_still_falling(_losses(run.inner(job.name)))]
     if falling:
         yield (
             f"The training loss of {len(falling)} of {len(trained)} run{'s'[: len(trained) != 1]} from scratch did not reach a plateau in "
@@ -339,8 +326,8 @@ def _notes(plan: Plan, run: Run, failed: Mapping[Job, str]) -> Iterator[str]:
         )
 
 
-def _losses(folder: Path) -> list[float]:
-    lines = (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()
+def _losses(inner: Run) -> list[float]:
+    lines = inner.file("history.jsonl").read_text(encoding="utf-8").splitlines()
     return [float(json.loads(line)["loss"]) for line in lines]
 
 
@@ -416,7 +403,7 @@ def adapt_curve(
             value.
     """
     # Before the images are read.
-    resumed = find_unfinished_run(f"{name}-curve", out, start_file=RECIPE) if resume else None
+    resumed = runs.find_unfinished_run(f"{name}-curve", out, start_file=RECIPE) if resume else None
     plan, datasets = _plan(recipe, labels, seeds, scratch_epochs, list(problems), None if resume else out)
     logging.getLogger("tensorflow").addFilter(_is_not_about_retracing)
     with _opened(name, out, plan, datasets, resumed) as run:
@@ -442,7 +429,7 @@ def _write_results(plan: Plan, datasets: CurveDatasets, run: Run, failed: Mappin
     run.write_json("curve.json", curve.to_json())
     columns = [field.name for field in fields(Point)]
     rows = [[curve.metric, *astuple(point)] for point in curve.points]
-    write_csv(run.file("curve.csv"), ["metric", *columns], rows)
+    runs.write_csv(run.file("curve.csv"), ["metric", *columns], rows)
     report.write_curve_image(run.file("curve.png"), curve)
     write_summary(run)
     report.write_curve_page(run.path, curve)
@@ -455,16 +442,16 @@ def _opened(
     name: str, out: Path | None, plan: Plan, datasets: CurveDatasets, resumed: Run | None
 ) -> Iterator[Run]:
     """Lock the folder of a new curve, or of the one to resume."""
-    run = resumed or create_run(f"{name}-curve", out)
+    run = resumed or runs.create_run(f"{name}-curve", out)
     with run.locked(resume=resumed is not None):
         request = request_of(plan, datasets)
         if resumed:
             check_same(plan, request, run)
         else:
-            write_atomic(run.file("CONFIDENTIAL.txt"), CONFIDENTIAL)
+            runs.write_atomic(run.file("CONFIDENTIAL.txt"), CONFIDENTIAL)
             run.file("runs").mkdir()
             run.write_json(REQUEST, {"recipe": name, **request})
-            write_atomic(run.file(RECIPE), recipes.write(plan.recipe))
+            runs.write_atomic(run.file(RECIPE), recipes.write(plan.recipe))
         try:
             yield run
         except BaseException:
@@ -474,14 +461,14 @@ def _opened(
 
 def _train(plan: Plan, unit: str, run: Run) -> dict[Job, str]:
     """Train all unfinished runs and return the error messages of those that failed."""
-    runs, jobs = run.file("runs"), plan.jobs()
+    jobs = plan.jobs()
     seconds: dict[str, list[float]] = defaultdict(list)
     failed: dict[Job, str] = {}
     for index, job in enumerate(jobs, 1):
-        inner = Run(runs / job.name)
+        inner = run.inner(job.name)
         if inner.finished:
             continue
-        remaining = _remaining_time(jobs[index - 1 :], runs, seconds)
+        remaining = _remaining_time(jobs[index - 1 :], run, seconds)
         print_status(f"Run {index} of {len(jobs)}: {job.describe(unit)}{remaining}")
         started = time.perf_counter()
         try:
@@ -513,11 +500,11 @@ def _run(plan: Plan, job: Job, inner: Run) -> None:
     )
 
 
-def _remaining_time(jobs: Sequence[Job], runs: Path, seconds: Mapping[str, list[float]]) -> str:
+def _remaining_time(jobs: Sequence[Job], run: Run, seconds: Mapping[str, list[float]]) -> str:
     """Return an estimate of the remaining time from the finished runs, or an empty text before the first."""
     if not seconds:
         return ""
     mean = [fmean(duration for durations in seconds.values() for duration in durations)]
-    unfinished = [job for job in jobs if not Run(runs / job.name).finished]
+    unfinished = [job for job in jobs if not run.inner(job.name).finished]
     remaining = sum(fmean(seconds.get(job.strategy, mean)) for job in unfinished)
     return f" (about {format_duration(remaining)} left)"

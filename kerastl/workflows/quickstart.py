@@ -84,14 +84,14 @@ def run_quickstart(
     run = runner.run(load_recipe(seed, backbone), name=RECIPE, out=out)
     print_status("2/3  For comparison: training from scratch on the same patients from B")
     scratch_recipe = load_recipe(seed, "small_cnn", extra=(SCRATCH_PHASES, "export.formats=[]"))
-    scratch = runner.run(scratch_recipe, name=RECIPE, out=run.file("runs") / "scratch")
+    scratch = runner.run(scratch_recipe, name=RECIPE, out=run.inner("scratch").path)
     write_summary(run)
     print_status("3/3  Comparing on test patients from B")
     return _compare(run, scratch)
 
 
 def _compare(run: Run, scratch: Run) -> QuickstartResult:
-    source_only = Run(run.file("runs") / SOURCE_ONLY)
+    source_only = run.inner(SOURCE_ONLY)
     rows = tuple(
         (description, Scores.read(inner.path).splits[split].overall[METRIC])
         for description, inner, split in (

@@ -116,7 +116,7 @@ def train(initial: InitialModel, plan: Plan, datasets: Datasets, run: Run, *, re
         ) from error
     if plan.num_before is not None and source_only is None:
         # The run was interrupted after these phases.
-        inner = Run(run.file("runs") / SOURCE_ONLY)
+        inner = run.inner(SOURCE_ONLY)
         weights = load_trained(inner.path).model.get_weights()
         source_only = Candidate(SOURCE_ONLY, inner, weights, history.freeze_reports[: plan.num_before])
     return Trained(initial.model, history, source_only)
@@ -157,7 +157,7 @@ def _write_source_only(
     initial: InitialModel, plan: Plan, datasets: Datasets, run: Run, history: History
 ) -> Candidate:
     """Write the model before adaptation to its own run folder, with a recipe that reproduces it."""
-    inner = Run(run.file("runs") / SOURCE_ONLY)
+    inner = run.inner(SOURCE_ONLY)
     inner.path.mkdir(parents=True, exist_ok=True)
     run_writer.write_start(plan.source_recipe, initial, datasets, inner, resume=False)
     run_writer.write_history(inner, history.rows)
