@@ -101,6 +101,17 @@ class PublishedWeights:
         return cls(file, f"{url}/{file}", file_hash, top_file, f"{url}/{top_file}", top_hash, **fields)
 
 
+def tf_kernels(folder: str, network: str, hashes: tuple[str, str]) -> tuple[PublishedWeights, ...]:
+    """Return the pair of files of a network in the naming scheme of Keras 2.
+
+    Args:
+        folder: As in `PublishedWeights.pair`.
+        network: First part of the file names.
+        hashes: As in `PublishedWeights.pair`.
+    """
+    return (PublishedWeights.pair(folder, f"{network}_weights_tf_dim_ordering_tf_kernels", hashes),)
+
+
 @dataclass(frozen=True)
 class Backbone:
     """A network that maps images to a feature map.

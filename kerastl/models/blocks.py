@@ -124,10 +124,9 @@ class _Graph:
     def __init__(self, model: keras.Model) -> None:
         self.name = model.name
         self.layers = [layer.name for layer in model.layers]
-        self._names = [operation.name for operation in model.operations]
         producer = {id(operation.output): operation.name for operation in model.operations}
         self._inputs_of = {
-            operation.name: [producer[id(value)] for value in _inputs(operation)]
+            operation.name: [producer[id(tensor)] for tensor in input_tensors(operation)]
             for operation in model.operations
         }
 
@@ -147,7 +146,7 @@ class _Graph:
         return upstream
 
 
-def _inputs(operation: Any) -> list[Any]:
+def input_tensors(operation: Any) -> list[Any]:
     """Return the input tensors of an operation; an input layer has none."""
     import keras
 

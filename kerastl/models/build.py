@@ -14,7 +14,6 @@ from kerastl.models.backbone import get_backbone
 from kerastl.models.flatten import build_source, flatten
 from kerastl.models.weight_files import check_published_weights, load_weights_file
 from kerastl.models.weights import locate_weights
-from kerastl.runs import sha256_of
 
 SUFFIXES = (".keras", ".weights.h5", ".h5")
 
@@ -26,13 +25,11 @@ class LoadedBackbone:
     Args:
         model: The flat Keras model.
         weights_path: The weights file; None for random weights.
-        sha256: SHA-256 of that file as 64 hex digits; None for random weights.
         notes: Remarks for the user, one line each.
     """
 
     model: keras.Model
     weights_path: Path | None
-    sha256: str | None
     notes: tuple[str, ...]
 
 
@@ -84,13 +81,13 @@ def load_backbone(
         located = locate_weights(name, image_size_px=image_size_px, **options)
     path = located.path if located else _weights_file(weights)
     source = build_source(name, image_size_px=image_size_px, seed=seed, **options)
-    model, origins = flatten(source, pixels=backbone.pixels, name=name)
+    model, copies = flatten(source, pixels=backbone.pixels, name=name)
     if path is None:
-        return LoadedBackbone(model, None, None, ())
+        return LoadedBackbone(model, None, ())
     if located:
         check_published_weights(located, name, source)
-    load_weights_file(path, source, model, origins)
-    return LoadedBackbone(model, path, sha256_of(path), located.notes if located else ())
+    load_weights_file(path, source, model, copies)
+    return LoadedBackbone(model, path, located.notes if located else ())
 
 
 def _weights_file(weights: str | Path) -> Path | None:

@@ -6,7 +6,7 @@ stable names, so that layers are renamed as in a new process.
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
@@ -73,7 +73,7 @@ def _reversed_channels(image: keras.KerasTensor) -> keras.KerasTensor:
 PIXEL_LAYERS = ("Rescaling", "Normalization")
 
 
-def flatten(source: keras.Model, *, pixels: Pixels, name: str) -> tuple[keras.Model, dict[str, str]]:
+def flatten(source: keras.Model, *, pixels: Pixels, name: str) -> tuple[keras.Model, dict[str, keras.Layer]]:
     """Copy a network onto an input named `image` and its preprocessing layers.
 
     The layers are new and initialized by their own initializers. Nested models are expanded. Preprocessing
@@ -85,7 +85,7 @@ def flatten(source: keras.Model, *, pixels: Pixels, name: str) -> tuple[keras.Mo
         name: Name of the new model.
 
     Returns:
-        The model, and for each of its layers with weights the name of the source layer.
+        The model, and each of its layers with weights by the name of the source layer.
     """
     import keras
 
@@ -94,7 +94,7 @@ def flatten(source: keras.Model, *, pixels: Pixels, name: str) -> tuple[keras.Mo
     copied = keras.models.clone_model(
         source, input_tensors=image, clone_function=lambda operation: operation, call_function=copier.call
     )
-    return keras.Model(copied.inputs[0], copied.outputs[0], name=name), copier.origins
+    return keras.Model(copied.inputs[0], copied.outputs[0], name=name), copier.copies
 
 
 def stable_names(layers: list[Any]) -> dict[str, str]:
@@ -136,7 +136,7 @@ class _Copier:
         self.names = stable_names(layers_inside(source))
         self.names_of: dict[int, str] = {id(pixels): "pixels"}
         self.outputs: list[Any] = []
-        self.origins: dict[str, str] = {}
+        self.copies: dict[str, keras.Layer] = {}
 
     def call(self, operation: Any, *args: Any, **kwargs: Any) -> Any:
         """Call a copy of `operation` on tensors of the new graph and return its output."""
@@ -155,7 +155,7 @@ class _Copier:
         self.names_of[id(output)] = name
         self.outputs.append(output)  # an id is unique only while its tensor exists
         if isinstance(operation, keras.Layer) and operation.weights:
-            self.origins[name] = operation.name
+            self.copies[operation.name] = copy
         return output
 
     def _name(self, operation: Any, args: tuple[Any, ...]) -> str:
@@ -190,8 +190,7 @@ def build_source(
     size = resolve_image_size(name, image_size_px)
     if seed is not None:
         keras.utils.set_random_seed(seed)
-    path, _, function = backbone.builder.rpartition(".")
-    return getattr(importlib.import_module(path), function)(
+    return pkgutil.resolve_name(backbone.builder)(
         include_top=False,
         weights=None,
         input_shape=(size, size, 3),

@@ -9,6 +9,8 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
+from kerastl.models.blocks import input_tensors
+
 TrunkPrecision = Literal["float32", "bfloat16"]
 LINEAR_LAYERS = (
     keras.layers.Conv2D,
@@ -101,8 +103,7 @@ def find_foldable(model: keras.Model) -> dict[str, str]:
     """Return the names of foldable BatchNorms, each with the name of the layer to fold it into."""
     consumers: Counter[int] = Counter(id(tensor) for tensor in model.outputs)
     for operation in model.operations:
-        if not isinstance(operation, keras.layers.InputLayer):
-            consumers.update(id(tensor) for tensor in keras.tree.flatten(operation.input))
+        consumers.update(id(tensor) for tensor in input_tensors(operation))
     producers = {id(operation.output): operation for operation in model.operations}
     pairs = {}
     for norm in model.layers:

@@ -34,20 +34,30 @@ class HeadReport:
     message: str
 
 
+class InitialHead(NamedTuple):
+    """The head of a starting model, linear on globally averaged features.
+
+    Args:
+        class_names: Names of its classes. Two classes can share a name, as two pairs of ImageNet classes do.
+        kernel: `[features, classes]` float32.
+        bias: `[classes]` float32.
+        path: The file that contains it.
+        wordnet_ids: Other names of the classes, e.g. `n02123045`, or none.
+    """
+
+    class_names: Sequence[str]
+    kernel: np.ndarray[Any, Any]
+    bias: np.ndarray[Any, Any]
+    path: Path
+    wordnet_ids: Sequence[str] = ()
+
+
 def _normalize(name: str) -> str:
     """Normalize a class name: ignore case, spaces, hyphens and underscores."""
     return name.casefold().replace(" ", "_").replace("-", "_")
 
 
-def copy_head_rows(
-    model: keras.Model,
-    class_names: Sequence[str],
-    *,
-    start_names: Sequence[str],
-    start_kernel: np.ndarray[Any, Any],
-    start_bias: np.ndarray[Any, Any],
-    start_ids: Sequence[str] = (),
-) -> HeadReport:
+def copy_head_rows(model: keras.Model, class_names: Sequence[str], start: InitialHead) -> HeadReport:
     """Copy the rows of the classes that the starting model knows, by name or WordNet id.
 
     The number of classes alone means nothing. A name that occurs twice in the starting model (`crane` in
@@ -56,43 +66,29 @@ def copy_head_rows(
     Args:
         model: Has a layer `head` with `len(class_names)` logits.
         class_names: Names of the classes of the model.
-        start_names: Names of the classes of the starting model.
-        start_kernel: `[features, start classes]`.
-        start_bias: `[start classes]`.
-        start_ids: Other names of the start classes, such as `n02123045`.
+        start: The head of the starting model.
 
     Raises:
         ValueError: If the number of features differs.
     """
     head = model.get_layer("head")
     kernel, bias = (np.array(value) for value in head.get_weights())
-    if start_kernel.shape[0] != kernel.shape[0]:
+    if start.kernel.shape[0] != kernel.shape[0]:
         raise ValueError(
-            f"the starting head has {start_kernel.shape[0]} input features, but this head has {kernel.shape[0]}"
+            f"the starting head has {start.kernel.shape[0]} input features, but this head has {kernel.shape[0]}"
         )
-    row_of = _rows_by_name(start_names, start_ids)
-    rows = {name: row_of[_normalize(name)] for name in class_names if _normalize(name) in row_of}
+    own, known = ([_normalize(name) for name in names] for names in (class_names, start.class_names))
+    counts = Counter(known)
+    row_of = {_normalize(name): row for row, name in enumerate(start.wordnet_ids)}
+    row_of |= {name: row for row, name in enumerate(known) if counts[name] == 1}
+    rows = {name: row_of[key] for name, key in zip(class_names, own, strict=True) if key in row_of}
     for column, name in enumerate(class_names):
         if name in rows:
-            kernel[:, column] = start_kernel[:, rows[name]]
-            bias[column] = start_bias[rows[name]]
+            kernel[:, column] = start.kernel[:, rows[name]]
+            bias[column] = start.bias[rows[name]]
     head.set_weights([kernel, bias])
-    ambiguous = _repeated_names(start_names) & {_normalize(name) for name in class_names}
-    return _report(rows, class_names, len(start_names), sorted(ambiguous))
-
-
-def _rows_by_name(start_names: Sequence[str], start_ids: Sequence[str]) -> dict[str, int]:
-    """Return the row of each normalized name of the starting model, without ambiguous names."""
-    ambiguous = _repeated_names(start_names)
-    by_name = {
-        _normalize(name): row for row, name in enumerate(start_names) if _normalize(name) not in ambiguous
-    }
-    return {_normalize(name): row for row, name in enumerate(start_ids)} | by_name
-
-
-def _repeated_names(names: Sequence[str]) -> set[str]:
-    """Return the normalized names that occur more than once."""
-    return {name for name, count in Counter(map(_normalize, names)).items() if count > 1}
+    ambiguous = sorted({name for name in own if counts[name] > 1})
+    return _report(rows, class_names, len(known), ambiguous)
 
 
 def _report(
@@ -116,29 +112,11 @@ def _report(
     return HeadReport("partly_kept", carried, message)
 
 
-class ImageNetHead(NamedTuple):
-    """The ImageNet classification layer, linear on globally averaged features.
-
-    Args:
-        class_names: 1,000 names; two pairs of classes share a name.
-        wordnet_ids: 1,000 ids, e.g. `n01440764`.
-        kernel: `[features, 1000]` float32.
-        bias: `[1000]` float32.
-        path: The weights file with top.
-    """
-
-    class_names: tuple[str, ...]
-    wordnet_ids: tuple[str, ...]
-    kernel: np.ndarray
-    bias: np.ndarray
-    path: Path
-
-
 CLASS_INDEX = "imagenet_class_index.json"
 NUM_CLASSES = 1000
 
 
-def read_imagenet_head(name: str, *, image_size_px: int | None = None, **options: Any) -> ImageNetHead | None:
+def read_imagenet_head(name: str, *, image_size_px: int | None = None, **options: Any) -> InitialHead | None:
     """Read the published classification layer from the Keras cache.
 
     Args:
@@ -169,7 +147,7 @@ def read_imagenet_head(name: str, *, image_size_px: int | None = None, **options
         raise RequestError(
             f"{index} is not the ImageNet class index of Keras: {error}. Delete the file, and Keras downloads it again."
         ) from error
-    return ImageNetHead(tuple(names), tuple(ids), kernel, bias, path)
+    return InitialHead(names, kernel, bias, path, ids)
 
 
 def _last_layer(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import os
-import tempfile
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,6 +36,7 @@ from kerastl.models.weights import (
     models_folder,
     published_weights,
 )
+from kerastl.runs import atomic_path
 
 if TYPE_CHECKING:
     import h5py
@@ -159,11 +159,13 @@ class SavedLayer(NamedTuple):
     """A layer of a saved model.
 
     Args:
-        name: Its name in a new process.
+        kind: The name of its class.
+        name: Its name, in a new process.
         arrays: Its own arrays in the order of `layer.weights`, not read yet.
         holds_weights: Whether it, or a sublayer, has weights.
     """
 
+    kind: str
     name: str
     arrays: list[h5py.Dataset]
     holds_weights: bool
@@ -189,8 +191,8 @@ def saved_layers(path: Path) -> Iterator[list[SavedLayer]]:
         weights = archive.read("model.weights.h5")
     with h5py.File(io.BytesIO(weights)) as file:
         layers = list(_walk(config["config"], file))
-        stable = counted_names([(kind, name) for kind, name, _, _ in layers])
-        yield [SavedLayer(stable.get(name, name), arrays, holds) for _, name, arrays, holds in layers]
+        stable = counted_names([(layer.kind, layer.name) for layer in layers])
+        yield [layer._replace(name=stable.get(layer.name, layer.name)) for layer in layers]
 
 
 def layer_groups(group: h5py.Group) -> h5py.Group:
@@ -211,8 +213,8 @@ def _check_unpacked_size(path: Path, archive: zipfile.ZipFile) -> None:
         raise OSError(f"it would unpack from {packed:,} to {unpacked:,} bytes")
 
 
-def _walk(config: dict[str, Any], group: h5py.Group) -> Iterator[tuple[str, str, list[h5py.Dataset], bool]]:
-    """Yield class, name, arrays and whether it has weights for each layer of a Keras 3 file."""
+def _walk(config: dict[str, Any], group: h5py.Group) -> Iterator[SavedLayer]:
+    """Yield the layers of a Keras 3 file with the names that they were saved with."""
     groups = layer_groups(group)
     counted: Counter[str] = Counter()
     for entry in config["layers"]:
@@ -222,8 +224,8 @@ def _walk(config: dict[str, Any], group: h5py.Group) -> Iterator[tuple[str, str,
             yield from _walk(entry["config"], group_inside(groups, key))
             continue
         arrays = layer_arrays(groups, key)
-        holds = bool(arrays) or (has_entry(groups, key) and _holds_weights(groups[key]))
-        yield kind, entry["config"]["name"], arrays, holds
+        holds_weights = has_entry(groups, key) and _holds_weights(groups[key])
+        yield SavedLayer(kind, entry["config"]["name"], arrays, holds_weights)
 
 
 def layer_arrays(groups: h5py.Group, key: str) -> list[h5py.Dataset]:
@@ -263,39 +265,37 @@ Slot = tuple[str, tuple[int, ...], Any]
 """Layer name, expected shape, and variable; None if no variable receives the array."""
 
 
-def load_weights_file(path: Path, source: keras.Model, model: keras.Model, origins: dict[str, str]) -> None:
+def load_weights_file(
+    path: Path, source: keras.Model, model: keras.Model, copies: Mapping[str, keras.Layer]
+) -> None:
     """Load a weights file into a backbone, completely or not at all.
 
     Args:
         path: `.keras`, `.weights.h5`, or `.h5` as written by older Keras and keras.applications.
         source: The network as built by its builder; its layer order is that of an `.h5` file.
         model: The flat copy that receives the weights.
-        origins: For each layer of `model` with weights, the corresponding layer of `source`.
+        copies: The layers of `model` with weights by the name of the corresponding layer of `source`.
 
     Raises:
         RequestError: If the file is damaged, or belongs to another architecture.
     """
     with weights_file_errors(path):
         if path.suffix == ".keras":
-            pairs, problems = _from_keras(path, model, _replaced(source, origins))
+            pairs, problems = _from_keras(path, model, _replaced(source, copies))
         elif path.name.endswith(".weights.h5"):
             pairs, problems = _from_weights_h5(path, model)
         else:
-            pairs, problems = _from_h5(path, source, model, origins)
+            pairs, problems = _from_h5(path, _slots(source, copies))
     if problems:
         raise _refusal(path, model.name, problems)
     for variable, value in pairs:
         variable.assign(value)
 
 
-def _from_h5(
-    path: Path, source: keras.Model, model: keras.Model, origins: dict[str, str]
-) -> tuple[list[tuple[Any, Any]], list[Problem]]:
+def _from_h5(path: Path, slots: Sequence[Slot]) -> tuple[list[tuple[Any, Any]], list[Problem]]:
     """Match arrays by order, as Keras does, because other releases wrote other layer names."""
     import h5py
 
-    copies = {old: model.get_layer(new) for new, old in origins.items()}
-    slots = _slots(source, copies)
     with h5py.File(path) as file:
         datasets = h5_datasets(file)
         problems = _differences(slots, datasets)
@@ -354,13 +354,12 @@ def _from_keras(
     return pairs, problems
 
 
-def _replaced(source: keras.Model, origins: dict[str, str]) -> set[str]:
+def _replaced(source: keras.Model, copies: Mapping[str, keras.Layer]) -> set[str]:
     """Return the names, in a new process, of the layers with weights that `flatten` did not copy."""
     layers = layers_inside(source)
     stable = stable_names(layers)
-    copied = set(origins.values())
     return {
-        stable.get(layer.name, layer.name) for layer in layers if layer.weights and layer.name not in copied
+        stable.get(layer.name, layer.name) for layer in layers if layer.weights and layer.name not in copies
     }
 
 
@@ -542,25 +541,22 @@ def fetch_weights(name: str, *, image_size_px: int | None = None, **options: Any
     url = _url(row)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # In the same folder, so that the rename is atomic.
-        folder = tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.")
+        with atomic_path(path) as part:
+            try:
+                _download(url, part, row.file)
+            except OSError as error:
+                size = resolve_image_size(name, image_size_px)
+                raise RequestError(
+                    f"{url} could not be downloaded: {_reason(error)}\n"
+                    f"{missing_weights_message(name, row, size, options)}"
+                ) from error
+            problem = weights_problem(part, name, row)
+            if problem:
+                raise RequestError(f"{url} is not {row.file}: {problem}")
     except OSError as error:
         raise RequestError(
             f"{path.parent} cannot be written: {error.strerror}. Set KERAS_HOME to another folder."
         ) from error
-    with folder:
-        try:
-            downloaded = _download(url, Path(folder.name), row.file)
-        except OSError as error:
-            size = resolve_image_size(name, image_size_px)
-            raise RequestError(
-                f"{url} could not be downloaded: {_reason(error)}\n{missing_weights_message(name, row, size, options)}"
-            ) from error
-        problem = weights_problem(downloaded, name, row)
-        if problem:
-            raise RequestError(f"{url} is not {row.file}: {problem}")
-        downloaded.chmod(0o644)
-        downloaded.replace(path)
     return path
 
 
@@ -583,18 +579,17 @@ def _url(row: PublishedWeights) -> str:
     return f"{mirror.rstrip('/')}/{row.file}"
 
 
-def _download(url: str, folder: Path, file: str) -> Path:
+def _download(url: str, path: Path, file: str) -> None:
     """Download a file. The errors of requests are OSErrors."""
     import pooch
 
-    pooch.get_logger().setLevel("WARNING")
     with ExitStack() as stack:
-        downloader = pooch.HTTPDownloader(
+        download = pooch.HTTPDownloader(
             progressbar=_ProgressBar(f"downloading {file}", stack),
             chunk_size=CHUNK_BYTES,
             timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
         )
-        return Path(pooch.retrieve(url, None, fname=file, path=folder, downloader=downloader))
+        download(url, str(path), None)
 
 
 class _ProgressBar:

@@ -14,6 +14,7 @@ from kerastl.evaluation import load_trained
 from kerastl.evaluation.trained_model import check_manifest
 from kerastl.models import (
     HeadReport,
+    InitialHead,
     build_model,
     copy_head_rows,
     fetch_weights,
@@ -90,7 +91,7 @@ def build_initial_model(recipe: Recipe, datasets: Datasets) -> InitialModel:
     weights = {
         "from": str(backbone.weights),
         "file": loaded.weights_path.name if loaded.weights_path else None,
-        "sha256": loaded.sha256,
+        "sha256": sha256_of(loaded.weights_path) if loaded.weights_path else None,
         "head_file": head_file.name if head_file else None,
         "head_sha256": sha256_of(head_file) if head_file else None,
     }
@@ -101,38 +102,32 @@ def _load_head(
     recipe: Recipe, model: keras.Model, class_names: Sequence[str]
 ) -> tuple[HeadReport, Path | None]:
     """Carry over the head rows of matching classes, and return them and the file that contains them."""
-    backbone, weights = recipe.backbone, str(recipe.backbone.weights)
+    backbone, weights, start = recipe.backbone, str(recipe.backbone.weights), None
     if weights == "none":
-        return HeadReport("replaced", (), "New classification head; backbone with random weights"), None
-    if weights == "imagenet":
+        reason = "backbone with random weights"
+    elif weights == "imagenet":
         size = model.input_shape[1]
-        imagenet = read_imagenet_head(backbone.name, image_size_px=size, **backbone.family_options)
-        if imagenet is None:
-            line = "New classification head; backbone initialized from ImageNet weights"
-            return HeadReport("replaced", (), line), None
-        report = copy_head_rows(
-            model, class_names, start_names=imagenet.class_names, start_kernel=imagenet.kernel,
-            start_bias=imagenet.bias, start_ids=imagenet.wordnet_ids,
-        )  # fmt: skip
-        return report, imagenet.path
-    if not Path(weights).is_dir():
-        return HeadReport("replaced", (), "New classification head; the weight file has no class names"), None
-    return _load_head_of_run(Path(weights), model, class_names), Path(weights) / "model.keras"
+        start = read_imagenet_head(backbone.name, image_size_px=size, **backbone.family_options)
+        reason = "backbone initialized from ImageNet weights"
+    elif Path(weights).is_dir():
+        start = _read_head_of_run(Path(weights))
+    else:
+        reason = "the weight file has no class names"
+    if start is None:
+        return HeadReport("replaced", (), f"New classification head; {reason}"), None
+    try:
+        return copy_head_rows(model, class_names, start), start.path
+    except ValueError as error:
+        raise RequestError(f"backbone.weights: {Path(weights)}: {error}") from error
 
 
-def _load_head_of_run(run_folder: Path, model: keras.Model, class_names: Sequence[str]) -> HeadReport:
-    """Carry over the head of a finished run.
+def _read_head_of_run(run_folder: Path) -> InitialHead:
+    """Return the head of a finished run.
 
     Raises:
-        RequestError: The folder is not a finished run, the export was modified, or the head does not match
-            the backbone.
+        RequestError: The folder is not a finished run, or the export was modified.
     """
     check_manifest(run_folder)
     trained = load_trained(run_folder)
     kernel, bias = trained.model.get_layer("head").get_weights()
-    try:
-        return copy_head_rows(
-            model, class_names, start_names=trained.class_names, start_kernel=kernel, start_bias=bias
-        )
-    except ValueError as error:
-        raise RequestError(f"backbone.weights: {run_folder}: {error}") from error
+    return InitialHead(trained.class_names, kernel, bias, run_folder / "model.keras")

@@ -33,9 +33,9 @@ def small_cnn_parts():
 
 def small_cnn_from(path):
     """Return a small CNN with the weights of a file; its earlier weights are erased first."""
-    source, model, origins = small_cnn_parts()
+    source, model, copies = small_cnn_parts()
     model.set_weights([np.zeros_like(values) for values in model.get_weights()])
-    load_weights_file(path, source, model, origins)
+    load_weights_file(path, source, model, copies)
     return model
 
 

@@ -1,6 +1,5 @@
 """Weights: selection of files, refusals, and equality with the published network."""
 
-import hashlib
 import shutil
 
 import keras
@@ -41,7 +40,6 @@ def test_imagenet_weights_give_the_outputs_of_keras(keras_home):
     loaded = load_backbone("mobilenet_v2", alpha=0.35)
     path = keras_home / "models" / V2.format(0.35, 224)
     assert loaded.weights_path == path
-    assert loaded.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert loaded.notes == ()
     network = keras.applications.MobileNetV2(
         include_top=False, alpha=0.35, weights=str(path), input_shape=(224, 224, 3)

@@ -1,22 +1,25 @@
 """Which rows of an initial head are kept, and how it is reported."""
 
 import hashlib
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 
-from kerastl.models import copy_head_rows, read_imagenet_head
+from kerastl.models import InitialHead, copy_head_rows, read_imagenet_head
 from kerastl.workflows import build_initial_model
 
 FEATURES = 4
 
 
-def start(num_classes):
+def start(class_names, wordnet_ids=()):
     """Return a head in which all values of row `i` are `i`."""
-    numbers = np.arange(num_classes, dtype=np.float32)
-    return {"start_kernel": np.tile(numbers, (FEATURES, 1)), "start_bias": numbers}
+    numbers = np.arange(len(class_names), dtype=np.float32)
+    return InitialHead(
+        class_names, np.tile(numbers, (FEATURES, 1)), numbers, Path("model.keras"), wordnet_ids
+    )
 
 
 def carried_rows(class_names, start_names, start_ids=()):
@@ -25,9 +28,7 @@ def carried_rows(class_names, start_names, start_ids=()):
     dense = keras.layers.Dense(len(class_names), name="head", bias_initializer="ones")
     model = keras.Model(inputs, dense(inputs))
     dense.bias.assign(np.full(len(class_names), -1.0))
-    report = copy_head_rows(
-        model, class_names, start_names=start_names, start_ids=start_ids, **start(len(start_names))
-    )
+    report = copy_head_rows(model, class_names, start(start_names, start_ids))
     kernel, bias = dense.get_weights()
     rows = [None if value < 0 else int(value) for value in bias]
     for column, row in enumerate(rows):
@@ -85,7 +86,7 @@ def test_another_number_of_features_is_rejected():
     inputs = keras.Input((FEATURES + 1,))
     model = keras.Model(inputs, keras.layers.Dense(2, name="head")(inputs))
     with pytest.raises(ValueError, match="has 4 input features, but this head has 5"):
-        copy_head_rows(model, ["a", "b"], start_names=["a", "b"], **start(2))
+        copy_head_rows(model, ["a", "b"], start(["a", "b"]))
 
 
 def started(weights):

@@ -1,6 +1,6 @@
 """DenseNet: each layer receives the outputs of all previous layers of its block."""
 
-from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
+from kerastl.models.backbone import Backbone, BlockSeries, tf_kernels
 
 MEMBERS = {
     121: (7_037_504, 0.750, (6, 12, 24, 16)),
@@ -32,11 +32,7 @@ BACKBONES = {
         blocks=_blocks(counts),
         reference="Huang et al. 2016, arXiv:1608.06993",
         top1=top1,
-        weights=(
-            PublishedWeights.pair(
-                "densenet", f"densenet{depth}_weights_tf_dim_ordering_tf_kernels", HASHES[depth]
-            ),
-        ),
+        weights=tf_kernels("densenet", f"densenet{depth}", HASHES[depth]),
     )
     for depth, (parameters, top1, counts) in MEMBERS.items()
 }

@@ -1,6 +1,6 @@
 """Inception-ResNet v2: Inception blocks whose outputs are added to their inputs."""
 
-from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
+from kerastl.models.backbone import Backbone, BlockSeries, tf_kernels
 
 BACKBONES = {
     "inception_resnet_v2": Backbone(
@@ -23,12 +23,10 @@ BACKBONES = {
         ),
         reference="Szegedy et al. 2016, arXiv:1602.07261",
         top1=0.803,
-        weights=(
-            PublishedWeights.pair(
-                "inception_resnet_v2",
-                "inception_resnet_v2_weights_tf_dim_ordering_tf_kernels",
-                ("e693bd0210a403b3192acc6073ad2e96", "d19885ff4a710c122648d3b5c3b684e4"),
-            ),
+        weights=tf_kernels(
+            "inception_resnet_v2",
+            "inception_resnet_v2",
+            ("e693bd0210a403b3192acc6073ad2e96", "d19885ff4a710c122648d3b5c3b684e4"),
         ),
     )
 }

@@ -1,6 +1,6 @@
 """Inception v3: parallel convolutions of several sizes, concatenated along the channels."""
 
-from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
+from kerastl.models.backbone import Backbone, BlockSeries, tf_kernels
 
 BACKBONES = {
     "inception_v3": Backbone(
@@ -16,12 +16,10 @@ BACKBONES = {
         ),
         reference="Szegedy et al. 2015, arXiv:1512.00567",
         top1=0.779,
-        weights=(
-            PublishedWeights.pair(
-                "inception_v3",
-                "inception_v3_weights_tf_dim_ordering_tf_kernels",
-                ("9a0d58056eeedaa3f26cb7ebd46da564", "bcbd6486424b2319ff4ef7d526e38f63"),
-            ),
+        weights=tf_kernels(
+            "inception_v3",
+            "inception_v3",
+            ("9a0d58056eeedaa3f26cb7ebd46da564", "bcbd6486424b2319ff4ef7d526e38f63"),
         ),
     )
 }

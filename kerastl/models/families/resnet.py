@@ -1,6 +1,6 @@
 """ResNet: residual blocks with BatchNorm after each convolution (version 1) or before it (version 2)."""
 
-from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
+from kerastl.models.backbone import Backbone, BlockSeries, tf_kernels
 
 # Number of parameters, top-1 accuracy, blocks in each stage.
 MEMBERS = {
@@ -39,11 +39,7 @@ def _backbone(member: str) -> Backbone:
         ),
         reference="He et al. 2016, arXiv:1603.05027" if is_v2 else "He et al. 2015, arXiv:1512.03385",
         top1=top1,
-        weights=(
-            PublishedWeights.pair(
-                "resnet", f"resnet{member}_weights_tf_dim_ordering_tf_kernels", HASHES[member]
-            ),
-        ),
+        weights=tf_kernels("resnet", f"resnet{member}", HASHES[member]),
     )
 
 

@@ -1,6 +1,6 @@
 """VGG: plain convolutions in five blocks; large, slow, without BatchNorm."""
 
-from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
+from kerastl.models.backbone import Backbone, BlockSeries, tf_kernels
 
 MEMBERS = {16: (14_714_688, 0.713), 19: (20_024_384, 0.713)}
 HASHES = {
@@ -17,11 +17,7 @@ BACKBONES = {
         linear_top=False,
         reference="Simonyan & Zisserman 2014, arXiv:1409.1556",
         top1=top1,
-        weights=(
-            PublishedWeights.pair(
-                f"vgg{depth}", f"vgg{depth}_weights_tf_dim_ordering_tf_kernels", HASHES[depth]
-            ),
-        ),
+        weights=tf_kernels(f"vgg{depth}", f"vgg{depth}", HASHES[depth]),
     )
     for depth, (parameters, top1) in MEMBERS.items()
 }

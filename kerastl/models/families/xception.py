@@ -1,6 +1,6 @@
 """Xception: depthwise separable convolutions in place of Inception modules."""
 
-from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
+from kerastl.models.backbone import Backbone, BlockSeries, tf_kernels
 
 BACKBONES = {
     "xception": Backbone(
@@ -17,12 +17,8 @@ BACKBONES = {
         ),
         reference="Chollet 2016, arXiv:1610.02357",
         top1=0.790,
-        weights=(
-            PublishedWeights.pair(
-                "xception",
-                "xception_weights_tf_dim_ordering_tf_kernels",
-                ("0a58e3b7378bc2990ea3b43d5981f1f6", "b0042744bf5b25fce3cb969f33bebb97"),
-            ),
+        weights=tf_kernels(
+            "xception", "xception", ("0a58e3b7378bc2990ea3b43d5981f1f6", "b0042744bf5b25fce3cb969f33bebb97")
         ),
     )
 }
