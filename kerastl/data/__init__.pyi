@@ -1,12 +1,14 @@
 from .cache import Entry as Entry
 from .cache import cache_entries as cache_entries
 from .cache import cache_folder as cache_folder
+from .cache import entries_of_kind as entries_of_kind
 from .cache import entry_lock as entry_lock
 from .cache import is_in_use as is_in_use
 from .cache import mark_in_use as mark_in_use
 from .cache import prune_cache as prune_cache
 from .convert import auto_window as auto_window
 from .dataset import ImageDataset as ImageDataset
+from .dataset import report_unreadable as report_unreadable
 from .dataset import seeds_for as seeds_for
 from .decode import decode_image as decode_image
 from .decode import load_image as load_image

@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -29,6 +30,19 @@ from kerastl.tasks import SINGLE_LABEL
 
 no_autograph = tf.autograph.experimental.do_not_convert
 """Skips AutoGraph for functions of TensorFlow operations, because converting them is slower than tracing."""
+
+
+@contextmanager
+def report_unreadable(dataset: Any) -> Iterator[None]:
+    """Convert any error of an input pipeline to a `RunFailed` that names the file that cannot be read.
+
+    Args:
+        dataset: The `ImageDataset` that the `with` block reads.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise dataset.explain(error) from error
 
 
 def prefetched(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -415,11 +429,9 @@ class ImageDataset:
             kept = np.empty((self.num_examples, size, size, 3), np.float32)
             batches = self._decoded(np.arange(self.num_examples, dtype=np.int64), CACHE_BATCH)
             steps = -(-self.num_examples // CACHE_BATCH)
-            try:
+            with report_unreadable(self):
                 for images, indices in track(batches, "decoding images", steps):
                     kept[indices[0] : indices[-1] + 1] = images
-            except tf.errors.OpError as error:
-                raise self.explain(error) from error
             with tf.device("CPU:0"):
                 self._images.append(tf.convert_to_tensor(kept))
         return self._images[0]

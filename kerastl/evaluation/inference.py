@@ -11,11 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 from kerastl.console import track
-from kerastl.data import ImageDataset
+from kerastl.data import ImageDataset, report_unreadable
 from kerastl.errors import RequestError, RunFailed
 from kerastl.evaluation.predictions import Array, Predictions
 from kerastl.evaluation.subgroups import subgroup_columns
 from kerastl.models import fold_for_inference
+from kerastl.training import trace_inference
 
 
 def predict(model: keras.Model, dataset: ImageDataset) -> Predictions:
@@ -59,26 +60,13 @@ def predict(model: keras.Model, dataset: ImageDataset) -> Predictions:
     )
 
 
-def inference_function(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Return a model in inference mode as a compiled function of `[b, h, w, 3]` float32 images, with copied weights."""
-    folded = fold_for_inference(model)
-    # Concrete: TensorFlow would warn about retracing if each call created a `tf.function`.
-    forward = tf.function(lambda images: folded(images, training=False), autograph=False)
-    compiled: Callable[[tf.Tensor], tf.Tensor] = forward.get_concrete_function(
-        tf.TensorSpec([None, *model.input_shape[1:]], tf.float32)
-    )
-    return compiled
-
-
 def _logits(model: keras.Model, dataset: ImageDataset) -> Array:
     """Return `[n, classes]` float32 by index, NaN for images that the dataset did not yield."""
-    forward = inference_function(model)
+    forward = trace_inference(fold_for_inference(model))
     logits = np.full((dataset.num_examples, len(dataset.class_names)), np.nan, np.float32)
-    try:
+    with report_unreadable(dataset):
         for images, _, indices in track(dataset.indexed_batches(0), "predicting", dataset.steps_per_epoch):
             logits[indices.numpy()] = tf.cast(forward(images), tf.float32).numpy()
-    except tf.errors.OpError as error:
-        raise dataset.explain(error) from error
     return logits
 
 
@@ -107,12 +95,10 @@ def decode_twice(dataset: ImageDataset) -> tuple[Array, Array]:
     options = tf.data.Options()
     # For a few images, optimizing the pipeline takes longer than running it.
     options.experimental_optimization.apply_default_optimizations = False
-    try:
+    with report_unreadable(dataset):
         # A single pipeline, because TensorFlow compiles the decoder for each iterator.
         batches = dataset.select(np.tile(np.arange(count), 2), dataset.batch_size).with_options(options)
         images = np.concatenate([batch.numpy() for batch, _ in batches])
-    except tf.errors.OpError as error:
-        raise dataset.explain(error) from error
     return images[:count], images[count:]
 
 
@@ -132,7 +118,7 @@ def compare_passes(
         `[n, classes]` float32. `differ` is the number of images with different logits, `sha256` the hash of the logits
         of each pass (16 hex digits). `faults` is empty if the passes are equal.
     """
-    forward = inference_function(model)
+    forward = trace_inference(fold_for_inference(model))
     first, second = (_batched_logits(forward, images, batch_size) for images in decodings)
     differ = _rows_that_differ(first, second)
     faults = []

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerastl.data import ImageDataset
+from kerastl.data import ImageDataset, report_unreadable
 from kerastl.recipe import Phase, Recipe
 from kerastl.runs.schemas import ValidationResults
 from kerastl.selection.evidence import Evidence, Mixed, Outputs, VerifiedInformation
@@ -66,12 +66,10 @@ def compute_mixed_outputs(
     # Both images of a pair are read in parallel, because without a cache they are decoded again.
     pairs = tf.data.Dataset.zip(tuple(target.select(rows, target.batch_size) for rows in (first, second)))
     mixed_logits = []
-    try:
+    with report_unreadable(target):
         for (first_images, _), (second_images, _) in pairs:
             mixed = options.share * first_images + (1 - options.share) * second_images
             mixed_logits.append(np.asarray(forward(mixed)[1]))
-    except tf.errors.OpError as error:
-        raise target.explain(error) from error
     return Mixed(np.concatenate(mixed_logits), first, second, options.share)
 
 

@@ -111,18 +111,16 @@ class Shot(AdaptationStep):
     def _update_labels(self, model: keras.Model, target: ImageDataset) -> None:
         """Compute the pseudo-label of each target image, without augmentation and in inference mode."""
         import numpy as np
-        import tensorflow as tf
 
+        from kerastl.data import report_unreadable
         from kerastl.training.step import trace
 
         if self._forward is None:
             self._forward = trace(
                 lambda images: adaptation.features_and_logits(model, images, training=False), model
             )
-        try:
+        with report_unreadable(target):
             outputs = [(*self._forward(images), indices) for images, _, indices in target.plain_batches(0)]
-        except tf.errors.OpError as error:
-            raise target.explain(error) from error
         features, logits, rows = (np.concatenate(column) for column in zip(*outputs, strict=True))
         labels = np.full(target.num_examples, UNLABELED, np.int64)
         labels[rows] = adaptation.centroid_labels(features, logits)
