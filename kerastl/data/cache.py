@@ -247,11 +247,13 @@ def cache_entries(folder: Path | None = None) -> list[Entry]:
     folder = folder or cache_folder()
     entries = [*_file_checks_entry(folder / FILE_NAME)]
     for kind in NAMES:
-        entries += _of_kind(folder / kind, kind)
+        entries += entries_of_kind(folder / kind, kind)
     return sorted(entries, key=lambda entry: (-entry.last_used, str(entry.path)))
 
 
-def _of_kind(folder: Path, kind: Kind) -> Iterator[Entry]:
+def entries_of_kind(folder: Path, kind: Kind) -> Iterator[Entry]:
+    """Yield the entries in the folder of one kind, sorted by name."""
+
     def entry(path: Path, holds: dict[str, Any], owner: Path | None) -> Entry:
         return Entry(kind, path, _size(path), path.stat().st_mtime, holds, owner)
 

@@ -24,6 +24,7 @@ from kerastl.models import build_backbone, build_model
 from kerastl.options import StrictModel
 from kerastl.recipe import Phase
 from kerastl.training import unfreeze
+from kerastl.training.trunk import HEAD_INPUT, split_model
 
 SIZE_PX = 16
 NUM_CLASSES = 3
@@ -232,9 +233,7 @@ def _check_gradients(case: _Case) -> None:
 
 
 def _check_cached_features(case: _Case) -> None:
-    pooled = case.model.get_layer("pooled").output
-    trunk = keras.Model(case.model.inputs[0], pooled)
-    tail = keras.Model(pooled, case.model.outputs[0])
+    trunk, tail = split_model(case.model, HEAD_INPUT)
     batches = {
         stream: (trunk(images, training=False), *rest) for stream, (images, *rest) in case.batches().items()
     }

@@ -1,7 +1,6 @@
 from .batch_norm import build_statistics_estimator as build_statistics_estimator
 from .checkpoint import History as History
 from .checkpoint import newest_checkpoint as newest_checkpoint
-from .checks import check_phases as check_phases
 from .checks import decide_phases as decide_phases
 from .checks import describe_cache as describe_cache
 from .freeze import batch_norm_layers as batch_norm_layers

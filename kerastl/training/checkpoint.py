@@ -18,11 +18,9 @@ import numpy as np
 
 from kerastl.errors import RequestError
 from kerastl.runs import write_atomic
-from kerastl.training.freeze import copy_of
+from kerastl.training.freeze import Array, copy_of
 from kerastl.training.optimizer import WeightAverages
 from kerastl.training.step import Step
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass

@@ -8,22 +8,22 @@ import math
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from kerastl.data import ImageDataset
+from kerastl.data import ImageDataset, entries_of_kind
 from kerastl.errors import Diverged, Problem, Problems, RequestError
 from kerastl.models import get_blocks, identify_backbone
 from kerastl.recipe.phase import Phase
 from kerastl.runs import format_bytes
-from kerastl.training.feature_cache import ABOUT, activations_size, describe_entry
+from kerastl.training.feature_cache import activations_size, describe_entry
 from kerastl.training.freeze import resolve_trainable
 from kerastl.training.step import no_images
-from kerastl.training.trunk import FrozenTrunk, choose_cache, find_cached_trunk, find_frozen_trunk
+from kerastl.training.trunk import HEAD_INPUT, find_boundary, find_cached_boundary, split_model
 
 RESERVED_BYTES = 2**28
 """Disk space that caches leave free for the files of the run."""
@@ -57,7 +57,7 @@ def _cache_problem(model: keras.Model, phase: Phase, datasets: Sequence[ImageDat
                 f"cache: {phase.cache} would use the augmentation of a single epoch. Set the number of augmented views "
                 "to cache per image, e.g. augment.views: 4, or write cache: none."
             )
-    return _request_error(find_cached_trunk, model, phase)
+    return _request_error(find_cached_boundary, model, phase)
 
 
 def _request_error(function: Callable[..., Any], *args: Any) -> str | None:
@@ -73,7 +73,7 @@ def _disk_problem(
     model: keras.Model, phases: Sequence[Phase], images: PhaseImages, folder: Path
 ) -> str | None:
     """Return why the caches of all phases together do not fit on the disk or cannot be written, if so."""
-    entries = list(_entries(model, phases, images))
+    entries = _entries(model, phases, images)
     sizes = dict(entries)
     if not entries:
         return None
@@ -87,7 +87,8 @@ def _disk_problem(
             "export KERASTL_CACHE=DIR. To disable the cache: cache: none."
         )
     # A cached entry may be of other weights. Then the disk can still run full later, with an error of its own.
-    missing = Counter(description for description, _ in entries) - Counter(_cached_descriptions(folder))
+    cached = (json.dumps(entry.holds, sort_keys=True) for entry in entries_of_kind(folder, "activations"))
+    missing = Counter(description for description, _ in entries) - Counter(cached)
     needed = sum(sizes[description] * count for description, count in missing.items())
     free = shutil.disk_usage(existing_folder).free
     if not needed or needed + RESERVED_BYTES <= free:
@@ -103,47 +104,37 @@ def _disk_problem(
     )
 
 
-def _entries(model: keras.Model, phases: Sequence[Phase], images: PhaseImages) -> Iterator[tuple[str, int]]:
-    """Yield (description, bytes) of each cache entry of the phases. Two phases can share an entry."""
-    network, known = identify_backbone(model), set()
+def _entries(model: keras.Model, phases: Sequence[Phase], images: PhaseImages) -> Collection[tuple[str, int]]:
+    """Return (description, bytes) of each cache entry of the phases. Two phases can share an entry."""
+    network, entries = identify_backbone(model), {}
     for index, (phase, datasets) in enumerate(zip(phases, images, strict=True)):
         if phase.cache == "none":
             continue
-        trunk = find_cached_trunk(model, phase)
-        changing = [earlier for earlier in range(index) if _changes(model, phases[earlier], trunk)]
-        about = {"network": network, "boundary": trunk.boundary}
+        boundary = find_cached_boundary(model, phase)
+        trunk, _ = split_model(model, boundary)
+        changing = [earlier for earlier in range(index) if _changes(model, phases[earlier], boundary)]
+        about = {"network": network, "boundary": boundary}
         for dataset in datasets:
-            shared = (trunk.boundary, id(dataset), phase.cache_precision, max(changing, default=-1))
-            if shared in known:
-                continue
-            known.add(shared)
             description = describe_entry(dataset, phase.cache_precision, about)
-            size = activations_size(trunk.tensors, dataset, phase.cache_precision)
-            yield json.dumps(description, sort_keys=True), size
+            size = activations_size(trunk, dataset, phase.cache_precision)
+            shared = (boundary, id(dataset), phase.cache_precision, max(changing, default=-1))
+            entries[shared] = json.dumps(description, sort_keys=True), size
+    return entries.values()
 
 
-def _changes(model: keras.Model, phase: Phase, trunk: FrozenTrunk) -> bool:
-    """Return whether a phase trains a layer of the frozen trunk of another phase."""
-    own = find_frozen_trunk(model, phase)
+def _changes(model: keras.Model, phase: Phase, boundary: str) -> bool:
+    """Return whether a phase trains a layer before the boundary of another phase."""
+    own = find_boundary(model, phase)
     if own is None:
         return True
-    order = [*(block.name for block in get_blocks(model)), "pooled"]
-    return order.index(own.boundary) < order.index(trunk.boundary)
-
-
-def _cached_descriptions(folder: Path) -> Iterator[str]:
-    """Yield the description of each entry in the cache."""
-    for file in folder.glob(f"*/{ABOUT}"):
-        try:
-            yield json.dumps(json.loads(file.read_text(encoding="utf-8"))["holds"], sort_keys=True)
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
+    order = [*(block.name for block in get_blocks(model)), HEAD_INPUT]
+    return order.index(own) < order.index(boundary)
 
 
 def describe_cache(model: keras.Model, phase: Phase, datasets: Sequence[ImageDataset]) -> str:
     """Return one line for the screen: what the cache of a phase contains, and its size."""
-    trunk = find_cached_trunk(model, phase)
-    size = sum(activations_size(trunk.tensors, dataset, phase.cache_precision) for dataset in datasets)
+    trunk, _ = split_model(model, find_cached_boundary(model, phase))
+    size = sum(activations_size(trunk, dataset, phase.cache_precision) for dataset in datasets)
     content = "features" if phase.cache == "features" else "activations at the freeze boundary"
     views = max(dataset.views for dataset in datasets)
     augmented = f", {views} augmented views per training image" if views > 1 else ""
@@ -161,27 +152,29 @@ def _suggest_precision(phases: Sequence[Phase]) -> str:
     return "For half of the size: cache_precision: uint8. " if "bfloat16" in precisions else ""
 
 
-def decide_phases(phases: Sequence[Phase], phase_images: PhaseImages) -> list[Phase]:
-    """Return the phases with every `cache: auto` decided. A phase without images has no cache.
+def choose_cache(phase: Phase, trains: Sequence[ImageDataset]) -> Phase:
+    """Return the phase with `cache: auto` decided: `features` if only the head is trained and the result is the same.
 
     Args:
-        phases: All phases.
-        phase_images: The training datasets that each phase reads.
+        phase: A phase of the recipe.
+        trains: All its training datasets.
     """
-    return [
-        choose_cache(phase, images) if images else phase.model_copy(update={"cache": "none"})
-        for phase, images in zip(phases, phase_images, strict=True)
-    ]
+    if phase.cache != "auto":
+        return phase
+    trains_head_only = phase.trainable == "none" and phase.batch_norm == "frozen"
+    # A new augmentation or mix in each epoch cannot be cached.
+    varies = any(dataset.mixes or (dataset.augmented and not dataset.repeats) for dataset in trains)
+    return phase.model_copy(update={"cache": "features" if trains_head_only and not varies else "none"})
 
 
-def check_phases(
+def decide_phases(
     model: keras.Model, phases: Sequence[Phase], phase_images: PhaseImages, *, vals: Sources, cache_dir: Path
-) -> None:
-    """Check that every phase can be run, before any of them is run.
+) -> list[Phase]:
+    """Return the phases with every `cache: auto` decided. Checks that every phase can be run.
 
     Args:
         model: A flat classifier.
-        phases: All phases, as `decide_phases` returns them.
+        phases: All phases.
         phase_images: The training datasets that each phase reads.
         vals: Validation datasets by domain.
         cache_dir: Folder of the caches.
@@ -191,6 +184,7 @@ def check_phases(
             the validation images do not allow, a cache that would change the result or that does not fit on the disk,
             a precision of frozen layers without frozen layers.
     """
+    phases = [choose_cache(phase, trains) for phase, trains in zip(phases, phase_images, strict=True)]
     all_images = []
     problems = []
     for phase, trains in zip(phases, phase_images, strict=True):
@@ -200,7 +194,7 @@ def check_phases(
             None if trains else no_images(phase),
             _request_error(resolve_trainable, model, phase.trainable),
             *_check_validation(phase, vals.get(phase.domain)),
-            _cache_problem(model, phase, images) if images and phase.cache != "none" else None,
+            _cache_problem(model, phase, images) if trains and phase.cache != "none" else None,
             *_check_precision(model, phase),
         ]
         problems += [Problem(f"phase {phase.name}", message) for message in messages if message]
@@ -209,6 +203,7 @@ def check_phases(
         problems = [Problem(f"phase {names}", message)]
     if problems:
         raise Problems("The training", problems, "Nothing was trained.")
+    return phases
 
 
 def _check_validation(phase: Phase, val: ImageDataset | None) -> Iterator[str]:
@@ -241,7 +236,7 @@ def _check_precision(model: keras.Model, phase: Phase) -> Iterator[str]:
     if phase.trunk_precision == "float32":
         return
     with contextlib.suppress(RequestError):  # unknown layers have a message of their own
-        if find_frozen_trunk(model, phase) is not None:
+        if find_boundary(model, phase) is not None:
             return
         requirement = (
             f"trunk_precision: {phase.trunk_precision} needs frozen layers before the trainable layers"

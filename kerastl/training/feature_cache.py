@@ -9,62 +9,58 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from kerastl.console import track
-from kerastl.data import ImageDataset, entry_lock, mark_in_use
+from kerastl.data import ImageDataset, entry_lock, mark_in_use, report_unreadable
 from kerastl.errors import RunFailed
 from kerastl.models import TrunkPrecision, fold_batch_norm
 from kerastl.runs import machine_info, package_versions, sha256_of, write_atomic
 from kerastl.training.step import trace_inference
 
 Array = np.ndarray[Any, Any]
-Column = tuple[Any, tuple[int, ...]]
 Precision = Literal["float32", "bfloat16", "uint8"]
 
 
-STORED_TYPES: dict[Precision, Any] = {"float32": np.float32, "bfloat16": np.uint16, "uint8": np.uint8}
-"""A bfloat16 is the upper half of a float32, rounded to even: the same range, three significant digits. A uint8 is one of 256
-equal steps between the minimum and maximum of each channel of each image."""
+def row_type(shape: tuple[int, ...], precision: Precision) -> np.dtype[Any]:
+    """Return the type on disk of the activations `shape` of one image.
+
+    A uint8 is one of 256 equal steps between the minimum and maximum of each channel. `ranges` holds this minimum and the
+    size of a step.
+    """
+    if precision == "uint8":
+        return np.dtype([("steps", np.uint8, shape), ("ranges", np.float32, (2, shape[-1]))])
+    return np.dtype((precision, shape))
 
 
-def column_shapes(shape: tuple[int, ...], precision: Precision) -> list[Column]:
-    """Return the columns that represent a tensor on disk: the type of each, and its shape for one image."""
-    columns: list[Column] = [(STORED_TYPES[precision], shape)]
-    return [*columns, (np.float32, (2, shape[-1]))] if precision == "uint8" else columns
-
-
-def encode(values: Array, precision: Precision) -> list[Array]:
-    """Return the columns of `[batch, *shape]` float32, with one row per image."""
-    if precision == "float32":
-        return [values]
-    if precision == "bfloat16":
-        return [values.astype(tf.bfloat16.as_numpy_dtype).view(np.uint16)]
+def encode(values: Array, precision: Precision) -> Array:
+    """Return `[batch, *shape]` float32 as rows of `row_type`, one per image."""
+    if precision != "uint8":
+        return values.astype(precision)
     flat = values.reshape(len(values), -1, values.shape[-1])
     low, high = flat.min(axis=1), flat.max(axis=1)
     step = (high - low) / np.float32(255)
     # In a constant channel all differences are 0, so any divisor is correct.
     divisor = np.where(step > 0, step, 1)[:, None]
-    steps = np.rint((flat - low[:, None]) / divisor).clip(0, 255).astype(np.uint8)
-    return [steps.reshape(values.shape), np.stack([low, step], axis=1)]
+    rows = np.empty(len(values), row_type(values.shape[1:], precision))
+    rows["steps"] = np.rint((flat - low[:, None]) / divisor).clip(0, 255).reshape(values.shape)
+    rows["ranges"] = np.stack([low, step], axis=1)
+    return rows
 
 
-def decode(rows: Sequence[Array], precision: Precision) -> Array:
-    """Return `[batch, *shape]` float32 from rows of the columns."""
-    if precision == "float32":
-        return np.ascontiguousarray(rows[0])
-    if precision == "bfloat16":
-        return rows[0].view(tf.bfloat16.as_numpy_dtype).astype(np.float32)
-    steps, ranges = rows
+def decode(rows: Array, precision: Precision) -> Array:
+    """Return `[batch, *shape]` float32 from rows of `row_type`."""
+    if precision != "uint8":
+        return np.asarray(rows, np.float32)
+    steps, ranges = rows["steps"], rows["ranges"]
     flat = steps.reshape(len(steps), -1, steps.shape[-1]).astype(np.float32)
     low, step = ranges[:, 0, None], ranges[:, 1, None]
     decoded: Array = (low + flat * step).reshape(steps.shape)
@@ -74,7 +70,6 @@ def decode(rows: Sequence[Array], precision: Precision) -> Array:
 BATCH = 32
 """Images per forward pass. Fixed, because the last bits of an activation can depend on it."""
 ABOUT = "about.json"
-Shapes = Sequence[tuple[int, ...]]
 
 
 class CachedDataset:
@@ -82,12 +77,12 @@ class CachedDataset:
 
     Args:
         dataset: The images. They are not read.
-        columns: For each output tensor of the trunk, the columns of its encoding, `[views, images, ...]`. Epoch `e` uses
-            view `e` modulo the number of views.
+        tensors: For each output tensor of the trunk, its encoded rows `[views, images, ...]`. Epoch `e` uses view `e` modulo
+            the number of views.
         precision: The encoding.
 
     Attributes:
-        num_examples, steps_per_epoch, class_names, labels: Those of the images.
+        steps_per_epoch, labels: Those of the images.
         mixes, placement: Batches are not mixed, and nothing is left to do on the device.
         num_bytes: Size on disk.
     """
@@ -95,13 +90,10 @@ class CachedDataset:
     mixes = False
     placement: Literal["host"] = "host"
 
-    def __init__(
-        self, dataset: ImageDataset, columns: Sequence[Sequence[Array]], precision: Precision
-    ) -> None:
-        self._dataset, self._columns, self._precision = dataset, columns, precision
-        self.num_examples, self.steps_per_epoch = dataset.num_examples, dataset.steps_per_epoch
-        self.class_names, self.labels = dataset.class_names, dataset.labels
-        self.num_bytes = sum(column.nbytes for of_tensor in columns for column in of_tensor)
+    def __init__(self, dataset: ImageDataset, tensors: Sequence[Array], precision: Precision) -> None:
+        self._dataset, self._tensors, self._precision = dataset, tensors, precision
+        self.steps_per_epoch, self.labels = dataset.steps_per_epoch, dataset.labels
+        self.num_bytes = sum(tensor.nbytes for tensor in tensors)
 
     def indexed_batches(
         self, epoch: int, first_step: int = 0, shard: tuple[int, int] = (0, 1)
@@ -115,8 +107,7 @@ class CachedDataset:
         view = epoch % self._dataset.views
         for indices in self._dataset.steps(epoch, first_step, shard):
             tensors = [
-                tf.constant(decode([column[view, indices] for column in columns], self._precision))
-                for columns in self._columns
+                tf.constant(decode(tensor[view, indices], self._precision)) for tensor in self._tensors
             ]
             activations = tensors[0] if len(tensors) == 1 else tensors
             yield activations, tf.constant(self.labels[indices]), tf.constant(indices)
@@ -126,18 +117,15 @@ class CachedDataset:
         return error
 
 
-def activations_size(
-    tensors: Sequence[keras.KerasTensor], dataset: ImageDataset, precision: Precision
-) -> int:
-    """Return the size on disk, in bytes, of the activations of a dataset, without file headers.
+def activations_size(trunk: keras.Model, dataset: ImageDataset, precision: Precision) -> int:
+    """Return the size on disk, in bytes, of the activations of a dataset.
 
     Args:
-        tensors: The output tensors of the trunk.
+        trunk: Model from images to activations.
         dataset: The images.
         precision: The encoding.
     """
-    columns = [column for tensor in tensors for column in column_shapes(tensor.shape[1:], precision)]
-    bytes_per_image = sum(np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in columns)
+    bytes_per_image = sum(row_type(tensor.shape[1:], precision).itemsize for tensor in trunk.outputs)
     return bytes_per_image * dataset.num_examples * dataset.views
 
 
@@ -169,7 +157,7 @@ def cache_activations(
     Raises:
         RunFailed: If an image cannot be read any more, or if the disk is full. No partial entry remains.
     """
-    layers, shapes = _describe_trunk(trunk, trunk_precision), [tensor.shape[1:] for tensor in trunk.outputs]
+    layers = _describe_trunk(trunk, trunk_precision)
     build_trunk = cache(lambda: trace_inference(fold_batch_norm(trunk, trunk_precision)))
     cached = []
     try:
@@ -179,8 +167,9 @@ def cache_activations(
             with entry_lock(entry):
                 if not _is_complete(entry):
                     description = describe_entry(dataset, precision, about or {})
-                    _compute(_forward(build_trunk, dataset), shapes, dataset, precision, entry, description)
-                cached.append(CachedDataset(dataset, _open(entry, shapes, precision), precision))
+                    outputs = _forward(build_trunk, dataset)
+                    _compute(outputs, len(trunk.outputs), precision, entry, description)
+                cached.append(CachedDataset(dataset, _open(entry, trunk, dataset, precision), precision))
                 mark_in_use(entry, cached[-1])
         return cached
     except OSError as error:
@@ -231,14 +220,13 @@ def _is_complete(entry: Path) -> bool:
         return False
 
 
-def _file_name(tensor: int, column: int) -> str:
-    return f"tensor{tensor}-{column}.npy"
+def _file_name(tensor: int) -> str:
+    return f"tensor{tensor}.bin"
 
 
 def _compute(
     outputs: Iterator[list[Array]],
-    shapes: Shapes,
-    dataset: ImageDataset,
+    num_tensors: int,
     precision: Precision,
     entry: Path,
     description: Mapping[str, Any],
@@ -249,37 +237,19 @@ def _compute(
         shutil.rmtree(leftover, ignore_errors=True)
     part.mkdir()
     try:
-        hashes = _write_columns(outputs, shapes, dataset, precision, part)
+        # Unlike a memory map, a file raises an error if the disk is full.
+        with contextlib.ExitStack() as stack:
+            files = [
+                stack.enter_context((part / _file_name(number)).open("wb")) for number in range(num_tensors)
+            ]
+            for batch in outputs:
+                for file, values in zip(files, batch, strict=True):
+                    file.write(encode(values, precision).tobytes())
+        hashes = {file.name: sha256_of(file) for file in part.iterdir()}
         write_atomic(part / ABOUT, json.dumps({"holds": description, "sha256": hashes}, sort_keys=True))
         part.replace(entry)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-
-
-def _write_columns(
-    outputs: Iterator[list[Array]], shapes: Shapes, dataset: ImageDataset, precision: Precision, folder: Path
-) -> dict[str, str]:
-    """Write one `.npy` file per column, row by row. Return the sha256 of each file.
-
-    Unlike a memory map, a file raises an error if the disk is full.
-    """
-    with contextlib.ExitStack() as stack:
-        files: dict[str, BinaryIO] = {}
-        for tensor, tensor_shape in enumerate(shapes):
-            for column, (dtype, shape) in enumerate(column_shapes(tensor_shape, precision)):
-                name = _file_name(tensor, column)
-                files[name] = stack.enter_context((folder / name).open("wb"))
-                header = {
-                    "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
-                    "fortran_order": False,
-                    "shape": (dataset.views, dataset.num_examples, *shape),
-                }
-                np.lib.format.write_array_header_2_0(files[name], header)
-        for batch in outputs:
-            for tensor, values in enumerate(batch):
-                for column, rows in enumerate(encode(values, precision)):
-                    files[_file_name(tensor, column)].write(np.ascontiguousarray(rows).tobytes())
-    return {name: sha256_of(folder / name) for name in files}
 
 
 def _forward(build_trunk: Callable[[], Callable[[Any], Any]], dataset: ImageDataset) -> Iterator[list[Array]]:
@@ -290,19 +260,15 @@ def _forward(build_trunk: Callable[[], Callable[[Any], Any]], dataset: ImageData
         message = "caching features"
         if dataset.views > 1:
             message += f", view {view + 1} of {dataset.views}"
-        try:
+        with report_unreadable(dataset):
             for images, _, _ in track(dataset.all_images(view, BATCH), message, steps):
                 yield [np.asarray(values) for values in keras.tree.flatten(trunk(images))]
-        except tf.errors.OpError as error:
-            raise dataset.explain(error) from error
 
 
-def _open(entry: Path, shapes: Shapes, precision: Precision) -> list[list[Array]]:
-    """Return the columns of each tensor as memory maps."""
+def _open(entry: Path, trunk: keras.Model, dataset: ImageDataset, precision: Precision) -> list[Array]:
+    """Return the rows of each output tensor of the trunk as a memory map."""
+    shape = (dataset.views, dataset.num_examples)
     return [
-        [
-            np.load(entry / _file_name(tensor, column), mmap_mode="r", allow_pickle=False)
-            for column, _ in enumerate(column_shapes(shape, precision))
-        ]
-        for tensor, shape in enumerate(shapes)
+        np.memmap(entry / _file_name(number), row_type(tensor.shape[1:], precision), mode="r", shape=shape)
+        for number, tensor in enumerate(trunk.outputs)
     ]

@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,18 +19,12 @@ import keras
 import numpy as np
 
 from kerastl.errors import PermanentFailure, RequestError, nearest
-from kerastl.models import Block, get_blocks
+from kerastl.models import Block, get_blocks, layers_inside
 from kerastl.recipe.phase import BatchNorm, FromBlock, LayerNames, Phase, TopFraction, Trainable, Unfreeze
 
 Array = np.ndarray[Any, Any]
 HEAD_LAYERS = ("pooled", "head_dropout", "head")
 HEAD = "head"
-
-
-def expand_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """Return the layers of a model from input to output, with the layers of nested models in their place."""
-    nested = (expand_layers(layer) if isinstance(layer, keras.Model) else [layer] for layer in model.layers)
-    return [layer for layers in nested for layer in layers]
 
 
 def _batch_norms_of(layer: keras.layers.Layer) -> list[keras.layers.BatchNormalization]:
@@ -39,7 +34,7 @@ def _batch_norms_of(layer: keras.layers.Layer) -> list[keras.layers.BatchNormali
 
 def batch_norm_layers(model: keras.Model) -> list[keras.layers.BatchNormalization]:
     """Return the BatchNorm layers of a model, from input to output."""
-    return [norm for layer in expand_layers(model) for norm in _batch_norms_of(layer)]
+    return [norm for layer in layers_inside(model) for norm in _batch_norms_of(layer)]
 
 
 def resolve_trainable(model: keras.Model, trainable: Trainable) -> list[str]:
@@ -67,7 +62,7 @@ def select_layers(model: keras.Model, trainable: Trainable) -> list[str]:
     Raises:
         RequestError: As `resolve_trainable`, or if the model has no weights.
     """
-    layers = expand_layers(model)
+    layers = layers_inside(model)
     if {"pooled", "head"} <= {layer.name for layer in layers}:
         return [*resolve_trainable(model, trainable), *HEAD_LAYERS]
     names = [layer.name for layer in layers if layer.weights]
@@ -162,7 +157,7 @@ def unfreeze(
         trainable = TopFraction(top_fraction=top_fraction)
     rule = batch_norm or default_batch_norm(model)
     selected = set(select_layers(model, trainable))
-    layers = expand_layers(model)
+    layers = layers_inside(model)
     model.trainable = True  # otherwise the flags of single layers have no effect
     for layer in layers:
         layer.trainable = layer.name in selected
@@ -290,20 +285,21 @@ def count_parameters(
         the last one, `head`, is everything after the backbone.
     """
     block_of = {name: block.name for block in get_blocks(model) for name in block.layers}
-    blocks = {
-        name: {"block": name, "total": 0, "trained": 0} for name in [*dict.fromkeys(block_of.values()), HEAD]
-    }
-    counts = dict.fromkeys(("total", "trained", "statistics", "frozen"), 0)
+    counts = {name: Counter[str]() for name in [*dict.fromkeys(block_of.values()), HEAD]}
     for layer in model.layers:
-        row: dict[str, Any] = blocks[block_of.get(layer.name, HEAD)]
         for variable in layer.weights:
-            size, is_trained = math.prod(variable.shape), variable.path in trained
-            kind = "trained" if is_trained else "statistics" if variable.path in updated else "frozen"
-            counts["total"] += size
-            counts[kind] += size
-            row["total"] += size
-            row["trained"] += size if is_trained else 0
-    return {**counts, "blocks": list(blocks.values())}
+            is_updated = variable.path in updated
+            kind = "trained" if variable.path in trained else "statistics" if is_updated else "frozen"
+            counts[block_of.get(layer.name, HEAD)][kind] += math.prod(variable.shape)
+    total = sum(counts.values(), Counter[str]())
+    return {
+        "total": total.total(),
+        **{kind: total[kind] for kind in ("trained", "statistics", "frozen")},
+        "blocks": [
+            {"block": name, "total": count.total(), "trained": count["trained"]}
+            for name, count in counts.items()
+        ],
+    }
 
 
 def copy_of(variable: keras.Variable) -> Array:

@@ -37,7 +37,7 @@ from kerastl.training.checkpoint import (
     restore_callbacks,
     write_checkpoint,
 )
-from kerastl.training.checks import Sources, check_epoch, check_losses, check_phases, decide_phases
+from kerastl.training.checks import Sources, check_epoch, check_losses, decide_phases
 from kerastl.training.freeze import (
     build_freeze_report,
     check_freeze_report,
@@ -49,6 +49,7 @@ from kerastl.training.freeze import (
 )
 from kerastl.training.losses import ClassificationStep, balanced_weights
 from kerastl.training.optimizer import (
+    OPTIMIZERS,
     WeightAverages,
     build_optimizer,
     learning_rate_at,
@@ -65,37 +66,25 @@ from kerastl.training.step import (
     trained_variables,
 )
 from kerastl.training.train_step import Update, build_update, read_batches, step_inputs
-from kerastl.training.trunk import (
-    Source,
-    activations_folder,
-    build_phase_network,
-    find_frozen_trunk,
-    split_model,
-)
+from kerastl.training.trunk import Source, activations_folder, build_phase_network, find_boundary, split_model
 
 Array = np.ndarray[Any, Any]
 
 
-def validate(forward: Callable[[tf.Tensor], tf.Tensor], source: Source) -> dict[str, float | None]:
-    """Return the validation metrics of a model.
+def validate(
+    forwards: Sequence[Callable[[tf.Tensor], tf.Tensor]], source: Source
+) -> list[dict[str, float | None]]:
+    """Return the validation metrics of models, from one pass over the images.
 
     Args:
-        forward: Images `[b, h, w, 3]` in [0, 255], or activations, to logits `[b, classes]`, in inference
-            mode.
+        forwards: One function per model: images `[b, h, w, 3]` in [0, 255], or activations, to logits `[b, classes]`, in
+            inference mode.
         source: Labeled images, not augmented.
 
     Returns:
-        `val_loss` (cross-entropy in nats), `val_accuracy`, `val_balanced_accuracy` (mean recall of the
+        For each model, `val_loss` (cross-entropy in nats), `val_accuracy`, `val_balanced_accuracy` (mean recall of the
         classes that are present) and `val_auc` (macro one-vs-rest; None if a class is absent).
     """
-    (metrics,) = _validate_all([forward], source)
-    return metrics
-
-
-def _validate_all(
-    forwards: Sequence[Callable[[tf.Tensor], tf.Tensor]], source: Source
-) -> list[dict[str, float | None]]:
-    """Return the validation metrics of several models, from one pass over the images."""
     batches = [
         ([np.asarray(forward(images)) for forward in forwards], np.asarray(labels))
         for images, labels, _ in read_batches(source, 0)
@@ -136,21 +125,21 @@ def compare_trunk_precision(
     Returns:
         `{"precision", "boundary", "float32": {...}, "rounded": {...}}` with the metrics of `validate`.
     """
-    frozen = find_frozen_trunk(model, phase)
-    if phase.trunk_precision == "float32" or frozen is None:
+    boundary = find_boundary(model, phase)
+    if phase.trunk_precision == "float32" or boundary is None:
         return None
-    trunk, tail = split_model(model, frozen)
+    trunk, tail = split_model(model, boundary)
     traced_tail = trace_inference(tail)
 
     def forward(precision: TrunkPrecision) -> Callable[[tf.Tensor], tf.Tensor]:
         traced_trunk = trace_inference(fold_batch_norm(trunk, precision))
         return lambda images: traced_tail(traced_trunk(images))
 
-    metrics: list[Any] = [None, None]
-    if val is not None:
-        metrics = _validate_all([forward("float32"), forward(phase.trunk_precision)], val)
-    comparison = {"float32": metrics[0], "rounded": metrics[1]}
-    return {"precision": phase.trunk_precision, "boundary": frozen.boundary, **comparison}
+    report: dict[str, Any] = {"precision": phase.trunk_precision, "boundary": boundary}
+    if val is None:
+        return report | {"float32": None, "rounded": None}
+    float32, rounded = validate([forward("float32"), forward(phase.trunk_precision)], val)
+    return report | {"float32": float32, "rounded": rounded}
 
 
 MIN_PROGRESS_BAR_S = 2.0
@@ -225,7 +214,6 @@ class PhaseLoop:
     strategy: tf.distribute.Strategy
     saved: Checkpoint | None
     optimizer: Any = None
-    optimizer_name: str = ""
 
     def __post_init__(self) -> None:
         self.state = self.saved.state if self.saved else TrainingState()
@@ -243,14 +231,13 @@ class PhaseLoop:
         for data in self.all_phase_data[self.state.phase :]:
             report = self.run_phase(data)
             self.saved = None
-            if on_freeze_report and report["faults"]:
-                on_freeze_report(self.state.freeze_reports)
-            check_freeze_report(report)
-            self.end_phase(data.phase)
-            if comparison := compare_trunk_precision(self.model, data.phase, data.val):
-                report["trunk"] = comparison
+            if not report["faults"]:
+                self.end_phase(data.phase)
+                if comparison := compare_trunk_precision(self.model, data.phase, data.val):
+                    report["trunk"] = comparison
             if on_freeze_report:
                 on_freeze_report(self.state.freeze_reports)
+            check_freeze_report(report)
             if on_phase_end:
                 on_phase_end(data.phase, self.state.history())
         return self.state.history()
@@ -261,7 +248,7 @@ class PhaseLoop:
         unfreeze(self.model, phase.trainable, batch_norm=phase.batch_norm)
         variables = trained_variables(step, self.model)
         with self.strategy.scope():
-            optimizer = self._build_optimizer(phase, variables, resumed=self.saved is not None)
+            optimizer = self._build_optimizer(phase, variables)
             averages = WeightAverages(phase, variables)
         self.model.compile(optimizer.plain, loss=None)
         if self.saved:
@@ -331,7 +318,7 @@ class PhaseLoop:
                 step.on_epoch(self.model, data.streams)
                 if network.val is not None:
                     callbacks.on_test_begin()
-                    logs |= validate(forward, network.val)
+                    logs |= validate([forward], network.val)[0]
                     callbacks.on_test_end(logs)
                 rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
                 where = f"phase {phase.name}, epoch {state.epochs + 1}"
@@ -410,20 +397,20 @@ class PhaseLoop:
             timing = {"seconds": seconds, "images_per_s": speed} | self.timer.add_epoch(seconds, state)
             self.on_epoch(state.rows, timing)
 
-    def _build_optimizer(self, phase: Phase, variables: Sequence[keras.Variable], *, resumed: bool) -> Any:
+    def _build_optimizer(self, phase: Phase, variables: Sequence[keras.Variable]) -> Any:
         """Return the optimizer of a phase, with the state of the previous optimizer if the phase keeps it."""
-        is_kept = phase.optimizer_state == "keep" and phase.optimizer == self.optimizer_name
-        old = self.optimizer if is_kept else None
-        if not resumed:
-            joined_at = {} if old is None else self.state.joined_at
-            steps = 0 if old is None else int(old.iterations)
+        old = self.optimizer
+        is_kept = phase.optimizer_state == "keep" and isinstance(old, OPTIMIZERS[phase.optimizer])
+        if not self.saved:
+            joined_at = self.state.joined_at if is_kept else {}
+            steps = int(old.iterations) if is_kept else 0
             self.state.joined_at = {
                 variable.path: joined_at.get(variable.path, steps) for variable in variables
             }
         optimizer = build_optimizer(phase, variables, rate_factors(self.model, phase), self.state.joined_at)
-        if old is not None and not resumed:
+        if is_kept:
             transfer_state(old, optimizer)
-        self.optimizer, self.optimizer_name = optimizer, phase.optimizer
+        self.optimizer = optimizer
         return optimizer
 
     def end_phase(self, phase: Phase) -> None:
@@ -525,8 +512,8 @@ def fit(
             model, _divide(model, phases), trains=trains, vals=vals, target=target, step_for=step_for
         )
     phase_images = [list(data.streams.values()) for data in all_phase_data]
-    phases = decide_phases([data.phase for data in all_phase_data], phase_images)
-    check_phases(model, phases, phase_images, vals=vals, cache_dir=cache_dir)
+    phases = [data.phase for data in all_phase_data]
+    phases = decide_phases(model, phases, phase_images, vals=vals, cache_dir=cache_dir)
     all_phase_data = [replace(data, phase=phase) for data, phase in zip(all_phase_data, phases, strict=True)]
     saved = _read_checkpoint(checkpoints, resume=resume)
     loop = PhaseLoop(model, all_phase_data, callbacks, on_epoch, checkpoints, cache_dir, strategy, saved)

@@ -21,7 +21,7 @@ from kerastl.data import ImageDataset
 from kerastl.errors import RequestError, RunFailed
 from kerastl.recipe.phase import Phase
 from kerastl.training.checkpoint import assign
-from kerastl.training.checks import check_phases, decide_phases
+from kerastl.training.checks import decide_phases
 from kerastl.training.freeze import (
     batch_norm_layers,
     copy_of,
@@ -99,12 +99,9 @@ def find_learning_rate(
     ```
     """
     _check_request(train, lowest, highest, steps)
-    (phase,) = decide_phases(
-        [resolve_batch_norm(model, phase).model_copy(update={"accumulate": 1})], [[train]]
-    )
     cache_dir = cache_dir or activations_folder()
-    without_validation = phase.model_copy(update={"early_stopping": None})
-    check_phases(model, [without_validation], [[train]], vals={}, cache_dir=cache_dir)
+    phase = resolve_batch_norm(model, phase).model_copy(update={"accumulate": 1, "early_stopping": None})
+    (phase,) = decide_phases(model, [phase], [[train]], vals={}, cache_dir=cache_dir)
     data = PhaseData(phase, classification_step(phase, train), {"train": train})
     with _restored(model, phase):
         network = build_phase_network(model, data, cache_dir)

@@ -74,7 +74,7 @@ class _SGD(_VariableRates, keras.optimizers.SGD):
     """Stochastic gradient descent with momentum, with a learning rate per variable."""
 
 
-KINDS: dict[str, Any] = {"adam": _Adam, "adamw": _AdamW, "sgd": _SGD}
+OPTIMIZERS: dict[str, Any] = {"adam": _Adam, "adamw": _AdamW, "sgd": _SGD}
 MOMENTUM = 0.9
 
 
@@ -101,7 +101,7 @@ def build_optimizer(
         "global_clipnorm": phase.clip_norm,
         "gradient_accumulation_steps": phase.accumulate if phase.accumulate > 1 else None,
     }
-    kind = KINDS[phase.optimizer]
+    kind = OPTIMIZERS[phase.optimizer]
     more = {"adamw": {"weight_decay": phase.weight_decay}, "sgd": {"momentum": MOMENTUM}}
     plain: Any = kind.__bases__[1](**options, **more.get(phase.optimizer, {}))
     # Vectors are biases, and scales and offsets of normalization layers. Weight decay would distort them.
@@ -145,8 +145,6 @@ def rate_factors(model: keras.Model, phase: Phase) -> dict[str, float]:
 
 def transfer_state(old: Any, new: Any) -> None:
     """Copy the step count and the slots to an optimizer of the same type, for the variables that both train."""
-    if type(old) is not type(new):
-        return
     new.iterations.assign(old.iterations)
     known = {variable.name: variable for variable in old.variables}
     for variable in new.variables:

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import keras
 import tensorflow as tf
 
+from kerastl.data import report_unreadable
 from kerastl.models import LINEAR_LAYERS
 from kerastl.training.optimizer import build_l2_sp
 from kerastl.training.step import Batch, PhaseData, signature_of
@@ -169,13 +170,11 @@ def read_batches(
     Raises:
         RunFailed: If a file cannot be read any more. The message names it.
     """
-    try:
+    with report_unreadable(source):
         if for_update and source.placement == "device":
             yield from source.plain_batches(epoch, first_step, shard)
         else:
             yield from source.indexed_batches(epoch, first_step, shard)
-    except tf.errors.OpError as error:
-        raise source.explain(error) from error
 
 
 def step_inputs(

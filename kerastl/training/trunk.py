@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -209,16 +210,16 @@ def build_phase_network(model: keras.Model, phase_data: PhaseData, folder: Path)
         is_constant = not phase_data.changes_frozen_layers(model)
         network = with_folded_trunk(model, phase) if is_constant else model
         return PhaseNetwork(network, phase_data.streams, val)
-    frozen = find_cached_trunk(model, phase)
-    trunk, tail = split_model(model, frozen)
+    boundary = find_cached_boundary(model, phase)
+    trunk, tail = split_model(model, boundary)
     datasets = [*phase_data.streams.values(), *([] if val is None else [val])]
     cached = cache_activations(
         trunk, datasets, precision=phase.cache_precision, folder=folder, trunk_precision=phase.trunk_precision,
-        about={"network": identify_backbone(model), "boundary": frozen.boundary},
+        about={"network": identify_backbone(model), "boundary": boundary},
     )  # fmt: skip
     cache_report = {
         "kind": phase.cache,
-        "boundary": frozen.boundary,
+        "boundary": boundary,
         "precision": phase.cache_precision,
         "views": phase_data.first.views,
         "bytes": sum(of_dataset.num_bytes for of_dataset in cached),
@@ -228,21 +229,12 @@ def build_phase_network(model: keras.Model, phase_data: PhaseData, folder: Path)
     return PhaseNetwork(with_fast_backward(tail), streams, cached_val, cache_report)
 
 
-@dataclass(frozen=True)
-class FrozenTrunk:
-    """The frozen first part of a classifier.
-
-    Args:
-        boundary: Name of its last block or layer.
-        tensors: Its outputs.
-    """
-
-    boundary: str
-    tensors: Sequence[keras.KerasTensor]
+HEAD_INPUT = "pooled"
+"""Name of the layer whose output is the input of the head."""
 
 
-def find_frozen_trunk(model: keras.Model, phase: Phase) -> FrozenTrunk | None:
-    """Return the part before the first block with trainable layers. None if there is no such part.
+def find_boundary(model: keras.Model, phase: Phase) -> str | None:
+    """Return the name of the last block before the trainable layers, or `pooled`. None if there is no such block.
 
     Args:
         model: A flat classifier.
@@ -252,43 +244,38 @@ def find_frozen_trunk(model: keras.Model, phase: Phase) -> FrozenTrunk | None:
         return None
     trainable = set(resolve_trainable(model, phase.trainable))
     if not trainable:
-        return FrozenTrunk("pooled", [model.get_layer("pooled").output])
-    blocks = get_blocks(model)
-    first = next(index for index, block in enumerate(blocks) if trainable & set(block.layers))
-    if not first:
-        return None
-    operations = {operation.name: operation for operation in model.operations}
-    last = blocks[first - 1]
-    return FrozenTrunk(last.name, [operations[name].output for name in last.edge])
+        return HEAD_INPUT
+    frozen = list(takewhile(lambda block: trainable.isdisjoint(block.layers), get_blocks(model)))
+    return frozen[-1].name if frozen else None
 
 
-def find_cached_trunk(model: keras.Model, phase: Phase) -> FrozenTrunk:
-    """Return the frozen trunk of a phase with a cache.
+def find_cached_boundary(model: keras.Model, phase: Phase) -> str:
+    """Return the boundary of a phase with a cache.
 
     Raises:
         RequestError: If the trainable layers need another cache, or none.
     """
-    trunk = find_frozen_trunk(model, phase)
-    if phase.cache == "features" and (trunk is None or trunk.boundary != "pooled"):
+    boundary = find_boundary(model, phase)
+    if phase.cache == "features" and boundary != HEAD_INPUT:
         raise RequestError(
             "cache: features stores the inputs of the head, so only the head can be trained. "
             "Write trainable: none, or cache: boundary."
         )
     # A pattern can leave frozen layers after the first trainable one, so the cached part would be unclear.
     is_pattern = isinstance(phase.trainable, LayerNames)
-    if trunk is None or is_pattern or (phase.cache == "boundary" and trunk.boundary == "pooled"):
+    if boundary is None or is_pattern or (phase.cache == "boundary" and boundary == HEAD_INPUT):
         raise RequestError(
             "cache: boundary needs frozen blocks followed by trainable blocks. Write trainable: {from_block: NAME} "
             f"with one of {', '.join(block.name for block in get_blocks(model)[1:])}."
         )
-    return trunk
+    return boundary
 
 
-def split_model(model: keras.Model, frozen: FrozenTrunk) -> tuple[keras.Model, keras.Model]:
-    """Return a classifier as two models that share its layers: its frozen trunk, and the tail."""
-    if frozen.boundary != "pooled":
-        return split_at_block(model, frozen.boundary)
-    (pooled,) = frozen.tensors
+def split_model(model: keras.Model, boundary: str) -> tuple[keras.Model, keras.Model]:
+    """Return a classifier as two models that share its layers: its trunk up to the boundary, and the tail."""
+    if boundary != HEAD_INPUT:
+        return split_at_block(model, boundary)
+    pooled = model.get_layer(HEAD_INPUT).output
     trunk = keras.Model(model.inputs[0], pooled, name="trunk")
     return trunk, keras.Model(pooled, model.outputs[0], name="tail")
 
@@ -298,26 +285,11 @@ def with_folded_trunk(model: keras.Model, phase: Phase) -> keras.Model:
 
     BatchNorm of its frozen trunk is folded where possible, and the trainable part has a fast backward pass.
     """
-    frozen = find_frozen_trunk(model, phase)
-    if frozen is None:
+    boundary = find_boundary(model, phase)
+    if boundary is None:
         return with_fast_backward(model)
-    trunk, tail = split_model(model, frozen)
+    trunk, tail = split_model(model, boundary)
     if find_foldable(trunk) or phase.trunk_precision != "float32":
         trunk = fold_batch_norm(trunk, phase.trunk_precision)
     image = keras.Input(model.input_shape[1:], name="image")
     return keras.Model(image, with_fast_backward(tail)(trunk(image)), name=model.name)
-
-
-def choose_cache(phase: Phase, trains: Sequence[ImageDataset]) -> Phase:
-    """Return the phase with `cache: auto` decided: `features` if only the head is trained and the result is the same.
-
-    Args:
-        phase: A phase of the recipe.
-        trains: All its training datasets.
-    """
-    if phase.cache != "auto":
-        return phase
-    trains_head_only = phase.trainable == "none" and phase.batch_norm == "frozen"
-    # A new augmentation or mix in each epoch cannot be cached.
-    varies = any(dataset.mixes or (dataset.augmented and not dataset.repeats) for dataset in trains)
-    return phase.model_copy(update={"cache": "features" if trains_head_only and not varies else "none"})

@@ -107,9 +107,8 @@ def resolve(recipe: Recipe, initial: InitialModel, datasets: Datasets, run: Run,
         [dataset for dataset in (trains.get(phase.domain), target) if dataset is not None]
         for phase, target in zip([*own, *adapting], targets, strict=True)
     ]
-    phases = training.decide_phases([*own, *adapting], phase_images)
-    training.check_phases(
-        initial.model, phases, phase_images, vals=vals, cache_dir=training.activations_folder()
+    phases = training.decide_phases(
+        initial.model, [*own, *adapting], phase_images, vals=vals, cache_dir=training.activations_folder()
     )
     for phase, images in zip(phases, phase_images, strict=True):
         if phase.cache != "none":

@@ -23,7 +23,7 @@ CONTENTS = {
 def activations(folder, name, *, days, size=1000, holds=CONTENTS):
     entry = folder / "activations" / (name * 32)
     entry.mkdir(parents=True)
-    (entry / "tensor0-0.npy").write_bytes(b"\0" * size)
+    (entry / "tensor0.bin").write_bytes(b"\0" * size)
     (entry / "about.json").write_text(json.dumps({"holds": holds, "sha256": {}}))
     set_last_use(entry, days)
     return entry

@@ -18,7 +18,7 @@ from kerastl.data import ImageDataset
 from kerastl.errors import Problems
 from kerastl.models import build_backbone, build_model
 from kerastl.recipe import FromBlock, LayerNames
-from kerastl.training import check_phases, checks, decide_phases, feature_cache, fit
+from kerastl.training import checks, decide_phases, feature_cache, fit
 from kerastl.training import trunk as trunk_module
 
 CLASSES = ("dark", "light")
@@ -163,7 +163,7 @@ def test_other_weights_images_or_augmentation_get_another_cache_entry(unchanged,
 def test_a_damaged_entry_is_rebuilt(records, cached, tmp_path):
     first, _, folder = cached
     copy = shutil.copytree(folder, tmp_path / "copy")
-    files = sorted(copy.glob("*/tensor0-0.npy"))
+    files = sorted(copy.glob("*/tensor0.bin"))
     assert len(files) == 2
     whole = files[0].read_bytes()
     files[0].write_bytes(whole[:-4] + b"\0\0\0\0")
@@ -183,12 +183,8 @@ def test_a_smaller_precision_rounds_and_reports_its_size(records, tmp_path, prec
     _, rounded = trained(records, [with_cache(phase, "boundary", cache_precision=precision)], small)
     assert rounded.freeze_reports[0]["cache"]["precision"] == precision
     assert rounded.freeze_reports[0]["cache"]["bytes"] < 0.6 * exact.freeze_reports[0]["cache"]["bytes"]
-    on_disk = sum(file.stat().st_size for file in small.rglob("*.npy"))
-    assert (
-        rounded.freeze_reports[0]["cache"]["bytes"]
-        <= on_disk
-        < rounded.freeze_reports[0]["cache"]["bytes"] + 2000
-    )
+    on_disk = sum(file.stat().st_size for file in small.rglob("*.bin"))
+    assert rounded.freeze_reports[0]["cache"]["bytes"] == on_disk
     for row, exact_row in zip(rounded.rows, exact.rows, strict=True):
         assert row["loss"] == pytest.approx(exact_row["loss"], rel=0.05)
     values = np.random.default_rng(0).normal(0, 3, (5, 4, 4, 6)).astype(np.float32)
@@ -261,8 +257,7 @@ def test_mixed_images_are_not_cached(unchanged, records, tmp_path):
 def test_auto_caches_features_only_where_the_training_stays_the_same(records):
     def kind(more, **phase):
         source = dataset(records, **more)
-        (decided,) = decide_phases([phase_with(HEAD, cache="auto", **phase)], [[source]])
-        return decided.cache
+        return checks.choose_cache(phase_with(HEAD, cache="auto", **phase), [source]).cache
 
     assert kind({}) == "features"
     assert kind({"operations": TURN, "views": 1}) == "features"
@@ -291,7 +286,7 @@ def needed(model, records, tmp_path, monkeypatch, phases):
     monkeypatch.setattr(checks, "format_bytes", lambda size: sizes.append(size) or str(size))
     monkeypatch.setattr(checks.shutil, "disk_usage", lambda path: usage(10**9, 10**9, 7))
     try:
-        check_phases(model, phases, [[dataset(records)]] * len(phases), vals={}, cache_dir=tmp_path)
+        decide_phases(model, phases, [[dataset(records)]] * len(phases), vals={}, cache_dir=tmp_path)
     except Problems:
         return sizes[0]
     return 0
@@ -428,7 +423,7 @@ def test_a_folded_and_a_cached_front_teach_a_real_network_the_same(
         plain, _ = trained(phase)
     folded, _ = trained(phase)
     cached, history = trained(with_cache(phase, "boundary"))
-    assert bool(list(tmp_path.glob("*/tensor1-0.npy"))) == (name == "nasnet_mobile")
+    assert bool(list(tmp_path.glob("*/tensor1.bin"))) == (name == "nasnet_mobile")
     assert history.freeze_reports[0]["cache"]["boundary"] != "pooled"
     way = np.linalg.norm(weights_of(plain) - weights_of(start))
     assert way > 1e-2

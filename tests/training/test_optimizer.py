@@ -118,15 +118,6 @@ def test_variable_that_joins_later_has_its_own_step_count(phase):
         assert np.abs(variable.numpy() - other.numpy()).max() <= 2e-6, variable.path
 
 
-def test_optimizer_of_another_type_transfers_no_slots():
-    ours = variables()
-    first = build_optimizer(PHASES[0], ours)
-    first.apply_gradients(zip(gradients(0), ours, strict=True))
-    second = build_optimizer(PHASES[1], ours)
-    transfer_state(first, second)
-    assert int(second.iterations) == 0
-
-
 def test_accumulated_gradients_are_equivalent_to_their_mean():
     phase = plain_phase("adam", epochs=1, learning_rate=0.05)
     ours, theirs = variables(), variables()

@@ -319,7 +319,7 @@ def test_statistics_that_may_change_are_no_fault_and_are_validated(train, val):
     assert proof["faults"] == []
     assert {row["layer"] for row in proof["layers"] if row["changed"]} == {"head"}
     assert sum(row["statistics_changed"] for row in proof["layers"]) == 1
-    now = validate(lambda images: model(images, training=False), val)
+    (now,) = validate([lambda images: model(images, training=False)], val)
     assert history.rows[-1]["val_loss"] == pytest.approx(now["val_loss"], rel=1e-5)
 
 
