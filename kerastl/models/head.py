@@ -14,7 +14,7 @@ import numpy as np
 
 from kerastl.errors import RequestError
 from kerastl.models.backbone import get_backbone
-from kerastl.models.weight_files import h5_datasets, hash_problem, weights_file_errors
+from kerastl.models.weight_files import h5_datasets, hash_problem, open_h5, weights_file_errors
 from kerastl.models.weights import fetch_command, locate_weights, models_folder
 
 
@@ -152,9 +152,7 @@ def read_imagenet_head(name: str, *, image_size_px: int | None = None, **options
 
 def _last_layer(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return the kernel `[features, 1000]` and the bias `[1000]` of the last layer, float32."""
-    import h5py
-
-    with h5py.File(path) as file:
+    with open_h5(path) as file:
         (_, kernel), (_, bias) = h5_datasets(file)[-2:]
         if kernel.shape[-1:] != (NUM_CLASSES,) or bias.shape != (NUM_CLASSES,):
             raise ValueError(f"its last layer does not have {NUM_CLASSES} classes")

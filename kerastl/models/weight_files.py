@@ -61,13 +61,33 @@ def weights_file_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def open_h5(file: Path | io.BytesIO) -> Iterator[h5py.File]:
+    """Open an HDF5 file. Refuses links, which may refer to any file of the machine, before any entry is read.
+
+    Raises:
+        OSError: If the file contains a link, or is not an HDF5 file.
+    """
+    import h5py
+
+    def name_of_link(name: bytes, info: Any) -> str | None:
+        return None if info.type == h5py.h5l.TYPE_HARD else name.decode(errors="replace")
+
+    with h5py.File(file) as opened:
+        # Not `visititems_links`, which opens the file that an external link refers to.
+        link = opened.id.links.visit(name_of_link, info=True)
+        if link is not None:
+            raise OSError(f"/{link} is a link, not an array of this file")
+        yield opened
+
+
 def h5_datasets(file: h5py.File) -> list[tuple[str, h5py.Dataset]]:
     """Return the arrays of an `.h5` file in order, each with the name of its layer, without reading them.
 
     Raises:
         OSError: If the file has no list of layers, or an array is in another file.
     """
-    group = group_inside(file, "model_weights") if has_entry(file, "model_weights") else file
+    group = group_inside(file, "model_weights") if "model_weights" in file else file
     if not {"layer_names", "layer_names0"} & set(group.attrs):
         raise OSError("it has no list of layers")
     datasets = []
@@ -79,23 +99,11 @@ def h5_datasets(file: h5py.File) -> list[tuple[str, h5py.Dataset]]:
     return datasets
 
 
-def has_entry(group: h5py.Group, name: str) -> bool:
-    """Return whether a group has an entry; `in` would open the file that a link refers to."""
-    return bool(group.id.links.exists(name.encode()))
-
-
-def is_link(group: h5py.Group, name: str) -> bool:
-    """Return whether an entry of a group is a link to another path or file."""
-    import h5py
-
-    return bool(group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD)
-
-
 def group_inside(group: h5py.Group, path: str) -> h5py.Group:
-    """Return a group of this file, without following links.
+    """Return a group of a file.
 
     Raises:
-        OSError: If there is a link on the path, or it is not a group.
+        OSError: If there is none.
     """
     import h5py
 
@@ -106,10 +114,10 @@ def group_inside(group: h5py.Group, path: str) -> h5py.Group:
 
 
 def dataset_inside(group: h5py.Group, path: str) -> h5py.Dataset:
-    """Return a numeric array of this file, without following links.
+    """Return a numeric array of a file.
 
     Raises:
-        OSError: If there is a link on the path, the data is in another file, or it is not numeric.
+        OSError: If there is none, if its data is in another file, or if it is not numeric.
     """
     import h5py
 
@@ -122,22 +130,9 @@ def dataset_inside(group: h5py.Group, path: str) -> h5py.Dataset:
 
 
 def _inside(group: h5py.Group, path: str) -> Any:
-    """Follow a path without following links, which may refer to any file of the machine.
-
-    Each step is checked before it is taken: behind a link, `.file` is the other file.
-    """
-    import h5py
-
-    for part in path.strip("/").split("/"):
-        if not isinstance(group, h5py.Group):
-            raise OSError(f"{group.name} is not a group of this file")
-        location = f"{group.name.rstrip('/')}/{part}"
-        if not has_entry(group, part):
-            raise OSError(f"it has no {location}")
-        if is_link(group, part):
-            raise OSError(f"{location} is a link, not an array of this file")
-        group = group[part]
-    return group
+    if path not in group:
+        raise OSError(f"it has no {group.name.rstrip('/')}/{path}")
+    return group[path]
 
 
 def _names(group: Any, attribute: str) -> list[str]:
@@ -183,13 +178,11 @@ def saved_layers(path: Path) -> Iterator[list[SavedLayer]]:
     Raises:
         OSError, ValueError, zipfile.BadZipFile, or any other error of a damaged file.
     """
-    import h5py
-
     with zipfile.ZipFile(path) as archive:
         _check_unpacked_size(path, archive)
         config = json.loads(archive.read("config.json"))
         weights = archive.read("model.weights.h5")
-    with h5py.File(io.BytesIO(weights)) as file:
+    with open_h5(io.BytesIO(weights)) as file:
         layers = list(_walk(config["config"], file))
         stable = counted_names([(layer.kind, layer.name) for layer in layers])
         yield [layer._replace(name=stable.get(layer.name, layer.name)) for layer in layers]
@@ -202,7 +195,7 @@ def layer_groups(group: h5py.Group) -> h5py.Group:
         OSError: If there is none.
     """
     older = "_layer_checkpoint_dependencies"
-    return group_inside(group, older if has_entry(group, older) else "layers")
+    return group_inside(group, older if older in group else "layers")
 
 
 def _check_unpacked_size(path: Path, archive: zipfile.ZipFile) -> None:
@@ -224,7 +217,7 @@ def _walk(config: dict[str, Any], group: h5py.Group) -> Iterator[SavedLayer]:
             yield from _walk(entry["config"], group_inside(groups, key))
             continue
         arrays = layer_arrays(groups, key)
-        holds_weights = has_entry(groups, key) and _holds_weights(groups[key])
+        holds_weights = key in groups and _holds_weights(groups[key])
         yield SavedLayer(kind, entry["config"]["name"], arrays, holds_weights)
 
 
@@ -235,7 +228,7 @@ def layer_arrays(groups: h5py.Group, key: str) -> list[h5py.Dataset]:
         OSError: If an array is in another file, or is not an array.
         ValueError: If a name is not a number.
     """
-    if not has_entry(groups, key) or not has_entry(group_inside(groups, key), "vars"):
+    if key not in groups or "vars" not in group_inside(groups, key):
         return []
     values = group_inside(groups, f"{key}/vars")
     return [dataset_inside(values, number) for number in sorted(values, key=int)]
@@ -253,11 +246,8 @@ def _holds_weights(group: h5py.Group) -> bool:
     """Return whether a group contains an array other than the state of a random generator."""
     import h5py
 
-    names = [name for name in group if not name.startswith(SEED_GENERATOR)]
-    return any(
-        is_link(group, name) or isinstance(group[name], h5py.Dataset) or _holds_weights(group[name])
-        for name in names
-    )
+    entries = [group[name] for name in group if not name.startswith(SEED_GENERATOR)]
+    return any(isinstance(entry, h5py.Dataset) or _holds_weights(entry) for entry in entries)
 
 
 SHOWN_DIFFERENCES = 5
@@ -294,9 +284,7 @@ def load_weights_file(
 
 def _from_h5(path: Path, slots: Sequence[Slot]) -> tuple[list[tuple[Any, Any]], list[Problem]]:
     """Match arrays by order, as Keras does, because other releases wrote other layer names."""
-    import h5py
-
-    with h5py.File(path) as file:
+    with open_h5(path) as file:
         datasets = h5_datasets(file)
         problems = _differences(slots, datasets)
         if problems:
@@ -325,11 +313,9 @@ def _slots(source: keras.Model, copies: Mapping[str, keras.Layer]) -> list[Slot]
 
 def _from_weights_h5(path: Path, model: keras.Model) -> tuple[list[tuple[Any, Any]], list[Problem]]:
     """Match arrays by the paths of Keras 3: the class of the layer and its number within the class."""
-    import h5py
-
     counted: Counter[str] = Counter()
     keys = {layer.name: numbered_key(type(layer).__name__, counted) for layer in model.layers}
-    with h5py.File(path) as file:
+    with open_h5(path) as file:
         groups = layer_groups(file)
         return _matched(model, {name: layer_arrays(groups, key) for name, key in keys.items()})
 
@@ -458,15 +444,13 @@ def weights_problem(
         top: Whether it is the file with the 1,000-class top.
         source: The network as built by its builder; None builds it if needed.
     """
-    import h5py
-
     published_hash = row.top_hash if top else row.hash
     if published_hash:
         return hash_problem(path, published_hash)
     options: dict[str, Any] = dict(row.options)
     slots = _slots(source or build_source(name, **options), {})
     try:
-        with weights_file_errors(path), h5py.File(path) as file:
+        with weights_file_errors(path), open_h5(path) as file:
             problems = _differences(slots, h5_datasets(file))
     except RequestError as error:
         return str(error)

@@ -4,8 +4,8 @@ from .checkpoint import newest_checkpoint as newest_checkpoint
 from .checks import decide_phases as decide_phases
 from .checks import describe_cache as describe_cache
 from .freeze import batch_norm_layers as batch_norm_layers
-from .freeze import build_freeze_report as build_freeze_report
 from .freeze import default_batch_norm as default_batch_norm
+from .freeze import preserve_values as preserve_values
 from .freeze import resolve_batch_norm as resolve_batch_norm
 from .freeze import resolve_trainable as resolve_trainable
 from .freeze import unfreeze as unfreeze

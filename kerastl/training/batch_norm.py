@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from kerastl.data import ImageDataset
-from kerastl.training.freeze import Array, batch_norm_layers, copy_of
+from kerastl.training.freeze import Array, batch_norm_layers, copy_of, override_attribute
 from kerastl.training.step import trace
 from kerastl.training.train_step import read_batches
 
@@ -43,17 +43,13 @@ def build_statistics_estimator(model: keras.Model) -> Callable[[ImageDataset], N
         return [(copy_of(layer.moving_mean), copy_of(layer.moving_variance)) for layer in layers]
 
     def estimate(dataset: ImageDataset) -> None:
-        momentums = [layer.momentum for layer in layers]
-        try:
-            for layer in layers:
-                layer.momentum = 0.0  # the running statistics are then those of the last batch
+        with override_attribute(
+            layers, "momentum", 0.0
+        ):  # the running statistics are those of the last batch
             batches = [
                 (float(images.shape[0]), statistics_of_batch(images))
                 for images, _, _ in read_batches(dataset, 0)
             ]
-        finally:
-            for layer, momentum in zip(layers, momentums, strict=True):
-                layer.momentum = momentum
         counts = np.asarray([count for count, _ in batches])
         weights = (counts / counts.sum())[:, None]
         for layer, of_layer in zip(layers, zip(*(rows for _, rows in batches), strict=True), strict=True):

@@ -12,7 +12,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import keras
@@ -181,23 +181,36 @@ def set_batch_norm(layer: keras.layers.BatchNormalization, rule: BatchNorm, *, i
 
 
 @contextmanager
-def disable_frozen_dropout(model: keras.Model) -> Iterator[None]:
-    """Disable dropout in frozen layers, so that their features are constant.
+def override_attribute(layers: Sequence[keras.layers.Layer], name: str, value: Any) -> Iterator[None]:
+    """Set an attribute of layers within the context."""
+    before = [getattr(layer, name) for layer in layers]
+    try:
+        for layer in layers:
+            setattr(layer, name, value)
+        yield
+    finally:
+        for layer, old in zip(layers, before, strict=True):
+            setattr(layer, name, old)
+
+
+@contextmanager
+def preserve_values(variables: Sequence[keras.Variable]) -> Iterator[None]:
+    """Restore the values of variables at the end of the context."""
+    before = [copy_of(variable) for variable in variables]
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+
+
+def disable_frozen_dropout(model: keras.Model) -> AbstractContextManager[None]:
+    """Return a context in which dropout in frozen layers is disabled, so that their features are constant.
 
     Keras's Dropout ignores `trainable`, and some backbones (EfficientNet) contain dropout.
     """
-    rates = [
-        (layer, layer.rate)
-        for layer in model.layers
-        if isinstance(layer, keras.layers.Dropout) and not layer.trainable
-    ]
-    try:
-        for layer, _ in rates:
-            layer.rate = 0.0
-        yield
-    finally:
-        for layer, rate in rates:
-            layer.rate = rate
+    dropouts = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
+    return override_attribute([layer for layer in dropouts if not layer.trainable], "rate", 0.0)
 
 
 def is_statistic(variable: keras.Variable) -> bool:
@@ -340,9 +353,8 @@ def frozen_variables(model: keras.Model) -> list[keras.Variable]:
 
 def build_freeze_report(
     model: keras.Model,
+    phase: Phase,
     *,
-    phase: str,
-    batch_norm: str,
     trained: Collection[str],
     before: Mapping[str, str],
     statistics: Mapping[str, Array],
@@ -352,8 +364,7 @@ def build_freeze_report(
 
     Args:
         model: The model after the last step, before the best weights are restored.
-        phase: Name of the phase.
-        batch_norm: Its rule for BatchNorm.
+        phase: The phase.
         trained: Paths of the variables that the optimizer trains. Empty if the step updates statistics only.
         before: `checksums` at the start of the phase.
         statistics: `read_statistics` at the start of the phase.
@@ -375,7 +386,7 @@ def build_freeze_report(
         num_statistics = sum(is_statistic(variables[path]) for path in unexpected)
         fault = describe_frozen_changes([variables[path] for path in unexpected])
         if num_statistics:
-            fault += f" {num_statistics} of them are BatchNorm statistics, although the phase has batch_norm: {batch_norm}."
+            fault += f" {num_statistics} of them are BatchNorm statistics, although the phase has batch_norm: {phase.batch_norm}."
         faults.append(fault)
     if not trained and not changed:
         faults.append("no variable changed, although the BatchNorm statistics are updated.")
@@ -383,11 +394,11 @@ def build_freeze_report(
         faults.append(NOTHING_CHANGED)
     layers = [_layer_row(layer, trained, before, after, allowed) for layer in model.layers if layer.weights]
     unchanged = [row["layer"] for row in layers if row["trainable"] and not row["changed"]]
-    warnings = [f"phase {phase}: trainable layers did not change: {', '.join(unchanged)}"]
+    warnings = [f"phase {phase.name}: trainable layers did not change: {', '.join(unchanged)}"]
     return {
-        "phase": phase,
+        "phase": phase.name,
         "layers": layers,
-        "batch_norm": compare_statistics(model, rule=batch_norm, before=statistics),
+        "batch_norm": compare_statistics(model, rule=str(phase.batch_norm), before=statistics),
         "parameters": count_parameters(model, trained=trained, updated=allowed),
         "warnings": warnings if unchanged else [],
         "faults": faults,

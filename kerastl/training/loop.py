@@ -248,12 +248,12 @@ class PhaseLoop:
         unfreeze(self.model, phase.trainable, batch_norm=phase.batch_norm)
         variables = trained_variables(step, self.model)
         with self.strategy.scope():
-            optimizer = self._build_optimizer(phase, variables)
-            averages = WeightAverages(phase, variables)
-        self.model.compile(optimizer.plain, loss=None)
+            self.optimizer = self._build_optimizer(phase, variables)
+            self.averages = WeightAverages(phase, variables)
+        self.model.compile(self.optimizer.plain, loss=None)
         if self.saved:
-            self.saved.restore(self.model, optimizer, step, averages)
-            with averages.applied():
+            self.saved.restore(self.model, self.optimizer, step, self.averages)
+            with self.averages.applied():
                 self.snapshot.update_all()
         self.snapshot.changing = {variable.path for variable in variables} | {
             weight.path for weight in self.model.weights if step.may_change(weight)
@@ -265,13 +265,12 @@ class PhaseLoop:
             with disable_frozen_dropout(self.model):
                 if isinstance(step, PhaseStartStep) and not self.saved:
                     step.on_phase_begin(self.model, data.streams)
-                cache_report = self._run_epochs(data, optimizer, averages, variables)
+                cache_report = self._run_epochs(data, variables)
         except Diverged as error:
             raise self._recover(phase, error) from error
         report = build_freeze_report(
-            self.model, phase=phase.name, batch_norm=str(phase.batch_norm),
-            trained={variable.path for variable in variables}, before=self.state.checksums,
-            statistics=self.state.statistics, may_change=step.may_change,
+            self.model, phase, trained={variable.path for variable in variables},
+            before=self.state.checksums, statistics=self.state.statistics, may_change=step.may_change,
         )  # fmt: skip
         if cache_report:
             report["cache"] = cache_report
@@ -289,9 +288,7 @@ class PhaseLoop:
             f"--set phases[{self.state.phase}].learning_rate={phase.learning_rate / 10:g}",
         )
 
-    def _run_epochs(
-        self, data: PhaseData, optimizer: Any, averages: WeightAverages, variables: Sequence[keras.Variable]
-    ) -> dict[str, Any] | None:
+    def _run_epochs(self, data: PhaseData, variables: Sequence[keras.Variable]) -> dict[str, Any] | None:
         """Run the remaining epochs of a phase. Return the description of its cache."""
         phase, step, state = data.phase, data.step, self.state
         first = state.epochs - state.phase_epochs
@@ -307,20 +304,20 @@ class PhaseLoop:
         with self.strategy.scope():
             network = build_phase_network(self.model, data, self.cache_dir)
         forward = trace_inference(network.model)
-        update = build_update(network, data, optimizer, variables, self.strategy, self.initial_weights)
+        update = build_update(network, data, self.optimizer, variables, self.strategy, self.initial_weights)
         logs: dict[str, Any] = {}
         while state.phase_epochs < phase.epochs and not state.stopped:
             started = time.perf_counter()
             callbacks.on_epoch_begin(state.epochs)
-            logs = self._run_steps(phase, network.streams, update, optimizer, averages, callbacks)
-            averages.on_epoch(state.phase_epochs + 1)
-            with averages.applied():
+            logs = self._run_steps(phase, network.streams, update, callbacks)
+            self.averages.on_epoch(state.phase_epochs + 1)
+            with self.averages.applied():
                 step.on_epoch(self.model, data.streams)
                 if network.val is not None:
                     callbacks.on_test_begin()
                     logs |= validate([forward], network.val)[0]
                     callbacks.on_test_end(logs)
-                rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+                rate = float(keras.ops.convert_to_numpy(self.optimizer.learning_rate))
                 where = f"phase {phase.name}, epoch {state.epochs + 1}"
                 check_epoch(self.model, self.snapshot.current(), logs, where)
                 callbacks.on_epoch_end(state.epochs, logs)
@@ -328,15 +325,14 @@ class PhaseLoop:
                 self._record_epoch(data, {"learning_rate": rate, **logs}, started)
             state.callbacks = callback_states(self.callbacks)
             if self.checkpoints:
-                write_checkpoint(self.checkpoints, state, self.model, optimizer, step, averages)
+                write_checkpoint(self.checkpoints, state, self.model, self.optimizer, step, self.averages)
         callbacks.on_train_end(logs)
         state.callbacks = []
         return network.cache_report
 
     def _run_steps(
-        self, phase: Phase, streams: Mapping[str, Source], update: Update, optimizer: Any,
-        averages: WeightAverages, callbacks: Any,
-    ) -> dict[str, Any]:  # fmt: skip
+        self, phase: Phase, streams: Mapping[str, Source], update: Update, callbacks: Any
+    ) -> dict[str, Any]:
         """Run the steps of the next epoch. Return the mean of each loss and metric over its images.
 
         Raises:
@@ -354,11 +350,11 @@ class PhaseLoop:
                 done = start + index
                 if phase.schedule != "constant" or phase.warmup_epochs > 0:
                     # Without a schedule, callbacks control the learning rate.
-                    optimizer.learning_rate = learning_rate_at(phase, done, steps_per_epoch=steps)
+                    self.optimizer.learning_rate = learning_rate_at(phase, done, steps_per_epoch=steps)
                 callbacks.on_train_batch_begin(index)
                 progress = tf.constant(done / max(1, steps * epochs), tf.float32)
                 losses = update(batches, share, progress, numbers)
-                averages.on_step()
+                self.averages.on_step()
                 values = {name: float(value) for name, value in losses.items()}
                 check_losses(values, f"phase {phase.name}, epoch {state.epochs + 1}, step {index + 1}")
                 for name, value in values.items():
@@ -410,7 +406,6 @@ class PhaseLoop:
         optimizer = build_optimizer(phase, variables, rate_factors(self.model, phase), self.state.joined_at)
         if is_kept:
             transfer_state(old, optimizer)
-        self.optimizer = optimizer
         return optimizer
 
     def end_phase(self, phase: Phase) -> None:

@@ -20,12 +20,11 @@ import tensorflow as tf
 from kerastl.data import ImageDataset
 from kerastl.errors import RequestError, RunFailed
 from kerastl.recipe.phase import Phase
-from kerastl.training.checkpoint import assign
 from kerastl.training.checks import decide_phases
 from kerastl.training.freeze import (
     batch_norm_layers,
-    copy_of,
     disable_frozen_dropout,
+    preserve_values,
     resolve_batch_norm,
     unfreeze,
 )
@@ -222,14 +221,12 @@ def _longest_fall(values: Sequence[float]) -> list[int]:
 @contextmanager
 def _restored(model: keras.Model, phase: Phase) -> Iterator[None]:
     """Set the flags of a model for a phase; then restore its weights, random states and flags."""
-    values = [copy_of(variable) for variable in model.variables]
     scales = [weight for norm in batch_norm_layers(model) for weight in norm.weights]
     flags = [(owner, owner.trainable) for owner in (*model.layers, *scales)]
     try:
         unfreeze(model, phase.trainable, batch_norm=phase.batch_norm)
-        with disable_frozen_dropout(model):
+        with preserve_values(model.variables), disable_frozen_dropout(model):
             yield
     finally:
-        assign(model.variables, values)
         for owner, flag in flags:
             owner.trainable = flag

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from kerastl.models import get_blocks
 from kerastl.recipe.phase import Phase
-from kerastl.training.freeze import copy_of
+from kerastl.training.freeze import copy_of, preserve_values
 
 
 class _VariableRates:
@@ -228,22 +228,15 @@ class WeightAverages:
         if not self._pairs or not float(self._count.numpy()):
             yield
             return
-        weights = [copy_of(weight) for weight, _ in self._pairs]
-        try:
+        with preserve_values([weight for weight, _ in self._pairs]):
             for weight, average in self._pairs:
                 weight.assign(average)
             yield
-        finally:
-            for (weight, _), value in zip(self._pairs, weights, strict=True):
-                weight.assign(value)
-
-
-Penalty = Callable[[], tf.Tensor]
 
 
 def build_l2_sp(
     strength: float, variables: Sequence[keras.Variable], initial_weights: Mapping[str, Any]
-) -> Penalty | None:
+) -> Callable[[], tf.Tensor] | None:
     """Return a function that computes `strength / 2 * sum((w - w_initial) ** 2)`, a float32 scalar. None if it is 0.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any, Literal, NamedTuple
 
 import keras
@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from kerastl.data import report_unreadable
 from kerastl.models import LINEAR_LAYERS
+from kerastl.training.freeze import override_attribute
 from kerastl.training.optimizer import build_l2_sp
 from kerastl.training.step import Batch, PhaseData, signature_of
 from kerastl.training.trunk import PhaseNetwork, Source
@@ -20,9 +21,8 @@ FLOAT32_LAYERS = (keras.layers.GlobalAveragePooling2D, keras.layers.InputLayer)
 """Layers that stay in float32: sums over many values, and inputs."""
 
 
-@contextmanager
-def computing_in_precision(precision: StepPrecision, model: keras.Model) -> Iterator[None]:
-    """Trace the trainable part of a model in another precision within the context.
+def computing_in_precision(precision: StepPrecision, model: keras.Model) -> AbstractContextManager[None]:
+    """Return a context in which the trainable part of a model is traced in another precision.
 
     It works like the Keras policy `mixed_bfloat16` (Micikevicius et al. 2018, arXiv:1710.03740, section 3.1; bfloat16 has
     the range of float32 and needs no loss scaling: Kalamkar et al. 2019, arXiv:1905.12322), except that pixels are
@@ -33,14 +33,7 @@ def computing_in_precision(precision: StepPrecision, model: keras.Model) -> Iter
         model: The network of a phase: a flat model, or a frozen trunk, which keeps its own precision, and a tail.
     """
     layers = [] if precision == "float32" else _reduced_precision_layers(model)
-    policies = [layer.dtype_policy for layer in layers]
-    try:
-        for layer in layers:
-            layer.dtype_policy = keras.DTypePolicy(precision)
-        yield
-    finally:
-        for layer, policy in zip(layers, policies, strict=True):
-            layer.dtype_policy = policy
+    return override_attribute(layers, "dtype_policy", keras.DTypePolicy(precision))
 
 
 def _reduced_precision_layers(model: keras.Model) -> list[Any]:

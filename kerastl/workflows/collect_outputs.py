@@ -19,6 +19,7 @@ from kerastl.selection.validators import MixvalOptions, draw_pairs
 from kerastl.training import (
     batch_norm_layers,
     build_statistics_estimator,
+    preserve_values,
     read_batches,
     trace_inference,
     unfreeze,
@@ -82,13 +83,11 @@ def source_statistics(model: keras.Model, train: ImageDataset, target_phase: Pha
         train: Source training images, for the statistics.
         target_phase: The phase; None if BatchNorm has source statistics.
     """
-    before = [(layer, layer.get_weights()) for layer in batch_norm_layers(model)]
-    if target_phase is not None:
-        unfreeze(model, target_phase.trainable, batch_norm=target_phase.batch_norm)
-        build_statistics_estimator(model)(train)
-    yield
-    for layer, weights in before:
-        layer.set_weights(weights)
+    with preserve_values([weight for layer in batch_norm_layers(model) for weight in layer.weights]):
+        if target_phase is not None:
+            unfreeze(model, target_phase.trainable, batch_norm=target_phase.batch_norm)
+            build_statistics_estimator(model)(train)
+        yield
 
 
 @dataclass(frozen=True)
@@ -187,12 +186,11 @@ def collect_renormalized_evidence(
     """
     if not batch_norm_layers(model):
         return None
-    before, phase = model.get_weights(), Phase("statistics", 1, trainable="all", batch_norm="statistics")
+    phase = Phase("statistics", 1, trainable="all", batch_norm="statistics")
     unfreeze(model, phase.trainable, batch_norm=phase.batch_norm)
-    build_statistics_estimator(model)(target)
-    evidence = collect_evidence(model, selection_data, phase)
-    model.set_weights(before)
-    return evidence
+    with preserve_values(model.weights):
+        build_statistics_estimator(model)(target)
+        return collect_evidence(model, selection_data, phase)
 
 
 @dataclass(frozen=True)
