@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urljoin
+
+from annotated_types import Ge, Le
 
 from kerastl import registry
 from kerastl.errors import RequestError
@@ -18,6 +20,9 @@ Pixels = Literal["minus_one_to_one", "minus_one_to_one_128", "bgr_minus_mean", "
 - zero_to_one: x / 255.
 - mean_and_std: (x / 255 - mean) / std with the ImageNet statistics of each channel.
 """
+
+WidthMultiplier = Annotated[float, Ge(0.1), Le(2)]
+"""Factor of the number of channels of all layers; an option of some families."""
 
 KERAS_TABLE = "https://keras.io/api/applications/"
 """Table of published top-1 accuracies on the ImageNet validation set."""

@@ -24,6 +24,7 @@ from kerastl.data import ImageDataset, entry_lock, mark_in_use, report_unreadabl
 from kerastl.errors import RunFailed
 from kerastl.models import TrunkPrecision, fold_batch_norm
 from kerastl.runs import machine_info, package_versions, sha256_of, write_atomic
+from kerastl.training.freeze import checksums
 from kerastl.training.step import trace_inference
 
 Array = np.ndarray[Any, Any]
@@ -180,15 +181,12 @@ def cache_activations(
         ) from error
 
 
-def _describe_trunk(trunk: keras.Model, trunk_precision: TrunkPrecision) -> dict[str, str]:
-    """Return everything that defines the function of a trunk: layers, hash of the weights, precision."""
-    weights = hashlib.sha256()
-    for variable in trunk.variables:
-        weights.update(keras.ops.convert_to_numpy(variable).tobytes())
-    return {"layers": trunk.to_json(), "weights": weights.hexdigest(), "trunk_precision": trunk_precision}
+def _describe_trunk(trunk: keras.Model, trunk_precision: TrunkPrecision) -> dict[str, Any]:
+    """Return everything that defines the function of a trunk: layers, hashes of the weights, precision."""
+    return {"layers": trunk.to_json(), "weights": checksums(trunk), "trunk_precision": trunk_precision}
 
 
-def _key(layers: dict[str, str], dataset: ImageDataset, precision: Precision) -> str:
+def _key(layers: dict[str, Any], dataset: ImageDataset, precision: Precision) -> str:
     content = {
         **layers,
         "images": dataset.fingerprint(),

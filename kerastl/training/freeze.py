@@ -181,16 +181,16 @@ def set_batch_norm(layer: keras.layers.BatchNormalization, rule: BatchNorm, *, i
 
 
 @contextmanager
-def override_attribute(layers: Sequence[keras.layers.Layer], name: str, value: Any) -> Iterator[None]:
-    """Set an attribute of layers within the context."""
-    before = [getattr(layer, name) for layer in layers]
+def override_attribute(owners: Sequence[Any], name: str, value: Any) -> Iterator[None]:
+    """Set an attribute of layers, or of an optimizer, within the context."""
+    before = [getattr(owner, name) for owner in owners]
     try:
-        for layer in layers:
-            setattr(layer, name, value)
+        for owner in owners:
+            setattr(owner, name, value)
         yield
     finally:
-        for layer, old in zip(layers, before, strict=True):
-            setattr(layer, name, old)
+        for owner, old in zip(owners, before, strict=True):
+            setattr(owner, name, old)
 
 
 @contextmanager

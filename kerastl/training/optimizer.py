@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from kerastl.models import get_blocks
 from kerastl.recipe.phase import Phase
-from kerastl.training.freeze import copy_of, preserve_values
+from kerastl.training.freeze import copy_of, override_attribute, preserve_values
 
 
 class _VariableRates:
@@ -39,27 +39,20 @@ class _VariableRates:
     def update_step(self: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update one variable with its own learning rate."""
         key = self._var_key(variable)
-        self._current_offset = self._joined_at[key]
-        try:
-            parent: Any = super()
+        parent: Any = super()
+        with override_attribute([self], "_current_offset", self._joined_at[key]):
             parent.update_step(gradient, variable, learning_rate * self._factors[key])
-        finally:
-            self._current_offset = 0
 
     def _apply_weight_decay(self: Any, variables: Sequence[Any]) -> None:
         parent: Any = super()
-        weight_decay = self.weight_decay
-        if weight_decay is None:
+        if self.weight_decay is None:
             return
         groups = defaultdict(list)
         for variable in variables:
             groups[self._factors[self._var_key(variable)]].append(variable)
-        try:
-            for factor, members in groups.items():
-                self.weight_decay = weight_decay * factor
+        for factor, members in groups.items():
+            with override_attribute([self], "weight_decay", self.weight_decay * factor):
                 parent._apply_weight_decay(members)
-        finally:
-            self.weight_decay = weight_decay
 
 
 class _Adam(_VariableRates, keras.optimizers.Adam):

@@ -19,6 +19,7 @@ from kerastl.evaluation import load_trained
 from kerastl.recipe import Method
 from kerastl.runs import RESOLVED_RECIPE, Adaptation, Freeze, ModelDescription, Run, schemas
 from kerastl.selection.evidence import Evidence
+from kerastl.training import preserve_values
 from kerastl.workflows.collect_outputs import SelectionData, collect_evidence, collect_renormalized_evidence
 from kerastl.workflows.datasets import Datasets
 from kerastl.workflows.exports import Sample, check_run
@@ -126,11 +127,11 @@ def _checked_source_only(trained: Trained, sample: Sample) -> tuple[Candidate, .
     """Return the checked model before fine-tuning at the target, or an empty tuple if there is none."""
     if trained.source_only is None:
         return ()
-    weights = trained.model.get_weights()
-    trained.model.set_weights(trained.source_only.weights)
-    faults = check_run(trained.model, sample, trained.source_only.run, trained.source_only.freeze_reports, {})
-    trained.model.set_weights(weights)
-    return (replace(trained.source_only, faults=tuple(faults)),)
+    source_only = trained.source_only
+    with preserve_values(trained.model.weights):
+        trained.model.set_weights(source_only.weights)
+        faults = check_run(trained.model, sample, source_only.run, source_only.freeze_reports, {})
+    return (replace(source_only, faults=tuple(faults)),)
 
 
 def _obtain(

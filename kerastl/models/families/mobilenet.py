@@ -1,10 +1,6 @@
 """MobileNet: depthwise separable convolutions for mobile devices."""
 
-from typing import Annotated
-
-from annotated_types import Ge, Le
-
-from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
+from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights, WidthMultiplier
 from kerastl.options import StrictModel
 
 
@@ -15,7 +11,7 @@ class Options(StrictModel):
         alpha: Width multiplier. ImageNet weights are published for 0.25, 0.5, 0.75 and 1.0.
     """
 
-    alpha: Annotated[float, Ge(0.1), Le(2)] = 1.0
+    alpha: WidthMultiplier = 1.0
 
 
 BACKBONES = {

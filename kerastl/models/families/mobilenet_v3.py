@@ -1,10 +1,6 @@
 """MobileNetV3: blocks of MobileNetV2 with channel attention, found by architecture search."""
 
-from typing import Annotated
-
-from annotated_types import Ge, Le
-
-from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights
+from kerastl.models.backbone import Backbone, BlockSeries, PublishedWeights, WidthMultiplier
 from kerastl.options import StrictModel
 
 
@@ -17,7 +13,7 @@ class Options(StrictModel):
             ImageNet weights are published for alpha 1.0.
     """
 
-    alpha: Annotated[float, Ge(0.1), Le(2)] = 1.0
+    alpha: WidthMultiplier = 1.0
     minimalistic: bool = False
 
 
