@@ -173,14 +173,14 @@ def find_weights_file(arguments: argparse.Namespace, size: int) -> str:
     """
     if arguments.weights == "none":
         return "none"
-    from kerastl.models import find_cached_weights
+    from kerastl.models import locate_weights
 
-    path = find_cached_weights(arguments.backbone, image_size_px=size)
-    if path is None:
+    located = locate_weights(arguments.backbone, image_size_px=size)
+    if located is None:
         raise SystemExit(
             f"The weights are not on this machine. Run: kerastl weights fetch {arguments.backbone}"
         )
-    return str(path)
+    return str(located.path)
 
 
 def print_table(title: str, rows: dict[str, Any]) -> None:

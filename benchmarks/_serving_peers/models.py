@@ -13,11 +13,11 @@ NUM_IMAGES = 32
 
 def build_network() -> tuple[Any, str]:
     """Return MobileNetV2 with a head of ten classes and the name of its weights: ImageNet weights if they are cached, else random."""
-    from kerastl.models import build_backbone, build_model, find_cached_weights
+    from kerastl.models import build_backbone, build_model, locate_weights
 
-    path = find_cached_weights(NAME, image_size_px=SIZE_PX)
-    backbone = build_backbone(NAME, weights=str(path) if path else "none", image_size_px=SIZE_PX)
-    return build_model(backbone, class_names=CLASS_NAMES), "imagenet" if path else "random"
+    weights = "imagenet" if locate_weights(NAME, image_size_px=SIZE_PX) else "none"
+    backbone = build_backbone(NAME, weights=weights, image_size_px=SIZE_PX)
+    return build_model(backbone, class_names=CLASS_NAMES), "random" if weights == "none" else weights
 
 
 def write_models(folder: Path) -> tuple[dict[str, Path], str]:

@@ -31,7 +31,6 @@ from .weight_files import fetch_weights as fetch_weights
 from .weight_files import verify_weights as verify_weights
 from .weights import LocatedWeights as LocatedWeights
 from .weights import cached_files as cached_files
-from .weights import find_cached_weights as find_cached_weights
 from .weights import locate_weights as locate_weights
 from .weights import models_folder as models_folder
 from .weights import published_weights as published_weights

@@ -13,7 +13,7 @@ from kerastl.errors import RequestError
 from kerastl.models.backbone import get_backbone
 from kerastl.models.flatten import build_source, flatten
 from kerastl.models.weight_files import check_published_weights, load_weights_file
-from kerastl.models.weights import locate_weights
+from kerastl.models.weights import locate_weights, missing_weights_message
 
 SUFFIXES = (".keras", ".weights.h5", ".h5")
 
@@ -79,6 +79,8 @@ def load_backbone(
     located = None
     if weights == "imagenet":
         located = locate_weights(name, image_size_px=image_size_px, **options)
+        if located is None:
+            raise RequestError(missing_weights_message(name, image_size_px, options))
     path = located.path if located else _weights_file(weights)
     source = build_source(name, image_size_px=image_size_px, seed=seed, **options)
     model, copies = flatten(source, pixels=backbone.pixels, name=name)

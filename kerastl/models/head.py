@@ -163,9 +163,8 @@ def _last_layer(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _top_of_located_body(name: str, image_size_px: int | None, options: dict[str, Any]) -> Path | None:
     """Return the cached file with top that belongs to the weights in use, or None."""
-    try:
-        body = locate_weights(name, image_size_px=image_size_px, **options)
-    except RequestError:
+    body = locate_weights(name, image_size_px=image_size_px, **options)
+    if body is None:
         return None
     row = body.weights
     path = models_folder() / row.top_file

@@ -18,7 +18,7 @@ import numpy as np
 
 from kerastl.console import print_status, progress_bar
 from kerastl.errors import Problem, RequestError, first_line
-from kerastl.models.backbone import PublishedWeights, resolve_image_size
+from kerastl.models.backbone import PublishedWeights
 from kerastl.models.flatten import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -529,10 +529,9 @@ def fetch_weights(name: str, *, image_size_px: int | None = None, **options: Any
             try:
                 _download(url, part, row.file)
             except OSError as error:
-                size = resolve_image_size(name, image_size_px)
                 raise RequestError(
                     f"{url} could not be downloaded: {_reason(error)}\n"
-                    f"{missing_weights_message(name, row, size, options)}"
+                    f"{missing_weights_message(name, image_size_px, options)}"
                 ) from error
             problem = weights_problem(part, name, row)
             if problem:

@@ -73,8 +73,8 @@ def published_weights(
     return sorted(fitting, key=lambda row: (abs((row.size_px or size) - size), -(row.size_px or 0)))
 
 
-def locate_weights(name: str, *, image_size_px: int | None = None, **options: Any) -> LocatedWeights:
-    """Find the published weights of a backbone in the Keras cache, without downloading.
+def locate_weights(name: str, *, image_size_px: int | None = None, **options: Any) -> LocatedWeights | None:
+    """Find the published weights of a backbone in the Keras cache, without downloading. None if they are not cached.
 
     If files differ by image size and the nearest size is not cached, the next nearest is used, with a note: a
     network accepts any size, and weights of another size are much better than none.
@@ -85,27 +85,15 @@ def locate_weights(name: str, *, image_size_px: int | None = None, **options: An
         **options: Options of the family.
 
     Raises:
-        RequestError: If the weights are not cached; the message says how to get them.
+        RequestError: If there is no such backbone, or there are no published weights for these options.
     """
-    rows = published_weights(name, image_size_px=image_size_px, **options)
     size = resolve_image_size(name, image_size_px)
-    for row in rows:
+    for row in published_weights(name, image_size_px=image_size_px, **options):
         path = models_folder() / row.file
         if path.is_file():
             note = f"{name}: the weights were trained on {row.size_px} px images, but yours have {size} px."
             return LocatedWeights(path, row, () if row.size_px in (None, size) else (note,))
-    raise RequestError(missing_weights_message(name, rows[0], size, options))
-
-
-def find_cached_weights(name: str, *, image_size_px: int | None = None, **options: Any) -> Path | None:
-    """Return the file that `weights="imagenet"` loads, or None if it is not cached.
-
-    Raises:
-        RequestError: If there is no such backbone, or there are no published weights for these options.
-    """
-    rows = published_weights(name, image_size_px=image_size_px, **options)
-    paths = (models_folder() / row.file for row in rows)
-    return next((path for path in paths if path.is_file()), None)
+    return None
 
 
 def cached_files(name: str) -> list[tuple[Path, PublishedWeights, bool]]:
@@ -119,8 +107,10 @@ def cached_files(name: str) -> list[tuple[Path, PublishedWeights, bool]]:
     ]
 
 
-def missing_weights_message(name: str, row: PublishedWeights, size: int, options: dict[str, Any]) -> str:
+def missing_weights_message(name: str, image_size_px: int | None, options: dict[str, Any]) -> str:
     """Return an error message with the missing file, its location, and alternatives."""
+    row = published_weights(name, image_size_px=image_size_px, **options)[0]
+    size = resolve_image_size(name, image_size_px)
     command = fetch_command(name, size if row.size_px else None, options)
     return (
         f"The ImageNet weights of {format_backbone(name, row.size_px, options)} are not cached.\n"

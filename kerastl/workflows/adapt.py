@@ -125,9 +125,9 @@ def _training_data(datasets: Datasets) -> dict[str, Any]:
 
 def _checked_source_only(trained: Trained, sample: Sample) -> tuple[Candidate, ...]:
     """Return the checked model before fine-tuning at the target, or an empty tuple if there is none."""
-    if trained.source_only is None:
-        return ()
     source_only = trained.source_only
+    if source_only is None:
+        return ()
     with preserve_values(trained.model.weights):
         trained.model.set_weights(source_only.weights)
         faults = check_run(trained.model, sample, source_only.run, source_only.freeze_reports, {})

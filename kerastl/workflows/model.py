@@ -18,8 +18,8 @@ from kerastl.models import (
     build_model,
     copy_head_rows,
     fetch_weights,
-    find_cached_weights,
     load_backbone,
+    locate_weights,
     read_imagenet_head,
 )
 from kerastl.recipe import Recipe
@@ -56,7 +56,7 @@ def check_weights(recipe: Recipe) -> None:
     """
     backbone, size = recipe.backbone, recipe.data.image_size_px
     if backbone.weights == "imagenet":
-        if not find_cached_weights(backbone.name, image_size_px=size, **backbone.family_options):
+        if not locate_weights(backbone.name, image_size_px=size, **backbone.family_options):
             print_status(f"Downloading ImageNet weights of {backbone.name}")
             fetch_weights(backbone.name, image_size_px=size, **backbone.family_options)
     elif backbone.weights != "none" and not Path(backbone.weights).exists():

@@ -13,7 +13,7 @@ from kerastl.adaptation import SOURCE_ONLY
 from kerastl.augment import named_policy
 from kerastl.console import print_status
 from kerastl.evaluation import Predictions, paired_difference, read_predictions
-from kerastl.models import find_cached_weights
+from kerastl.models import locate_weights
 from kerastl.recipe import Recipe
 from kerastl.runs import Difference, Estimate, Run, Scores, read_csv
 from kerastl.workflows import run as runner
@@ -55,7 +55,7 @@ def load_recipe(seed: int | None, backbone: str, *, extra: tuple[str, ...] = ())
     """Return the recipe of the quickstart with a seed, a backbone and extra settings."""
     settings = [] if seed is None else [f"seed={seed}"]
     if backbone == "mobilenet_v2":
-        if find_cached_weights("mobilenet_v2", image_size_px=96, alpha=0.35):
+        if locate_weights("mobilenet_v2", image_size_px=96, alpha=0.35):
             settings += PRETRAINED
         else:
             print_status(

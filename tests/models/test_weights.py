@@ -10,7 +10,6 @@ from model_files import small_cnn_from
 from kerastl.errors import RequestError
 from kerastl.models import (
     build_backbone,
-    find_cached_weights,
     load_backbone,
     locate_weights,
     published_weights,
@@ -70,7 +69,7 @@ def test_missing_weights_are_reported_with_alternatives(empty_home):
     assert str(empty_home / V2.format(0.5, 128)) in text
     assert "kerastl weights fetch mobilenet_v2 --image-size-px 128 --option alpha=0.5" in text
     assert "weights: none" in text
-    assert find_cached_weights("mobilenet_v2", alpha=0.5) is None
+    assert locate_weights("mobilenet_v2", alpha=0.5) is None
 
 
 def test_options_without_published_weights_are_refused_with_the_published_ones(empty_home):

@@ -96,7 +96,7 @@ def test_every_block_and_the_smallest_size_of_every_backbone_are_valid(name):
 @pytest.mark.parametrize("alpha", [0.35, 0.5, 0.4, 1.0, 1.2])
 def test_the_check_and_the_search_for_weights_agree(alpha):
     try:
-        models.find_cached_weights("mobilenet_v2", image_size_px=160, alpha=alpha)
+        models.locate_weights("mobilenet_v2", image_size_px=160, alpha=alpha)
     except RequestError:
         assert problems_of(TEXT, f"backbone.alpha={alpha}")
     else:
