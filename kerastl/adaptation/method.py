@@ -255,16 +255,17 @@ def source_model_settings(path: Path) -> Mapping[str, Any]:
     Raises:
         RequestError: There is no such model, or it is damaged.
     """
-    from kerastl.evaluation.trained_model import read_source_model
+    from kerastl.evaluation.trained_model import find_model, read_source_model
 
-    model = read_source_model(path)
+    folder = find_model(path)
+    description = read_source_model(folder).to_json()
     window: Any = "full"
-    if model.description.window is not None:
-        low, high = model.description.window
+    if description["window"] is not None:
+        low, high = description["window"]
         window = {"center": (low + high) / 2, "width": high - low}
     return {
-        "source": {"model": str(model.folder)},
-        "backbone": {**model.backbone, "weights": str(model.folder)},
-        "head": {"dropout": model.dropout},
-        "data": {"image_size_px": model.description.image_size_px, "window": window},
+        "source": {"model": str(folder)},
+        "backbone": {**description["backbone"], "weights": str(folder)},
+        "head": description["head"],
+        "data": {"image_size_px": description["image_size_px"], "window": window},
     }

@@ -179,23 +179,6 @@ def check_manifest(folder: Path) -> None:
         )
 
 
-@dataclass(frozen=True)
-class SourceModel:
-    """A trained model, with the facts that adaptation without source images needs.
-
-    Args:
-        folder: Folder of `model.keras` and `model.json`.
-        description: The content of `model.json` in an export. It contains no path, group or image of the data.
-        backbone: Name and options of the backbone as in a recipe, without weights.
-        dropout: Dropout rate before the head, 0 to 1.
-    """
-
-    folder: Path
-    description: schemas.ModelDescription
-    backbone: dict[str, Any]
-    dropout: float
-
-
 def find_model(path: Path) -> Path:
     """Return the folder of a model: `path`, or its version folder with the highest number."""
     if (path / DESCRIPTION).is_file() or not path.is_dir():
@@ -208,22 +191,24 @@ def find_model(path: Path) -> Path:
     return max(versions, key=lambda folder: int(folder.name), default=path)
 
 
-def read_source_model(path: Path) -> SourceModel:
-    """Read the facts of a model from a run folder, or from its export in the format `keras`.
+def read_source_model(folder: Path) -> schemas.ModelDescription:
+    """Read the description of a model, with the facts that adaptation without source images needs.
 
     Args:
-        path: The folder, or a folder with version folders, of which the highest number is used.
+        folder: A run folder, or the version folder of its export in the format `keras`.
+
+    Returns:
+        The content of `model.json` in an export, with backbone and head. It contains no path, group or image of the data.
 
     Raises:
         RequestError: If there is no model, if the run is not finished, if a file is damaged, or if an export was changed.
     """
-    folder = find_model(path)
     check_manifest(folder)
     return read_unverified_model(folder)
 
 
-def read_unverified_model(folder: Path) -> SourceModel:
-    """Read the facts of a model without a check of the manifest of an export.
+def read_unverified_model(folder: Path) -> schemas.ModelDescription:
+    """Read the description of a model without a check of the manifest of an export.
 
     Raises:
         RequestError: As `read_source_model`.
@@ -237,27 +222,23 @@ def read_unverified_model(folder: Path) -> SourceModel:
     try:
         if description.backbone is None:
             description = _describe_run(folder, description)
-        if description.backbone is None or description.head is None:
+        if description.head is None:
             raise ValueError("the head is missing")
-        return SourceModel(folder, description, description.backbone.to_json(), description.head.dropout)
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         raise RequestError(
             f"{folder} has no valid description of its model ({type(error).__name__}: {error}). Give a run folder, or "
             "the output of kerastl export RUN --format keras."
         ) from error
+    return description
 
 
 def _describe_run(folder: Path, description: schemas.ModelDescription) -> schemas.ModelDescription:
     """Return the description of the model of a run that `model.json` of an export contains."""
     recipe = read_plain((folder / RESOLVED_RECIPE).read_text(encoding="utf-8"))
+    backbone = {key: value for key, value in recipe["backbone"].items() if key != "weights"}
     return schemas.ModelDescription(
-        class_names=description.class_names,
-        image_size_px=description.image_size_px,
-        window=description.window,
-        max_pixels=description.max_pixels,
-        backbone=schemas.BackboneDescription(
-            **{key: value for key, value in recipe["backbone"].items() if key != "weights"}
-        ),
+        **description.model_dump(include=set(schemas.ImageModel.model_fields)),
+        backbone=schemas.BackboneDescription(**backbone),
         head=schemas.HeadDescription(dropout=recipe["head"]["dropout"]),
         class_shares=read_class_shares(folder, description.class_names),
         validation=read_validation_fit(folder),

@@ -172,7 +172,7 @@ def plan_of(recipe: Recipe, initial: InitialModel) -> Plan:
         tuple(candidates),
         _adopts_statistics(all_phases[-1]) if is_kept and not candidates else None,
         seconds_per_epoch,
-        read_unverified_model(recipe.source.model).description.validation if recipe.source else None,
+        read_unverified_model(recipe.source.model).validation if recipe.source else None,
     )
 
 

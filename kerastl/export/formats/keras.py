@@ -34,7 +34,7 @@ def write(trained: Trained, out: Path, *, postprocessing: Postprocessing, versio
     del postprocessing
     if trained.folder is None:
         raise RequestError("The format keras needs the model of a run folder: load_trained(RUN).")
-    description = read_source_model(trained.folder).description
+    description = read_source_model(trained.folder)
 
     def fill(folder: Path) -> None:
         # Saved, not copied: the file may hold more than the model.
