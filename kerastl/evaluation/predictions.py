@@ -67,9 +67,9 @@ class Predictions:
         )  # fmt: skip
         return taken._with(self.probabilities[index])
 
-    def of(self, split: str) -> Predictions:
-        """Return the rows of one split, possibly none."""
-        return self.take([row for row, name in enumerate(self.splits) if name == split])
+    def of(self, *splits: str) -> Predictions:
+        """Return the rows of some splits, possibly none."""
+        return self.take([row for row, name in enumerate(self.splits) if name in splits])
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
@@ -77,23 +77,18 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
 
     Labels are class names, empty if unlabeled. Probabilities have the fewest digits that give the same float64 when read.
     """
-    names = predictions.class_names
-    predicted = predictions.probabilities.argmax(axis=1).tolist()
-    rows = [
-        (
-            predictions.paths[row],
-            names[label] if label >= 0 else "",
-            names[predicted[row]],
-            predictions.splits[row],
-            predictions.groups[row],
-            predictions.domains[row],
-            *(repr(value) for value in predictions.probabilities[row].tolist()),
-            *(values[row] for values in predictions.subgroups.values()),
-        )
-        for row, label in enumerate(predictions.labels.tolist())
-    ]
-    columns = (*SINGLE_LABEL.columns(names), *(SUBGROUP + name for name in predictions.subgroups))
-    write_csv(path, (*HEADER, *columns), rows)
+    names, probabilities = predictions.class_names, predictions.probabilities
+    columns: dict[str, Sequence[Any]] = {
+        "path": predictions.paths,
+        "label": [names[label] if label >= 0 else "" for label in predictions.labels],
+        "predicted": [names[index] for index in probabilities.argmax(axis=1)],
+        "split": predictions.splits,
+        "group": predictions.groups,
+        "domain": predictions.domains,
+        **dict(zip(SINGLE_LABEL.columns(names), probabilities.T.tolist(), strict=True)),
+        **{SUBGROUP + name: values for name, values in predictions.subgroups.items()},
+    }
+    write_csv(path, tuple(columns), zip(*columns.values(), strict=True))
 
 
 def read_predictions(path: Path) -> Predictions:
