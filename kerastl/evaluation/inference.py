@@ -47,9 +47,15 @@ def predict(model: keras.Model, dataset: ImageDataset) -> Predictions:
         )
     logits = _logits(model, dataset)
     records = dataset.records
-    _check_finite(logits, [record.path for record in records])
+    paths = tuple(record.path for record in records)
+    invalid = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    if len(invalid):
+        raise RunFailed(
+            f"The logits of {len(invalid)} of {len(paths)} images are not finite; the first is {paths[invalid[0]]}. "
+            "The weights may contain NaN, or the dataset does not yield these images."
+        )
     return Predictions(
-        tuple(record.path for record in records),
+        paths,
         np.asarray(dataset.labels, np.int32),
         logits,
         tuple(dataset.class_names),
@@ -68,15 +74,6 @@ def _logits(model: keras.Model, dataset: ImageDataset) -> Array:
         for images, _, indices in track(dataset.indexed_batches(0), "predicting", dataset.steps_per_epoch):
             logits[indices.numpy()] = tf.cast(forward(images), tf.float32).numpy()
     return logits
-
-
-def _check_finite(logits: Array, paths: list[str]) -> None:
-    invalid = np.flatnonzero(~np.isfinite(logits).all(axis=1))
-    if len(invalid):
-        raise RunFailed(
-            f"The logits of {len(invalid)} of {len(paths)} images are not finite; the first is {paths[invalid[0]]}. "
-            "The weights may contain NaN, or the dataset does not yield these images."
-        )
 
 
 def decode_twice(dataset: ImageDataset) -> tuple[Array, Array]:
