@@ -184,4 +184,5 @@ OVERALL: dict[str, Metric] = {
     "ece": ece,
     "brier": brier,
 }
+CALIBRATION_METRICS: dict[str, Metric] = {"ece": ece, "brier": brier, "log_loss": log_loss}
 BY_CLASS: dict[str, Metric] = {"precision": precisions, "recall": recalls, "f1": f1_scores, "auc": class_auc}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from kerastl.evaluation.calibration import (
     reliability_curve,
     with_temperature,
 )
-from kerastl.evaluation.metrics import BINS, brier, ece, log_loss, ratio
+from kerastl.evaluation.metrics import BINS, CALIBRATION_METRICS, ratio
 from kerastl.evaluation.predictions import Array, Predictions
 
 Fixed = Literal["specificity", "sensitivity"]
@@ -111,16 +111,11 @@ def _rates(true_positives: Array, true_negatives: Array, positive: Array, weight
     return np.stack(rates, axis=1)
 
 
-def _validation_threshold(
-    validation: Predictions | None, positive: int, fixed: Fixed, at: float
-) -> float | None:
-    if validation is None:
-        return None
-    is_positive, scores = _binary(validation, positive)
-    if is_positive.all() or not is_positive.any():
-        return None
-    weights = np.ones((1, len(scores)))
-    return float(optimal_rates(is_positive, scores, weights, fixed=fixed, at=at)[0, 2])
+def _threshold(predictions: Predictions, positive: int, fixed: Fixed, at: float) -> float | None:
+    """Return the threshold of the best point on the ROC curve. None if a class is absent."""
+    is_positive, scores = _binary(predictions, positive)
+    threshold = optimal_rates(is_positive, scores, np.ones((1, len(scores))), fixed=fixed, at=at)[0, 2]
+    return None if np.isnan(threshold) else float(threshold)
 
 
 def _binary(predictions: Predictions, positive: int) -> tuple[Array, Array]:
@@ -165,7 +160,6 @@ def _undefined_reason(is_positive: Array) -> str:
 VALIDATION = "val"
 """The split for thresholds and temperature: labeled images of the source."""
 STORED_ORIGIN = "validation of the source model"
-CALIBRATION_METRICS = {"ece": ece, "brier": brier, "log_loss": log_loss}
 
 
 @dataclass(frozen=True)
@@ -176,7 +170,7 @@ class ValidationFit:
         temperature: The temperature, or None.
         reason: Why there is no temperature. Empty if there is one.
         positive: Index of the positive class, or None.
-        points: The operating points. Empty without a positive class.
+        points: The operating points. They have no threshold without a positive class.
         origin: Description of the validation images.
     """
 
@@ -184,7 +178,7 @@ class ValidationFit:
     reason: str
     positive: int | None
     points: tuple[OperatingPoint, ...]
-    origin: str = VALIDATION
+    origin: str
 
 
 def fit_on_validation(
@@ -209,37 +203,24 @@ def fit_on_validation(
         RequestError: If there is no class `positive`.
     """
     index = positive_class(class_names, positive)
-    validation = labeled.get(VALIDATION)
-    rates: list[tuple[Fixed, float]] = [("specificity", specificity), ("sensitivity", sensitivity)]
-    points: list[OperatingPoint] = []
-    if index is not None:
-        points = [
-            OperatingPoint(fixed, at, _validation_threshold(validation, index, fixed, at))
-            for fixed, at in rates
-        ]
-    if validation is None and stored_fit is not None:
-        return _from_stored_fit(stored_fit, class_names, index, points)
-    if validation is None:
-        return ValidationFit(None, f"no labeled image in the split {VALIDATION}", index, tuple(points))
-    temperature = fit_temperature(validation.labels, validation.probabilities)
-    reason = "" if temperature else "no temperature from 0.02 to 50 is optimal on validation"
-    return ValidationFit(temperature, reason, index, tuple(points))
-
-
-def _from_stored_fit(
-    stored_fit: Mapping[str, Any],
-    class_names: tuple[str, ...],
-    index: int | None,
-    points: Sequence[OperatingPoint],
-) -> ValidationFit:
-    """Return a stored fit, with thresholds only for the same operating points of the same class."""
-    known = {}
-    if index is not None and stored_fit["positive"] == class_names[index]:
-        known = {(point["fixed"], point["at"]): point["threshold"] for point in stored_fit["points"]}
-    points = [replace(point, threshold=known.get((point.fixed, point.at))) for point in points]
-    temperature = stored_fit["temperature"]
-    reason = "" if temperature else "the source model has no temperature from validation"
-    return ValidationFit(temperature, reason, index, tuple(points), STORED_ORIGIN)
+    points: list[tuple[Fixed, float]] = [("specificity", specificity), ("sensitivity", sensitivity)]
+    thresholds: dict[tuple[Fixed, float], float | None] = {}
+    validation, origin = labeled.get(VALIDATION), VALIDATION
+    if validation is not None:
+        temperature = fit_temperature(validation.labels, validation.probabilities)
+        reason = "no temperature from 0.02 to 50 is optimal on validation"
+        if index is not None:
+            thresholds = {(fixed, at): _threshold(validation, index, fixed, at) for fixed, at in points}
+    elif stored_fit is not None:
+        temperature, origin = stored_fit["temperature"], STORED_ORIGIN
+        reason = "the source model has no temperature from validation"
+        # Other operating points, or those of another class, have no threshold.
+        if index is not None and stored_fit["positive"] == class_names[index]:
+            thresholds = {(point["fixed"], point["at"]): point["threshold"] for point in stored_fit["points"]}
+    else:
+        temperature, reason = None, f"no labeled image in the split {VALIDATION}"
+    fitted = tuple(OperatingPoint(fixed, at, thresholds.get((fixed, at))) for fixed, at in points)
+    return ValidationFit(temperature, "" if temperature else reason, index, fitted, origin)
 
 
 def clinical_scores(parts: Parts, fit: ValidationFit) -> dict[str, Any]:
