@@ -36,11 +36,13 @@ class Resamples:
         counts: `[resamples, groups]` int32, the number of times each group was drawn.
         group_of: `[n]` int64, the group of each image.
         redrawn: The number of resamples with a single class that were drawn again.
+        level: Confidence level of the intervals, 0 to 1.
     """
 
     counts: Array
     group_of: Array
     redrawn: int
+    level: float
 
     @property
     def groups(self) -> int:
@@ -60,10 +62,41 @@ class Resamples:
         ]
         return np.concatenate(chunks)
 
+    def estimate(
+        self, statistic: Statistic, undefined: str = UNDEFINED, *, no_interval: str | None = None
+    ) -> dict[str, Any]:
+        """Return a statistic with its interval.
+
+        Args:
+            statistic: Returns `[resamples]`.
+            undefined: The reason to report if the statistic is NaN.
+            no_interval: Why there is no interval. Empty if there is one; None to decide by the number of groups.
+        """
+
+        def column(weights: Array) -> Array:
+            return statistic(weights)[:, None]
+
+        return self.estimate_columns(column, undefined, no_interval=no_interval)[0]
+
+    def estimate_columns(
+        self, statistic: Statistic, undefined: str, *, no_interval: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Return several statistics with intervals, for a function that returns `[resamples, statistics]`."""
+        no_interval = no_interval_reason(self.groups) if no_interval is None else no_interval
+        values = self.value(statistic).tolist()
+        resampled = np.empty((0, len(values)))
+        if not no_interval and not all(np.isnan(values)):
+            resampled = self.values(statistic)
+        return [
+            make_estimate(value, column, self.level, undefined=undefined, no_interval=no_interval)
+            for value, column in zip(values, resampled.T, strict=True)
+        ]
+
 
 def resample(
-    units: Sequence[str], labels: Array, *, seed: int, resamples: int, domains: Sequence[str] | None = None
-) -> Resamples:
+    units: Sequence[str], labels: Array, *, seed: int, resamples: int, level: float = 0.95,
+    domains: Sequence[str] | None = None,
+) -> Resamples:  # fmt: skip
     """Draw groups with replacement within each domain (Efron & Tibshirani 1993, chapter 6).
 
     A resample with a single class is drawn again if the data have more classes.
@@ -73,6 +106,7 @@ def resample(
         labels: `[n]` int.
         seed: Seed of the random numbers.
         resamples: The number of resamples.
+        level: Confidence level of the intervals.
         domains: The domain of each image. None for a single domain.
     """
     names, first, group_of = np.unique(np.asarray(units), return_index=True, return_inverse=True)
@@ -92,7 +126,7 @@ def resample(
             if has_class[counts[row] > 0].any(axis=0).sum() >= min_classes:
                 break
             redrawn += 1
-    return Resamples(counts, group_of, redrawn)
+    return Resamples(counts, group_of, redrawn, level)
 
 
 def interval(values: Array, *, level: float) -> tuple[float, float] | None:
@@ -164,38 +198,10 @@ def group_auc_statistic(predictions: Predictions) -> Statistic:
 
 
 @dataclass(frozen=True)
-class ResampledPredictions:
-    """Labeled predictions that are scored together, with their resamples.
-
-    Args:
-        predictions: Predictions of one split, or of one domain of it.
-        resamples: Their resamples.
-        level: Confidence level of the intervals, 0 to 1.
-    """
+class ResampledPredictions(Resamples):
+    """Labeled predictions of one split, or of one domain of it, with resamples of their groups."""
 
     predictions: Predictions
-    resamples: Resamples
-    level: float
-
-    @property
-    def no_interval(self) -> str:
-        """The reason why there is no interval. Empty if there is one."""
-        return no_interval_reason(self.resamples.groups)
-
-    def estimate(self, statistic: Statistic, undefined: str) -> dict[str, Any]:
-        """Return a statistic with its interval. `undefined` is the reason to report if it is NaN."""
-        return self.estimate_columns(lambda weights: statistic(weights)[:, None], undefined)[0]
-
-    def estimate_columns(self, statistic: Statistic, undefined: str) -> list[dict[str, Any]]:
-        """Return several statistics with intervals, for a function that returns `[resamples, statistics]`."""
-        values = self.resamples.value(statistic).tolist()
-        resampled = np.empty((0, len(values)))
-        if not self.no_interval and not all(np.isnan(values)):
-            resampled = self.resamples.values(statistic)
-        return [
-            make_estimate(value, column, self.level, undefined=undefined, no_interval=self.no_interval)
-            for value, column in zip(values, resampled.T, strict=True)
-        ]
 
 
 def resample_predictions(
@@ -203,8 +209,8 @@ def resample_predictions(
 ) -> ResampledPredictions:
     """Return labeled predictions with resamples of their groups within each domain."""
     units, domains = resampling_units(predictions), predictions.domains
-    drawn = resample(units, predictions.labels, seed=seed, resamples=resamples, domains=domains)
-    return ResampledPredictions(predictions, drawn, level)
+    drawn = resample(units, predictions.labels, seed=seed, resamples=resamples, level=level, domains=domains)
+    return ResampledPredictions(**vars(drawn), predictions=predictions)
 
 
 def no_interval_reason(groups: int, of_class: str = "") -> str:
@@ -224,21 +230,16 @@ def without_interval(value: float | None, reason: str) -> dict[str, Any]:
     return {"value": value, "low": None, "high": None, "reason": reason}
 
 
-def with_interval(value: float, resampled: Array, level: float) -> dict[str, Any]:
-    """Return an estimate with the interval of its resampled values."""
-    limits = interval(resampled, level=level)
-    if limits is None:
-        return without_interval(value, UNDEFINED)
-    return {"value": value, "low": limits[0], "high": limits[1]}
-
-
 def make_estimate(
     value: float, resampled: Array, level: float, *, undefined: str, no_interval: str
 ) -> dict[str, Any]:
-    """Return an estimate with its interval, or with the reason why there is no value or no interval."""
+    """Return an estimate with the interval of its resampled values, or the reason why value or interval is missing."""
     if np.isnan(value):
         return no_value(undefined)
-    return without_interval(value, no_interval) if no_interval else with_interval(value, resampled, level)
+    limits = None if no_interval else interval(resampled, level=level)
+    if limits is None:
+        return without_interval(value, no_interval or UNDEFINED)
+    return {"value": value, "low": limits[0], "high": limits[1]}
 
 
 GROUP_AUC = "group_auc"
@@ -317,7 +318,7 @@ def estimate_difference(
     outcome = "better" if (low > 0) != (metric in LOWER_IS_BETTER) else "worse"
     if low <= 0 <= high:
         outcome = "cannot_tell"
-    return estimate | {"outcome": outcome, "redrawn": part.resamples.redrawn}
+    return estimate | {"outcome": outcome, "redrawn": part.redrawn}
 
 
 def _check_same_images(first: Predictions, second: Predictions) -> None:

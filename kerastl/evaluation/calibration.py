@@ -23,27 +23,21 @@ REGULARIZATION = 1e-6
 """Weight of the squared distance to the identity, per image. Separable classes have no finite fit without it."""
 
 
-@dataclass(frozen=True)
-class Calibrator:
-    """Bias-corrected temperature scaling.
+def calibrate(logits: Array, parameters: Array) -> Array:
+    """Return the probabilities `[n, classes]` float64 of bias-corrected temperature scaling.
 
     Args:
-        inverse_temperature: Factor of the logits, 0 to 50.
-        bias: `[classes]` float64, added to the scaled logits. The first is 0.
+        logits: `[n, classes]`.
+        parameters: `[classes]` float64, the factor of the logits, and the biases of all classes but the first.
     """
-
-    inverse_temperature: float
-    bias: Array
-
-    def probabilities(self, logits: Array) -> Array:
-        """Return probabilities `[n, classes]` float64 for logits `[n, classes]`."""
-        return softmax(logits.astype(np.float64) * self.inverse_temperature + self.bias, axis=1)
+    biases = np.append(0.0, parameters[1:])
+    return softmax(np.asarray(logits, np.float64) * parameters[0] + biases, axis=1)
 
 
-def fit_calibrator(labels: Array, logits: Array, *, weights: Array | None = None) -> Calibrator:
-    """Return the temperature and the biases that minimize the log loss.
+def fit_calibrator(labels: Array, logits: Array, *, weights: Array | None = None) -> Array:
+    """Return the parameters of `calibrate` that minimize the log loss.
 
-    The mean of its probabilities equals the frequencies of the labels. EM for another prevalence relies on this.
+    The mean of the probabilities equals the frequencies of the labels. EM for another prevalence relies on this.
 
     Args:
         labels: `[n]` int, each class at least once.
@@ -62,12 +56,12 @@ def fit_calibrator(labels: Array, logits: Array, *, weights: Array | None = None
         parameters = minimize(
             loss.value_and_gradient, loss.start, jac=True, method="L-BFGS-B", bounds=bounds, options=options
         ).x
-    return Calibrator(float(parameters[0]), np.append(0.0, parameters[1:]))
+    return parameters
 
 
 @dataclass(frozen=True)
 class _Loss:
-    """The regularized log loss, a convex function of the parameters (inverse temperature, biases but the first).
+    """The regularized log loss, a convex function of the parameters of `calibrate`.
 
     Args:
         logits: `[n, classes]` float64.
@@ -83,11 +77,8 @@ class _Loss:
     def start(self) -> Array:
         return np.append(1.0, np.zeros(self.logits.shape[1] - 1))
 
-    def probabilities(self, parameters: Array) -> Array:
-        return softmax(self.logits * parameters[0] + np.append(0.0, parameters[1:]), axis=1)
-
     def value_and_gradient(self, parameters: Array) -> tuple[float, Array]:
-        predicted, change = self.probabilities(parameters), parameters - self.start
+        predicted, change = calibrate(self.logits, parameters), parameters - self.start
         of_label = np.maximum((predicted * self.targets).sum(axis=1), np.finfo(np.float64).tiny)
         error = self.weights[:, None] * (predicted - self.targets)
         gradient = np.append((error * self.logits).sum(), error.sum(axis=0)[1:])
@@ -97,7 +88,7 @@ class _Loss:
 
     def hessian(self, parameters: Array) -> Array:
         """Return `[classes, classes]`, the second derivatives."""
-        predicted = self.probabilities(parameters)
+        predicted = calibrate(self.logits, parameters)
         mean = np.column_stack([(predicted * self.logits).sum(axis=1), predicted[:, 1:]])
         mass = self.weights[:, None] * predicted
         second_moment = np.diag(np.append((mass * self.logits**2).sum(), mass.sum(axis=0)[1:]))

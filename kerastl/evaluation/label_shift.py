@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from kerastl.evaluation import bootstrap
-from kerastl.evaluation.calibration import fit_calibrator, logits_from
-from kerastl.evaluation.metrics import balanced_accuracy, brier, ece, log_loss
+from kerastl.evaluation.calibration import calibrate, fit_calibrator, logits_from
+from kerastl.evaluation.metrics import CALIBRATION_METRICS, balanced_accuracy
 from kerastl.evaluation.predictions import Array, Predictions
-
-Method = Literal["em", "bbse"]
 
 MAX_ITERATIONS = 10_000
 TOLERANCE = 1e-7
@@ -34,7 +32,8 @@ class PrevalenceEstimate:
         source: `[classes]` float64, the frequencies of the source labels.
         value: `[classes]` float64, the estimated frequencies at the target. NaN without an estimate.
         low, high: `[classes]` float64, their interval. NaN without an interval.
-        gap_low, gap_high: The interval of target minus source, resampled together.
+        signs: `[classes]` int, -1 if less frequent at the target beyond the interval of target minus source, resampled
+            together; 1 if more frequent; 0 otherwise.
         reason: Why the estimate or the interval is missing. Empty if neither is.
     """
 
@@ -42,21 +41,13 @@ class PrevalenceEstimate:
     value: Array
     low: Array
     high: Array
-    gap_low: Array
-    gap_high: Array
+    signs: Array
     reason: str
 
     @property
     def differs(self) -> bool | None:
         """Whether the frequency of some class differs from the source beyond its interval. None if unknown."""
-        if np.isnan(self.gap_low).any():
-            return None
-        return bool(self.signs.any())
-
-    @property
-    def signs(self) -> Array:
-        """`[classes]` int: -1 if less frequent at the target, 1 if more frequent, 0 if not significant."""
-        return (self.gap_low > 0).astype(int) - (self.gap_high < 0)
+        return None if np.isnan(self.low).any() else bool(self.signs.any())
 
 
 def estimate_prevalence(
@@ -66,8 +57,7 @@ def estimate_prevalence(
     source: bootstrap.Resamples,
     target: bootstrap.Resamples,
     *,
-    method: Method = "em",
-    level: float = 0.95,
+    method: str = "em",
 ) -> PrevalenceEstimate:
     """Return the prevalence at a target without labels.
 
@@ -79,22 +69,18 @@ def estimate_prevalence(
         source, target: Resamples of the images. Everything is refitted for each of them.
         method: `em` (Saerens et al. 2002) on probabilities calibrated by `fit_calibrator`, with the smaller variance; or
             `bbse` (Lipton et al. 2018), from the confusion matrix, without calibration.
-        level: Confidence level, see `resample_prevalence`.
 
     Reference:
         Saerens, Latinne & Decaestecker 2002, doi:10.1162/089976602753284446, equation 2.9; Alexandari,
         Kundaje & Shrikumar 2020, arXiv:1901.06852; Lipton, Wang & Smola 2018, arXiv:1802.03916.
     """
     classes = source_logits.shape[1]
-    estimator = _em_estimate if method == "em" else _bbse_estimate
-    estimate = partial(estimator, source_labels, source_logits, target_logits)
+    estimate = partial(METHODS[method], source_labels, source_logits, target_logits)
     value, reason = estimate(np.ones(len(source_labels)), np.ones(len(target_logits)))
     reason = reason or bootstrap.no_interval_reason(min(source.groups, target.groups))
-    intervals = (np.full(classes, np.nan),) * 4
+    intervals = np.full(classes, np.nan), np.full(classes, np.nan), np.zeros(classes, int)
     if not reason:
-        intervals = resample_prevalence(
-            lambda *weights: estimate(*weights)[0], source_labels, source, target, level=level
-        )
+        intervals = resample_prevalence(lambda *weights: estimate(*weights)[0], source_labels, source, target)
         reason = bootstrap.UNDEFINED if np.isnan(intervals[0]).any() else ""
     frequencies = class_frequencies(source_labels, np.ones(len(source_labels)), classes)
     return PrevalenceEstimate(frequencies, value, *intervals, reason)
@@ -105,20 +91,17 @@ def resample_prevalence(
     labels: Array,
     source: bootstrap.Resamples,
     target: bootstrap.Resamples,
-    *,
-    level: float,
-) -> tuple[Array, Array, Array, Array]:
-    """Return the interval of an estimated prevalence, and that of its difference to the source.
+) -> tuple[Array, Array, Array]:
+    """Return the interval of an estimated prevalence, and whether it differs from that of the source.
 
     Args:
         estimate: Returns the prevalence `[classes]` at the target, given weights of the source and the target images.
         labels: `[n]` int, the labels of the source images.
-        source, target: Resamples of the images. A resample of the source without some class is ignored.
-        level: Confidence level. With more than two classes, the intervals are wider (Bonferroni), so that `differs` has
-            this error rate.
+        source, target: Resamples of the images. A resample of the source without some class is ignored. With more than
+            two classes, the intervals are wider (Bonferroni), so that `differs` has the error rate of their level.
 
     Returns:
-        `low`, `high`, `gap_low` and `gap_high` of `PrevalenceEstimate`.
+        `low`, `high` and `signs` of `PrevalenceEstimate`.
     """
     classes = int(labels.max()) + 1
     values = np.full((len(source.counts), classes), np.nan)
@@ -129,13 +112,11 @@ def resample_prevalence(
         if (frequencies > 0).all():
             values[row] = estimate(weights, target_counts[target.group_of].astype(np.float64))
             gaps[row] = values[row] - frequencies
-    corrected_level = 1 - (1 - level) / (classes if classes > 2 else 1)
-    limits = [
-        bootstrap.interval(column, level=corrected_level) or (np.nan, np.nan)
-        for column in (*values.T, *gaps.T)
-    ]
+    level = 1 - (1 - source.level) / (classes if classes > 2 else 1)
+    limits = [bootstrap.interval(column, level=level) or (np.nan, np.nan) for column in (*values.T, *gaps.T)]
     low, high = np.array(limits).T
-    return low[:classes], high[:classes], low[classes:], high[classes:]
+    signs = (low[classes:] > 0).astype(int) - (high[classes:] < 0)
+    return low[:classes], high[:classes], signs
 
 
 def correct_prevalence(probabilities: Array, source: Array, target: Array) -> Array:
@@ -220,9 +201,9 @@ def bbse_prevalence(confusion: Array, predicted: Array) -> tuple[Array, str]:
 def _em_estimate(
     labels: Array, logits: Array, target: Array, weights: Array, target_weights: Array
 ) -> tuple[Array, str]:
-    calibrator = fit_calibrator(labels, logits, weights=weights)
+    calibrated = calibrate(target, fit_calibrator(labels, logits, weights=weights))
     source = class_frequencies(labels, weights, logits.shape[1])
-    return em_prevalence(calibrator.probabilities(target), source, target_weights), ""
+    return em_prevalence(calibrated, source, target_weights), ""
 
 
 def _bbse_estimate(
@@ -235,6 +216,9 @@ def _bbse_estimate(
     return bbse_prevalence(confusion / confusion.sum(axis=0), predicted)
 
 
+METHODS = {"em": _em_estimate, "bbse": _bbse_estimate}
+
+
 def class_frequencies(labels: Array, weights: Array, classes: int) -> Array:
     """Return `[classes]` float64, the frequency of each class with image weights `[n]`."""
     counts = np.bincount(labels, weights=weights, minlength=classes)
@@ -244,12 +228,9 @@ def class_frequencies(labels: Array, weights: Array, classes: int) -> Array:
 SOURCE = "val"
 TEST = "target_test"
 TARGET = (TEST, "target_unlabelled")
-METHODS: tuple[Method, ...] = ("em", "bbse")
 MAX_RESAMPLES = 200
 """Each resample fits the calibrator again."""
-CORRECTION_METRICS = {
-    "ece": ece, "brier": brier, "log_loss": log_loss, "balanced_accuracy": balanced_accuracy,
-}  # fmt: skip
+CORRECTION_METRICS = CALIBRATION_METRICS | {"balanced_accuracy": balanced_accuracy}
 ASSUMPTION = "images of a class look the same at both sites. Another scanner violates this, and the estimates are then wrong"
 
 
@@ -279,10 +260,9 @@ def estimate_label_shift(
     source = bootstrap.canonical_order(
         predictions.of(SOURCE) if source_val is None else source_val, labeled=True
     )
-    target_rows = [row for row, split in enumerate(predictions.splits) if split in TARGET]
-    if not source.paths or not target_rows:
+    target = bootstrap.canonical_order(predictions.of(*TARGET))
+    if not source.paths or not target.paths:
         return None
-    target = bootstrap.canonical_order(predictions.take(target_rows))
     result: dict[str, Any] = {
         "assumes": ASSUMPTION,
         "class_names": list(predictions.class_names),
@@ -293,34 +273,35 @@ def estimate_label_shift(
     absent = [name for index, name in enumerate(predictions.class_names) if index not in present]
     if absent:
         return result | {"reason": f"no source validation image of {', '.join(absent[:5])}"}
-    test = bootstrap.canonical_order(predictions.of(TEST), labeled=True)
-    labeled_test = None
-    if test.paths:
-        labeled_test = bootstrap.resample_predictions(test, seed=seed, resamples=resamples, level=level)
     count = min(resamples, MAX_RESAMPLES)
     estimates = _estimates(source, target, seed=seed, resamples=count, level=level)
+    true = [bootstrap.no_value(f"no labeled image in the split {TEST}")] * len(predictions.class_names)
+    correction = None
+    test = bootstrap.canonical_order(predictions.of(TEST), labeled=True)
+    if test.paths:
+        labeled_test = bootstrap.resample_predictions(test, seed=seed, resamples=resamples, level=level)
+        true = _test_frequencies(labeled_test)
+        correction = _correction(source, labeled_test, estimates["em"])
     return result | {
         "resamples": count,
-        "classes": _classes(predictions.class_names, estimates, labeled_test, training_counts or {}),
+        "classes": _classes(predictions.class_names, estimates, true, training_counts or {}),
         "differs": {name: estimate.differs for name, estimate in estimates.items()},
-        "correction": _correction(source, labeled_test, estimates["em"]),
+        "correction": correction,
     }
 
 
 def _estimates(
     source: Predictions, target: Predictions, *, seed: int, resamples: int, level: float
-) -> dict[Method, PrevalenceEstimate]:
+) -> dict[str, PrevalenceEstimate]:
     """Return the estimate of each method, for the same resamples."""
     no_labels = np.zeros(len(target.paths), int)
+    settings: dict[str, Any] = {"resamples": resamples, "level": level}
     drawn = (
-        bootstrap.resample(bootstrap.resampling_units(source), source.labels, seed=seed, resamples=resamples),
-        bootstrap.resample(bootstrap.resampling_units(target), no_labels, seed=seed + 1, resamples=resamples),
+        bootstrap.resample(bootstrap.resampling_units(source), source.labels, seed=seed, **settings),
+        bootstrap.resample(bootstrap.resampling_units(target), no_labels, seed=seed + 1, **settings),
     )
     logits = logits_from(source.probabilities), logits_from(target.probabilities)
-    return {
-        name: estimate_prevalence(source.labels, *logits, *drawn, method=name, level=level)
-        for name in METHODS
-    }
+    return {name: estimate_prevalence(source.labels, *logits, *drawn, method=name) for name in METHODS}
 
 
 def _summary(predictions: Predictions) -> dict[str, Any]:
@@ -333,13 +314,12 @@ def _summary(predictions: Predictions) -> dict[str, Any]:
 
 def _classes(
     names: Sequence[str],
-    estimates: Mapping[Method, PrevalenceEstimate],
-    test: bootstrap.ResampledPredictions | None,
+    estimates: Mapping[str, PrevalenceEstimate],
+    true: Sequence[dict[str, Any]],
     training_counts: Mapping[str, int],
 ) -> dict[str, Any]:
     source = estimates["em"].source
     total = sum(training_counts.values())
-    true = _test_frequencies(test, len(names))
     return {
         name: {
             "train": bootstrap.without_interval(training_counts.get(name, 0) / total, bootstrap.COUNTED)
@@ -362,11 +342,9 @@ def _frequency(estimate: PrevalenceEstimate, index: int) -> dict[str, Any]:
     return {"value": value, "low": low, "high": high}
 
 
-def _test_frequencies(test: bootstrap.ResampledPredictions | None, classes: int) -> list[dict[str, Any]]:
+def _test_frequencies(test: bootstrap.ResampledPredictions) -> list[dict[str, Any]]:
     """Return the frequencies of the test labels. Nothing else uses target labels."""
-    if test is None:
-        return [bootstrap.no_value(f"no labeled image in the split {TEST}")] * classes
-    one_hot = test.predictions.labels[:, None] == np.arange(classes)
+    one_hot = test.predictions.labels[:, None] == np.arange(len(test.predictions.class_names))
 
     # Counts are integers, so their matrix product is exact in any order.
     return test.estimate_columns(
@@ -375,17 +353,15 @@ def _test_frequencies(test: bootstrap.ResampledPredictions | None, classes: int)
 
 
 def _correction(
-    source: Predictions, test: bootstrap.ResampledPredictions | None, estimate: PrevalenceEstimate
-) -> dict[str, Any] | None:
+    source: Predictions, test: bootstrap.ResampledPredictions, estimate: PrevalenceEstimate
+) -> dict[str, Any]:
     """Return the metrics of the test images: uncalibrated, calibrated, and corrected for the prevalence.
 
     Calibration and prevalence are fixed during resampling, because a deployed model uses fixed values.
     """
-    if test is None:
-        return None
     labels, probabilities = test.predictions.labels, test.predictions.probabilities
-    calibrator = fit_calibrator(source.labels, logits_from(source.probabilities))
-    calibrated = calibrator.probabilities(logits_from(probabilities))
+    parameters = fit_calibrator(source.labels, logits_from(source.probabilities))
+    calibrated = calibrate(logits_from(probabilities), parameters)
     # A class with an estimate of 0 keeps a small frequency, so that the loss of its images is finite.
     target = np.maximum(estimate.value, 1e-6)
     variants = {

@@ -12,12 +12,7 @@ import numpy as np
 from kerastl.evaluation import bootstrap
 from kerastl.evaluation.label_shift import estimate_label_shift
 from kerastl.evaluation.metrics import BY_CLASS
-from kerastl.evaluation.operating_points import (
-    ValidationFit,
-    clinical_scores,
-    fit_on_validation,
-    overall_and_domains,
-)
+from kerastl.evaluation.operating_points import Parts, clinical_scores, fit_on_validation, overall_and_domains
 from kerastl.evaluation.predictions import Predictions
 from kerastl.evaluation.subgroups import assign_subgroups, sort_values
 
@@ -79,7 +74,13 @@ def score(
         positive=positive, specificity=specificity, sensitivity=sensitivity, stored_fit=stored_fit,
     )  # fmt: skip
     settings: dict[str, Any] = {"seed": seed, "resamples": resamples, "level": level}
-    scores, redrawn = _score_splits(labeled, fit, partial(bootstrap.resample_predictions, **settings))
+    resample = partial(bootstrap.resample_predictions, **settings)
+    parts = {split: _parts(members, resample) for split, members in labeled.items()}
+    scores: dict[str, Any] = {
+        split: _split_scores(of_split, resample) | clinical_scores(of_split, fit)
+        for split, of_split in parts.items()
+    }
+    redrawn = sum(part.redrawn for of_split in parts.values() for part in of_split.values())
     if shift := estimate_label_shift(
         predictions, source_val=source_val, training_counts=training_counts, **settings
     ):
@@ -88,20 +89,7 @@ def score(
     return scores | {"interval": {"method": METHOD, **settings, "unit": unit, "redrawn": redrawn}}
 
 
-def _score_splits(
-    labeled: Mapping[str, Predictions], fit: ValidationFit, resample: Resample
-) -> tuple[dict[str, Any], int]:
-    """Return the scores of each split, and the number of resamples with a single class that were drawn again."""
-    parts = {split: _parts(members, resample) for split, members in labeled.items()}
-    scores = {
-        split: _split_scores(of_split, resample) | clinical_scores(of_split, fit)
-        for split, of_split in parts.items()
-    }
-    redrawn = sum(part.resamples.redrawn for of_split in parts.values() for part in of_split.values())
-    return scores, redrawn
-
-
-def _parts(split: Predictions, resample: Resample) -> dict[str | None, bootstrap.ResampledPredictions]:
+def _parts(split: Predictions, resample: Resample) -> Parts:
     """Return a whole split as None, and each of its domains by name."""
     parts: dict[str | None, bootstrap.ResampledPredictions] = {None: resample(split)}
     for domain in sorted(set(split.domains) - {""}):
@@ -111,9 +99,7 @@ def _parts(split: Predictions, resample: Resample) -> dict[str | None, bootstrap
     return parts
 
 
-def _split_scores(
-    parts: dict[str | None, bootstrap.ResampledPredictions], resample: Resample
-) -> dict[str, Any]:
+def _split_scores(parts: Parts, resample: Resample) -> dict[str, Any]:
     whole = parts[None]
     split = whole.predictions
     by_column = _subgroups(split, resample)
@@ -123,7 +109,7 @@ def _split_scores(
         "confusion": _confusion(split),
         "class_names": list(split.class_names),
         "count": len(split.labels),
-        "groups": whole.resamples.groups,
+        "groups": whole.groups,
         **({"subgroups": by_column} if by_column else {}),
     }
 
@@ -151,22 +137,22 @@ def _overall(part: bootstrap.ResampledPredictions) -> dict[str, Any]:
 
 
 def _classes(part: bootstrap.ResampledPredictions) -> dict[str, Any]:
-    split, resamples = part.predictions, part.resamples
+    split = part.predictions
     scores: dict[str, Any] = {name: {} for name in split.class_names}
+    is_class = [split.labels == index for index in range(len(split.class_names))]
+    groups = [len(np.unique(part.group_of[rows])) for rows in is_class]
     for metric_name, metric in BY_CLASS.items():
         statistic = partial(metric, split.labels, split.probabilities)
-        values, resampled = resamples.value(statistic), resamples.values(statistic)
+        values, resampled = part.value(statistic), part.values(statistic)
         undefined = "no image of another class" if metric_name == "auc" else "the class is never predicted"
         for index, name in enumerate(split.class_names):
-            groups = len(np.unique(resamples.group_of[split.labels == index]))
             scores[name][metric_name] = bootstrap.make_estimate(
-                float(values[index]) if groups else math.nan, resampled[:, index], part.level,
-                undefined=undefined if groups else "no image of this class",
-                no_interval=bootstrap.no_interval_reason(groups, " of this class"),
+                float(values[index]) if groups[index] else math.nan, resampled[:, index], part.level,
+                undefined=undefined if groups[index] else "no image of this class",
+                no_interval=bootstrap.no_interval_reason(groups[index], " of this class"),
             )  # fmt: skip
-    for index, name in enumerate(split.class_names):
-        support = int((split.labels == index).sum())
-        scores[name]["support"] = bootstrap.without_interval(support, bootstrap.COUNTED)
+    for name, rows in zip(split.class_names, is_class, strict=True):
+        scores[name]["support"] = bootstrap.without_interval(int(rows.sum()), bootstrap.COUNTED)
     return scores
 
 
@@ -179,7 +165,7 @@ def _subgroups(split: Predictions, resample: Resample) -> dict[str, Any]:
             part = resample(split.take([row for row, own in enumerate(values) if own == value]))
             scores[column][value] = {
                 "images": bootstrap.without_interval(len(part.predictions.paths), bootstrap.COUNTED),
-                "groups": bootstrap.without_interval(part.resamples.groups, bootstrap.COUNTED),
+                "groups": bootstrap.without_interval(part.groups, bootstrap.COUNTED),
                 **_overall(part),
             }
     return scores

@@ -15,22 +15,17 @@ from scipy.special import entr
 
 from kerastl.adaptation.method import SOURCE_ONLY
 from kerastl.evaluation.bootstrap import MIN_GROUPS, Resamples, round_numbers, single_threaded
-from kerastl.evaluation.label_shift import (
-    PrevalenceEstimate,
-    class_frequencies,
-    estimate_prevalence,
-    resample_prevalence,
-)
+from kerastl.evaluation.label_shift import PrevalenceEstimate, estimate_prevalence, resample_prevalence
 from kerastl.runs.schemas import Adaptation, CandidateRanking, Verdict
 from kerastl.selection.domain_classifier import domain_auc, is_above_chance, prevalence_weights
 from kerastl.selection.evidence import SOURCE_UNAVAILABLE, Evidence, check_candidates
 from kerastl.selection.open_set import (
     ClassSpace,
+    class_means,
     class_space,
     detect_unknown_class,
-    explain_no_unknown_class,
+    explain_unknown_class,
     fit_shifted_mixture,
-    initial_mixtures,
 )
 from kerastl.selection.overconfidence import calibrate_on_source, target_probabilities
 from kerastl.selection.ranking import Ranking, rank
@@ -38,8 +33,6 @@ from kerastl.selection.ranking import Ranking, rank
 Array = np.ndarray[Any, Any]
 
 RESAMPLES = 100
-LEVEL = 0.95
-GUARDS = ("nothing_to_adapt", "unknown_class", "other_prevalence")
 MAX_ENTROPY_INCREASE = 0.1
 """Largest increase of the normalized entropy with which predictions can estimate the prevalence."""
 
@@ -99,7 +92,8 @@ def evaluate_guards(
         seed: Seed of the resamples.
     """
     if source_only.source_val is None:
-        return {name: Guard(None, SOURCE_UNAVAILABLE, {}) for name in GUARDS}
+        unavailable = Guard(None, SOURCE_UNAVAILABLE, {})
+        return dict.fromkeys(("nothing_to_adapt", "unknown_class", "other_prevalence"), unavailable)
     unadapted = [source_only] if renormalized is None else [source_only, renormalized]
     first = guards = _class_guards(source_only, seed)
     for evidence in (*unadapted[1:], *adapted):
@@ -151,8 +145,9 @@ def _class_guards(evidence: Evidence, seed: int) -> dict[str, Guard]:
     """Return the guards that depend on the positions of the target's classes."""
     val = evidence.known_val
     space = class_space(val.features, val.known_labels, evidence.target.features)
+    unknown = detect_unknown_class(val, evidence.target, space, seed=seed)
     return {
-        "unknown_class": _unknown_class(evidence, space, seed),
+        "unknown_class": Guard(unknown["detected"], explain_unknown_class(unknown), unknown),
         "other_prevalence": _other_prevalence(evidence, space, seed),
     }
 
@@ -189,32 +184,7 @@ def _describe(auc: Mapping[str, Any]) -> str:
     return f"AUC {auc['value']:.2f}, interval {auc['low']:.2f} to {auc['high']:.2f}"
 
 
-def _unknown_class(evidence: Evidence, space: ClassSpace, seed: int) -> Guard:
-    result = detect_unknown_class(evidence.known_val, evidence.target, space, seed=seed)
-    if result["detected"] is None:
-        reason = f"at least {MIN_GROUPS} target patients are needed to detect an unknown class"
-        return Guard(None, reason, result)
-    if not result["detected"]:
-        return Guard(False, explain_no_unknown_class(result), result)
-    reason = (
-        f"{result['share']:.0%} of the target images form a cluster at a distance of {result['distance']:.1f} "
-        "within-class standard deviations from every source class"
-    )
-    return Guard(True, reason, result)
-
-
 def _other_prevalence(evidence: Evidence, space: ClassSpace, seed: int) -> Guard:
-    result = compare_prevalence(evidence, space, seed=seed)
-    if result["differs"] is None:
-        reason = "the prevalence on the target cannot be estimated"
-        cause = result["em"].get("reason")
-        return Guard(None, f"{reason} ({cause})" if cause else reason, result)
-    if result["differs"]:
-        return Guard(True, "the class frequencies of source and target differ", result)
-    return Guard(False, "the class frequencies of source and target do not differ significantly", result)
-
-
-def compare_prevalence(evidence: Evidence, space: ClassSpace, *, seed: int) -> dict[str, Any]:
     """Return whether the prevalence of some class differs between source and target.
 
     Estimates from predictions (EM, BBSE) assume that only the prevalence changed. Another scanner shifts
@@ -230,9 +200,9 @@ def compare_prevalence(evidence: Evidence, space: ClassSpace, *, seed: int) -> d
         seed: Seed of resamples and folds.
 
     Returns:
-        `differs` (None: inconclusive), `less_frequent` and `more_frequent` (class names), `source`
-        (prevalence), `em`, `bbse` and `location_scale` (`value`, `low`, `high`: a list over classes; None if
-        unknown), and `remaining_shift`: the AUC of the domain classifier after weighting.
+        A guard that measures `differs` (None: inconclusive), `less_frequent` and `more_frequent` (class names),
+        `source` (prevalence), `em`, `bbse` and `location_scale` (`value`, `low`, `high`: a list over classes;
+        None if unknown), and `remaining_shift`: the AUC of the domain classifier after weighting.
     """
     val, target = evidence.known_val, evidence.target
     draws = (
@@ -240,50 +210,55 @@ def compare_prevalence(evidence: Evidence, space: ClassSpace, *, seed: int) -> d
         target.resample(seed=seed + 1, resamples=RESAMPLES),
     )
     em, bbse = (
-        estimate_prevalence(val.known_labels, val.logits, target.logits, *draws, method=method, level=LEVEL)
+        estimate_prevalence(val.known_labels, val.logits, target.logits, *draws, method=method)
         for method in ("em", "bbse")
     )
     location_scale = _location_scale_prevalence(space, *draws)
-    signs = location_scale.signs
-    if not np.isnan(bbse.gap_low).any():
-        signs = np.where(signs == bbse.signs, signs, 0)
     estimates = {"em": em, "bbse": bbse, "location_scale": location_scale}
-    result = {"differs": None, "source": em.source.tolist(), "remaining_shift": None}
-    result |= {name: _to_json(estimate) for name, estimate in estimates.items()}
+    measured: dict[str, Any] = {"differs": None, "source": em.source.tolist(), "remaining_shift": None}
+    measured |= {name: _to_json(estimate) for name, estimate in estimates.items()}
     if em.differs is None:
-        return result | {"less_frequent": [], "more_frequent": []}
+        reason = f"the prevalence on the target cannot be estimated ({em.reason})"
+        return Guard(None, reason, measured | {"less_frequent": [], "more_frequent": []})
+    signs = location_scale.signs
+    if bbse.differs is not None:
+        signs = np.where(signs == bbse.signs, signs, 0)
     if em.differs:
-        # Weights can match the means of a shifted target, which a linear classifier compares, but not the squares.
-        source_places, target_places = (np.hstack([side, side**2]) for side in (space.source, space.target))
-        weights = prevalence_weights(val.known_labels, em.source, em.value)
-        remaining = domain_auc(
-            source_places, target_places, val.units, target.units, weights_a=weights, seed=seed
-        )
-        result["remaining_shift"] = remaining
+        remaining = measured["remaining_shift"] = _remaining_shift(evidence, space, em, seed)
         if is_above_chance(remaining) is False:
             signs = np.where(signs != 0, signs, em.signs)
     less, more = (
         [name for name, sign in zip(evidence.class_names, signs, strict=True) if sign == wanted]
         for wanted in (-1, 1)
     )
-    return result | {"differs": bool(less or more), "less_frequent": less, "more_frequent": more}
+    measured |= {"differs": bool(less or more), "less_frequent": less, "more_frequent": more}
+    if less or more:
+        return Guard(True, "the class frequencies of source and target differ", measured)
+    return Guard(False, "the class frequencies of source and target do not differ significantly", measured)
+
+
+def _remaining_shift(
+    evidence: Evidence, space: ClassSpace, em: PrevalenceEstimate, seed: int
+) -> dict[str, Any]:
+    """Return the AUC of the domain classifier after weighting the source images by the prevalence of the target."""
+    # Weights can match the means of a shifted target, which a linear classifier compares, but not the squares.
+    source, target = (np.hstack([side, side**2]) for side in (space.source, space.target))
+    weights = prevalence_weights(space.labels, em.source, em.value)
+    units = evidence.known_val.units, evidence.target.units
+    return domain_auc(source, target, *units, weights_a=weights, seed=seed)
 
 
 def _location_scale_prevalence(
     space: ClassSpace, source_draws: Resamples, target_draws: Resamples
 ) -> PrevalenceEstimate:
     """Return the prevalence of the location-scale model."""
-    images, classes = space.target, int(space.labels.max()) + 1
-    prevalence = class_frequencies(space.labels, np.ones(len(space.labels)), classes)
-    means = space.class_means(np.ones(len(space.source)))
-    fitted = fit_shifted_mixture(images, initial_mixtures(means, prevalence, images), np.ones(len(images)))
 
     def refit(weights: Array, target_weights: Array) -> Array:
-        starts = [replace(fitted, means=space.class_means(weights))]
-        return fit_shifted_mixture(images, starts, target_weights).shares
+        starts = [replace(space.mixture, means=class_means(space.source, space.labels, weights))]
+        return fit_shifted_mixture(space.target, starts, target_weights).shares
 
-    intervals = resample_prevalence(refit, space.labels, source_draws, target_draws, level=LEVEL)
-    return PrevalenceEstimate(prevalence, fitted.shares, *intervals, reason="")
+    intervals = resample_prevalence(refit, space.labels, source_draws, target_draws)
+    return PrevalenceEstimate(space.starts[0].shares, space.mixture.shares, *intervals, reason="")
 
 
 def _to_json(estimate: PrevalenceEstimate) -> dict[str, Any]:

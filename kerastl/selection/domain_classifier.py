@@ -9,14 +9,7 @@ from typing import Any
 import numpy as np
 
 from kerastl.errors import RequestError
-from kerastl.evaluation.bootstrap import (
-    Statistic,
-    no_interval_reason,
-    no_value,
-    resample,
-    with_interval,
-    without_interval,
-)
+from kerastl.evaluation.bootstrap import Statistic, no_interval_reason, no_value, resample
 from kerastl.evaluation.metrics import binary_auc, ratio
 
 Array = np.ndarray[Any, Any]
@@ -190,7 +183,8 @@ def domain_auc(
         raise RequestError(
             f"Features must be [images, width] with the same width, got {features_a.shape} and {features_b.shape}."
         )
-    units = _units("a", len(features_a), groups_a) + _units("b", len(features_b), groups_b)
+    units_a, units_b = _units("a", len(features_a), groups_a), _units("b", len(features_b), groups_b)
+    units = units_a + units_b
     features = np.concatenate([features_a, features_b])
     domain = np.repeat([0, 1], [len(features_a), len(features_b)])
     base_weights = np.ones(len(domain))
@@ -208,8 +202,7 @@ def domain_auc(
         )  # fmt: skip
         scores[held_out] = log_odds(features[held_out])
     auc = within_fold_auc(folds, domain == 1, scores, base_weights)
-    fewest = min(len({unit for unit, at in zip(units, domain, strict=True) if at == side}) for side in (0, 1))
-    no_interval = no_interval_reason(fewest, " at one site")
+    no_interval = no_interval_reason(min(len(set(units_a)), len(set(units_b))), " at one site")
     return _estimate(auc, domain, units, domain, no_interval, seed=seed, resamples=resamples, level=level)
 
 
@@ -228,13 +221,11 @@ def _estimate(
     """
     names = [str(number) for number in domain]
     groups = [f"{name}\0{unit}" for name, unit in zip(names, units, strict=True)]
-    drawn = resample(groups, labels, seed=seed, resamples=resamples, domains=names)
-    value = float(drawn.value(auc))
-    if no_interval:
-        return without_interval(value, no_interval)
-    estimate = with_interval(value, drawn.values(auc), level)
+    drawn = resample(groups, labels, seed=seed, resamples=resamples, level=level, domains=names)
+    estimate = drawn.estimate(auc, no_interval=no_interval)
     if estimate["low"] is None:
         return estimate
+    value = estimate["value"]
     low = value - INTERVAL_FACTOR * (value - estimate["low"])
     high = value + INTERVAL_FACTOR * (estimate["high"] - value)
     return estimate | {"low": max(0.0, low), "high": min(1.0, high)}

@@ -10,7 +10,7 @@ import numpy as np
 
 from kerastl.adaptation.method import SOURCE_ONLY
 from kerastl.errors import RequestError
-from kerastl.evaluation.bootstrap import Resamples, resample
+from kerastl.evaluation.bootstrap import Resamples, Statistic, resample
 
 Array = np.ndarray[Any, Any]
 
@@ -40,7 +40,6 @@ class Outputs:
     def __post_init__(self) -> None:
         for name in ("features", "logits"):
             object.__setattr__(self, name, _checked(name, getattr(self, name)))
-        rows = {"features": len(self.features), "logits": len(self.logits)}
         if self.labels is not None:
             labels = np.asarray(self.labels)
             if labels.ndim != 1 or labels.dtype.kind not in "iu":
@@ -48,10 +47,9 @@ class Outputs:
                     f"Labels must be integers of shape [images], got {labels.dtype} of shape {labels.shape}."
                 )
             object.__setattr__(self, "labels", labels.astype(np.int64))
-            rows["labels"] = len(labels)
         if self.groups is not None:
             object.__setattr__(self, "groups", tuple(str(group) for group in self.groups))
-            rows["groups"] = len(self.groups)
+        rows = {name: len(part) for name, part in vars(self).items() if part is not None}
         if len(set(rows.values())) > 1:
             counts = ", ".join(f"{count} {name}" for name, count in rows.items())
             raise RequestError(f"Every image needs one row of each, got {counts}.")
@@ -65,10 +63,14 @@ class Outputs:
             return [f"\0{row}" for row in range(len(self.features))]
         return [group or f"\0{row}" for row, group in enumerate(self.groups)]
 
-    def resample(self, *, seed: int, resamples: int) -> Resamples:
+    def resample(self, *, seed: int, resamples: int, level: float = 0.95) -> Resamples:
         """Return resamples of the units, in which all labels occur that there are."""
         labels = np.zeros(len(self.features), int) if self.labels is None else self.labels
-        return resample(self.units, labels, seed=seed, resamples=resamples)
+        return resample(self.units, labels, seed=seed, resamples=resamples, level=level)
+
+    def evaluate(self, statistic: Statistic) -> float:
+        """Return a statistic in which every image counts once."""
+        return float(statistic(np.ones((1, len(self.features))))[0])
 
     @property
     def known_labels(self) -> Array:
@@ -242,15 +244,15 @@ def check_candidates(candidates: Mapping[str, Evidence]) -> None:
             )
         for part in ("source_val", "target"):
             outputs, reference = getattr(evidence, part), getattr(source_only, part)
-            if outputs is not None and outputs.units != reference.units:
+            if outputs is None:
+                continue
+            if outputs.units != reference.units:
                 raise RequestError(
                     f"{part}: '{name}' and '{SOURCE_ONLY}' have different images ({len(outputs.logits)} and "
                     f"{len(reference.logits)}). Use the same images in the same order."
                 )
-        if evidence.source_val is None:
-            continue
-        if (evidence.known_val.known_labels != source_only.known_val.known_labels).any():
-            raise RequestError(f"source_val: '{name}' and '{SOURCE_ONLY}' have different labels.")
+            if not np.array_equal(outputs.labels, reference.labels):
+                raise RequestError(f"{part}: '{name}' and '{SOURCE_ONLY}' have different labels.")
 
 
 def _available(part: Outputs | None) -> Outputs:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from kerastl.evaluation.bootstrap import MIN_GROUPS, interval, resample
+from kerastl.evaluation.bootstrap import MIN_GROUPS, resample
 from kerastl.selection.evidence import Outputs
 
 Array = np.ndarray[Any, Any]
@@ -34,11 +35,22 @@ class ClassSpace:
     target: Array
     labels: Array
 
-    def class_means(self, weights: Array) -> Array:
-        """Return `[classes, directions]` of the source with image weights `[n]`."""
-        classes = self.labels.max() + 1
-        member = (self.labels[:, None] == np.arange(classes)) * weights[:, None]
-        return (member.T @ self.source) / member.sum(axis=0)[:, None]
+    @cached_property
+    def starts(self) -> list[ShiftedMixture]:
+        """Two initial mixtures of the classes on the target, see `initial_mixtures`."""
+        means = class_means(self.source, self.labels, np.ones(len(self.source)))
+        return initial_mixtures(means, np.bincount(self.labels) / len(self.labels), self.target)
+
+    @cached_property
+    def mixture(self) -> ShiftedMixture:
+        """The most likely mixture of the classes on the target, without an extra component."""
+        return fit_shifted_mixture(self.target, self.starts, np.ones(len(self.target)))
+
+
+def class_means(images: Array, labels: Array, weights: Array) -> Array:
+    """Return `[classes, width]` of images `[n, width]` with image weights `[n]`."""
+    member = (labels[:, None] == np.arange(labels.max() + 1)) * weights[:, None]
+    return (member.T @ images) / member.sum(axis=0)[:, None]
 
 
 def class_space(source: Array, labels: Array, target: Array) -> ClassSpace:
@@ -61,8 +73,7 @@ def class_space(source: Array, labels: Array, target: Array) -> ClassSpace:
     components = max(2, (len(source) - labels.max() - 1) // MIN_IMAGES_PER_COMPONENT)
     axes = _axes(np.concatenate([source, target - target.mean(axis=0)]), min(MAX_COMPONENTS, components))
     source, target = source @ axes, target @ axes
-    counts = np.bincount(labels)
-    means = (np.eye(len(counts))[labels].T @ source) / counts[:, None]
+    means = class_means(source, labels, np.ones(len(labels)))
     covariance, _ = ledoit_wolf(source - means[labels], assume_centered=True)
     values, vectors = np.linalg.eigh(covariance)
     whiten = vectors / np.sqrt(np.maximum(values, 1e-12 * values.max()))
@@ -213,7 +224,7 @@ MAX_RELATIVE_SPREAD = 0.5
 classes from another scanner, and 0.26 to 0.28 for an additional class."""
 MIN_PATIENTS = 3
 """The images of one patient form a cluster."""
-RESAMPLES, LEVEL = 500, 0.95
+RESAMPLES = 500
 
 
 def detect_unknown_class(source: Outputs, target: Outputs, space: ClassSpace, *, seed: int) -> dict[str, Any]:
@@ -247,8 +258,16 @@ def detect_unknown_class(source: Outputs, target: Outputs, space: ClassSpace, *,
     return {"detected": detected, **component, "source_distance": source_distance}
 
 
-def explain_no_unknown_class(result: Mapping[str, Any]) -> str:
-    """Return why there is no unknown class, given a result of `detect_unknown_class` with `detected` false."""
+def explain_unknown_class(result: Mapping[str, Any]) -> str:
+    """Return why there is an unknown class, or none, or no conclusion, given a result of `detect_unknown_class`."""
+    if result["detected"] is None:
+        return f"at least {MIN_GROUPS} target patients are needed to detect an unknown class"
+    share, distance = f"{result['share']:.0%} of the target images", f"{result['distance']:.1f}"
+    if result["detected"]:
+        return (
+            f"{share} form a cluster at a distance of {distance} within-class standard deviations from every source "
+            "class"
+        )
     if result["distance"] <= MIN_DISTANCE:
         return "no part of the target is far from every source class"
     reasons = _objections(result)
@@ -257,45 +276,37 @@ def explain_no_unknown_class(result: Mapping[str, Any]) -> str:
             f"part of the source is as far from its own classes ({result['source_distance']:.1f} standard deviations)"
         )
     return (
-        f"{result['share']:.0%} of the target images are {result['distance']:.1f} within-class standard deviations from every "
-        f"source class, but they are not an unknown class: {'; '.join(reasons)}"
+        f"{share} are {distance} within-class standard deviations from every source class, but they are not an unknown "
+        f"class: {'; '.join(reasons)}"
     )
 
 
 def _objections(component: Mapping[str, Any]) -> list[str]:
     """Return the reasons why a component is not a single class; NaN is one."""
     low, share, patients = component["gain"]["low"], component["share"], component["patients"]
-    spread, reasons = component["spread"], []
-    if low is None or not low > 0:
-        reasons.append("the cluster may be due to chance")
-    if not share >= MIN_UNKNOWN_SHARE:
-        reasons.append(f"it holds fewer than {MIN_UNKNOWN_SHARE:.0%} of the images")
-    if share > MAX_UNKNOWN_SHARE:
-        reasons.append(f"it holds more than {MAX_UNKNOWN_SHARE:.0%} of the images")
-    if patients < MIN_PATIENTS:
-        reasons.append(
-            f"it holds {patients} patient{'s'[: patients != 1]} (at least {MIN_PATIENTS} are needed)"
-        )
-    if not spread <= MAX_RELATIVE_SPREAD:
-        reasons.append(
-            f"its spread between classes is {spread:.2f} times that of the other images, like that of several classes "
-            f"(a single class: up to {MAX_RELATIVE_SPREAD:g})"
-        )
-    return reasons
+    several_classes = (
+        f"its spread between classes is {component['spread']:.2f} times that of the other images, like that of several "
+        f"classes (a single class: up to {MAX_RELATIVE_SPREAD:g})"
+    )
+    few_patients = f"it holds {patients} patient{'s'[: patients != 1]} (at least {MIN_PATIENTS} are needed)"
+    objections = {
+        "the cluster may be due to chance": low is None or not low > 0,
+        f"it holds fewer than {MIN_UNKNOWN_SHARE:.0%} of the images": not share >= MIN_UNKNOWN_SHARE,
+        f"it holds more than {MAX_UNKNOWN_SHARE:.0%} of the images": share > MAX_UNKNOWN_SHARE,
+        few_patients: patients < MIN_PATIENTS,
+        several_classes: not component["spread"] <= MAX_RELATIVE_SPREAD,
+    }
+    return [objection for objection, applies in objections.items() if applies]
 
 
 def _extra_component(space: ClassSpace, units: Sequence[str], seed: int) -> dict[str, Any]:
     """Return the fields of `detect_unknown_class` that describe the best extra component."""
-    images = space.target
-    ones = np.ones(len(images))
-    prevalence = np.bincount(space.labels) / len(space.labels)
-    means = space.class_means(np.ones(len(space.source)))
-    starts = initial_mixtures(means, prevalence, images)
-    without_extra = fit_shifted_mixture(images, starts, ones)
-    centers = _cluster_centers(images, len(means) + 1, seed)
+    images, without_extra = space.target, space.mixture
+    ones, classes = np.ones(len(images)), len(without_extra.means)
+    centers = _cluster_centers(images, classes + 1, seed)
     starts_with_extra = [
         replace(mixture, extra=center, shares=np.append(0.8 * mixture.shares, 0.2))
-        for mixture in (*starts, without_extra)
+        for mixture in (*space.starts, without_extra)
         for center in centers
     ]
     with_extra = fit_shifted_mixture(images, starts_with_extra, ones)
@@ -303,16 +314,17 @@ def _extra_component(space: ClassSpace, units: Sequence[str], seed: int) -> dict
     # One nat per parameter (Akaike 1974), divided by patients, because their images are not independent.
     cost = (images.shape[1] + 1) / len(set(units))
     drawn = resample(units, ones, seed=seed, resamples=RESAMPLES)
-    weights = drawn.counts[:, drawn.group_of]
-    limits = interval((weights * gains).sum(axis=1) / weights.sum(axis=1) - cost, level=LEVEL)
-    low, high = limits or (None, None)
-    is_inside = with_extra.joint(images).argmax(axis=1) == len(means)
+
+    def mean_gain(weights: Array) -> Array:
+        return (weights * gains).sum(axis=1) / weights.sum(axis=1) - cost
+
+    is_inside = with_extra.joint(images).argmax(axis=1) == classes
     return {
         "distance": with_extra.distance_of_extra(),
         "share": float(with_extra.shares[-1]),
         "patients": len({unit for unit, inside in zip(units, is_inside, strict=True) if inside}),
-        "spread": _relative_spread(images[:, : len(means) - 1], is_inside),
-        "gain": {"value": float(gains.mean() - cost), "low": low, "high": high},
+        "spread": _relative_spread(images[:, : classes - 1], is_inside),
+        "gain": drawn.estimate(mean_gain, no_interval=""),
     }
 
 

@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 from scipy.special import entr
 
-from kerastl.evaluation.bootstrap import Statistic, no_interval_reason, with_interval, without_interval
+from kerastl.evaluation.bootstrap import UNDEFINED, Statistic, make_estimate, no_interval_reason
 from kerastl.evaluation.calibration import fit_temperature, with_temperature
 from kerastl.selection.evidence import Evidence, VerifiedInformation
 from kerastl.tasks import SINGLE_LABEL
 
 Array = np.ndarray[Any, Any]
 
+RESAMPLES = 500
 LEVEL = 0.9
 """The check is one-sided, so an interval of 90% gives an error rate of 5%."""
 
@@ -33,15 +34,10 @@ LEVEL = 0.9
 def information(evidence: Evidence) -> tuple[float, float]:
     """Return the predicted information on the target and the verified information on the source."""
     predicted, verified = _statistics(evidence)
-    return (
-        _unweighted(predicted, len(evidence.target.logits)),
-        _unweighted(verified, len(evidence.known_val.logits)),
-    )
+    return evidence.target.evaluate(predicted), evidence.known_val.evaluate(verified)
 
 
-def check_overconfidence(
-    evidence: Evidence, source_only: Evidence, *, seed: int, resamples: int = 500
-) -> dict[str, Any]:
+def check_overconfidence(evidence: Evidence, source_only: Evidence, *, seed: int) -> dict[str, Any]:
     """Return whether a candidate predicts more information than was verified.
 
     Args:
@@ -50,7 +46,6 @@ def check_overconfidence(
             because a method that reads no source images may forget the source and still be good on the
             target.
         seed: Seed of the resampled patients, which are drawn separately in each domain.
-        resamples: Number of resamples.
 
     Returns:
         `predicted`, `verified`, `difference` ({value, low, high}, the interval of 90%) and `overconfident`:
@@ -63,21 +58,18 @@ def check_overconfidence(
     def largest_verified(weights: Array) -> Array:
         return np.maximum(verified_of(weights), source_only_verified_of(weights))
 
-    target, val = evidence.target, evidence.known_val
-    predicted = _unweighted(predicted_of, len(target.logits))
-    verified = _unweighted(largest_verified, len(val.logits))
-    fewest = min(len(set(target.units)), len(set(val.units)))
-    if reason := no_interval_reason(fewest):
-        return _result(predicted, verified, without_interval(predicted - verified, reason))
-    resampled = target.resample(seed=seed, resamples=resamples).values(predicted_of)
-    drawn_verified = val.resample(seed=seed + 1, resamples=resamples).values(largest_verified)
-    return _result(
-        predicted, verified, with_interval(predicted - verified, resampled - drawn_verified, LEVEL)
-    )
+    target = evidence.target.resample(seed=seed, resamples=RESAMPLES)
+    val = evidence.known_val.resample(seed=seed + 1, resamples=RESAMPLES)
+    predicted, verified = float(target.value(predicted_of)), float(val.value(largest_verified))
+    difference = make_estimate(
+        predicted - verified, target.values(predicted_of) - val.values(largest_verified), LEVEL,
+        undefined=UNDEFINED, no_interval=no_interval_reason(min(target.groups, val.groups)),
+    )  # fmt: skip
+    return _result(predicted, verified, difference)
 
 
 def check_overconfidence_without_source(
-    evidence: Evidence, verified: VerifiedInformation, *, seed: int, resamples: int = 500
+    evidence: Evidence, verified: VerifiedInformation, *, seed: int
 ) -> dict[str, Any]:
     """Return the same as `check_overconfidence` if the source images are not available.
 
@@ -87,21 +79,22 @@ def check_overconfidence_without_source(
     Args:
         evidence: Evidence of the candidate.
         verified: What was verified for the model without adaptation.
-        seed, resamples: Seed and number of resamples of target patients.
+        seed: Seed of the resampled target patients.
     """
-    predicted_of, target = _predicted_information(evidence, verified.temperature), evidence.target
-    predicted = _unweighted(predicted_of, len(target.logits))
-    value = predicted - verified.value
-    if reason := no_interval_reason(len(set(target.units))):
-        return _result(predicted, verified.value, without_interval(value, reason))
-    resampled = target.resample(seed=seed, resamples=resamples).values(predicted_of)
-    estimate = with_interval(predicted, resampled, LEVEL)
-    difference = estimate | {"value": value}
+    predicted_of = _predicted_information(evidence, verified.temperature)
+    drawn = evidence.target.resample(seed=seed, resamples=RESAMPLES, level=LEVEL)
+    estimate = drawn.estimate(predicted_of)
+    predicted = estimate["value"]
+    difference = estimate | {"value": predicted - verified.value}
     if estimate["low"] is not None:
         high = verified.value if verified.high is None else verified.high
         low = verified.value if verified.low is None else verified.low
-        difference["low"] = value - math.hypot(predicted - estimate["low"], high - verified.value)
-        difference["high"] = value + math.hypot(estimate["high"] - predicted, verified.value - low)
+        difference["low"] = difference["value"] - math.hypot(
+            predicted - estimate["low"], high - verified.value
+        )
+        difference["high"] = difference["value"] + math.hypot(
+            estimate["high"] - predicted, verified.value - low
+        )
     return _result(predicted, verified.value, difference)
 
 
@@ -127,11 +120,6 @@ def _result(predicted: float, verified: float, difference: dict[str, Any]) -> di
         "difference": difference,
         "overconfident": low is not None and low > 0,
     }
-
-
-def _unweighted(statistic: Statistic, images: int) -> float:
-    """Return a statistic in which every image counts once."""
-    return float(statistic(np.ones((1, images)))[0])
 
 
 def _statistics(evidence: Evidence) -> tuple[Statistic, Statistic]:

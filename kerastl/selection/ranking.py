@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -13,28 +13,26 @@ from scipy.stats import kendalltau, rankdata
 from kerastl import registry
 from kerastl.adaptation.method import SOURCE_ONLY
 from kerastl.errors import RequestError
-from kerastl.evaluation.bootstrap import (
-    Statistic,
-    no_interval_reason,
-    single_threaded,
-    with_interval,
-    without_interval,
-)
+from kerastl.evaluation.bootstrap import Statistic, single_threaded
 from kerastl.evaluation.metrics import balanced_accuracy
+from kerastl.runs.schemas import CandidateRanking
 from kerastl.selection.evidence import SOURCE_UNAVAILABLE, Evidence, check_candidates
 from kerastl.selection.overconfidence import check_overconfidence, check_overconfidence_without_source
 
 RULE_OF_THREE = 3.0
 """If none of n patients is wrong, up to 3 / n may be, with 95% confidence (Hanley & Lippman-Hand 1983)."""
 MIN_AGREEMENT = 0.5
+RESAMPLES = 1000
+Checked = tuple[dict[str, str], dict[str, Any]]
+"""Rejected candidates with reasons, and a field of `Ranking` that holds what was checked."""
 
 
 def source_balanced_accuracy(evidence: Evidence) -> float:
     """Return the balanced accuracy on source validation images."""
-    return float(_accuracy_statistic(evidence)(np.ones((1, len(evidence.known_val.logits))))[0])
+    return evidence.known_val.evaluate(_accuracy_statistic(evidence))
 
 
-def source_accuracy_floor(source_only: Evidence, *, seed: int, resamples: int = 1000) -> dict[str, Any]:
+def source_accuracy_floor(source_only: Evidence, *, seed: int) -> dict[str, Any]:
     """Return the balanced accuracy on the source below which candidates are rejected.
 
     It is the lower end of the 95% interval of `source_only` over resampled patients, and at most 1 - 3 /
@@ -44,22 +42,14 @@ def source_accuracy_floor(source_only: Evidence, *, seed: int, resamples: int = 
     Returns:
         `floor`, `rule` (a description) and `interval` ({value, low, high}).
     """
-    val = source_only.known_val
-    value, patients = source_balanced_accuracy(source_only), len(set(val.units))
-    if reason := no_interval_reason(patients):
-        return {
-            "floor": value,
-            "rule": "the value of source_only, because there are too few patients for an interval",
-            "interval": without_interval(value, reason),
-        }
-    drawn = val.resample(seed=seed, resamples=resamples)
-    estimate = with_interval(value, drawn.values(_accuracy_statistic(source_only)), 0.95)
-    low = value if estimate["low"] is None else estimate["low"]
-    return {
-        "floor": min(low, 1 - RULE_OF_THREE / patients),
-        "rule": "the lower end of the interval of source_only over patients",
-        "interval": estimate,
-    }
+    drawn = source_only.known_val.resample(seed=seed, resamples=RESAMPLES)
+    estimate = drawn.estimate(_accuracy_statistic(source_only))
+    floor = estimate["value"]
+    rule = "the value of source_only, because there are too few patients for an interval"
+    if estimate["low"] is not None:
+        floor = min(estimate["low"], 1 - RULE_OF_THREE / drawn.groups)
+        rule = "the lower end of the interval of source_only over patients"
+    return {"floor": floor, "rule": rule, "interval": estimate}
 
 
 def _accuracy_statistic(evidence: Evidence) -> Statistic:
@@ -83,8 +73,7 @@ def prediction_agreement(evidence: Evidence) -> float | None:
     return float(cohen_kappa_score(initial, final))
 
 
-@dataclass(frozen=True)
-class Ranking:
+class Ranking(CandidateRanking):
     """Candidates ordered by mean rank. A candidate is eligible if it is not rejected.
 
     Args:
@@ -102,15 +91,8 @@ class Ranking:
             images are available.
     """
 
-    scores: Mapping[str, Mapping[str, float]]
-    ranks: Mapping[str, Mapping[str, float]]
-    mean_rank: Mapping[str, float]
-    rejected: Mapping[str, str]
-    order: tuple[str, ...]
-    kendall_tau: Mapping[str, float | None]
-    source: Mapping[str, Any]
-    overconfidence: Mapping[str, Mapping[str, Any]]
-    prediction_agreement: Mapping[str, float]
+    scores: dict[str, dict[str, float]]
+    kendall_tau: dict[str, float | None]
 
     @property
     def chosen(self) -> str:
@@ -123,7 +105,7 @@ class Ranking:
         known = [tau for tau in self.kendall_tau.values() if tau is not None]
         spread = {name: max(ranks.values()) - min(ranks.values()) for name, ranks in self.ranks.items()}
         return {
-            "kendall_tau": dict(self.kendall_tau),
+            "kendall_tau": self.kendall_tau,
             "mean_kendall_tau": sum(known) / len(known) if known else None,
             "rank_spread": spread,
         }
@@ -158,83 +140,43 @@ def rank(
             none.
     """
     check_candidates(candidates)
-    validators = _validators(select_by, options or {})
+    options = options or {}
+    validators = _validators(select_by, options)
     scores = {
         name: {
-            label: _finite(label, name, validator.score(evidence)) for label, validator in validators.items()
+            label: _finite(label, name, validator.score(evidence, options.get(label)))
+            for label, validator in validators.items()
         }
         for name, evidence in candidates.items()
     }
-    has_source = candidates[SOURCE_ONLY].source_val is not None
-    rejected, checks = (_check_with_source if has_source else _check_without_source)(candidates, seed)
-    rejected |= {name: reason for name, reason in (not_eligible or {}).items() if name in candidates}
+    overconfident, overconfidence = _check_confidence(candidates, seed)
+    forgetful, source = _check_source(candidates, seed)
+    changed, agreements = _check_agreement(candidates)
+    not_eligible = {name: reason for name, reason in (not_eligible or {}).items() if name in candidates}
+    rejected = overconfident | forgetful | changed | not_eligible
     rejected.pop(SOURCE_ONLY, None)
     eligible = sorted(set(candidates) - set(rejected))
     ranks = _ranks(scores, eligible, list(validators))
     means = {name: sum(ranks[name].values()) / len(validators) for name in eligible}
     order = sorted(eligible, key=lambda name: (means[name], name != SOURCE_ONLY, name))
-    return Ranking(scores, ranks, means, rejected, tuple(order), _taus(ranks, list(validators)), **checks)
+    return Ranking(
+        scores=scores, ranks=ranks, mean_rank=means, rejected=rejected, order=tuple(order),
+        kendall_tau=_taus(ranks, list(validators)), source=source, overconfidence=overconfidence,
+        prediction_agreement=agreements,
+    )  # fmt: skip
 
 
-def _check_with_source(
-    candidates: Mapping[str, Evidence], seed: int
-) -> tuple[dict[str, str], dict[str, Any]]:
-    """Return the rejected candidates with reasons, and the fields of `Ranking` that hold what was checked."""
+def _check_confidence(candidates: Mapping[str, Evidence], seed: int) -> Checked:
+    """Reject overconfident candidates, given what was verified on the source."""
     source_only = candidates[SOURCE_ONLY]
-    floor = source_accuracy_floor(source_only, seed=seed)
-    accuracies = {name: source_balanced_accuracy(evidence) for name, evidence in candidates.items()}
-    overconfidence = {
-        name: check_overconfidence(evidence, source_only, seed=seed) for name, evidence in candidates.items()
-    }
-    rejected = _overconfident(overconfidence) | {
-        name: (
-            f"its balanced accuracy on the source, {accuracy:.3f}, is below {floor['floor']:.3f}, {floor['rule']}"
-        )
-        for name, accuracy in accuracies.items()
-        if accuracy < floor["floor"]
-    }
-    return rejected, {
-        "source": {"balanced_accuracy": accuracies} | floor,
-        "overconfidence": overconfidence,
-        "prediction_agreement": {},
-    }
-
-
-def _check_without_source(
-    candidates: Mapping[str, Evidence], seed: int
-) -> tuple[dict[str, str], dict[str, Any]]:
-    """Return the same as `_check_with_source` if the source images are not available."""
-    verified = candidates[SOURCE_ONLY].verified
-    overconfidence = {
-        name: check_overconfidence_without_source(evidence, verified, seed=seed)
-        for name, evidence in candidates.items()
-        if verified is not None
-    }
-    agreements = {
-        name: agreement
-        for name, evidence in candidates.items()
-        if (agreement := prediction_agreement(evidence)) is not None
-    }
-    rejected = _overconfident(overconfidence) | {
-        name: (
-            "its predictions disagree with its initial predictions: Cohen's kappa is "
-            f"{agreement:.2f}, below {MIN_AGREEMENT}"
-        )
-        for name, agreement in agreements.items()
-        if agreement < MIN_AGREEMENT
-    }
-    source: dict[str, Any] = {
-        "balanced_accuracy": {},
-        "floor": None,
-        "rule": SOURCE_UNAVAILABLE,
-        "interval": None,
-    }
-    return rejected, {"source": source, "overconfidence": overconfidence, "prediction_agreement": agreements}
-
-
-def _overconfident(overconfidence: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Return overconfident candidates with reasons."""
-    return {
+    if source_only.source_val is not None:
+        check = partial(check_overconfidence, source_only=source_only, seed=seed)
+    elif source_only.verified is not None:
+        check = partial(check_overconfidence_without_source, verified=source_only.verified, seed=seed)
+    else:
+        return {}, {}
+    overconfidence = {name: check(evidence) for name, evidence in candidates.items()}
+    rejected = {
         name: (
             f"it is overconfident: its target predictions carry {result['predicted']:.2f} nats of information per image, "
             f"but only {result['verified']:.2f} were verified on the source"
@@ -242,6 +184,42 @@ def _overconfident(overconfidence: Mapping[str, Mapping[str, Any]]) -> dict[str,
         for name, result in overconfidence.items()
         if result["overconfident"]
     }
+    return rejected, overconfidence
+
+
+def _check_source(candidates: Mapping[str, Evidence], seed: int) -> Checked:
+    """Reject candidates that forgot the source."""
+    source_only = candidates[SOURCE_ONLY]
+    if source_only.source_val is None:
+        return {}, {"balanced_accuracy": {}, "floor": None, "rule": SOURCE_UNAVAILABLE, "interval": None}
+    floor = source_accuracy_floor(source_only, seed=seed)
+    accuracies = {name: source_balanced_accuracy(evidence) for name, evidence in candidates.items()}
+    rejected = {
+        name: (
+            f"its balanced accuracy on the source, {accuracy:.3f}, is below {floor['floor']:.3f}, {floor['rule']}"
+        )
+        for name, accuracy in accuracies.items()
+        if accuracy < floor["floor"]
+    }
+    return rejected, {"balanced_accuracy": accuracies} | floor
+
+
+def _check_agreement(candidates: Mapping[str, Evidence]) -> Checked:
+    """Reject candidates that disagree with their initial predictions. Used if the source images are not available."""
+    agreements = {
+        name: agreement
+        for name, evidence in candidates.items()
+        if evidence.source_val is None and (agreement := prediction_agreement(evidence)) is not None
+    }
+    rejected = {
+        name: (
+            "its predictions disagree with its initial predictions: Cohen's kappa is "
+            f"{agreement:.2f}, below {MIN_AGREEMENT}"
+        )
+        for name, agreement in agreements.items()
+        if agreement < MIN_AGREEMENT
+    }
+    return rejected, agreements
 
 
 def _validators(select_by: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -255,8 +233,7 @@ def _validators(select_by: Sequence[str], options: Mapping[str, Any]) -> dict[st
     validators: dict[str, Any] = {}
     for name in select_by:
         module: Any = registry.module("validator", name)
-        validator = module.VALIDATORS[name]
-        validators[name] = validator.with_options(options[name]) if name in options else validator
+        validators[name] = module.VALIDATORS[name]
     return validators
 
 

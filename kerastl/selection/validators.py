@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -32,18 +33,19 @@ class Validator:
     options: Any = None
     needs_source: bool = False
 
-    def score(self, evidence: Evidence) -> float:
+    def score(self, evidence: Evidence, options: Any = None) -> float:
         """Return the score; higher is better. Scores are comparable only between models on the same images.
+
+        Args:
+            evidence: The outputs of the model.
+            options: None for the default options.
 
         Raises:
             RequestError: The evidence lacks what this validator needs.
         """
-        arguments = () if self.options is None else (self.options,)
+        options = self.options if options is None else options
+        arguments = () if options is None else (options,)
         return float(self.function(evidence, *arguments))
-
-    def with_options(self, options: Any) -> Validator:
-        """Return the same validator with other options."""
-        return replace(self, options=options)
 
 
 class SourceValidationOptions(StrictModel):
@@ -66,14 +68,11 @@ def source_validation(evidence: Evidence, options: SourceValidationOptions) -> f
     Reference:
         The baseline of Musgrave, Belongie & Lim 2022, arXiv:2208.07360, section 3.
     """
-    import numpy as np
-
     from kerastl.evaluation.metrics import OVERALL
 
     val = evidence.known_val
-    weights = np.ones((1, len(val.logits)))
     probabilities = SINGLE_LABEL.probabilities(val.logits)
-    return float(OVERALL[options.metric](val.known_labels, probabilities, weights)[0])
+    return val.evaluate(partial(OVERALL[options.metric], val.known_labels, probabilities))
 
 
 def entropy(evidence: Evidence) -> float:

@@ -4,7 +4,7 @@ from scipy.optimize import minimize, minimize_scalar
 from sklearn.linear_model import LogisticRegression
 
 from kerastl.evaluation.bootstrap import resample
-from kerastl.evaluation.calibration import fit_calibrator
+from kerastl.evaluation.calibration import calibrate, fit_calibrator
 from kerastl.evaluation.label_shift import (
     bbse_prevalence,
     correct_prevalence,
@@ -95,12 +95,10 @@ def test_em_weights_are_equivalent_to_repeated_images():
 
 def test_calibrator_of_two_classes_is_a_logistic_regression_on_the_logit():
     labels, logits = draw_scores(800, 0.4, 5)
-    fitted = fit_calibrator(labels, logits)
+    calibrated = calibrate(logits, fit_calibrator(labels, logits))
     reference = LogisticRegression(C=np.inf, tol=1e-10).fit(logits[:, 1:], labels)
-    np.testing.assert_allclose(
-        fitted.probabilities(logits), reference.predict_proba(logits[:, 1:]), atol=1e-3
-    )
-    assert fitted.probabilities(logits).mean(axis=0)[1] == pytest.approx(labels.mean(), abs=1e-4)
+    np.testing.assert_allclose(calibrated, reference.predict_proba(logits[:, 1:]), atol=1e-3)
+    assert calibrated.mean(axis=0)[1] == pytest.approx(labels.mean(), abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -115,8 +113,7 @@ def test_calibrator_minimizes_the_log_loss(classes, signal, spread):
     logits[np.arange(240), labels] += signal
     weights = generator.integers(1, 4, 240).astype(float)
     fitted = fit_calibrator(labels, logits, weights=weights)
-    assert 1e-3 <= fitted.inverse_temperature <= 50
-    assert fitted.bias[0] == 0
+    assert 1e-3 <= fitted[0] <= 50
 
     def loss(at):
         bent = np.clip(at[0], 1e-3, 50) * logits + np.append(0.0, at[1:])
@@ -124,9 +121,8 @@ def test_calibrator_minimizes_the_log_loss(classes, signal, spread):
         probabilities = bent[np.arange(240), labels] - np.log(np.exp(bent).sum(axis=1))
         return -np.average(probabilities, weights=weights)
 
-    at = np.append(fitted.inverse_temperature, fitted.bias[1:])
-    better = minimize(loss, at, method="Nelder-Mead", options={"maxiter": 400})
-    assert loss(at) <= better.fun + 1e-4
+    better = minimize(loss, fitted, method="Nelder-Mead", options={"maxiter": 400})
+    assert loss(fitted) <= better.fun + 1e-4
 
 
 def test_bbse_inverts_the_confusion_matrix():
