@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kerastl.errors import RequestError
-from kerastl.evaluation.metrics import OVERALL, auc
+from kerastl.evaluation.metrics import OVERALL, Metric, auc
 from kerastl.evaluation.predictions import Array, Predictions
 
 Statistic = Callable[[Array], Array]
@@ -203,6 +203,14 @@ class ResampledPredictions(Resamples):
 
     predictions: Predictions
 
+    def score(self, probabilities: Array, metrics: Mapping[str, Metric]) -> dict[str, Any]:
+        """Return metrics with their intervals for other probabilities of the same images."""
+        labels = self.predictions.labels
+        return {
+            name: self.estimate(partial(metric, labels, probabilities), "no images")
+            for name, metric in metrics.items()
+        }
+
 
 def resample_predictions(
     predictions: Predictions, *, seed: int, resamples: int, level: float
@@ -301,7 +309,7 @@ def paired_difference(
 
 
 def estimate_difference(
-    part: ResampledPredictions, before: Statistic, after: Statistic, metric: str, undefined: str
+    part: ResampledPredictions, before: Statistic, after: Statistic, metric: str, undefined: str = "no images"
 ) -> dict[str, Any]:
     """Return the difference of a metric between two sets of predictions, as `paired_difference` does.
 

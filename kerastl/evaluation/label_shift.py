@@ -364,23 +364,18 @@ def _correction(
     calibrated = calibrate(logits_from(probabilities), parameters)
     # A class with an estimate of 0 keeps a small frequency, so that the loss of its images is finite.
     target = np.maximum(estimate.value, 1e-6)
-    variants = {
-        "uncalibrated": probabilities,
-        "calibrated": calibrated,
-        "corrected": correct_prevalence(calibrated, estimate.source, target / target.sum()),
-    }
-    statistics = {
-        variant: {name: partial(metric, labels, values) for name, metric in CORRECTION_METRICS.items()}
-        for variant, values in variants.items()
-    }
-    scores = {
-        variant: {name: test.estimate(statistic, "no images") for name, statistic in of_variant.items()}
-        for variant, of_variant in statistics.items()
-    }
+    corrected = correct_prevalence(calibrated, estimate.source, target / target.sum())
     difference = {
         name: bootstrap.estimate_difference(
-            test, statistics["uncalibrated"][name], statistics["corrected"][name], name, "no images"
+            test, partial(metric, labels, probabilities), partial(metric, labels, corrected), name
         )
-        for name in CORRECTION_METRICS
+        for name, metric in CORRECTION_METRICS.items()
     }
-    return {"by": "em", "split": TEST, **scores, "difference": difference}
+    return {
+        "by": "em",
+        "split": TEST,
+        "uncalibrated": test.score(probabilities, CORRECTION_METRICS),
+        "calibrated": test.score(calibrated, CORRECTION_METRICS),
+        "corrected": test.score(corrected, CORRECTION_METRICS),
+        "difference": difference,
+    }

@@ -284,12 +284,8 @@ def _calibrated_scores(part: ResampledPredictions, fit: ValidationFit) -> dict[s
     """Return ECE, Brier score and log loss after temperature scaling."""
     if fit.temperature is None:
         return {name: no_value(fit.reason) for name in CALIBRATION_METRICS}
-    labels = part.predictions.labels
     calibrated = with_temperature(part.predictions.probabilities, fit.temperature)
-    return {
-        name: part.estimate(partial(metric, labels, calibrated), "no images")
-        for name, metric in CALIBRATION_METRICS.items()
-    }
+    return part.score(calibrated, CALIBRATION_METRICS)
 
 
 def _reliability(parts: Parts, fit: ValidationFit, names: tuple[str, ...]) -> dict[str, Any]:

@@ -187,9 +187,8 @@ def domain_auc(
     units = units_a + units_b
     features = np.concatenate([features_a, features_b])
     domain = np.repeat([0, 1], [len(features_a), len(features_b)])
-    base_weights = np.ones(len(domain))
-    if weights_a is not None:
-        base_weights[: len(features_a)] = weights_a
+    weights_a = np.ones(len(features_a)) if weights_a is None else weights_a
+    base_weights = np.concatenate([weights_a, np.ones(len(features_b))])
     folds = group_folds(domain, units, seed)
     if not folds:
         return no_value("a domain with a single patient cannot be held out")
