@@ -1,6 +1,6 @@
 """Run an export in its runtime: a script for a fresh process without kerastl and Keras.
 
-Run as `python -I _probe.py REQUEST.json RESPONSE.json`. A SavedModel runs in a TensorFlow session, as in
+Run as `python -I _probe.py EXPORT PLUGIN INPUTS.npz RESPONSE.json`. A SavedModel runs in a TensorFlow session, as in
 TensorFlow Serving; a converted model runs in its own runtime, without TensorFlow. It reports the outputs and
 checks nothing; `kerastl.export.verification` does that, and has checked the graph of a SavedModel before this
 process starts.
@@ -15,11 +15,11 @@ from typing import Any, cast
 
 BLOCKED = ("kerastl", "keras", "keras_cv", "tf_keras")
 if __name__ == "__main__":
-    REQUEST = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    EXPORT, PLUGIN, INPUTS, RESPONSE = sys.argv[1:]
     # An export must not depend on the package that wrote it, on Keras layers or on keras-cv. `import tensorflow` imports
     # Keras if it finds it; with None in sys.modules every such import fails, and TensorFlow continues without Keras.
     sys.modules.update(dict.fromkeys(BLOCKED, cast(Any, None)))
-    if REQUEST["plugin"] is not None:
+    if PLUGIN:
         sys.modules["tensorflow"] = cast(Any, None)
 
 import numpy as np  # noqa: E402
@@ -173,19 +173,18 @@ def as_texts(value: Any) -> Any:
 
 
 def main() -> None:
-    """Write the response to the request."""
+    """Write the outputs of the export, or the error, to the response."""
     response: dict[str, Any] = {"outputs": None, "error": None}
     try:
-        export, inputs = Path(REQUEST["export"]), np.load(REQUEST["inputs"], allow_pickle=False)
-        images, *files = (inputs[name] for name in inputs.files)
-        if REQUEST["plugin"] is None:
-            encoded = [file.tobytes() for file in files]
-            response["outputs"] = probe_saved_model(export, encoded, images)
+        images, *files = np.load(INPUTS, allow_pickle=False).values()
+        if PLUGIN:
+            response["outputs"] = probe_converted(Path(EXPORT), PLUGIN, images)
         else:
-            response["outputs"] = probe_converted(export, REQUEST["plugin"], images)
+            encoded = [file.tobytes() for file in files]
+            response["outputs"] = probe_saved_model(Path(EXPORT), encoded, images)
     except Exception as error:  # any fault in an export is a finding, not a crash
         response["error"] = f"{type(error).__name__}: {error}"
-    Path(sys.argv[2]).write_text(json.dumps(response), encoding="utf-8")
+    Path(RESPONSE).write_text(json.dumps(response), encoding="utf-8")
 
 
 if __name__ == "__main__":

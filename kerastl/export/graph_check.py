@@ -49,13 +49,18 @@ def served_graph(export: Path) -> Any:
 
 
 def served_signatures(export: Path) -> dict[str, Any]:
-    """Return the signatures of the served graph: each `SignatureDef`, by name.
+    """Return the signatures of the served graph, without TensorFlow's internal ones: each `SignatureDef`, by name.
 
     Raises:
         OSError, ValueError: As in `read_graph`.
     """
     meta = served_graph(export)
-    return {} if meta is None else dict(meta.signature_def)
+    return {} if meta is None else without_internal(meta.signature_def)
+
+
+def without_internal(signatures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return signatures by name, without TensorFlow's internal ones."""
+    return {name: signature for name, signature in signatures.items() if not name.startswith("__")}
 
 
 VARIABLE_WRITES = frozenset({
@@ -115,13 +120,15 @@ GRAPH_CHECKS = {
 """The name of the check for each kind of `graph_faults`, and why such an operation is a fault."""
 
 
-def graph_findings(faults: Mapping[str, list[str]] | None) -> list[Finding]:
+def graph_findings(export: Path) -> list[Finding]:
     """Return one finding for each kind of operation that a served graph must not contain.
 
     Args:
-        faults: The faults, as `graph_faults` returns them; None if the graph cannot be read.
+        export: The version folder.
     """
-    if faults is None:
+    try:
+        faults = graph_faults(export)
+    except (OSError, ValueError):
         return [Finding(check, None, "the graph cannot be read") for check, _ in GRAPH_CHECKS.values()]
     return [
         Finding(check, False, f"{', '.join(faults[kind][:5])}: {reason}")
@@ -129,6 +136,12 @@ def graph_findings(faults: Mapping[str, list[str]] | None) -> list[Finding]:
         else Finding(check, True, "every function of the graph was checked")
         for kind, (check, reason) in GRAPH_CHECKS.items()
     ]
+
+
+def is_safe_to_load(findings: Iterable[Finding]) -> bool:
+    """Return whether the findings of `graph_findings` allow loading the export."""
+    blocking = {GRAPH_CHECKS[kind][0] for kind in BLOCKING}
+    return not any(finding.check in blocking and not finding.passed for finding in findings)
 
 
 def reasons_not_to_load(faults: Mapping[str, list[str]]) -> list[str]:
@@ -219,53 +232,49 @@ def _flat(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _functions_in(value: Any) -> Iterator[Any]:
     """Yield the functions that the value of an attribute names."""
-    kind = value.WhichOneof("value")
-    if kind == "func":
+    yield from value.list.func
+    if value.HasField("func"):
         yield value.func
-    elif kind == "list":
-        yield from value.list.func
 
 
-def called(node: Any) -> Iterator[str]:
-    """Yield the names of the functions that a node calls."""
-    for _, value in _flat(node.attr):
-        for function in _functions_in(value):
-            yield function.name
+def _called(nodes: Iterable[Any]) -> list[str]:
+    """Return the names of the functions that nodes call."""
+    values = (value for node in nodes for _, value in _flat(node.attr))
+    return [function.name for value in values for function in _functions_in(value)]
 
 
-def _reachable(meta: Any, names: Iterable[str]) -> set[str]:
-    """Return the functions with these names and all functions that they call, directly or indirectly."""
-    functions = {function.signature.name: function for function in meta.graph_def.library.function}
-    waiting, reached = list(names), set()
+def _reachable(names: Iterable[str], successors: Mapping[str, Iterable[str]]) -> set[str]:
+    """Return the names that are keys of `successors`, and all keys that they lead to, directly or indirectly."""
+    waiting, reached = list(names), set[str]()
     while waiting:
         name = waiting.pop()
-        if name in functions and name not in reached:
+        if name in successors and name not in reached:
             reached.add(name)
-            waiting += [inner for node in functions[name].node_def for inner in called(node)]
+            waiting += successors[name]
     return reached
+
+
+def _calls(meta: Any) -> dict[str, list[str]]:
+    """Return the names of the functions that each function calls."""
+    library = meta.graph_def.library
+    return {function.signature.name: _called(function.node_def) for function in library.function}
 
 
 def _served_nodes(meta: Any) -> Iterator[tuple[str, Any]]:
     """Yield every node that the outputs of an endpoint depend on, with the name of its function."""
-    nodes = {node.name: node for node in meta.graph_def.node}
-    functions = {function.signature.name: function for function in meta.graph_def.library.function}
-    waiting = [
+    inputs = {node.name: [_node_of(tensor) for tensor in node.input] for node in meta.graph_def.node}
+    outputs = [
         _node_of(output.name)
         for signature in meta.signature_def.values()
         for output in signature.outputs.values()
     ]
-    seen: set[str] = set()
-    calls: list[str] = []
-    while waiting:
-        name = waiting.pop()
-        if name in nodes and name not in seen:
-            seen.add(name)
-            yield "the graph", nodes[name]
-            waiting += map(_node_of, nodes[name].input)
-            calls += called(nodes[name])
-    for name in _reachable(meta, calls):
-        for node in functions[name].node_def:
-            yield name, node
+    served = _reachable(outputs, inputs)
+    nodes = [node for node in meta.graph_def.node if node.name in served]
+    yield from (("the graph", node) for node in nodes)
+    functions = _reachable(_called(nodes), _calls(meta))
+    for function in meta.graph_def.library.function:
+        if function.signature.name in functions:
+            yield from ((function.signature.name, node) for node in function.node_def)
 
 
 def _saving_functions(meta: Any) -> set[str]:
@@ -278,22 +287,22 @@ def _saving_functions(meta: Any) -> set[str]:
     is_named = re.search(re.escape(saving.encode()) + rb"(?!\w)", named)
     if not saving or is_input or is_named or saving == _node_of(saver.restore_op_name):
         return set()
-    calls: dict[bool, list[str]] = {True: [], False: list(meta.object_graph_def.concrete_functions)}
-    for node in graph.node:
-        calls[node.name == saving] += called(node)
-    return _reachable(meta, calls[True]) - _reachable(meta, calls[False])
+    own = _called(node for node in graph.node if node.name == saving)
+    others = _called(node for node in graph.node if node.name != saving)
+    calls = _calls(meta)
+    return _reachable(own, calls) - _reachable([*others, *meta.object_graph_def.concrete_functions], calls)
 
 
 def _restoring_function(meta: Any) -> str | None:
     """Return the function that reads variables from the file that the loader names; None if others call it too."""
     graph, saver = meta.graph_def, meta.saver_def
     bodies = (graph.node, *(function.node_def for function in graph.library.function))
-    calls = Counter(name for nodes in bodies for node in nodes for name in called(node))
+    calls = Counter(name for nodes in bodies for name in _called(nodes))
     for node in graph.node:
         first = [_node_of(tensor) for tensor in node.input[:1]]
         is_restoring = node.name == saver.restore_op_name
         if is_restoring and first == [_node_of(saver.filename_tensor_name)]:
-            return next((name for name in called(node) if calls[name] == 1), None)
+            return next((name for name in _called([node]) if calls[name] == 1), None)
     return None
 
 
@@ -376,8 +385,7 @@ def _check_endpoints(signatures: dict[str, Any]) -> Finding:
         for output in signature.outputs
         if output.endswith("_bytes")
     ]
-    names = sorted(name for name in signatures if not name.startswith("__"))
-    return Finding(ENDPOINTS, not faults, "; ".join(faults) or ", ".join(names))
+    return Finding(ENDPOINTS, not faults, "; ".join(faults) or ", ".join(sorted(signatures)))
 
 
 def _check_types(signatures: dict[str, Any]) -> Finding:
@@ -386,7 +394,6 @@ def _check_types(signatures: dict[str, Any]) -> Finding:
     faults = [
         f"{kind} {key} of {name} is {dtype.removeprefix('DT_').lower()}"
         for name, signature in sorted(signatures.items())
-        if not name.startswith("__")
         for kind, tensors in (("input", signature.inputs), ("output", signature.outputs))
         for key, info in sorted(tensors.items())
         if (dtype := types_pb2.DataType.Name(info.dtype)) not in REST_TYPES

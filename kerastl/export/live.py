@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kerastl.export.findings import MAX_DIFFERENCE, ExpectedPredictions, Finding
-from kerastl.export.graph_check import CLASSIFY, served_signatures
+from kerastl.export.graph_check import CLASSIFY, served_signatures, without_internal
 from kerastl.export.live_clients import (
     Floats,
     GrpcClient,
@@ -224,9 +224,7 @@ def _plain(signatures: Mapping[str, Any]) -> Signatures:
 
     types = {number: name for name, number in types_pb2.DataType.items()}
     plain: Signatures = {}
-    for name, signature in signatures.items():
-        if name.startswith("__"):
-            continue
+    for name, signature in without_internal(signatures).items():
         plain[name] = f"method {signature.method_name}"
         for kind, tensors in (("input", signature.inputs), ("output", signature.outputs)):
             for key, info in tensors.items():

@@ -17,13 +17,7 @@ from kerastl.data.decode import decode_images
 from kerastl.errors import RequestError
 from kerastl.export.findings import ExpectedPredictions, Finding, check_outputs
 from kerastl.export.formats import check_formats, find_export
-from kerastl.export.graph_check import (
-    ENDPOINTS,
-    check_endpoints,
-    graph_faults,
-    graph_findings,
-    reasons_not_to_load,
-)
+from kerastl.export.graph_check import ENDPOINTS, check_endpoints, graph_findings, is_safe_to_load
 from kerastl.export.live import check_live, reference_predictions
 from kerastl.export.live_clients import Server
 from kerastl.export.manifest import Manifest, read_manifest
@@ -39,14 +33,10 @@ def _run_probe(
 ) -> tuple[dict[str, Any] | None, str]:
     """Run the probe in a fresh process, and return the outputs of the export, or None and what went wrong."""
     with tempfile.TemporaryDirectory(prefix="kerastl.") as name:
-        folder = Path(name)
-        request_file, response_file = folder / "request.json", folder / "response.json"
-        files = [np.frombuffer(image, np.uint8) for image in encoded]
-        np.savez(folder / "inputs.npz", images, *files)
-        request = {"export": str(export.resolve()), "plugin": plugin, "inputs": str(folder / "inputs.npz")}
-        request_file.write_text(json.dumps(request), encoding="utf-8")
+        inputs_file, response_file = Path(name, "inputs.npz"), Path(name, "response.json")
+        np.savez(inputs_file, images, *(np.frombuffer(image, np.uint8) for image in encoded))
         # -I: neither the working directory nor PYTHONPATH can add code to the fresh process.
-        command = [sys.executable, "-I", str(PROBE), str(request_file), str(response_file)]
+        command: list[str | Path] = [sys.executable, "-I", PROBE, export.resolve(), plugin or "", inputs_file, response_file]
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
         try:
             process = subprocess.run(
@@ -95,15 +85,16 @@ def verify(
     findings = [check_files(export, manifest)]
     if expected is not None and expected.settings:
         findings.append(_check_settings(manifest, expected.settings))
-    plugin, has_endpoints, reason = None, True, ""
+    plugin, static = None, list[Finding]()
     if model.is_converted:
         check_formats([model.format_name])
         plugin = str(model.module.__file__)
     else:
-        static, has_endpoints, reason = _check_graph(export)
-        findings += static
+        static = [*check_endpoints(export), *graph_findings(export)]
+    findings += static
     outputs = None
-    if reason:
+    if not is_safe_to_load(static):
+        reason = "not started, because the check of the graph found a fault"
         findings.append(Finding(FRESH_PROCESS, None, reason))
     else:
         images = decode_images(encoded, manifest.image_size_px, manifest.window, manifest.max_pixels)
@@ -112,29 +103,16 @@ def verify(
         findings.append(
             Finding(FRESH_PROCESS, not error, f"it failed: {error}" if error else f"it runs without {others}")
         )
-    if outputs is not None and has_endpoints:
-        findings += check_outputs(outputs, manifest, expected)
-    else:
+    if any(finding.check == ENDPOINTS and not finding.ok for finding in static):
         outputs = None
+    if outputs is not None:
+        findings += check_outputs(outputs, manifest, expected)
     if server is not None:
         reference = reference_predictions(outputs, expected)
         findings += check_live(
             server, export, images=encoded, image_size_px=manifest.image_size_px, reference=reference
         )
     return findings
-
-
-def _check_graph(export: Path) -> tuple[list[Finding], bool, str]:
-    """Return the findings of the static checks, whether the endpoints are complete, and why the graph must not be loaded."""
-    endpoints = check_endpoints(export)
-    has_endpoints = all(finding.ok for finding in endpoints if finding.check == ENDPOINTS)
-    try:
-        faults = graph_faults(export)
-    except (OSError, ValueError):
-        faults = None
-    is_unsafe = faults is None or reasons_not_to_load(faults)
-    reason = "not started, because the check of the graph found a fault" if is_unsafe else ""
-    return [*endpoints, *graph_findings(faults)], has_endpoints, reason
 
 
 def check_files(export: Path, manifest: Manifest) -> Finding:
