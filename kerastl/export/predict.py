@@ -46,8 +46,6 @@ MAX_LINE_BYTES = 2**16
 
 Batch = TypeVar("Batch")
 Result = TypeVar("Result")
-Row = tuple[str, tuple[float, ...]]
-"""A predicted class and the probabilities."""
 
 
 class Predictor(Protocol):
@@ -107,16 +105,24 @@ def predict_batch(predictor: Predictor, batch: Sequence[Path]) -> list[FilePredi
 
     Probabilities can differ by about 1e-7 if the same file is part of another batch.
     """
+    import tensorflow as tf
+
+    from kerastl.data.validate import decode_error
+
+    max_pixels = predictor.max_pixels
     with ThreadPoolExecutor(min(READERS, len(batch))) as pool:
-        contents = list(pool.map(lambda path: _read(path, predictor.max_pixels), batch))
-    rows = iter(_predict(predictor, [content for content in contents if isinstance(content, bytes)]))
-    results = [next(rows) if isinstance(content, bytes) else content for content in contents]
-    return [
-        FilePrediction(printable_path(path), problem=result)
-        if isinstance(result, str)
-        else FilePrediction(printable_path(path), *result)
-        for path, result in zip(batch, results, strict=True)
-    ]
+        contents = list(pool.map(lambda path: _read(path, max_pixels), batch))
+    try:
+        return _predict(predictor, batch, contents)
+    except tf.errors.InvalidArgumentError:
+        # One damaged image fails the whole batch: find it, and predict the others.
+        decodable = [
+            content if isinstance(content, str) else decode_error(content, max_pixels=max_pixels) or content
+            for content in contents
+        ]
+        if decodable == contents:
+            raise
+    return _predict(predictor, batch, decodable)
 
 
 def map_ahead(function: Callable[[Batch], Result], batches: Iterable[Batch]) -> Generator[Result, None, None]:
@@ -147,29 +153,21 @@ def _read(path: Path, max_pixels: int) -> bytes | str:
         return str(error)
 
 
-def _predict(predictor: Predictor, encoded: list[bytes]) -> list[Row | str]:
-    """Return a row per image, or the reason why it cannot be decoded."""
-    import tensorflow as tf
-
-    from kerastl.data.validate import decode_error
-
-    if not encoded:
-        return []
-    try:
-        return _rows(predictor, encoded)
-    except tf.errors.InvalidArgumentError:
-        # One damaged image fails the whole batch: find it, and predict the others.
-        reasons = [decode_error(content, max_pixels=predictor.max_pixels) for content in encoded]
-        if not any(reasons):
-            raise
-    good = [content for content, reason in zip(encoded, reasons, strict=True) if reason is None]
-    rows = iter(_rows(predictor, good) if good else [])
-    return [reason if reason is not None else next(rows) for reason in reasons]
-
-
-def _rows(predictor: Predictor, encoded: list[bytes]) -> list[Row | str]:
-    names, probabilities = predictor.predict(encoded)
-    return list(zip(names, map(tuple, probabilities.tolist()), strict=True))
+def _predict(
+    predictor: Predictor, batch: Sequence[Path], contents: Sequence[bytes | str]
+) -> list[FilePrediction]:
+    """Return the predictions for files, given the content of each, or the reason why it cannot be read."""
+    encoded = [content for content in contents if isinstance(content, bytes)]
+    rows: Iterator[tuple[str, tuple[float, ...]]] = iter(())
+    if encoded:
+        names, probabilities = predictor.predict(encoded)
+        rows = zip(names, map(tuple, probabilities.tolist()), strict=True)
+    return [
+        FilePrediction(printable_path(path), problem=content)
+        if isinstance(content, str)
+        else FilePrediction(printable_path(path), *next(rows))
+        for path, content in zip(batch, contents, strict=True)
+    ]
 
 
 @dataclass(frozen=True)

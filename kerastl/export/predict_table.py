@@ -203,20 +203,19 @@ def write_table(
     num_unreadable = 0
     if out is None:
         # Printed with the first row: a model that fails leaves no empty table.
-        with closing(_predictions(model, files, batch_size)) as batches:
-            for batch in batches:
-                stream.write(header + format_rows(row_format, batch, model.class_names))
+        with closing(_predict_rows(model, files, batch_size, row_format)) as batches:
+            for text, _, num_problems in batches:
+                stream.write(header + text)
                 header = ""
-                num_unreadable += sum(bool(row.problem) for row in batch)
+                num_unreadable += num_problems
         return num_unreadable
     request = TableRequest(
         model.sha256(), files.sha256, files.count, batch_size, table_format, package_versions()
     )
     with open_partial_table(out, request, header, resume=resume) as table:
-        with closing(_predictions(model, files, batch_size, table)) as batches:
+        with closing(_predict_rows(model, files, batch_size, row_format, table.num_rows)) as batches:
             for batch in batches:
-                text = format_rows(row_format, batch, model.class_names)
-                table.append(text, len(batch), sum(bool(row.problem) for row in batch))
+                table.append(*batch)
         finished = table.folder / ROWS
         if table_format == "parquet":
             finished = table.folder / PARQUET
@@ -229,11 +228,14 @@ def write_table(
         return table.num_unreadable
 
 
-def _predictions(
-    model: ModelOnDisk, files: FileList, batch_size: int, table: PartialTable | None = None
-) -> Generator[list[FilePrediction], None, None]:
-    """Yield the predictions of each batch after the rows of `table`, and report progress and the first problems."""
-    first, num_reported = (table.num_rows if table else 0), 0
+def _predict_rows(
+    model: ModelOnDisk, files: FileList, batch_size: int, row_format: str, first: int = 0
+) -> Generator[tuple[str, int, int], None, None]:
+    """Yield the rows of each batch from the file of index `first`, and report progress and the first problems.
+
+    Each batch has its text, its number of rows, and its number of files that could not be read.
+    """
+    num_reported = 0
     if first == files.count:
         return
     predictor = model.load()
@@ -244,11 +246,11 @@ def _predictions(
         progress_bar("predicting", "files", files.count, first) as advance,
     ):
         for batch in predictions:
-            for row in batch:
-                if row.problem and num_reported < MAX_REPORTED:
-                    print_status(f"Cannot read {row.path}: {row.problem}")
-                    num_reported += 1
-            yield batch
+            unreadable = [row for row in batch if row.problem]
+            for row in unreadable[: MAX_REPORTED - num_reported]:
+                print_status(f"Cannot read {row.path}: {row.problem}")
+                num_reported += 1
+            yield format_rows(row_format, batch, model.class_names), len(batch), len(unreadable)
             advance(len(batch))
 
 
@@ -353,14 +355,15 @@ def _check_same(folder: Path, before: TableRequest, now: TableRequest) -> None:
         counts = f"{now.num_files:,} files now, {int(before.num_files):,} before"
         detail = same if now.num_files == before.num_files else counts
         problems.append(Problem("", f"the list of files changed: {detail}"))
-    pairs = {
-        "--batch-size": (before.batch_size, now.batch_size),
-        "format": (before.table_format, now.table_format),
-    } | {
-        name: (before.versions.get(name), now.versions.get(name))
-        for name in sorted(now.versions.keys() | before.versions.keys())
-    }
-    problems += [Problem(name, f"was {old}, is {new}") for name, (old, new) in pairs.items() if old != new]
+    old, new = (
+        {"--batch-size": request.batch_size, "format": request.table_format} | request.versions
+        for request in (before, now)
+    )
+    problems += [
+        Problem(name, f"was {old.get(name)}, is {new.get(name)}")
+        for name in old | new
+        if old.get(name) != new.get(name)
+    ]
     if problems:
         footer = "Repeat the first request, or delete the folder and start again. Nothing was written."
         raise Problems(f"Resuming {folder}", problems, footer)
@@ -383,17 +386,15 @@ def write_parquet(rows: Path, out: Path, class_names: Sequence[str]) -> None:
     size = max(1, CELLS_PER_GROUP // len(names))
     with rows.open(encoding="utf-8", newline="\n") as file, pq.ParquetWriter(out, schema) as writer:
         while group := [json.loads(line) for line in islice(file, size)]:
-            cells = zip(*(_cells(row, class_names) for row in group), strict=True)
-            arrays = [pa.array(list(column), kind) for column, kind in zip(cells, types, strict=True)]
-            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+            writer.write_table(pa.Table.from_pylist([_by_column(row) for row in group], schema=schema))
     with out.open("rb+") as written:
         os.fsync(written.fileno())
 
 
-def _cells(row: dict[str, Any], class_names: Sequence[str]) -> list[Any]:
-    probabilities = row.get("probabilities", {})
-    values = map(probabilities.get, class_names)
-    return [row["path"], row.get("predicted"), row.get("problem"), *values]
+def _by_column(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of JSON lines by the names of the columns."""
+    probabilities = row.pop("probabilities", {})
+    return row | dict(zip(SINGLE_LABEL.columns(probabilities), probabilities.values(), strict=True))
 
 
 @contextmanager
