@@ -48,30 +48,18 @@ PROBABILITIES, PREDICTED, CLASS_NAMES = SINGLE_LABEL.outputs
 
 
 @dataclass(frozen=True)
-class Address:
-    """A host, by name or number, and a port from 1 to 65535."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
-
-
-@dataclass(frozen=True)
 class Server:
     """A running TensorFlow Serving.
 
     Args:
-        grpc: None to skip gRPC.
-        rest: None to skip REST.
+        grpc: `HOST:PORT`, with brackets around an IPv6 address; None to skip gRPC.
+        rest: The same for REST; None to skip it.
         model_name: The server's name for the model.
         time_limit_s: Time limit for one request, in seconds.
     """
 
-    grpc: Address | None
-    rest: Address | None
+    grpc: str | None
+    rest: str | None
     model_name: str = MODEL_NAME
     time_limit_s: float = TIME_LIMIT_S
 
@@ -100,21 +88,24 @@ def read_server(url: str | None, rest_url: str | None, model_name: str) -> Serve
     if problems:
         raise Problems("The address of the server", problems)
     if rest_url is None and grpc is not None:
-        rest = Address(grpc.host, REST_PORT)
+        rest = f"{_host(grpc)}:{REST_PORT}"
     return Server(grpc, rest, model_name)
 
 
-def _address(option: str, text: str | None, default_port: int, problems: list[Problem]) -> Address | None:
-    if text is None:
-        return None
-    match = ADDRESS.fullmatch(text)
+def _address(option: str, text: str | None, default_port: int, problems: list[Problem]) -> str | None:
+    """Return `HOST:PORT`; None without a text or if it is malformed, which is added to `problems`."""
+    match = ADDRESS.fullmatch(text or "")
     port = int(match[2] or default_port) if match else 0
-    if match is None or not 0 < port < 2**16:
-        problems.append(
-            Problem(option, f"{text!r} must be HOST or HOST:PORT, e.g. localhost:{default_port}.")
-        )
-        return None
-    return Address(match[1].strip("[]"), port)
+    if match is not None and 0 < port < 2**16:
+        return f"{match[1]}:{port}"
+    if text is not None:
+        problem = f"{text!r} must be HOST or HOST:PORT, e.g. localhost:{default_port}."
+        problems.append(Problem(option, problem))
+    return None
+
+
+def _host(address: str) -> str:
+    return address.rpartition(":")[0]
 
 
 class ServerFault(Exception):
@@ -161,6 +152,22 @@ class Predictions:
         predicted = as_names(_value(outputs, PREDICTED), count) if has_labels else None
         return cls(rows_of_names, probabilities, predicted)
 
+    @classmethod
+    def of_pairs(cls, rows: Any, count: int) -> Predictions:
+        """Return rows of pairs of label and score as predictions for `count` images.
+
+        Raises:
+            ServerFault: They are not of that form.
+        """
+        try:
+            outputs = {
+                CLASS_NAMES: [[label for label, _ in row] for row in rows],
+                PROBABILITIES: [[score for _, score in row] for row in rows],
+            }
+        except (TypeError, ValueError):
+            raise ServerFault("'results' is not a list of pairs of label and score") from None
+        return cls.of(outputs, count, has_labels=False)
+
 
 class GrpcClient:
     """TensorFlow Serving by gRPC, with the stubs of `tensorflow-serving-api`. Each method raises `ServerFault`."""
@@ -169,7 +176,7 @@ class GrpcClient:
     refusal_code = "INVALID_ARGUMENT"
     """The code of the response to an image that cannot be decoded."""
 
-    def __init__(self, address: Address, server: Server) -> None:
+    def __init__(self, address: str, server: Server) -> None:
         import grpc
         from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
@@ -228,11 +235,8 @@ class GrpcClient:
         for image in images:
             put_image(request.input.example_list.examples.add(), image)
         rows = self._send(self._predictions.Classify, request).result.classifications
-        outputs = {
-            CLASS_NAMES: [[pair.label for pair in row.classes] for row in rows],
-            PROBABILITIES: [[pair.score for pair in row.classes] for row in rows],
-        }
-        return Predictions.of(outputs, len(images), has_labels=False)
+        pairs = [[(pair.label, pair.score) for pair in row.classes] for row in rows]
+        return Predictions.of_pairs(pairs, len(images))
 
     def _send(self, method: Any, request: Any) -> Any:
         import grpc
@@ -289,7 +293,7 @@ class RestClient:
     name = "REST"
     refusal_code = "400"
 
-    def __init__(self, address: Address, server: Server) -> None:
+    def __init__(self, address: str, server: Server) -> None:
         self.address, self.server = address, server
 
     def close(self) -> None:
@@ -329,16 +333,8 @@ class RestClient:
         examples = [{ENCODED: image} for image in _base64(images)]
         content = self._send("POST", ":classify", {"signature_name": CLASSIFY, "examples": examples})
         # The documentation calls the key `result`, the server's code `results`.
-        rows = _value(content, "results" if "results" in content else "result")
-        try:
-            pairs = [list(zip(*row, strict=True)) for row in rows]
-            outputs = {
-                CLASS_NAMES: [list(pair[0]) for pair in pairs],
-                PROBABILITIES: [pair[1] for pair in pairs],
-            }
-        except (TypeError, ValueError, IndexError):
-            raise ServerFault("'results' is not a list of pairs of label and score") from None
-        return Predictions.of(outputs, len(images), has_labels=False)
+        pairs = _value(content, "results" if "results" in content else "result")
+        return Predictions.of_pairs(pairs, len(images))
 
     def _send(self, method: str, verb: str, payload: Any = None) -> dict[str, Any]:
         status, content = self._exchange(method, verb, payload)
@@ -361,7 +357,7 @@ class RestClient:
         limit_s = self.server.time_limit_s
         path = f"/v1/models/{quote(self.server.model_name, safe='')}{verb}"
         body = None if payload is None else json.dumps(payload).encode()
-        connection = http.client.HTTPConnection(self.address.host, self.address.port, timeout=limit_s)
+        connection = http.client.HTTPConnection(self.address, timeout=limit_s)
         is_late = threading.Event()
         try:
             connection.connect()
@@ -394,7 +390,7 @@ class RestClient:
                     "REST port: --rest-url HOST:PORT"
                 )
             case socket.gaierror():
-                return f"unknown host {clean(address.host)}: --rest-url HOST:PORT"
+                return f"unknown host {clean(_host(address).strip('[]'))}: --rest-url HOST:PORT"
             case TimeoutError():
                 return _late(address, self.server)
             case http.client.IncompleteRead() | ConnectionError():
@@ -410,7 +406,7 @@ def _hang_up(connected: socket.socket, is_late: threading.Event) -> None:
         connected.shutdown(socket.SHUT_RDWR)
 
 
-def _late(address: Address, server: Server) -> str:
+def _late(address: str, server: Server) -> str:
     return f"no complete response from {address} within {server.time_limit_s:g} seconds. See the server's log"
 
 

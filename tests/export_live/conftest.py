@@ -16,7 +16,7 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from kerastl.export import ExpectedPredictions, Finding
 from kerastl.export.live import check_live
-from kerastl.export.live_clients import Address, Server
+from kerastl.export.live_clients import Server
 from tests.export.conftest import CLASS_NAMES, SIZE
 from tests.export.stand_in_model import Model
 from tests.export.stand_in_rest import wrong
@@ -105,8 +105,8 @@ def stand_in() -> Iterator[StandIn]:
         yield server
 
 
-def address(port: int) -> Address:
-    return Address(LOOPBACK, port)
+def address(port: int) -> str:
+    return f"{LOOPBACK}:{port}"
 
 
 def server_of(stand_in: StandIn) -> Server:
