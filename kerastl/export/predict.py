@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeVar, cast
+from typing import BinaryIO, TypeVar, cast
 
 from natsort import natsorted
 
@@ -28,6 +28,7 @@ from kerastl.errors import RequestError
 from kerastl.evaluation.trained_model import (
     DESCRIPTION,
     MODEL,
+    Trained,
     check_manifest,
     find_model,
     load_trained,
@@ -35,7 +36,7 @@ from kerastl.evaluation.trained_model import (
 )
 from kerastl.export.formats import PORTABLE, find_export
 from kerastl.export.graph_check import GRAPH
-from kerastl.export.loaded_export import read_export
+from kerastl.export.loaded_export import LoadedExport, read_export
 from kerastl.export.manifest import read_manifest
 from kerastl.runs import MANIFEST, RESOLVED_RECIPE, hash_files, sha256_of
 
@@ -48,19 +49,8 @@ Batch = TypeVar("Batch")
 Result = TypeVar("Result")
 
 
-class Predictor(Protocol):
-    """A trained model or an export that predicts from the content of image files."""
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The class names, in the order of the probabilities."""
-
-    @property
-    def max_pixels(self) -> int:
-        """The largest height times width that is decoded."""
-
-    def predict(self, encoded: Sequence[bytes], /) -> tuple[list[str], Any]:
-        """Return the predicted class names and `[n, classes]` float32 probabilities. Called from two threads."""
+Predictor = Trained | LoadedExport
+"""A model that predicts from the content of image files, from two threads."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +76,7 @@ def predict_files(
     """Predict image files in order, holding one batch in memory.
 
     Args:
-        predictor: `kerastl.evaluation.load_trained(run)` or `kerastl.export.loaded_export(path)`.
+        predictor: `kerastl.evaluation.load_trained(run)` or `kerastl.export.read_export(path)`.
         paths: Image files.
         batch_size: The number of files per batch.
 

@@ -60,24 +60,17 @@ def select_test_images(
 
 def read_probe_images(files: Sequence[Path], *, max_pixels: int) -> ProbeSet:
     """Read images. Those that cannot be decoded are omitted and reported as problems."""
+    from kerastl.data.validate import check_content
+
     encoded, problems = [], []
     for file in files:
         try:
             content = read_image(file, max_pixels=max_pixels)
-            reason = _decode_error(content, max_pixels)
-        except UnreadableError as error:
-            reason = str(error)
-        if reason is None:
+            check_content(content, max_pixels=max_pixels)
             encoded.append(content)
-        else:
-            problems.append(f"{printable_path(file)}: {reason}")
+        except UnreadableError as error:
+            problems.append(f"{printable_path(file)}: {error}")
     return ProbeSet(tuple(encoded), problems=tuple(problems))
-
-
-def _decode_error(content: bytes, max_pixels: int) -> str | None:
-    from kerastl.data.validate import decode_error
-
-    return decode_error(content, max_pixels=max_pixels)
 
 
 def expected_predictions(
@@ -150,13 +143,15 @@ def read_samples(export: Path) -> ProbeSet | None:
 
 
 def _read_sample(folder: Path, name: str, max_pixels: int) -> bytes:
+    from kerastl.data.validate import decode_error
+
     shown = printable_path(Path(name))
     if "/" in name or "\\" in name or name.startswith("."):
         raise ValueError("the name of a sample is not a file name")
     if not _is_inside(folder, name):
         raise ValueError(f"{shown} is a link or is missing")
     content = (folder / name).read_bytes()
-    if reason := _decode_error(content, max_pixels):
+    if reason := decode_error(content, max_pixels=max_pixels):
         raise ValueError(f"{shown}: {reason}")
     return content
 

@@ -131,23 +131,29 @@ def export_saved_model(
         PosixPath('served/1')
     """
     _check_model(model, class_names, image_size_px)
-    description: dict[str, Any] = {
-        "class_names": tuple(class_names), "image_size_px": image_size_px, "window": window,
-        "max_pixels": max_pixels, "postprocessing": postprocessing, "model_sha256": weights_fingerprint(model),
-    }  # fmt: skip
+    trained = Trained(tuple(class_names), image_size_px, window, max_pixels, None, None, model)
+    return write_saved_model(trained, Path(out), postprocessing, version, facts)
+
+
+def write_saved_model(
+    trained: Trained, out: Path, postprocessing: Postprocessing, version: int | None, facts: ModelFacts
+) -> Path:
+    """Write a trained model as `export_saved_model` does, and return the version folder."""
+    description = model_fields(trained) | {"postprocessing": postprocessing}
 
     def fill(folder: Path) -> None:
         served = ServedModel(
-            fold_for_inference(model), tuple(class_names), image_size_px, window, max_pixels, postprocessing
-        )
+            fold_for_inference(trained.model), trained.class_names, trained.image_size_px, trained.window,
+            trained.max_pixels, postprocessing,
+        )  # fmt: skip
         _write_graph(served, folder)
-        write_warm_up(folder, image_size_px=image_size_px, max_pixels=max_pixels)
+        write_warm_up(folder, image_size_px=trained.image_size_px, max_pixels=trained.max_pixels)
         write_card(folder, facts, versions=library_versions(), **description)
 
     written = write_version(
-        Path(out), fill, version=version, scores=facts.scores, training=facts.training, **description
+        out, fill, version=version, scores=facts.scores, training=facts.training, **description
     )
-    write_serving_files(written.parent, class_names=class_names, image_size_px=image_size_px)
+    write_serving_files(out, class_names=trained.class_names, image_size_px=trained.image_size_px)
     return written
 
 

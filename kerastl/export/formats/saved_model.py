@@ -16,16 +16,6 @@ FILES = ("saved_model.pb",)
 def write(trained: Trained, out: Path, *, postprocessing: Postprocessing, version: int | None = None) -> Path:
     """Export a trained model under `out` as `version`, or the next one, and return its folder."""
     from kerastl.export.model_card import read_model_facts
-    from kerastl.export.saved_model import export_saved_model
+    from kerastl.export.saved_model import write_saved_model
 
-    return export_saved_model(
-        trained.model,
-        out,
-        class_names=trained.class_names,
-        image_size_px=trained.image_size_px,
-        window=trained.window,
-        max_pixels=trained.max_pixels,
-        postprocessing=postprocessing,
-        version=version,
-        facts=read_model_facts(trained.folder),
-    )
+    return write_saved_model(trained, out, postprocessing, version, read_model_facts(trained.folder))
