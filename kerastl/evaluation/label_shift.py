@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kerastl.evaluation import bootstrap
 from kerastl.evaluation.calibration import calibrate, fit_calibrator, logits_from
@@ -119,14 +120,14 @@ def resample_prevalence(
     return low[:classes], high[:classes], signs
 
 
-def correct_prevalence(probabilities: Array, source: Array, target: Array) -> Array:
+def correct_prevalence(probabilities: Array, source: ArrayLike, target: ArrayLike) -> Array:
     """Return `[n, classes]` float64, probabilities for another prevalence (Saerens et al. 2002, equation 2.4).
 
     Args:
         probabilities: `[n, classes]`, calibrated at the source.
         source, target: `[classes]`, the prevalence at both sites, above 0 at the source.
     """
-    weighted = probabilities * (target / source)
+    weighted = probabilities * np.divide(target, source)
     return weighted / weighted.sum(axis=1, keepdims=True)
 
 

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from kerastl.data.decode import MAX_PIXELS, load_image
@@ -64,9 +65,7 @@ def probabilities_of(logits: tf.Tensor, postprocessing: Postprocessing) -> tf.Te
     probabilities = SINGLE_LABEL.activation(logits)
     prevalence = postprocessing.prevalence
     if prevalence is not None:
-        ratios = [
-            served / trained for trained, served in zip(prevalence.training, prevalence.served, strict=True)
-        ]
+        ratios = np.divide(prevalence.served, prevalence.training)
         weighted = probabilities * tf.constant(ratios, probabilities.dtype)
         probabilities = weighted / tf.reduce_sum(weighted, axis=-1, keepdims=True)
     return probabilities

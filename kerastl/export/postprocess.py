@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,16 +76,14 @@ class Postprocessing:
         if self.temperature is not None:
             result = with_temperature(result, self.temperature)
         if self.prevalence is not None:
-            shares = np.asarray(self.prevalence.training), np.asarray(self.prevalence.served)
-            result = correct_prevalence(result, *shares)
+            result = correct_prevalence(result, self.prevalence.training, self.prevalence.served)
         return result
 
     def invert(self, served: Array) -> Array:
         """Return the softmax of the logits, `[n, classes]` float64, given probabilities after postprocessing."""
         result = np.asarray(served, np.float64)
         if self.prevalence is not None:
-            shares = np.asarray(self.prevalence.served), np.asarray(self.prevalence.training)
-            result = correct_prevalence(result, *shares)
+            result = correct_prevalence(result, self.prevalence.served, self.prevalence.training)
         if self.temperature is not None:
             result = with_temperature(result, 1 / self.temperature)
         return result
@@ -129,18 +127,15 @@ class Postprocessing:
 
     def to_json(self, class_names: Sequence[str]) -> dict[str, Any]:
         """Return the entry `postprocessing` of `manifest.json`."""
-        prevalence, threshold = self.prevalence, self.threshold
-        return {
-            "temperature": self.temperature,
-            "prevalence": None if prevalence is None else {
-                "training": dict(zip(class_names, prevalence.training, strict=True)),
-                "served": dict(zip(class_names, prevalence.served, strict=True)),
-            },
-            "threshold": None if threshold is None else {
-                "positive": threshold.positive, "probability": threshold.probability,
-                "output_probability": self.output_threshold(class_names),
-            },
-        }  # fmt: skip
+        content = asdict(self)
+        if self.prevalence is not None:
+            content["prevalence"] = {
+                name: dict(zip(class_names, shares, strict=True))
+                for name, shares in vars(self.prevalence).items()
+            }
+        if self.threshold is not None:
+            content["threshold"]["output_probability"] = self.output_threshold(class_names)
+        return content
 
     @classmethod
     def from_json(cls, content: ServedPostprocessing, class_names: Sequence[str]) -> Postprocessing:
@@ -289,14 +284,12 @@ def _estimated_prevalence(run_folder: Path, class_names: Sequence[str]) -> Preva
     classes = scores.label_shift.classes if scores and scores.label_shift else {}
     if not set(class_names) <= set(classes):
         return None
-    source = [classes[name].source.value for name in class_names]
-    target = [classes[name].em.value for name in class_names]
-    known_source, known_target = (
-        [share for share in shares if share is not None] for shares in (source, target)
-    )
-    if len(known_source) + len(known_target) < 2 * len(class_names) or min(known_source) <= 0:
+    # None becomes NaN.
+    source = np.array([classes[name].source.value for name in class_names], np.float64)
+    target = np.array([classes[name].em.value for name in class_names], np.float64)
+    if not (source > 0).all() or np.isnan(target).any():
         return None
-    return Prevalence(tuple(known_source), _nonzero(known_target))
+    return Prevalence(tuple(source.tolist()), _nonzero(target))
 
 
 def _training_shares(run_folder: Path, class_names: Sequence[str]) -> tuple[float, ...] | None:
