@@ -7,13 +7,12 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import keras
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
@@ -22,7 +21,7 @@ from kerastl.evaluation.trained_model import Trained
 from kerastl.export.endpoints import probabilities_of
 from kerastl.export.formats import check_formats
 from kerastl.export.model_card import read_model_facts
-from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing
+from kerastl.export.postprocess import Postprocessing
 from kerastl.export.saved_model import model_fields, write_version
 from kerastl.models import fold_for_inference
 
@@ -63,32 +62,24 @@ class InferenceGraph:
         return tf.function(predict, input_signature=[spec], autograph=False).get_concrete_function()
 
 
-def build_inference_graph(
-    model: keras.Model,
-    *,
-    class_names: Sequence[str],
-    image_size_px: int,
-    postprocessing: Postprocessing = NO_POSTPROCESSING,
-) -> InferenceGraph:
+def build_inference_graph(trained: Trained, postprocessing: Postprocessing) -> InferenceGraph:
     """Return a model as a single inference graph, with BatchNorm layers folded where this is exact.
 
     Args:
-        model: `[n, size, size, 3]` float32 in [0, 255] to logits `[n, classes]`; without augmentation.
-        class_names: Class names in the order of the logits.
-        image_size_px: Side length of the square input image in pixels.
+        trained: The model and its description.
         postprocessing: Its temperature and prevalence become part of the graph. Its threshold cannot, because
             the graph does not return labels.
     """
-    folded = fold_for_inference(model)
+    folded, size = fold_for_inference(trained.model), trained.image_size_px
 
     def predict(images: tf.Tensor) -> tf.Tensor:
         # In float32, because mobile runtimes have no float64.
         logits = tf.cast(folded(images, training=False), tf.float32)
         return tf.identity(probabilities_of(logits, postprocessing), name=OUTPUT)
 
-    spec = tf.TensorSpec([None, image_size_px, image_size_px, 3], tf.float32, name=INPUT)
+    spec = tf.TensorSpec([None, size, size, 3], tf.float32, name=INPUT)
     traced = tf.function(predict, input_signature=[spec], autograph=False).get_concrete_function()
-    graph = InferenceGraph(_freeze(traced), image_size_px, tuple(class_names))
+    graph = InferenceGraph(_freeze(traced), size, trained.class_names)
     if not _allow_inlining(graph.graph_def):
         return graph
     return replace(graph, graph_def=_freeze(graph.function()))
@@ -162,12 +153,7 @@ def write_converted(
 
     def fill(folder: Path) -> None:
         with _quiet():
-            graph = build_inference_graph(
-                trained.model,
-                class_names=trained.class_names,
-                image_size_px=size,
-                postprocessing=postprocessing,
-            )
+            graph = build_inference_graph(trained, postprocessing)
             try:
                 details = convert(graph, folder)
             except OSError:
