@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from itertools import islice, zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,7 @@ from kerastl.runs import TEST_SPLITS, read_csv
 
 Images = npt.NDArray[np.float32]
 Predict = Callable[[Images], Images]
+Key = TypeVar("Key")
 
 TRAIN_SPLITS = ("train", "target_train")
 SPLIT_TABLE = "split.csv"
@@ -86,18 +88,13 @@ def read_calibration(trained: Trained, limit: int = MAX_CALIBRATION_IMAGES) -> t
     Raises:
         RequestError: No training image of the run can be opened.
     """
-    decoded = (
-        (label or "unlabeled", image)
-        for label, file in _interleave(_training_files(trained))
-        if (image := _decode(file, trained)) is not None
-    )
-    chosen = list(islice(decoded, limit))
+    chosen = list(islice(_decoded(_interleave(_training_files(trained)), trained), limit))
     if not chosen:
         raise RequestError(
             f"int8 is calibrated on training images of the run, and no image of {SPLIT_TABLE} can be opened. Restore the "
             "images, or use --quantize float16"
         )
-    counts = Counter(label for label, _ in chosen)
+    counts = Counter(label or "unlabeled" for label, _ in chosen)
     summary = {"images": len(chosen), "classes": dict(sorted(counts.items()))}
     return np.stack([image for _, image in chosen]), summary
 
@@ -130,14 +127,15 @@ def _spread(files: list[Path]) -> list[Path]:
     return [files[index] for index in order]
 
 
-def _decode(file: Path | None, trained: Trained) -> Images | None:
-    """Return `[size, size, 3]` float32; None if the file cannot be decoded."""
-    try:
-        encoded = [] if file is None else [read_image(file, max_pixels=trained.max_pixels)]
-        size, window, max_pixels = trained.image_size_px, trained.window, trained.max_pixels
-        return decode_images(encoded, size, window, max_pixels)[0] if encoded else None
-    except (UnreadableError, tf.errors.InvalidArgumentError):
-        return None
+def _decoded(files: Iterable[tuple[Key, Path | None]], trained: Trained) -> Iterator[tuple[Key, Images]]:
+    """Yield the key and the image, `[size, size, 3]` float32, of each file that can be decoded."""
+    size, window, max_pixels = trained.image_size_px, trained.window, trained.max_pixels
+    for key, file in files:
+        if file is None:
+            continue
+        with suppress(UnreadableError, tf.errors.InvalidArgumentError):
+            encoded = read_image(file, max_pixels=max_pixels)
+            yield key, decode_images([encoded], size, window, max_pixels)[0]
 
 
 def measure_effect(trained: Trained, *, before: Predict, after: Predict) -> dict[str, dict[str, Any]]:
@@ -159,11 +157,8 @@ def measure_effect(trained: Trained, *, before: Predict, after: Predict) -> dict
     effect = {}
     for split in TEST_SPLITS:
         predictions = read_predictions(table).of(split)
-        decoded = (
-            (row, image)
-            for row, path in enumerate(track(predictions.paths, "comparing"))
-            if (image := _decode(resolve_image(trained.root_of(split), path), trained)) is not None
-        )
+        root, paths = trained.root_of(split), track(predictions.paths, "comparing")
+        decoded = _decoded(enumerate(resolve_image(root, path) for path in paths), trained)
         rows: list[int] = []
         probabilities: list[tuple[Images, Images]] = []
         while batch := list(islice(decoded, BATCH_SIZE)):
