@@ -82,7 +82,7 @@ def read_model_facts(run: Path | None) -> ModelFacts:
         counts=counts,
         groups=groups,
         scores={name: split.overall for name, split in tests.items()} or None,
-        sites={name: _sites(split.domains) for name, split in tests.items()},
+        sites={name: by_public_name(split.domains) for name, split in tests.items()},
         fixed=read_validation_fit(run),
         adaptation=Adaptation.read_if_present(run),
         shift=scores.label_shift.classes if scores.label_shift else {},
@@ -112,15 +112,16 @@ def without_paths(value: Any) -> Any:
     return value
 
 
-def site_names(sites: Mapping[str, Any]) -> dict[str, str]:
-    """Return the public name of each site: letters, source and target are kept, others are numbered.
+def by_public_name(sites: Mapping[str, Metrics]) -> dict[str, Metrics]:
+    """Return the metrics of each site by its public name: letters, source and target are kept, others are numbered.
 
     The name of a site can identify a hospital.
     """
     kept = [name for name in sites if name in PUBLIC_SITES or (len(name) == 1 and name.isalpha())]
     others = sorted(name for name in sites if name not in kept)
-    numbered = {name: f"site {number}" for number, name in enumerate(others, 1)}
-    return {name: numbered.get(name, name) for name in sites}
+    names = {name: name for name in kept}
+    names |= {name: f"site {number}" for number, name in enumerate(others, 1)}
+    return {names[name]: sites[name] for name in sorted(names, key=names.__getitem__)}
 
 
 def _training(
@@ -146,11 +147,6 @@ def _count_images(file: Path) -> tuple[dict[str, dict[str, int]], dict[str, int]
         groups.setdefault(split, set()).add(row.get("group", ""))
     order = sorted(counts, key=lambda split: SPLITS.index(split) if split in SPLITS else len(SPLITS))
     return {split: dict(counts[split]) for split in order}, {split: len(groups[split]) for split in order}
-
-
-def _sites(domains: Mapping[str, Metrics]) -> dict[str, Metrics]:
-    names = site_names(domains)
-    return {names[name]: domains[name] for name in sorted(domains, key=names.__getitem__)}
 
 
 def _read_object(file: Path, parse: Callable[[str], Any]) -> dict[str, Any]:

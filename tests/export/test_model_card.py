@@ -8,7 +8,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from kerastl.errors import RequestError
-from kerastl.export.model_card import NO_FACTS, read_model_facts, render_card, site_names
+from kerastl.export.model_card import NO_FACTS, by_public_name, read_model_facts, render_card
 from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing, Prevalence, Threshold
 
 ABOUT = {
@@ -168,10 +168,11 @@ def test_the_card_describes_the_postprocessing(run):
 
 
 def test_identifying_site_names_are_replaced_by_numbers():
-    names = dict.fromkeys(["b", "target", "Mercy", "Charité", "12", "hospital_a"])
-    assert site_names(names) == {
-        "b": "b", "target": "target", "12": "site 1", "Charité": "site 2", "Mercy": "site 3",
-        "hospital_a": "site 4",
+    names = ["b", "target", "Mercy", "Charité", "12", "hospital_a"]
+    sites = by_public_name({name: {"auc": name} for name in names})
+    assert {public: metrics["auc"] for public, metrics in sites.items()} == {
+        "b": "b", "target": "target", "site 1": "12", "site 2": "Charité", "site 3": "Mercy",
+        "site 4": "hospital_a",
     }  # fmt: skip
 
 
