@@ -148,12 +148,8 @@ def _update_versions(folder: Path, keep: int | None) -> None:
 
 def _add_samples(run: Path, folder: Path) -> str:
     """Add test images and their predictions to an export, and return a message."""
-    trained = evaluation.load_trained(run)
-    files = export.select_test_images(run, trained, limit=export.MAX_SAMPLES)
-    images = export.read_probe_images(files, max_pixels=trained.max_pixels)
-    if not images.encoded:
+    probes = export.load_probe_set(folder, images=(), run=run, limit=export.MAX_SAMPLES)
+    if probes.expected is None:
         return "No test images of this run can be read: the export contains no samples."
-    postprocessing = export.read_manifest(folder).postprocessing
-    expected = export.expected_predictions(trained, images.encoded, postprocessing)
-    export.write_samples(folder, images.encoded, expected)
-    return f"Added {len(images.encoded)} test images to {folder / 'samples'}"
+    export.write_samples(folder, probes.encoded, probes.expected)
+    return f"Added {len(probes.encoded)} test images to {folder / 'samples'}"

@@ -19,6 +19,7 @@ from .predict import find_images as find_images
 from .predict import predict_files as predict_files
 from .probe_images import MAX_SAMPLES as MAX_SAMPLES
 from .probe_images import expected_predictions as expected_predictions
+from .probe_images import load_probe_set as load_probe_set
 from .probe_images import read_probe_images as read_probe_images
 from .probe_images import read_samples as read_samples
 from .probe_images import select_test_images as select_test_images

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import shlex
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from kerastl.data.convert import UnreadableError, extension_of, read_image
 from kerastl.data.records import evenly_spaced
-from kerastl.errors import RequestError, report_damage
+from kerastl.errors import report_damage
 from kerastl.evaluation.predictions import read_run_predictions, resolve_image
 from kerastl.evaluation.trained_model import DESCRIPTION, MODEL, Trained, load_trained
 from kerastl.export.findings import ExpectedPredictions
@@ -173,7 +172,7 @@ def find_enclosing_run(folder: Path) -> Path | None:
 def load_probe_set(
     folder: Path, *, images: Sequence[Path], run: Path | None, limit: int = MAX_IMAGES
 ) -> ProbeSet:
-    """Return the images on which an export is verified, and the expected predictions.
+    """Return the images on which an export is verified, possibly none, and the expected predictions.
 
     Args:
         folder: The version folder.
@@ -182,7 +181,7 @@ def load_probe_set(
         limit: Maximum number of images.
 
     Raises:
-        RequestError: There are no images, or `run` is not a finished run.
+        RequestError: `run` is not a finished run, or the samples are damaged.
     """
     manifest = read_manifest(folder)
     trained = load_trained(run) if run is not None else None
@@ -191,13 +190,7 @@ def load_probe_set(
         files = select_test_images(trained.folder, trained, limit)
     samples = read_samples(folder) if not files and not images else None
     probes = samples or read_probe_images(files, max_pixels=(trained or manifest).max_pixels)
-    if not probes.encoded:
-        skipped = "".join(f"\n  Ignored: {problem}" for problem in probes.problems[:5])
-        raise RequestError(
-            f"There are no images to verify {folder} on. Add images, and the run that was exported: "
-            f"kerastl verify {shlex.quote(str(folder))} --run RUN IMAGES...{skipped}"
-        )
-    expected = probes.expected
-    if trained is not None:
-        expected = expected_predictions(trained, probes.encoded, manifest.postprocessing)
-    return ProbeSet(probes.encoded, expected, probes.problems)
+    if trained is None or not probes.encoded:
+        return probes
+    expected = expected_predictions(trained, probes.encoded, manifest.postprocessing)
+    return replace(probes, expected=expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,12 @@ def check_export(
         # No server runs a Keras file: only its files and weights are checked.
         return VerificationResult(folder, tuple(verify_keras_export(folder, run)))
     probes = load_probe_set(folder, images=images, run=run, limit=limit)
+    if not probes.encoded:
+        skipped = "".join(f"\n  Ignored: {problem}" for problem in probes.problems[:5])
+        raise RequestError(
+            f"There are no images to verify {folder} on. Add images, and the run that was exported: "
+            f"kerastl verify {shlex.quote(str(folder))} --run RUN IMAGES...{skipped}"
+        )
     findings = verify(folder, encoded=probes.encoded, expected=probes.expected, server=server)
     return VerificationResult(folder, tuple(findings), len(probes.encoded), probes.problems)
 
