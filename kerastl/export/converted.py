@@ -19,7 +19,6 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from kerastl.errors import RequestError
 from kerastl.evaluation.trained_model import Trained
 from kerastl.export.endpoints import probabilities_of
-from kerastl.export.formats import check_formats
 from kerastl.export.model_card import read_model_facts
 from kerastl.export.postprocess import Postprocessing
 from kerastl.export.saved_model import model_fields, write_version
@@ -31,7 +30,6 @@ NOT_INLINED = ("_XlaMustCompile", "_noinline")
 """Attributes that keep a function from being inlined."""
 COMMON_OPS = {"Const", "Identity", "NoOp", "Placeholder"}
 """Operations of every graph: none of them is why a conversion fails."""
-LOGGERS = ("tensorflow", "tf2onnx", "absl")
 
 
 @dataclass(frozen=True)
@@ -140,10 +138,9 @@ def write_converted(
         The version folder, e.g. `out/1`.
 
     Raises:
-        RequestError: Packages are missing, or the model cannot be converted; nothing is written.
+        RequestError: The model cannot be converted; nothing is written.
         OSError: The disk is full; no partial export remains.
     """
-    check_formats([name])
     facts, size = read_model_facts(trained.folder), trained.image_size_px
     conversion: dict[str, Any] = {
         "format": name,
@@ -186,8 +183,7 @@ def _conversion_error(name: str, message: str, graph: InferenceGraph) -> str:
 @contextmanager
 def _quiet() -> Generator[None, None, None]:
     """Suppress the output of converters, including that of native code."""
-    loggers = [logging.getLogger(name) for name in LOGGERS]
-    levels = [logger.level for logger in loggers]
+    disabled = logging.root.manager.disable
     sys.stdout.flush()
     sys.stderr.flush()
     saved = [os.dup(descriptor) for descriptor in (1, 2)]
@@ -195,13 +191,11 @@ def _quiet() -> Generator[None, None, None]:
         with Path(os.devnull).open("wb") as null, warnings.catch_warnings():
             for descriptor in (1, 2):
                 os.dup2(null.fileno(), descriptor)
-            for logger in loggers:
-                logger.setLevel(logging.ERROR)
+            logging.disable(logging.WARNING)
             warnings.simplefilter("ignore")
             yield
     finally:
         for descriptor, original in zip((1, 2), saved, strict=True):
             os.dup2(original, descriptor)
             os.close(original)
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(disabled)

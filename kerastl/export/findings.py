@@ -212,7 +212,7 @@ def _check_wrong_size(outputs: dict[str, Any], image_size_px: int) -> Finding:
 
 def _check_spread(first: Floats) -> Finding:
     """Check that the images have different predictions. Otherwise, the other checks are not meaningful."""
-    spread = float((first.max(axis=0) - first.min(axis=0)).max()) if len(first) else 0.0
+    spread = float(np.ptp(first, axis=0).max())
     check = "images differ"
     if spread >= MIN_SPREAD:
         return Finding(check, True, f"predictions differ by up to {spread:.2g}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +79,8 @@ def check_live(
     clients += [] if server.rest is None else [RestClient(server.rest, server)]
     findings: list[Finding] = []
     for client in clients:
-        try:
+        with closing(client):
             findings += _findings(client, _checks(client, export, requests, reference))
-        finally:
-            client.close()
     return findings
 
 

@@ -108,11 +108,9 @@ def _render_files(class_names: Sequence[str], image_size_px: int) -> dict[str, b
 def _read_hashes(out: Path) -> dict[str, str]:
     """Return the hashes of the files as written; empty if missing or damaged: then every file that differs is kept."""
     try:
-        content = json.loads((out / HASHES).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return dict(json.loads((out / HASHES).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
         return {}
-    hashes = content if isinstance(content, dict) else {}
-    return {str(name): str(digest) for name, digest in hashes.items()}
 
 
 WARM_UP = "assets.extra/tf_serving_warmup_requests"
