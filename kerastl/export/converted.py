@@ -38,17 +38,16 @@ class InferenceGraph:
 
     Args:
         graph_def: The graph, with constants instead of variables.
-        image_size_px: Side length of the input images in pixels.
+        images: The input.
         class_names: Class names in the order of the probabilities.
     """
 
     graph_def: Any
-    image_size_px: int
+    images: tf.TensorSpec
     class_names: tuple[str, ...]
 
     def function(self) -> Any:
         """Return the graph as a concrete function with named input and output."""
-        shape = [None, self.image_size_px, self.image_size_px, 3]
 
         def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
             (probabilities,) = tf.graph_util.import_graph_def(
@@ -56,8 +55,7 @@ class InferenceGraph:
             )
             return {OUTPUT: tf.ensure_shape(probabilities, [None, len(self.class_names)])}
 
-        spec = tf.TensorSpec(shape, tf.float32, name=INPUT)
-        return tf.function(predict, input_signature=[spec], autograph=False).get_concrete_function()
+        return tf.function(predict, input_signature=[self.images], autograph=False).get_concrete_function()
 
 
 def build_inference_graph(trained: Trained, postprocessing: Postprocessing) -> InferenceGraph:
@@ -77,7 +75,7 @@ def build_inference_graph(trained: Trained, postprocessing: Postprocessing) -> I
 
     spec = tf.TensorSpec([None, size, size, 3], tf.float32, name=INPUT)
     traced = tf.function(predict, input_signature=[spec], autograph=False).get_concrete_function()
-    graph = InferenceGraph(_freeze(traced), size, trained.class_names)
+    graph = InferenceGraph(_freeze(traced), spec, trained.class_names)
     if not _allow_inlining(graph.graph_def):
         return graph
     return replace(graph, graph_def=_freeze(graph.function()))
