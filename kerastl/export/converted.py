@@ -90,7 +90,7 @@ def _freeze(function: Any) -> Any:
     captured = dict(zip(names, frozen.captured_inputs, strict=True))
     for node in graph_def.node:
         if node.name in captured:
-            _make_constant(node, captured[node.name].numpy())
+            make_constant(node, captured[node.name].numpy())
     return graph_def
 
 
@@ -105,7 +105,8 @@ def _allow_inlining(graph_def: Any) -> bool:
     return bool(graph_def.library.function)
 
 
-def _make_constant(node: Any, value: Any) -> None:
+def make_constant(node: Any, value: Any) -> None:
+    """Replace a node by a constant with the same name."""
     name = node.name
     node.Clear()
     node.name, node.op = name, "Const"

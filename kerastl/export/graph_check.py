@@ -31,12 +31,10 @@ def read_graph(export: Path) -> Any:
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
-    saved = saved_model_pb2.SavedModel()
     try:
-        saved.ParseFromString((export / GRAPH).read_bytes())
+        return saved_model_pb2.SavedModel.FromString((export / GRAPH).read_bytes())
     except DecodeError as error:
         raise ValueError(str(error)) from error
-    return saved
 
 
 def served_graph(export: Path) -> Any:

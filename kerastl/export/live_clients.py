@@ -205,13 +205,10 @@ class GrpcClient:
         request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
         response = self._send(self._predictions.GetModelMetadata, request)
         signatures = get_model_metadata_pb2.SignatureDefMap()
-        try:
-            is_there = response.metadata["signature_def"].Unpack(signatures)
-        except DecodeError:
-            is_there = False
-        if not is_there:
-            raise ServerFault("the metadata hold no signature_def")
-        return response.model_spec.version.value, signatures
+        with suppress(DecodeError):
+            if response.metadata["signature_def"].Unpack(signatures):
+                return response.model_spec.version.value, signatures
+        raise ServerFault("the metadata hold no signature_def")
 
     def predict(self, images: Sequence[bytes]) -> Predictions:
         """Return the predictions for whole image files."""

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from kerastl.export.graph_check import put_image, served_signatures
@@ -152,6 +151,8 @@ def synthetic_image(side_px: int) -> bytes:
 
 
 def _logs(signatures: Mapping[str, Any], image: bytes, image_size_px: int) -> Iterator[Any]:
+    # One value for all pixels saves megabytes.
+    gray_image = tf.make_tensor_proto(GRAY_LEVEL, tf.float32, shape=[1, image_size_px, image_size_px, 3])
     for name, signature in sorted(signatures.items()):
         sizes = batch_sizes(image_size_px) if name == DEFAULT_SIGNATURE else (1,)
         for input_name, size in product(signature.inputs, sizes):
@@ -162,15 +163,7 @@ def _logs(signatures: Mapping[str, Any], image: bytes, image_size_px: int) -> It
             else:
                 files = tf.make_tensor_proto([image] * size, tf.string, shape=[size])
                 request = log.predict_log.request
-                tensor = _gray_image(image_size_px) if input_name == "images" else files
+                tensor = gray_image if input_name == "images" else files
                 request.inputs[input_name].CopyFrom(tensor)
             request.model_spec.name, request.model_spec.signature_name = MODEL_NAME, name
             yield log
-
-
-def _gray_image(side_px: int) -> Any:
-    """Return `[1, side, side, 3]` float32 as a message with one value for all pixels, which saves megabytes."""
-    message = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[GRAY_LEVEL])
-    for side in (1, side_px, side_px, 3):
-        message.tensor_shape.dim.add(size=side)
-    return message

@@ -58,6 +58,10 @@ def _without_erfc(graph_def: Any) -> Any:
 
     In float32 both agree to 1e-7 absolutely; the relative precision of erfc in its tail does not affect the outputs.
     """
+    import tensorflow as tf
+
+    from kerastl.export.converted import make_constant
+
     rewritten = type(graph_def)()
     rewritten.CopyFrom(graph_def)
     del rewritten.node[:]
@@ -66,11 +70,8 @@ def _without_erfc(graph_def: Any) -> Any:
             rewritten.node.append(node)
             continue
         erf = rewritten.node.add(name=f"{node.name}/erf", op="Erf", input=list(node.input))
-        ones = rewritten.node.add(name=f"{node.name}/one", op="Const")
-        ones.attr["dtype"].CopyFrom(node.attr["T"])
-        ones.attr["value"].tensor.dtype = node.attr["T"].type
-        ones.attr["value"].tensor.float_val.append(1.0)
-        ones.attr["value"].tensor.tensor_shape.SetInParent()
+        ones = rewritten.node.add(name=f"{node.name}/one")
+        make_constant(ones, tf.as_dtype(node.attr["T"].type).as_numpy_dtype(1))
         difference = rewritten.node.add(name=node.name, op="Sub", input=[ones.name, erf.name])
         for added in (erf, difference):
             added.attr["T"].CopyFrom(node.attr["T"])
