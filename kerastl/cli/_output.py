@@ -91,7 +91,7 @@ def _verifiable(run: runs.Run) -> list[Path]:
     exports = run.file("export")
     if not exports.is_dir():
         return []
-    images = export.select_test_images(run.path, evaluation.read_description(run.path), limit=1)
+    images = export.select_test_images(run.path, limit=1)
     return sorted(exports.iterdir()) if images else []
 
 

@@ -198,12 +198,11 @@ def write_table(
     Raises:
         KerastlError: If the model cannot be loaded or the disk is full. Finished rows are kept.
     """
-    row_format = "csv" if table_format == "csv" else "json"
-    header = csv_line(columns(model.class_names)) if row_format == "csv" else ""
+    header = csv_line(columns(model.class_names)) if table_format == "csv" else ""
     num_unreadable = 0
     if out is None:
         # Printed with the first row: a model that fails leaves no empty table.
-        with closing(_predict_rows(model, files, batch_size, row_format)) as batches:
+        with closing(_predict_rows(model, files, batch_size, table_format)) as batches:
             for text, _, num_problems in batches:
                 stream.write(header + text)
                 header = ""
@@ -213,7 +212,7 @@ def write_table(
         model.sha256(), files.sha256, files.count, batch_size, table_format, package_versions()
     )
     with open_partial_table(out, request, header, resume=resume) as table:
-        with closing(_predict_rows(model, files, batch_size, row_format, table.num_rows)) as batches:
+        with closing(_predict_rows(model, files, batch_size, table_format, table.num_rows)) as batches:
             for batch in batches:
                 table.append(*batch)
         finished = table.folder / ROWS
@@ -229,7 +228,7 @@ def write_table(
 
 
 def _predict_rows(
-    model: ModelOnDisk, files: FileList, batch_size: int, row_format: str, first: int = 0
+    model: ModelOnDisk, files: FileList, batch_size: int, table_format: str, first: int = 0
 ) -> Generator[tuple[str, int, int], None, None]:
     """Yield the rows of each batch from the file of index `first`, and report progress and the first problems.
 
@@ -250,7 +249,7 @@ def _predict_rows(
             for row in unreadable[: MAX_REPORTED - num_reported]:
                 print_status(f"Cannot read {row.path}: {row.problem}")
                 num_reported += 1
-            yield format_rows(row_format, batch, model.class_names), len(batch), len(unreadable)
+            yield format_rows(table_format, batch, model.class_names), len(batch), len(unreadable)
             advance(len(batch))
 
 
@@ -259,9 +258,9 @@ def columns(class_names: Sequence[str]) -> list[str]:
     return ["path", "predicted", "problem", *SINGLE_LABEL.columns(class_names)]
 
 
-def format_rows(row_format: str, rows: Sequence[FilePrediction], class_names: Sequence[str]) -> str:
-    """Return rows as CSV (six digits per probability) or as JSON lines (all digits)."""
-    if row_format == "csv":
+def format_rows(table_format: str, rows: Sequence[FilePrediction], class_names: Sequence[str]) -> str:
+    """Return rows as CSV (six digits per probability) or, for JSON and Parquet, as JSON lines (all digits)."""
+    if table_format == "csv":
         return "".join(
             csv_line(
                 [row.path, row.predicted, row.problem]

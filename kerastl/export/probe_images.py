@@ -14,12 +14,12 @@ from kerastl.data.convert import UnreadableError, extension_of, read_image
 from kerastl.data.records import evenly_spaced
 from kerastl.errors import report_damage
 from kerastl.evaluation.predictions import read_run_predictions, resolve_image
-from kerastl.evaluation.trained_model import DESCRIPTION, MODEL, Trained, load_trained
+from kerastl.evaluation.trained_model import DESCRIPTION, MODEL, Trained, load_trained, read_description
 from kerastl.export.findings import ExpectedPredictions
 from kerastl.export.manifest import read_manifest
 from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing, expected_postprocessing
 from kerastl.export.predict import find_images, printable_path
-from kerastl.runs import EXPORT_AGAIN, SAMPLES, TEST_SPLITS, ModelDescription, write_atomic, write_json
+from kerastl.runs import EXPORT_AGAIN, SAMPLES, TEST_SPLITS, write_atomic, write_json
 
 MAX_IMAGES = 32
 MAX_SAMPLES = 8
@@ -41,11 +41,9 @@ class ProbeSet:
     problems: tuple[str, ...] = ()
 
 
-def select_test_images(
-    run_folder: Path, description: ModelDescription | Trained, limit: int = MAX_IMAGES
-) -> list[Path]:
+def select_test_images(run_folder: Path, limit: int = MAX_IMAGES) -> list[Path]:
     """Return test images of a run, evenly spread over the range of its predicted probabilities."""
-    predictions = read_run_predictions(run_folder)
+    description, predictions = read_description(run_folder), read_run_predictions(run_folder)
     if predictions is None:
         return []
     rows = zip(predictions.probabilities[:, 0].tolist(), predictions.paths, predictions.splits, strict=True)
@@ -186,8 +184,8 @@ def load_probe_set(
     manifest = read_manifest(folder)
     trained = load_trained(run) if run is not None else None
     files = list(find_images(images))[:limit]
-    if not images and trained is not None and trained.folder is not None:
-        files = select_test_images(trained.folder, trained, limit)
+    if not images and run is not None:
+        files = select_test_images(run, limit)
     samples = read_samples(folder) if not files and not images else None
     probes = samples or read_probe_images(files, max_pixels=(trained or manifest).max_pixels)
     if trained is None or not probes.encoded:

@@ -144,7 +144,7 @@ def test_samples_have_neutral_names_and_the_expected_predictions(
     run_folder = run_with_export("saved_model")
     export = run_folder / "export" / "saved_model" / "1"
     assert read_samples(export) is None
-    files = select_test_images(run_folder, trained, limit=4)
+    files = select_test_images(run_folder, limit=4)
     images = read_probe_images(files, max_pixels=trained.max_pixels)
     assert (len(images.encoded), images.problems) == (4, ())
     write_samples(export, images.encoded, expected_predictions(trained, images.encoded))
