@@ -19,7 +19,7 @@ from kerastl.data.convert import UnreadableError, read_image
 from kerastl.data.decode import decode_images
 from kerastl.errors import RequestError
 from kerastl.evaluation.metrics import OVERALL
-from kerastl.evaluation.predictions import PREDICTIONS, read_predictions, resolve_image
+from kerastl.evaluation.predictions import read_run_predictions, resolve_image
 from kerastl.evaluation.trained_model import Trained
 from kerastl.export.converted import INPUT, InferenceGraph
 from kerastl.runs import TEST_SPLITS, read_csv
@@ -151,12 +151,12 @@ def measure_effect(trained: Trained, *, before: Predict, after: Predict) -> dict
         of a probability, and `balanced_accuracy` and `auc` of labeled images, each `{"before", "after"}`,
         None if undefined. Splits without images are omitted.
     """
-    table = trained.folder / PREDICTIONS if trained.folder is not None else None
-    if table is None or not table.is_file():
+    of_run = None if trained.folder is None else read_run_predictions(trained.folder)
+    if of_run is None:
         return {}
     effect = {}
     for split in TEST_SPLITS:
-        predictions = read_predictions(table).of(split)
+        predictions = of_run.of(split)
         root, paths = trained.root_of(split), track(predictions.paths, "comparing")
         decoded = _decoded(enumerate(resolve_image(root, path) for path in paths), trained)
         rows: list[int] = []
