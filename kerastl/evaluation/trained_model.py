@@ -34,7 +34,6 @@ class Trained:
         image_size_px: Height and width of the images of the model, in pixels.
         window: (low, high) in stored values for 16-bit gray images. None for the full range.
         max_pixels: Images with more pixels are refused.
-        data_root, target_root: Folders to which the paths of the source and of the target are relative.
         model: `[n, size, size, 3]` float32 in [0, 255] to logits `[n, classes]`.
         folder: Folder of both. None if they were not read from a folder.
     """
@@ -43,14 +42,8 @@ class Trained:
     image_size_px: int
     window: Window | None
     max_pixels: int
-    data_root: Path | None
-    target_root: Path | None
     model: Any
     folder: Path | None = None
-
-    def root_of(self, split: str) -> Path | None:
-        """Return the folder to which the paths of a split are relative."""
-        return self.target_root if split.startswith("target") else self.data_root
 
     def probabilities(self, encoded: Sequence[bytes]) -> npt.NDArray[np.float32]:
         """Return the probabilities for encoded images.
@@ -120,8 +113,8 @@ def load_trained(run_folder: Path) -> Trained:
         raise RequestError(f"{file} cannot be loaded as a Keras model: {first_line(error)}") from error
     _check_shapes(file, model, description)
     return Trained(
-        description.class_names, description.image_size_px, description.window, description.max_pixels,
-        description.data_root, description.target_root, model, run_folder,
+        description.class_names, description.image_size_px, description.window, description.max_pixels, model,
+        run_folder,
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from kerastl.data.decode import decode_images
 from kerastl.errors import RequestError
 from kerastl.evaluation.metrics import OVERALL
 from kerastl.evaluation.predictions import read_run_predictions, resolve_image
-from kerastl.evaluation.trained_model import Trained
+from kerastl.evaluation.trained_model import Trained, read_description
 from kerastl.export.converted import INPUT, InferenceGraph
 from kerastl.runs import TEST_SPLITS, read_csv
 
@@ -100,13 +100,15 @@ def read_calibration(trained: Trained, limit: int = MAX_CALIBRATION_IMAGES) -> t
 
 
 def _training_files(trained: Trained) -> dict[tuple[str, str], list[Path]]:
-    """Return the files of training images by split and label."""
-    table = trained.folder / SPLIT_TABLE if trained.folder is not None else None
+    """Return the files of training images by split and label; none without a run folder."""
     files: dict[tuple[str, str], list[Path]] = {}
-    for row in read_csv(table) if table is not None and table.is_file() else []:
+    if trained.folder is None or not (trained.folder / SPLIT_TABLE).is_file():
+        return files
+    description = read_description(trained.folder)
+    for row in read_csv(trained.folder / SPLIT_TABLE):
         if row.get("split") not in TRAIN_SPLITS:
             continue
-        file = resolve_image(trained.root_of(row["split"]), row["path"])
+        file = resolve_image(description.root_of(row["split"]), row["path"])
         if file is not None:
             files.setdefault((row["split"], row["label"]), []).append(file)
     return files
@@ -152,12 +154,12 @@ def measure_effect(trained: Trained, *, before: Predict, after: Predict) -> dict
         None if undefined. Splits without images are omitted.
     """
     of_run = None if trained.folder is None else read_run_predictions(trained.folder)
-    if of_run is None:
+    if trained.folder is None or of_run is None:
         return {}
-    effect = {}
+    description, effect = read_description(trained.folder), {}
     for split in TEST_SPLITS:
         predictions = of_run.of(split)
-        root, paths = trained.root_of(split), track(predictions.paths, "comparing")
+        root, paths = description.root_of(split), track(predictions.paths, "comparing")
         decoded = _decoded(enumerate(resolve_image(root, path) for path in paths), trained)
         rows: list[int] = []
         probabilities: list[tuple[Images, Images]] = []

@@ -131,7 +131,7 @@ def export_saved_model(
         PosixPath('served/1')
     """
     _check_model(model, class_names, image_size_px)
-    trained = Trained(tuple(class_names), image_size_px, window, max_pixels, None, None, model)
+    trained = Trained(tuple(class_names), image_size_px, window, max_pixels, model)
     return write_saved_model(trained, Path(out), postprocessing, version, facts)
 
 

@@ -55,7 +55,7 @@ def test_a_family_gives_the_same_predictions_in_another_runtime(
     expected = tf.nn.softmax(model(images, training=False)).numpy()
     assert np.ptp(expected, axis=0).max() > 0.1
     module = registry.module("format", format_name)
-    trained = Trained(NAMES, SIZE, None, 10**8, None, None, model)
+    trained = Trained(NAMES, SIZE, None, 10**8, model)
     names, ask = module.load(module.write(trained, tmp_path, postprocessing=NO_POSTPROCESSING))
     assert names == list(NAMES)
     assert ask(images) == pytest.approx(expected, abs=1e-4)

@@ -51,7 +51,7 @@ def check_parity(model: keras.Model, size: int, folder: Path) -> None:
         "class_names": CLASS_NAMES, "image_size_px": size, "window": WINDOW, "max_pixels": 1_000_000,
     }  # fmt: skip
     files = files_of_photos(size)
-    trained = Trained(**settings, data_root=None, target_root=None, model=model)
+    trained = Trained(**settings, model=model)
     images = np.stack([decoded(file, size) for file in files])
     standardize_logits(model, images)
     wanted = trained.probabilities(files)
