@@ -35,8 +35,9 @@ def _run_probe(
     with tempfile.TemporaryDirectory(prefix="kerastl.") as name:
         inputs_file, response_file = Path(name, "inputs.npz"), Path(name, "response.json")
         np.savez(inputs_file, images, *(np.frombuffer(image, np.uint8) for image in encoded))
+        arguments = (PROBE, export.resolve(), plugin or "", inputs_file, response_file)
         # -I: neither the working directory nor PYTHONPATH can add code to the fresh process.
-        command: list[str | Path] = [sys.executable, "-I", PROBE, export.resolve(), plugin or "", inputs_file, response_file]
+        command = [sys.executable, "-I", *map(str, arguments)]
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
         try:
             process = subprocess.run(
