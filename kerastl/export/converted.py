@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +16,8 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from kerastl import registry
+from kerastl.console import print_status
 from kerastl.errors import RequestError
 from kerastl.evaluation.trained_model import Trained
 from kerastl.export.endpoints import probabilities_of
@@ -39,12 +41,12 @@ class InferenceGraph:
     Args:
         graph_def: The graph, with constants instead of variables.
         images: The input.
-        class_names: Class names in the order of the probabilities.
+        trained: The model and its description.
     """
 
     graph_def: Any
     images: tf.TensorSpec
-    class_names: tuple[str, ...]
+    trained: Trained
 
     def function(self) -> Any:
         """Return the graph as a concrete function with named input and output."""
@@ -53,7 +55,7 @@ class InferenceGraph:
             (probabilities,) = tf.graph_util.import_graph_def(
                 self.graph_def, {INPUT: images}, [f"{OUTPUT}:0"], name=""
             )
-            return {OUTPUT: tf.ensure_shape(probabilities, [None, len(self.class_names)])}
+            return {OUTPUT: tf.ensure_shape(probabilities, [None, len(self.trained.class_names)])}
 
         return tf.function(predict, input_signature=[self.images], autograph=False).get_concrete_function()
 
@@ -75,7 +77,7 @@ def build_inference_graph(trained: Trained, postprocessing: Postprocessing) -> I
 
     spec = tf.TensorSpec([None, size, size, 3], tf.float32, name=INPUT)
     traced = tf.function(predict, input_signature=[spec], autograph=False).get_concrete_function()
-    graph = InferenceGraph(_freeze(traced), spec, trained.class_names)
+    graph = InferenceGraph(_freeze(traced), spec, trained)
     if not _allow_inlining(graph.graph_def):
         return graph
     return replace(graph, graph_def=_freeze(graph.function()))
@@ -118,20 +120,20 @@ def write_converted(
     trained: Trained,
     out: Path,
     name: str,
-    convert: Callable[[InferenceGraph, Path], dict[str, Any] | None],
     postprocessing: Postprocessing,
     version: int | None = None,
+    quantize: str | None = None,
 ) -> Path:
-    """Write a model in one format as a new version.
+    """Write a model in the format of another runtime as a new version.
 
     Args:
         trained: The model and its description.
         out: The folder of all versions; nothing in it is overwritten.
         name: Name of the format.
-        convert: A function that writes the file to a folder, and returns details for the manifest.
         postprocessing: Temperature and prevalence become part of the graph; the threshold is in the manifest
             only.
         version: The version to write; None for the one after the highest.
+        quantize: One of the `QUANTIZE_CHOICES` of the format; None for float32.
 
     Returns:
         The version folder, e.g. `out/1`.
@@ -140,6 +142,10 @@ def write_converted(
         RequestError: The model cannot be converted; nothing is written.
         OSError: The disk is full; no partial export remains.
     """
+    module, options = registry.module("format", name), {}
+    if quantize is not None:
+        options["quantize"] = quantize
+        print_status(f"Quantizing to {quantize} and measuring the effect on the run's test images")
     facts, size = read_model_facts(trained.folder), trained.image_size_px
     conversion: dict[str, Any] = {
         "format": name,
@@ -151,12 +157,11 @@ def write_converted(
         with _quiet():
             graph = build_inference_graph(trained, postprocessing)
             try:
-                details = convert(graph, folder)
-            except OSError:
+                conversion.update(module.convert(graph, folder, **options))
+            except (OSError, RequestError):
                 raise
             except Exception as error:  # each converter raises its own exceptions
                 raise RequestError(_conversion_error(name, str(error), graph)) from error
-        conversion.update(details or {})
         conversion["bytes"] = sum(file.stat().st_size for file in folder.iterdir())
 
     return write_version(

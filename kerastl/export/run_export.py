@@ -10,6 +10,7 @@ from pathlib import Path
 from kerastl import registry
 from kerastl.errors import RequestError
 from kerastl.evaluation.trained_model import Trained, load_trained
+from kerastl.export.converted import write_converted
 from kerastl.export.findings import Finding
 from kerastl.export.formats import PORTABLE, check_formats, find_export
 from kerastl.export.formats.keras import verify_keras_export
@@ -131,8 +132,9 @@ def export_run(
         check_version_free(target, version)
     trained = load_trained(run_folder)
     postprocessing, _ = resolve_postprocessing(run_folder, trained.class_names, options)
-    extra = {} if quantize is None else {"quantize": quantize}
-    written: Path = module.write(trained, target, postprocessing=postprocessing, version=version, **extra)
+    if hasattr(module, "convert"):
+        return write_converted(trained, target, format_name, postprocessing, version, quantize)
+    written: Path = module.write(trained, target, postprocessing=postprocessing, version=version)
     return written
 
 

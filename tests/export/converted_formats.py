@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from kerastl import registry
 from kerastl.errors import RequestError
 from kerastl.evaluation import Trained
 from kerastl.export import check_formats
+from kerastl.export.converted import write_converted
 from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing
 
 FORMATS = ("litert", "onnx", "openvino")
@@ -31,7 +31,7 @@ def need(*names: str) -> None:
 def write_format(
     trained: Trained, out: Path, name: str, postprocessing: Postprocessing = NO_POSTPROCESSING
 ) -> Path:
-    return registry.module("format", name).write(trained, out, postprocessing=postprocessing)
+    return write_converted(trained, out, name, postprocessing)
 
 
 def read_class_names(folder: Path, name: str) -> list[str]:

@@ -9,9 +9,8 @@ import tensorflow as tf
 
 from kerastl import registry
 from kerastl.evaluation import Trained
-from kerastl.export.postprocess import NO_POSTPROCESSING
 from kerastl.models import build_backbone, build_model
-from tests.export.converted_formats import need
+from tests.export.converted_formats import need, write_format
 
 NAMES = ("a", "b", "c")
 SIZE = 64
@@ -56,6 +55,6 @@ def test_a_family_gives_the_same_predictions_in_another_runtime(
     assert np.ptp(expected, axis=0).max() > 0.1
     module = registry.module("format", format_name)
     trained = Trained(NAMES, SIZE, None, 10**8, model)
-    names, ask = module.load(module.write(trained, tmp_path, postprocessing=NO_POSTPROCESSING))
+    names, ask = module.load(write_format(trained, tmp_path, format_name))
     assert names == list(NAMES)
     assert ask(images) == pytest.approx(expected, abs=1e-4)

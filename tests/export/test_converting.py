@@ -104,11 +104,11 @@ AGAIN = """
 import sys
 from pathlib import Path
 from kerastl.evaluation import load_trained
+from kerastl.export.converted import write_converted
 from kerastl.export.postprocess import NO_POSTPROCESSING
-from kerastl import registry
 trained = load_trained(Path(sys.argv[1]))
 for name in sys.argv[3:]:
-    registry.module("format", name).write(trained, Path(sys.argv[2]) / name, postprocessing=NO_POSTPROCESSING)
+    write_converted(trained, Path(sys.argv[2]) / name, name, NO_POSTPROCESSING)
 """
 
 

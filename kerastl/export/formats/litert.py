@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kerastl.evaluation.trained_model import Trained
     from kerastl.export.converted import InferenceGraph
-    from kerastl.export.postprocess import Postprocessing
 
 FILE = "model.tflite"
 FILES = (FILE,)
@@ -22,48 +20,31 @@ QUANTIZE_CHOICES = ("float16", "int8")
 LABELS = "labels.txt"
 
 
-def write(
-    trained: Trained,
-    out: Path,
-    *,
-    postprocessing: Postprocessing,
-    version: int | None = None,
-    quantize: str | None = None,
-) -> Path:
-    """Export a trained model as a new version, and return its folder.
+def convert(graph: InferenceGraph, folder: Path, *, quantize: str | None = None) -> dict[str, Any]:
+    """Write a graph to `model.tflite` in a folder, and return details for the manifest.
 
     Args:
-        trained: The model and its run folder: `int8` is calibrated on its training images, and the effect of
-            quantization is measured on its test images.
-        out: The folder of all versions.
-        postprocessing: The postprocessing. Its temperature and prevalence become part of the model.
-        version: The version to write; None for the one after the highest.
+        graph: The graph. `int8` is calibrated on the training images of its run, and the effect of quantization
+            is measured on the test images.
+        folder: The version folder.
         quantize: `float16` for weights of half the size; `int8` for weights and computation in 8 bits, with
             the softmax in float32. Images and probabilities are float32 in each case. None for float32.
     """
-    from kerastl.console import print_status
-    from kerastl.export.converted import write_converted
     from kerastl.export.litert_conversion import convert_to_litert, measure_effect, read_calibration
 
-    if quantize is not None:
-        print_status(f"Quantizing to {quantize} and measuring the effect on the run's test images")
+    trained, plain = graph.trained, convert_to_litert(graph)
+    _write_file(folder, plain, trained.class_names)
+    if quantize is None:
+        return {"quantize": None}
+    size = (folder / FILE).stat().st_size
     images, calibration = read_calibration(trained) if quantize == "int8" else (None, None)
-
-    def convert(graph: InferenceGraph, folder: Path) -> dict[str, Any]:
-        plain = convert_to_litert(graph)
-        _write_file(folder, plain, graph.class_names)
-        if quantize is None:
-            return {"quantize": None}
-        size = (folder / FILE).stat().st_size
-        _write_file(folder, convert_to_litert(graph, quantize, images), graph.class_names)
-        return {
-            "quantize": quantize,
-            "calibration": calibration,
-            "float32_bytes": size,
-            "effect": measure_effect(trained, before=_predictor(plain), after=load(folder)[1]),
-        }
-
-    return write_converted(trained, out, "litert", convert, postprocessing, version)
+    _write_file(folder, convert_to_litert(graph, quantize, images), trained.class_names)
+    return {
+        "quantize": quantize,
+        "calibration": calibration,
+        "float32_bytes": size,
+        "effect": measure_effect(trained, before=_predictor(plain), after=load(folder)[1]),
+    }
 
 
 def _write_file(folder: Path, content: bytes, class_names: tuple[str, ...]) -> None:

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kerastl.evaluation.trained_model import Trained
     from kerastl.export.converted import InferenceGraph
-    from kerastl.export.postprocess import Postprocessing
 
 FILE = "model.onnx"
 FILES = (FILE,)
@@ -21,14 +19,8 @@ OPSET = 17
 NAMES = "class_names"
 
 
-def write(trained: Trained, out: Path, *, postprocessing: Postprocessing, version: int | None = None) -> Path:
-    """Export a trained model under `out` as `version`, or the next one, and return its folder."""
-    from kerastl.export.converted import write_converted
-
-    return write_converted(trained, out, "onnx", _convert, postprocessing, version)
-
-
-def _convert(graph: InferenceGraph, folder: Path) -> dict[str, Any]:
+def convert(graph: InferenceGraph, folder: Path) -> dict[str, Any]:
+    """Write a graph to `model.onnx` in a folder, and return details for the manifest."""
     import onnx
     import tf2onnx
 
@@ -47,7 +39,7 @@ def _convert(graph: InferenceGraph, folder: Path) -> dict[str, Any]:
         # tf2onnx numbers the batch dimension by a counter.
         tensor.type.tensor_type.shape.dim[0].dim_param = "n"
     _renumber(proto.graph, {})
-    onnx.helper.set_model_props(proto, {NAMES: json.dumps(graph.class_names, ensure_ascii=False)})
+    onnx.helper.set_model_props(proto, {NAMES: json.dumps(graph.trained.class_names, ensure_ascii=False)})
     onnx.checker.check_model(proto, full_check=True)
     (folder / FILE).write_bytes(proto.SerializeToString(deterministic=True))
     return {"opset": OPSET}

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kerastl.evaluation.trained_model import Trained
     from kerastl.export.converted import InferenceGraph
-    from kerastl.export.postprocess import Postprocessing
 
 FILE = "model.xml"
 FILES = (FILE,)
@@ -19,14 +17,8 @@ REQUIRED_PACKAGES = ("openvino",)
 NAMES = ["kerastl", "class_names"]
 
 
-def write(trained: Trained, out: Path, *, postprocessing: Postprocessing, version: int | None = None) -> Path:
-    """Export a trained model under `out` as `version`, or the next one, and return its folder."""
-    from kerastl.export.converted import write_converted
-
-    return write_converted(trained, out, "openvino", _convert, postprocessing, version)
-
-
-def _convert(graph: InferenceGraph, folder: Path) -> None:
+def convert(graph: InferenceGraph, folder: Path) -> dict[str, Any]:
+    """Write a graph to `model.xml` and `model.bin` in a folder, and return details for the manifest."""
     import openvino
 
     from kerastl.export.converted import INPUT, OUTPUT
@@ -45,8 +37,9 @@ def _convert(graph: InferenceGraph, folder: Path) -> None:
     for index, operation in enumerate(model.get_ordered_ops()):
         operation.set_friendly_name(f"{operation.get_type_name()}_{index}")
     model.inputs[0].get_node().set_friendly_name(INPUT)
-    model.set_rt_info(json.dumps(graph.class_names, ensure_ascii=False), NAMES)
+    model.set_rt_info(json.dumps(graph.trained.class_names, ensure_ascii=False), NAMES)
     openvino.save_model(model, folder / FILE, compress_to_fp16=False)
+    return {}
 
 
 def load(folder: Path) -> tuple[list[str], Callable[[Any], Any]]:
