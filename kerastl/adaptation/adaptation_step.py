@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kerastl import adaptation, augment, training
 
@@ -73,11 +72,9 @@ class AdaptationStep(ABC):
 
     def on_epoch(self, model: keras.Model, sources: Mapping[str, ImageDataset]) -> None:
         """Re-estimate BatchNorm statistics if `update_statistics` is set."""
-        from kerastl.training.batch_norm import build_statistics_estimator
-
         if self.update_statistics:
             if self._estimate is None:
-                self._estimate = build_statistics_estimator(model)
+                self._estimate = training.build_statistics_estimator(model)
             self._estimate(sources[self.stream_names[-1]])
 
     def frozen_paths(self, model: keras.Model) -> Collection[str]:
@@ -114,8 +111,7 @@ class SourceStep(AdaptationStep):
         return batches["source"][0]
 
 
-@dataclass(frozen=True)
-class DomainOutputs:
+class DomainOutputs(NamedTuple):
     """Outputs of a classifier for one batch.
 
     Args:

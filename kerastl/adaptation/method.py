@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -196,7 +196,7 @@ def build_step(
 
 def step_for(
     name: str, model: keras.Model, options: Any = None, *, seed: int = 0, without_source: bool = False
-) -> Callable[[Phase, ImageDataset], training.Step]:
+) -> training.StepFactory:
     """Return the argument `step_for` of `kerastl.training.fit` for one method and model.
 
     The classification loss follows the phase (`label_smoothing`, `class_weights`, `focal_gamma`).

@@ -198,11 +198,8 @@ def _check_agreement(name: str, options: Any) -> None:
 def _check_identity(name: str, options: Any) -> None:
     images, labels, seeds = _batch()
     truth = np.eye(COUNT, dtype=np.float32)
-    identities = (
-        options.model_copy(update={"alpha": 0.0}),
-        options.model_copy(update={"apply_probability": 0.0}),
-    )
-    for identity in identities:
+    for change in ({"alpha": 0.0}, {"apply_probability": 0.0}):
+        identity = options.model_copy(update=change)
         mixed, rows = _build(name, identity)(images, labels, seeds)
         assert mixed.numpy().tobytes() == images.tobytes(), f"{name}: {identity} changes images"
         assert rows.numpy().tobytes() == truth.tobytes(), f"{name}: {identity} changes labels"

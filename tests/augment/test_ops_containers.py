@@ -256,7 +256,7 @@ def test_errors_of_nested_operations_state_their_location(operations, message):
 def test_chain_lengths_from_one_to_three_are_equally_likely():
     layer = built("aug_mix", severity=0.5)
     params = layer.sample(StatelessGenerator(many(3000), 0), tf.constant(one_image(3000)))
-    which = params["transformations"]["links"]["which"].numpy().reshape(-1, 3, 3)
+    which = params["transformations"]["which"].numpy().reshape(-1, 3, 3)
     depths = (which > 0).sum(axis=2)
     assert (np.diff((which > 0).astype(int), axis=2) <= 0).all(), "a gap in a chain"
     for chain in range(3):
@@ -293,7 +293,7 @@ def test_aug_mix_interpolates_between_image_and_chain_result():
     params = layer.sample(StatelessGenerator(seeds, 0), images)["transformations"]
     weights = params["weights"].numpy()[:, 0]
     mixed = changed({"name": "aug_mix", "severity": 1.0, "num_chains": 1, "max_depth": 1}, images, seeds)
-    which = params["links"]["which"].numpy()[:, 0]
+    which = params["which"].numpy()[:, 0]
     assert len(set(which)) > 3
     for row, (member, weight) in enumerate(zip(which, weights, strict=True)):
         operation = layer._layer.members[member - 1]

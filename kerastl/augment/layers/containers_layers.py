@@ -102,17 +102,27 @@ def image_by_image(
     return lambda images, params: tf.ensure_shape(run(images, params), images.shape)
 
 
-class ChoiceLayer(Container):
-    """Base class of layers that choose operations for each image, all equally likely.
+class SomeOf(Container):
+    """Apply several randomly chosen operations, all equally likely, to each image.
 
-    A subclass has a method `change(image, params)`, which changes an image `[1, size, size, channels]`
-    float32, given its row of the parameters.
-
-    Attributes:
+    Args:
+        operations: The operations to choose from; names are unique.
+        num_operations: Number of operations per image, drawn with replacement.
         include_identity: Whether the identity is one more choice.
+        kwargs: `dtype` and `seed`, for keras-cv.
     """
 
-    include_identity = False
+    def __init__(
+        self,
+        operations: Sequence[Operation],
+        *,
+        num_operations: int = 1,
+        include_identity: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(operations, **kwargs)
+        self.num_operations = num_operations
+        self.include_identity = include_identity
 
     def build_members(self, image_size_px: int, *, exact: bool) -> None:
         """Build the operations, and the functions that change images."""
@@ -120,23 +130,18 @@ class ChoiceLayer(Container):
         self._compiled = tuple(compile_operations([member]) for member in self.members)
         self._run = image_by_image(self.change, compiles=all(member.in_xla for member in self.members))
 
-    def sample_choices(self, images: tf.Tensor, batch_size: tf.Tensor, count: int) -> Params:
-        """Sample `count` choices per image.
+    def get_random_transformation_batch(self, batch_size: Any, images: Any = None, **_: Any) -> Params:
+        """Sample the choices of each image.
 
         Choice k draws from `child(k)` of the generator, and operation m of that choice from `child(m)` of that.
-
-        Args:
-            images: `[batch, size, size, channels]`; only the shape is used. Operations that require color are
-                not chosen for grayscale images.
-            batch_size: Scalar int32.
-            count: Number of choices per image.
+        Operations that require color are not chosen for grayscale images.
 
         Returns:
-            `which`, `[batch, count]` int32, 0 for the identity and m + 1 for operation m; `params`, the
-            prepared parameters of each operation, `[batch, count, ...]`.
+            `which`, `[batch, num_operations]` int32, 0 for the identity and m + 1 for operation m; `params`,
+            the prepared parameters of each operation, `[batch, num_operations, ...]`.
         """
-        is_gray, rows = images.shape[-1] == 1, batch_size * count
-        generator = self._random_generator.children(count)
+        is_gray, rows = images.shape[-1] == 1, batch_size * self.num_operations
+        generator = self._random_generator.children(self.num_operations)
         eligible = [
             index for index, member in enumerate(self.members) if not (is_gray and member.needs_color)
         ]
@@ -151,7 +156,7 @@ class ChoiceLayer(Container):
         ]
 
         def by_image(tensor: tf.Tensor) -> tf.Tensor:
-            by_choice = tf.reshape(tensor, [count, batch_size, *tensor.shape[1:]])
+            by_choice = tf.reshape(tensor, [self.num_operations, batch_size, *tensor.shape[1:]])
             return tf.transpose(by_choice, [1, 0, *range(2, by_choice.shape.rank)])
 
         return tf.nest.map_structure(by_image, {"which": which, "params": params})
@@ -160,12 +165,16 @@ class ChoiceLayer(Container):
         """Return the sampled choices with the identity for images that are not `chosen`, `[batch]` bool."""
         return {**transformations, "which": tf.where(chosen[:, None], transformations["which"], 0)}
 
+    def change(self, image: tf.Tensor, params: Params) -> tf.Tensor:
+        """Change an image `[1, size, size, channels]` float32, given its row of the sampled parameters."""
+        return self.apply_choices(image, params, 0, self.num_operations)
+
     def apply_choices(self, image: tf.Tensor, params: Params, first: Any, count: int) -> tf.Tensor:
         """Apply consecutive choices to one image.
 
         Args:
             image: `[1, size, size, channels]` float32.
-            params: The image's row of the result of `sample_choices`.
+            params: The image's row of the sampled parameters.
             first: Index of the first choice, scalar int32.
             count: Number of choices.
         """
@@ -210,7 +219,7 @@ def flat_dirichlet(generator: StatelessGenerator, batch_size: Any, count: int) -
     return edges[:, 1:] - edges[:, :-1]
 
 
-class AugMix(ChoiceLayer):
+class AugMix(SomeOf):
     """Blend each image with the results of several chains of operations.
 
     Args:
@@ -220,14 +229,15 @@ class AugMix(ChoiceLayer):
     """
 
     def __init__(self, operations: Sequence[Operation], options: Any, **kwargs: Any) -> None:
-        super().__init__(operations, **kwargs)
+        num_operations = options.num_chains * options.max_depth
+        super().__init__(operations, num_operations=num_operations, **kwargs)
         self.num_chains, self.max_depth = options.num_chains, options.max_depth
 
     def get_random_transformation_batch(self, batch_size: Any, images: Any = None, **_: Any) -> Params:
         """Sample the chains.
 
         Returns:
-            `links`, the result of `ChoiceLayer.sample_choices` for the operations of all chains, with the identity beyond
+            `which` and `params` for the operations of all chains, as in `SomeOf`, with the identity beyond
             the end of a chain; `weights`, `[batch, num_chains]` float32. The original image has the remaining
             weight.
         """
@@ -235,22 +245,17 @@ class AugMix(ChoiceLayer):
         depths = 1.0 + tf.floor(generator.uniform(shape) * self.max_depth)
         original_weight = generator.uniform([batch_size, 1])
         weights = (1.0 - original_weight) * flat_dirichlet(generator, batch_size, self.num_chains)
-        count = self.num_chains * self.max_depth
-        links = self.sample_choices(images, batch_size, count)
+        choices = super().get_random_transformation_batch(batch_size, images)
         in_chain = tf.range(self.max_depth, dtype=tf.float32) < depths[:, :, None]
-        links["which"] = tf.where(tf.reshape(in_chain, [-1, count]), links["which"], 0)
-        return {"links": links, "weights": weights}
-
-    def restrict(self, transformations: Params, chosen: tf.Tensor) -> Params:
-        """Return the parameters without chains for images that are not `chosen`, `[batch]` bool."""
-        return {**transformations, "links": super().restrict(transformations["links"], chosen)}
+        which = tf.where(tf.reshape(in_chain, [-1, self.num_operations]), choices["which"], 0)
+        return {**choices, "which": which, "weights": weights}
 
     def change(self, image: tf.Tensor, params: Params) -> tf.Tensor:
         """Blend an image with its chains."""
 
         def add_chain(chain: tf.Tensor, blend: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             first = chain * self.max_depth
-            result = self.apply_choices(image, params["links"], first, self.max_depth)
+            result = self.apply_choices(image, params, first, self.max_depth)
             # Written as a difference, so that pixels that no chain changes keep their bytes.
             return chain + 1, blend + params["weights"][chain] * (result - image)
 
@@ -258,37 +263,6 @@ class AugMix(ChoiceLayer):
         _, blend = tf.while_loop(lambda chain, _: chain < self.num_chains, add_chain, start)
         # Rounding may exceed the range.
         return tf.clip_by_value(blend, 0.0, LARGEST_PIXEL)
-
-
-class SomeOf(ChoiceLayer):
-    """Apply several randomly chosen operations to each image.
-
-    Args:
-        operations: The operations to choose from; names are unique.
-        num_operations: Number of operations per image, drawn with replacement.
-        include_identity: Whether the identity is one more choice.
-        kwargs: `dtype` and `seed`, for keras-cv.
-    """
-
-    def __init__(
-        self,
-        operations: Sequence[Operation],
-        *,
-        num_operations: int = 1,
-        include_identity: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(operations, **kwargs)
-        self.num_operations = num_operations
-        self.include_identity = include_identity
-
-    def get_random_transformation_batch(self, batch_size: Any, images: Any = None, **_: Any) -> Params:
-        """Return the result of `ChoiceLayer.sample_choices` for `num_operations` choices."""
-        return self.sample_choices(images, batch_size, self.num_operations)
-
-    def change(self, image: tf.Tensor, params: Params) -> tf.Tensor:
-        """Apply the chosen operations to an image."""
-        return self.apply_choices(image, params, 0, self.num_operations)
 
 
 class SequentialOperations(Container):
