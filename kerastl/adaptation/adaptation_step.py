@@ -31,6 +31,9 @@ class AdaptationStep(ABC):
         update_statistics: Whether BatchNorm is in training mode. Each batch, and so each domain, is then
             normalized by its own statistics, and before an evaluation the running statistics are re-estimated
             on the last stream of `stream_names`.
+
+    Attributes:
+        freezes_head: Whether the step freezes the head; False unless a subclass sets it.
     """
 
     stream_names: Sequence[str] = ("source", "target")
