@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
+from kerastl import audit, report, runs, workflows
 from kerastl import recipe as recipes
-from kerastl import report, runs, workflows
 from kerastl.cli._output import load_recipe, load_tensorflow, option, out_option, sets_option, shell_path
 from kerastl.errors import RequestError
 from kerastl.workflows.check_recipe import check_recipe
 
 
-@click.command()
+@click.command("audit")
 @click.argument("recipe", metavar="RECIPE|RUN")
 @sets_option
 @option(
@@ -29,7 +29,7 @@ from kerastl.workflows.check_recipe import check_recipe
 )
 @out_option("New folder for audit.json, policy.yaml and audit.html. The page contains images.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def audit(
+def audit_command(
     recipe: str, sets: tuple[str, ...], operations: str, max_images: int, out: Path | None, as_json: bool
 ) -> None:
     """Find augmentations that do not preserve the label on the images of RECIPE, by operation and strength.
@@ -51,18 +51,16 @@ def audit(
     if not names:
         raise RequestError("--operations is empty. Use all, recipe, or names separated by commas.")
     load_tensorflow()
-    from kerastl.audit import as_plain, format_lines, policy_yaml
-
     audited = workflows.audit_recipe(checked, operations=names, most_per_class=max_images, run=run, out=out)
     result = audited.result
-    policy = policy_yaml(result.verdicts, result.class_names)
-    plain = {**as_plain(result), "notes": list(audited.notes), "policy": policy}
+    policy = audit.policy_yaml(result.verdicts, result.class_names)
+    plain = {**audit.as_plain(result), "notes": list(audited.notes), "policy": policy}
     if out is not None:
         _write(out, plain, policy, audited)
     if as_json:
         click.echo(json.dumps(plain, indent=1))
         return
-    click.echo("\n".join([*audited.notes, *format_lines(result), "", policy.rstrip()]))
+    click.echo("\n".join([*audited.notes, *audit.format_lines(result), "", policy.rstrip()]))
     if out is not None:
         click.echo(f"\nWrote {out / 'audit.html'} and {out / 'audit.json'}.")
         click.echo("audit.html contains images and paths of the data and is as confidential as the data.")
@@ -149,5 +147,5 @@ def command() -> None:
     """
 
 
-command.add_command(audit)
+command.add_command(audit_command)
 command.add_command(preview)

@@ -26,7 +26,6 @@ from kerastl.workflows.datasets import VALIDATION, Datasets
 
 MAX_IMAGES = 32
 """Enough for all file types, and few enough to take seconds."""
-TRAINING = ("train", "target_train")
 
 
 def write_exports(options: recipes.Export, class_names: Sequence[str], run: Run) -> dict[str, Path]:
@@ -83,7 +82,7 @@ def decode_sample(datasets: Datasets) -> Sample:
     validation = datasets.in_split(*VALIDATION)
     # With source.model, there may be no validation images. The target's training images are also suitable.
     adapted_to = [] if datasets.has_source else datasets.target_training_records
-    records = validation or adapted_to or datasets.in_split(*TRAINING)
+    records = validation or adapted_to or datasets.in_split("train", "target_train")
     files = [record for record in records if record.file.is_file()]
     files.sort(key=lambda record: record.file.suffix.lower())  # so that the sample has all file types
     # Without a cache, because it would return the first decoding twice.

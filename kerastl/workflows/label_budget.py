@@ -136,10 +136,8 @@ def _plan(
         for root in sorted(roots):
             problems += _problems_of("--out", check_outside, out, root, "curve")
     _raise_all(problems)
-    metric, unit = metric_of(list(datasets.values()))
-    return plan, CurveDatasets(
-        metric, unit, {str(seed): each.fingerprints for seed, each in datasets.items()}
-    )
+    fingerprints = {str(seed): each.fingerprints for seed, each in datasets.items()}
+    return plan, CurveDatasets(*metric_of(list(datasets.values())), fingerprints)
 
 
 def _load_all_seeds(plan: Plan, problems: list[Problem], scratch: Run) -> dict[int, Datasets]:
