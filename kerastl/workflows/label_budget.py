@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
+from itertools import product
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -255,15 +256,12 @@ CONVERGED_LOSS = 0.05
 
 
 def _points(plan: Plan, run: Run, metric: str, failed: Mapping[Job, str]) -> Iterator[Point]:
-    for strategy in STRATEGIES:
-        for count in plan.labels:
-            for seed in plan.seeds:
-                if count:
-                    job = Job(strategy, seed, count)
-                    yield _point(job, run.inner(job.name).path, run, metric, failed.get(job, ""))
-                elif strategy != SCRATCH:
-                    start = plan.start_of(Job(strategy, seed, 1), run.file("runs"))
-                    yield _point(Job(strategy, seed), start, run, metric, "")
+    for strategy, count, seed in product(STRATEGIES, plan.labels, plan.seeds):
+        job = Job(strategy, seed, count)
+        if count:
+            yield _point(job, run.inner(job.name).path, run, metric, failed.get(job, ""))
+        elif strategy != SCRATCH:
+            yield _point(job, plan.start_of(job, run.file("runs")), run, metric, "")
 
 
 def _point(job: Job, folder: Path, run: Run, metric: str, reason: str) -> Point:
@@ -303,8 +301,7 @@ def _network(recipe: Recipe) -> str:
 def _notes(plan: Plan, run: Run, failed: Mapping[Job, str]) -> Iterator[str]:
     for job, reason in failed.items():
         yield f"{job.name} failed: {reason}"
-    scratch = [Job(SCRATCH, seed, count) for seed in plan.seeds for count in plan.labels if count]
-    trained = [job for job in scratch if job not in failed]
+    trained = [job for job in plan.jobs() if job.strategy == SCRATCH and job not in failed]
     falling = [job for job in trained if is_still_falling(_losses(run.inner(job.name)))]
     if falling:
         yield (
