@@ -85,11 +85,8 @@ def _report(num_unreadable: int, count: int) -> None:
     from kerastl.export.predict_table import MAX_REPORTED
 
     if num_unreadable:
-        rest = (
-            f" The table lists all of them; the first {MAX_REPORTED} are above."
-            if num_unreadable > MAX_REPORTED
-            else ""
-        )
+        rest = f" The table lists all of them; the first {MAX_REPORTED} are above."
+        rest = rest if num_unreadable > MAX_REPORTED else ""
         print_status(f"{num_unreadable} of {count} files could not be read.{rest}")
 
 

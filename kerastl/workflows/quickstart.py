@@ -10,13 +10,13 @@ from pathlib import Path
 
 from kerastl import recipe as recipes
 from kerastl.adaptation import SOURCE_ONLY
-from kerastl.augment import named_policy
 from kerastl.console import print_status
 from kerastl.evaluation import Predictions, paired_difference, read_predictions
 from kerastl.models import locate_weights
 from kerastl.recipe import Recipe
 from kerastl.runs import Difference, Estimate, Run, Scores, read_csv
 from kerastl.workflows import run as runner
+from kerastl.workflows.check_recipe import check_recipe
 from kerastl.workflows.evaluate import write_summary
 
 RECIPE = "quickstart"
@@ -61,8 +61,7 @@ def load_recipe(seed: int | None, backbone: str, *, extra: tuple[str, ...] = ())
             print_status(
                 "No ImageNet weights of mobilenet_v2 are cached. Using small_cnn with random weights instead."
             )
-    recipe_text = recipes.find(RECIPE)
-    return recipes.check(recipe_text.text, name=RECIPE, policy_of=named_policy, sets=[*settings, *extra])
+    return check_recipe(recipes.find(RECIPE), [*settings, *extra])
 
 
 def run_quickstart(
