@@ -25,7 +25,6 @@ MAX_WEIGHTS = 4_000_000
 DIGITS = 9
 """Significant digits of results. Further digits depend on the number of threads of a matrix product."""
 UNDEFINED = "undefined in most resamples"
-COUNTED = "exact count"
 
 
 @dataclass(frozen=True)
@@ -236,6 +235,11 @@ def no_value(reason: str) -> dict[str, Any]:
 def without_interval(value: float | None, reason: str) -> dict[str, Any]:
     """Return an estimate without an interval."""
     return {"value": value, "low": None, "high": None, "reason": reason}
+
+
+def counted(value: float) -> dict[str, Any]:
+    """Return an estimate of a value that was counted."""
+    return without_interval(value, "exact count")
 
 
 def make_estimate(

@@ -230,8 +230,7 @@ def decision_curve(part: ResampledPredictions, positive: int) -> dict[str, Any]:
     Returns:
         `{"at": [...], "model": [M, ...], "all": [M, ...]}`, where M is a net benefit with its interval.
     """
-    is_positive = part.predictions.labels == positive
-    scores = part.predictions.probabilities[:, positive]
+    is_positive, scores = part.predictions.binary(positive)
     treated = scores[:, None] >= np.array(THRESHOLDS)
     curves: dict[str, Any] = {"at": list(THRESHOLDS)}
     for name, group in (("model", treated), ("all", np.ones_like(treated))):

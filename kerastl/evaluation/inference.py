@@ -45,7 +45,11 @@ def predict(model: keras.Model, dataset: ImageDataset) -> Predictions:
             f"The model has {model.output_shape[-1]} classes, but the data have {num_classes}: "
             f"{', '.join(dataset.class_names[:10])}."
         )
-    logits = _logits(model, dataset)
+    forward = trace_inference(fold_for_inference(model))
+    logits = np.full((dataset.num_examples, num_classes), np.nan, np.float32)
+    with report_unreadable(dataset):
+        for images, _, indices in track(dataset.indexed_batches(0), "predicting", dataset.steps_per_epoch):
+            logits[indices.numpy()] = tf.cast(forward(images), tf.float32).numpy()
     records = dataset.records
     paths = tuple(record.path for record in records)
     invalid = np.flatnonzero(~np.isfinite(logits).all(axis=1))
@@ -64,16 +68,6 @@ def predict(model: keras.Model, dataset: ImageDataset) -> Predictions:
         tuple(record.domain or "" for record in records),
         subgroup_columns(records),
     )
-
-
-def _logits(model: keras.Model, dataset: ImageDataset) -> Array:
-    """Return `[n, classes]` float32 by index, NaN for images that the dataset did not yield."""
-    forward = trace_inference(fold_for_inference(model))
-    logits = np.full((dataset.num_examples, len(dataset.class_names)), np.nan, np.float32)
-    with report_unreadable(dataset):
-        for images, _, indices in track(dataset.indexed_batches(0), "predicting", dataset.steps_per_epoch):
-            logits[indices.numpy()] = tf.cast(forward(images), tf.float32).numpy()
-    return logits
 
 
 def decode_twice(dataset: ImageDataset) -> tuple[Array, Array]:

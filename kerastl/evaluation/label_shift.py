@@ -323,10 +323,8 @@ def _classes(
     total = sum(training_counts.values())
     return {
         name: {
-            "train": bootstrap.without_interval(training_counts.get(name, 0) / total, bootstrap.COUNTED)
-            if total
-            else None,
-            "source": bootstrap.without_interval(float(source[index]), bootstrap.COUNTED),
+            "train": bootstrap.counted(training_counts.get(name, 0) / total) if total else None,
+            "source": bootstrap.counted(float(source[index])),
             **{method: _frequency(estimate, index) for method, estimate in estimates.items()},
             "true": true[index],
         }

@@ -113,13 +113,9 @@ def _rates(true_positives: Array, true_negatives: Array, positive: Array, weight
 
 def _threshold(predictions: Predictions, positive: int, fixed: Fixed, at: float) -> float | None:
     """Return the threshold of the best point on the ROC curve. None if a class is absent."""
-    is_positive, scores = _binary(predictions, positive)
+    is_positive, scores = predictions.binary(positive)
     threshold = optimal_rates(is_positive, scores, np.ones((1, len(scores))), fixed=fixed, at=at)[0, 2]
     return None if np.isnan(threshold) else float(threshold)
-
-
-def _binary(predictions: Predictions, positive: int) -> tuple[Array, Array]:
-    return predictions.labels == positive, predictions.probabilities[:, positive]
 
 
 COLUMNS = (
@@ -136,7 +132,7 @@ def _point_scores(part: ResampledPredictions, positive: int, point: OperatingPoi
         "own_threshold"}` at the threshold that the labels of these images would give; and the differences of the two,
         resampled together. The threshold of validation is fixed; each resample has its own threshold.
     """
-    is_positive, scores = _binary(part.predictions, positive)
+    is_positive, scores = part.predictions.binary(positive)
 
     def statistic(weights: Array) -> Array:
         own = optimal_rates(is_positive, scores, weights, fixed=point.fixed, at=point.at)

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from kerastl.errors import RequestError
+from kerastl.evaluation.metrics import Array
 from kerastl.runs import read_csv, write_csv
 from kerastl.tasks import SINGLE_LABEL
 
 HEADER = ("path", "label", "predicted", "split", "group", "domain")
 SUBGROUP = "subgroup_"
 """Prefix of subgroup columns, which distinguishes them from other columns."""
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,10 @@ class Predictions:
             {name: tuple(column[row] for row in rows) for name, column in self.subgroups.items()},
         )  # fmt: skip
         return taken._with(self.probabilities[index])
+
+    def binary(self, positive: int) -> tuple[Array, Array]:
+        """Return whether each image is of the positive class, `[n]` bool, and its probability."""
+        return self.labels == positive, self.probabilities[:, positive]
 
     def of(self, *splits: str) -> Predictions:
         """Return the rows of some splits, possibly none."""

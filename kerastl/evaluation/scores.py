@@ -152,7 +152,7 @@ def _classes(part: bootstrap.ResampledPredictions) -> dict[str, Any]:
                 no_interval=bootstrap.no_interval_reason(groups[index], " of this class"),
             )  # fmt: skip
     for name, rows in zip(split.class_names, is_class, strict=True):
-        scores[name]["support"] = bootstrap.without_interval(int(rows.sum()), bootstrap.COUNTED)
+        scores[name]["support"] = bootstrap.counted(int(rows.sum()))
     return scores
 
 
@@ -164,8 +164,8 @@ def _subgroups(split: Predictions, resample: Resample) -> dict[str, Any]:
         for value in sort_values(values):
             part = resample(split.take([row for row, own in enumerate(values) if own == value]))
             scores[column][value] = {
-                "images": bootstrap.without_interval(len(part.predictions.paths), bootstrap.COUNTED),
-                "groups": bootstrap.without_interval(part.groups, bootstrap.COUNTED),
+                "images": bootstrap.counted(len(part.predictions.paths)),
+                "groups": bootstrap.counted(part.groups),
                 **_overall(part),
             }
     return scores

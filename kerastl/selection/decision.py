@@ -17,20 +17,11 @@ from kerastl.adaptation.method import SOURCE_ONLY
 from kerastl.evaluation.bootstrap import MIN_GROUPS, Resamples, round_numbers, single_threaded
 from kerastl.evaluation.label_shift import PrevalenceEstimate, estimate_prevalence, resample_prevalence
 from kerastl.runs.schemas import Adaptation, CandidateRanking, Verdict
+from kerastl.selection import open_set
 from kerastl.selection.domain_classifier import domain_auc, is_above_chance, prevalence_weights
-from kerastl.selection.evidence import SOURCE_UNAVAILABLE, Evidence, check_candidates
-from kerastl.selection.open_set import (
-    ClassSpace,
-    class_means,
-    class_space,
-    detect_unknown_class,
-    explain_unknown_class,
-    fit_shifted_mixture,
-)
+from kerastl.selection.evidence import SOURCE_UNAVAILABLE, Array, Evidence, check_candidates
 from kerastl.selection.overconfidence import calibrate_on_source, target_probabilities
 from kerastl.selection.ranking import Ranking, rank
-
-Array = np.ndarray[Any, Any]
 
 RESAMPLES = 100
 MAX_ENTROPY_INCREASE = 0.1
@@ -144,10 +135,10 @@ def _require_known_classes(guard: Guard, unadapted: Sequence[Evidence]) -> Guard
 def _class_guards(evidence: Evidence, seed: int) -> dict[str, Guard]:
     """Return the guards that depend on the positions of the target's classes."""
     val = evidence.known_val
-    space = class_space(val.features, val.known_labels, evidence.target.features)
-    unknown = detect_unknown_class(val, evidence.target, space, seed=seed)
+    space = open_set.class_space(val.features, val.known_labels, evidence.target.features)
+    unknown = open_set.detect_unknown_class(val, evidence.target, space, seed=seed)
     return {
-        "unknown_class": Guard(unknown["detected"], explain_unknown_class(unknown), unknown),
+        "unknown_class": Guard(unknown["detected"], open_set.explain_unknown_class(unknown), unknown),
         "other_prevalence": _other_prevalence(evidence, space, seed),
     }
 
@@ -184,7 +175,7 @@ def _describe(auc: Mapping[str, Any]) -> str:
     return f"AUC {auc['value']:.2f}, interval {auc['low']:.2f} to {auc['high']:.2f}"
 
 
-def _other_prevalence(evidence: Evidence, space: ClassSpace, seed: int) -> Guard:
+def _other_prevalence(evidence: Evidence, space: open_set.ClassSpace, seed: int) -> Guard:
     """Return whether the prevalence of some class differs between source and target.
 
     Estimates from predictions (EM, BBSE) assume that only the prevalence changed. Another scanner shifts
@@ -238,7 +229,7 @@ def _other_prevalence(evidence: Evidence, space: ClassSpace, seed: int) -> Guard
 
 
 def _remaining_shift(
-    evidence: Evidence, space: ClassSpace, em: PrevalenceEstimate, seed: int
+    evidence: Evidence, space: open_set.ClassSpace, em: PrevalenceEstimate, seed: int
 ) -> dict[str, Any]:
     """Return the AUC of the domain classifier after weighting the source images by the prevalence of the target."""
     # Weights can match the means of a shifted target, which a linear classifier compares, but not the squares.
@@ -249,13 +240,13 @@ def _remaining_shift(
 
 
 def _location_scale_prevalence(
-    space: ClassSpace, source_draws: Resamples, target_draws: Resamples
+    space: open_set.ClassSpace, source_draws: Resamples, target_draws: Resamples
 ) -> PrevalenceEstimate:
     """Return the prevalence of the location-scale model."""
 
     def refit(weights: Array, target_weights: Array) -> Array:
-        starts = [replace(space.mixture, means=class_means(space.source, space.labels, weights))]
-        return fit_shifted_mixture(space.target, starts, target_weights).shares
+        starts = [replace(space.mixture, means=open_set.class_means(space.source, space.labels, weights))]
+        return open_set.fit_shifted_mixture(space.target, starts, target_weights).shares
 
     intervals = resample_prevalence(refit, space.labels, source_draws, target_draws)
     return PrevalenceEstimate(space.starts[0].shares, space.mixture.shares, *intervals, reason="")

@@ -10,9 +10,8 @@ import numpy as np
 
 from kerastl.errors import RequestError
 from kerastl.evaluation.bootstrap import Statistic, no_interval_reason, no_value, resample
-from kerastl.evaluation.metrics import binary_auc, ratio
+from kerastl.evaluation.metrics import Array, binary_auc, ratio
 
-Array = np.ndarray[Any, Any]
 Folds = Sequence[tuple[Array, Array]]
 """(training rows, held-out rows) of each fold."""
 

@@ -11,8 +11,7 @@ import numpy as np
 from kerastl.adaptation.method import SOURCE_ONLY
 from kerastl.errors import RequestError
 from kerastl.evaluation.bootstrap import Resamples, Statistic, resample
-
-Array = np.ndarray[Any, Any]
+from kerastl.evaluation.metrics import Array
 
 SOURCE_UNAVAILABLE = "the source images are not available"
 

@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 
 from kerastl.evaluation.bootstrap import MIN_GROUPS, resample
-from kerastl.selection.evidence import Outputs
-
-Array = np.ndarray[Any, Any]
+from kerastl.selection.evidence import Array, Outputs
 
 MAX_COMPONENTS = 32
 """Principal components in which the within-class covariance is estimated."""

@@ -21,10 +21,8 @@ from scipy.special import entr
 
 from kerastl.evaluation.bootstrap import UNDEFINED, Statistic, make_estimate, no_interval_reason
 from kerastl.evaluation.calibration import fit_temperature, with_temperature
-from kerastl.selection.evidence import Evidence, VerifiedInformation
+from kerastl.selection.evidence import Array, Evidence, VerifiedInformation
 from kerastl.tasks import SINGLE_LABEL
-
-Array = np.ndarray[Any, Any]
 
 RESAMPLES = 500
 LEVEL = 0.9
@@ -85,16 +83,13 @@ def check_overconfidence_without_source(
     drawn = evidence.target.resample(seed=seed, resamples=RESAMPLES, level=LEVEL)
     estimate = drawn.estimate(predicted_of)
     predicted = estimate["value"]
-    difference = estimate | {"value": predicted - verified.value}
+    value = predicted - verified.value
+    difference = estimate | {"value": value}
     if estimate["low"] is not None:
         high = verified.value if verified.high is None else verified.high
         low = verified.value if verified.low is None else verified.low
-        difference["low"] = difference["value"] - math.hypot(
-            predicted - estimate["low"], high - verified.value
-        )
-        difference["high"] = difference["value"] + math.hypot(
-            estimate["high"] - predicted, verified.value - low
-        )
+        difference["low"] = value - math.hypot(predicted - estimate["low"], high - verified.value)
+        difference["high"] = value + math.hypot(estimate["high"] - predicted, verified.value - low)
     return _result(predicted, verified.value, difference)
 
 

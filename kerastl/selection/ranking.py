@@ -230,11 +230,7 @@ def _validators(select_by: Sequence[str], options: Mapping[str, Any]) -> dict[st
         )
     if unknown := sorted(set(options) - set(select_by)):
         raise RequestError(f"There are options for '{unknown[0]}', which is not in select_by.")
-    validators: dict[str, Any] = {}
-    for name in select_by:
-        module: Any = registry.module("validator", name)
-        validators[name] = module.VALIDATORS[name]
-    return validators
+    return {name: registry.module("validator", name).VALIDATORS[name] for name in select_by}
 
 
 def _finite(validator: str, candidate: str, score: float) -> float:

@@ -154,10 +154,7 @@ def snd(evidence: Evidence, options: SndOptions) -> float:
 
     probabilities = SINGLE_LABEL.probabilities(evidence.target.logits)
     unit = probabilities / np.linalg.norm(probabilities, axis=1, keepdims=True)
-    count = len(unit)
-    if count == 1:
-        return 0.0
-    total = 0.0
+    count, total = len(unit), 0.0
     block = max(1, SIMILARITIES_PER_BLOCK // count)
     for start in range(0, count, block):
         similarities = unit[start : start + block] @ unit.T / options.temperature
