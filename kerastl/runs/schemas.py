@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
@@ -35,6 +36,8 @@ def _finite_number(value: Any) -> float:
 
 Number = Annotated[float, PlainValidator(_finite_number)]
 Share = Annotated[Number, Field(ge=0, le=1)]
+ThresholdValue = Annotated[Number, Field(ge=0, le=math.nextafter(1, 2))]
+"""A threshold for probabilities. It is above 1 if no image may be positive, although some probabilities are 1."""
 TemperatureValue = Annotated[Number, Field(ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)]
 PathText = Annotated[Path, PlainSerializer(str)]
 
@@ -136,7 +139,7 @@ class OperatingPoint(Entry):
 
     fixed: Literal["specificity", "sensitivity"]
     at: Share
-    threshold: Share | None
+    threshold: ThresholdValue | None
 
 
 class OperatingPointScores(OperatingPoint, MetricsByDomain):
@@ -630,8 +633,8 @@ class ServedThreshold(Entry):
     """The smallest probability of the positive class, before and after temperature and prevalence."""
 
     positive: str
-    probability: Share
-    output_probability: Share | None
+    probability: ThresholdValue
+    output_probability: ThresholdValue | None
 
 
 class ServedPostprocessing(Entry):

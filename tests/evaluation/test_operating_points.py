@@ -15,6 +15,7 @@ from kerastl.evaluation import score as score_fully
 from kerastl.evaluation.calibration import fit_temperature, net_benefit, with_temperature
 from kerastl.evaluation.metrics import brier, ece, equal_mass_bins
 from kerastl.evaluation.operating_points import optimal_rates, rates
+from kerastl.runs import Scores
 
 score = partial(score_fully, resamples=50)
 
@@ -167,6 +168,15 @@ def test_without_validation_there_is_no_threshold_and_a_reason():
     assert "validation has no labeled images" in point["overall"]["sensitivity"]["reason"]
     assert result["calibration"]["temperature"]["value"] is None
     assert result["calibration"]["overall"]["ece"]["reason"] == "no labeled image in the split val"
+
+
+def test_threshold_above_1_is_valid_if_probabilities_of_negative_images_are_1():
+    predictions = make_splits()
+    predictions.logits[:] = [0.0, 60.0]
+    scores = Scores.model_validate(score(predictions))
+    point, _ = scores.test.operating_points.points
+    assert 1 < point.threshold < 1.001
+    assert (point.overall["sensitivity"].value, point.overall["specificity"].value) == (0, 1)
 
 
 def test_single_class_has_only_one_rate():
