@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from kerastl.errors import RequestError
-from kerastl.evaluation.metrics import Array
 from kerastl.runs import read_csv, write_csv
 from kerastl.tasks import SINGLE_LABEL
 
 HEADER = ("path", "label", "predicted", "split", "group", "domain")
 SUBGROUP = "subgroup_"
 """Prefix of subgroup columns, which distinguishes them from other columns."""
+Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)

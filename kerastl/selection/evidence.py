@@ -11,7 +11,8 @@ import numpy as np
 from kerastl.adaptation.method import SOURCE_ONLY
 from kerastl.errors import RequestError
 from kerastl.evaluation.bootstrap import Resamples, Statistic, resample
-from kerastl.evaluation.metrics import Array
+
+Array = np.ndarray[Any, Any]
 
 SOURCE_UNAVAILABLE = "the source images are not available"
 
