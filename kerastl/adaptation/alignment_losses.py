@@ -304,8 +304,7 @@ def multilinear_map(features: Any, probabilities: Any) -> tf.Tensor:
     """
     features, probabilities = (tf.cast(values, tf.float32) for values in (features, probabilities))
     products = features[:, :, None] * probabilities[:, None, :]
-    width = features.shape[1] * probabilities.shape[1]
-    return tf.reshape(products, [tf.shape(products)[0], width])
+    return tf.reshape(products, [-1, features.shape[1] * probabilities.shape[1]])
 
 
 class RandomMultilinearMap:

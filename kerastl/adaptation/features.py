@@ -89,8 +89,6 @@ def build_second_head(num_features: int, num_classes: int, *, seed: int) -> kera
 
 
 def _dense(units: int, name: str, seed: int, activation: str | None = None) -> keras.layers.Dense:
+    initializer = keras.initializers.GlorotUniform(seed=seed)
     # float32 under any policy, like the classifier's own head.
-    return keras.layers.Dense(
-        units, activation=activation, dtype="float32", name=name,
-        kernel_initializer=keras.initializers.GlorotUniform(seed=seed),
-    )  # fmt: skip
+    return keras.layers.Dense(units, activation, dtype="float32", name=name, kernel_initializer=initializer)

@@ -144,8 +144,7 @@ def _cumulative(levels: tf.Tensor) -> tf.Tensor:
     """Return the number of pixels up to each level: `[rows, levels]` int32."""
     rows = tf.shape(levels)[0]
     bins = levels + tf.range(rows)[:, None] * NUM_LEVELS
-    ones = tf.ones([tf.size(bins)], tf.int32)
-    counts = tf.math.unsorted_segment_sum(ones, tf.reshape(bins, [-1]), rows * NUM_LEVELS)
+    counts = tf.math.unsorted_segment_sum(tf.ones_like(bins), bins, rows * NUM_LEVELS)
     return tf.cumsum(tf.reshape(counts, [rows, NUM_LEVELS]), axis=1)
 
 
@@ -160,9 +159,8 @@ def _lookup_table(counts: tf.Tensor, style: tf.Tensor) -> tf.Tensor:
     before = tf.where(upper > 0, before, 0)
     lower = tf.where(before > 0, tf.searchsorted(style, before, side="left"), upper)
     up_to_upper = tf.gather(style, upper, batch_dims=1)
-    fraction = tf.math.divide_no_nan(
-        tf.cast(counts - before, tf.float32), tf.cast(up_to_upper - before, tf.float32)
-    )
+    gap, width = (tf.cast(number - before, tf.float32) for number in (counts, up_to_upper))
+    fraction = tf.math.divide_no_nan(gap, width)
     start, end = (tf.cast(level, tf.float32) for level in (lower, upper))
     return (start + fraction * (end - start)) / STEPS
 

@@ -128,8 +128,7 @@ class BuiltOperation:
 
     def to_planes(self, images: tf.Tensor, params: Params) -> tuple[tf.Tensor, ...]:
         """Return value, chroma and hue of the changed images, the arguments of `kerastl.augment.color.from_hsv`."""
-        planes: tuple[tf.Tensor, ...] = self._layer.to_planes(images, params["transformations"])
-        return planes
+        return self._layer.to_planes(images, params["transformations"])
 
     def maps(self, params: Params) -> tf.Tensor:
         """Return the affine maps of a folded operation, `[batch, 6]` float64."""
