@@ -11,19 +11,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kerastl import training
 from kerastl.data import ImageDataset, report_unreadable
 from kerastl.recipe import Phase, Recipe
 from kerastl.runs.schemas import ValidationResults
 from kerastl.selection.evidence import Evidence, Mixed, Outputs, VerifiedInformation
 from kerastl.selection.validators import MixvalOptions, draw_pairs
-from kerastl.training import (
-    batch_norm_layers,
-    build_statistics_estimator,
-    preserve_values,
-    read_batches,
-    trace_inference,
-    unfreeze,
-)
 from kerastl.workflows.datasets import Datasets
 from kerastl.workflows.resolve import Plan
 
@@ -34,13 +27,13 @@ Forward = Callable[[Any], Any]
 def build_forward(model: keras.Model) -> Forward:
     """Return a function that computes pooled features and logits with the current weights of a model."""
     network = keras.Model(model.inputs[0], [model.get_layer("pooled").output, model.outputs[0]])
-    forward: Forward = trace_inference(network)
+    forward: Forward = training.trace_inference(network)
     return forward
 
 
 def compute_outputs(forward: Forward, dataset: ImageDataset, *, with_labels: bool) -> Outputs:
     """Return the outputs for every image of a dataset, in the order of its records."""
-    batches = [forward(images) for images, _, _ in read_batches(dataset, 0)]
+    batches = [forward(images) for images, _, _ in training.read_batches(dataset, 0)]
     features, logits = (
         np.concatenate([np.asarray(part) for part in parts]) for parts in zip(*batches, strict=True)
     )
@@ -83,10 +76,11 @@ def source_statistics(model: keras.Model, train: ImageDataset, target_phase: Pha
         train: Source training images, for the statistics.
         target_phase: The phase; None if BatchNorm has source statistics.
     """
-    with preserve_values([weight for layer in batch_norm_layers(model) for weight in layer.weights]):
+    weights = [weight for layer in training.batch_norm_layers(model) for weight in layer.weights]
+    with training.preserve_values(weights):
         if target_phase is not None:
-            unfreeze(model, target_phase.trainable, batch_norm=target_phase.batch_norm)
-            build_statistics_estimator(model)(train)
+            training.unfreeze(model, target_phase.trainable, batch_norm=target_phase.batch_norm)
+            training.build_statistics_estimator(model)(train)
         yield
 
 
@@ -184,12 +178,12 @@ def collect_renormalized_evidence(
         selection_data: The images.
         target: Target images for the statistics.
     """
-    if not batch_norm_layers(model):
+    if not training.batch_norm_layers(model):
         return None
     phase = Phase("statistics", 1, trainable="all", batch_norm="statistics")
-    unfreeze(model, phase.trainable, batch_norm=phase.batch_norm)
-    with preserve_values(model.weights):
-        build_statistics_estimator(model)(target)
+    training.unfreeze(model, phase.trainable, batch_norm=phase.batch_norm)
+    with training.preserve_values(model.weights):
+        training.build_statistics_estimator(model)(target)
         return collect_evidence(model, selection_data, phase)
 
 

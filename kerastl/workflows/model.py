@@ -8,20 +8,11 @@ from pathlib import Path
 
 import keras
 
+from kerastl import models
 from kerastl.console import print_status
 from kerastl.errors import RequestError
 from kerastl.evaluation import load_trained
 from kerastl.evaluation.trained_model import check_manifest
-from kerastl.models import (
-    HeadReport,
-    InitialHead,
-    build_model,
-    copy_head_rows,
-    fetch_weights,
-    load_backbone,
-    locate_weights,
-    read_imagenet_head,
-)
 from kerastl.recipe import Recipe
 from kerastl.runs import sha256_of
 from kerastl.workflows.datasets import Datasets
@@ -40,7 +31,7 @@ class InitialModel:
     """
 
     model: keras.Model
-    head: HeadReport
+    head: models.HeadReport
     weights: dict[str, str | None]
     notes: tuple[str, ...]
 
@@ -56,9 +47,9 @@ def check_weights(recipe: Recipe) -> None:
     """
     backbone, size = recipe.backbone, recipe.data.image_size_px
     if backbone.weights == "imagenet":
-        if not locate_weights(backbone.name, image_size_px=size, **backbone.family_options):
+        if not models.locate_weights(backbone.name, image_size_px=size, **backbone.family_options):
             print_status(f"Downloading ImageNet weights of {backbone.name}")
-            fetch_weights(backbone.name, image_size_px=size, **backbone.family_options)
+            models.fetch_weights(backbone.name, image_size_px=size, **backbone.family_options)
     elif backbone.weights != "none" and not Path(backbone.weights).exists():
         raise RequestError(
             f"backbone.weights: There are no weights at {backbone.weights}. Allowed values: imagenet, none, "
@@ -77,14 +68,14 @@ def build_initial_model(recipe: Recipe, datasets: Datasets) -> InitialModel:
         RequestError: The weights are missing, or do not match the architecture.
     """
     backbone = recipe.backbone
-    loaded = load_backbone(
+    loaded = models.load_backbone(
         backbone.name,
         weights=backbone.weights,
         image_size_px=datasets.image_size_px,
         seed=recipe.seed,
         **backbone.family_options,
     )
-    model = build_model(
+    model = models.build_model(
         loaded.model, class_names=datasets.class_names, dropout=recipe.head.dropout, seed=recipe.seed
     )
     head, head_file = _load_head(recipe, model, datasets.class_names)
@@ -100,28 +91,28 @@ def build_initial_model(recipe: Recipe, datasets: Datasets) -> InitialModel:
 
 def _load_head(
     recipe: Recipe, model: keras.Model, class_names: Sequence[str]
-) -> tuple[HeadReport, Path | None]:
+) -> tuple[models.HeadReport, Path | None]:
     """Carry over the head rows of matching classes, and return them and the file that contains them."""
     backbone, weights, start = recipe.backbone, str(recipe.backbone.weights), None
     if weights == "none":
         reason = "backbone with random weights"
     elif weights == "imagenet":
         size = model.input_shape[1]
-        start = read_imagenet_head(backbone.name, image_size_px=size, **backbone.family_options)
+        start = models.read_imagenet_head(backbone.name, image_size_px=size, **backbone.family_options)
         reason = "backbone initialized from ImageNet weights"
     elif Path(weights).is_dir():
         start = _read_head_of_run(Path(weights))
     else:
         reason = "the weight file has no class names"
     if start is None:
-        return HeadReport("replaced", (), f"New classification head; {reason}"), None
+        return models.HeadReport("replaced", (), f"New classification head; {reason}"), None
     try:
-        return copy_head_rows(model, class_names, start), start.path
+        return models.copy_head_rows(model, class_names, start), start.path
     except ValueError as error:
         raise RequestError(f"backbone.weights: {Path(weights)}: {error}") from error
 
 
-def _read_head_of_run(run_folder: Path) -> InitialHead:
+def _read_head_of_run(run_folder: Path) -> models.InitialHead:
     """Return the head of a finished run.
 
     Raises:
@@ -130,4 +121,4 @@ def _read_head_of_run(run_folder: Path) -> InitialHead:
     check_manifest(run_folder)
     trained = load_trained(run_folder)
     kernel, bias = trained.model.get_layer("head").get_weights()
-    return InitialHead(trained.class_names, kernel, bias, run_folder / "model.keras")
+    return models.InitialHead(trained.class_names, kernel, bias, run_folder / "model.keras")
