@@ -40,9 +40,9 @@ def noisy(build):
 
 @pytest.mark.slow
 def test_a_random_model_fails_and_all_else_is_kept(kerastl, recipe, tmp_path, monkeypatch):
-    from kerastl.models import build
+    from kerastl import models
 
-    monkeypatch.setattr(build, "build_model", noisy(build.build_model))
+    monkeypatch.setattr(models, "build_model", noisy(models.build_model))
     out = tmp_path / "run"
     answer = kerastl("run", recipe, *SHORT, "--out", out)
     assert answer.code == 3, answer.err

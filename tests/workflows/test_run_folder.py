@@ -55,7 +55,7 @@ def test_a_process_without_the_lock_removes_nothing(tmp_path, monkeypatch):
     """Two processes can find the folder empty at the same time. The second must not remove files of the first."""
     first_run = Run(tmp_path / "run")
     first_run.path.mkdir()
-    monkeypatch.setattr("kerastl.runs.folder.create_run", lambda name, out: Run(out))
+    monkeypatch.setattr("kerastl.runs.create_run", lambda name, out: Run(out))
     with first_run.locked():
         first_run.file("converted").mkdir()
         with pytest.raises(RequestError), open_run("a", first_run.path, resume=False):
