@@ -282,15 +282,13 @@ def _digest(parts: Iterable[bytes]) -> str:
     return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 
 
-def count_parameters(
-    model: keras.Model, *, trained: Collection[str], updated: Collection[str]
-) -> dict[str, Any]:
+def count_parameters(model: keras.Model, kinds: Mapping[str, str]) -> dict[str, Any]:
     """Count the parameters of a flat classifier.
 
     Args:
         model: A flat classifier with a known backbone.
-        trained: Paths of the variables that the optimizer trains.
-        updated: Paths of the statistics that are updated without being trained.
+        kinds: For each variable by path, whether it is `trained` by the optimizer, one of the `statistics` that are updated
+            without being trained, or `frozen`.
 
     Returns:
         `{"total", "trained", "statistics", "frozen", "blocks": [{"block", "total", "trained"}]}`, integers. Trained,
@@ -301,9 +299,7 @@ def count_parameters(
     counts = {name: Counter[str]() for name in [*dict.fromkeys(block_of.values()), HEAD]}
     for layer in model.layers:
         for variable in layer.weights:
-            is_updated = variable.path in updated
-            kind = "trained" if variable.path in trained else "statistics" if is_updated else "frozen"
-            counts[block_of.get(layer.name, HEAD)][kind] += math.prod(variable.shape)
+            counts[block_of.get(layer.name, HEAD)][kinds[variable.path]] += math.prod(variable.shape)
     total = sum(counts.values(), Counter[str]())
     return {
         "total": total.total(),
@@ -379,8 +375,11 @@ def build_freeze_report(
     after = checksums(model)
     changed = {path for path in after if after[path] != before[path]}
     variables = {variable.path: variable for layer in model.layers for variable in layer.weights}
-    allowed = {path for path, variable in variables.items() if may_change(variable)}
-    unexpected = sorted(changed - set(trained) - allowed)
+    kinds = {
+        path: "trained" if path in trained else "statistics" if may_change(variable) else "frozen"
+        for path, variable in variables.items()
+    }
+    unexpected = [path for path in sorted(changed) if kinds[path] == "frozen"]
     faults = []
     if unexpected:
         num_statistics = sum(is_statistic(variables[path]) for path in unexpected)
@@ -392,36 +391,32 @@ def build_freeze_report(
         faults.append("no variable changed, although the BatchNorm statistics are updated.")
     if trained and not changed & set(trained):
         faults.append(NOTHING_CHANGED)
-    layers = [_layer_row(layer, trained, before, after, allowed) for layer in model.layers if layer.weights]
+    layers = [_layer_row(layer, before, after, kinds) for layer in model.layers if layer.weights]
     unchanged = [row["layer"] for row in layers if row["trainable"] and not row["changed"]]
     warnings = [f"phase {phase.name}: trainable layers did not change: {', '.join(unchanged)}"]
     return {
         "phase": phase.name,
         "layers": layers,
         "batch_norm": compare_statistics(model, rule=str(phase.batch_norm), before=statistics),
-        "parameters": count_parameters(model, trained=trained, updated=allowed),
+        "parameters": count_parameters(model, kinds),
         "warnings": warnings if unchanged else [],
         "faults": faults,
     }
 
 
 def _layer_row(
-    layer: Any,
-    trained: Collection[str],
-    before: Mapping[str, str],
-    after: Mapping[str, str],
-    allowed: Collection[str],
+    layer: Any, before: Mapping[str, str], after: Mapping[str, str], kinds: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return the row of a layer with variables."""
+    """Return the row of a layer with variables. `kinds` is that of `count_parameters`."""
     paths = [variable.path for variable in layer.weights]
-    changed = {path for path in paths if after[path] != before[path]}
+    changed_kinds = {kinds[path] for path in paths if after[path] != before[path]}
     return {
         "layer": layer.name,
-        "trainable": not set(trained).isdisjoint(paths),
+        "trainable": any(kinds[path] == "trained" for path in paths),
         "before": _digest(before[path].encode() for path in paths),
         "after": _digest(after[path].encode() for path in paths),
-        "changed": bool(changed - set(allowed)),
-        "statistics_changed": bool(changed & set(allowed)),
+        "changed": bool(changed_kinds - {"statistics"}),
+        "statistics_changed": "statistics" in changed_kinds,
     }
 
 

@@ -206,10 +206,8 @@ def _check_streams(
             f"the step reads target images, but {target.num_examples} images are less than one batch of "
             f"{target.batch_size}{devices}. Add images, or reduce the batch size."
         )
-    for name, own, other in (
-        ("image_size_px", train.image_size_px, target.image_size_px),
-        ("placement", train.placement, target.placement),
-    ):
+    for name in ("image_size_px", "placement"):
+        own, other = getattr(train, name), getattr(target, name)
         if own != other:
             yield f"target: {name} is {other}, but {own} for the phase's own images. Write {name}={own}."
     if target.mixes and not step.uses_target_labels:
