@@ -316,6 +316,12 @@ def copy_of(variable: keras.Variable) -> Array:
     return np.array(keras.ops.convert_to_numpy(variable))
 
 
+def backbone_values(model: keras.Model) -> dict[str, Array]:
+    """Return copies of all weights but those of the head, by path."""
+    head = {weight.path for weight in model.get_layer(HEAD).weights}
+    return {weight.path: copy_of(weight) for weight in model.weights if weight.path not in head}
+
+
 def checksum(variable: keras.Variable) -> str:
     """Return the sha256 of the values of a variable, 16 hex digits."""
     return _digest([keras.ops.convert_to_numpy(variable).tobytes()])

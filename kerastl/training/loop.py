@@ -39,6 +39,7 @@ from kerastl.training.checkpoint import (
 )
 from kerastl.training.checks import Sources, check_epoch, check_losses, decide_phases
 from kerastl.training.freeze import (
+    backbone_values,
     build_freeze_report,
     check_freeze_report,
     checksums,
@@ -219,12 +220,8 @@ class PhaseLoop:
         self.state = self.saved.state if self.saved else TrainingState()
         self.timer = EpochTimer([data.phase for data in self.all_phase_data])
         self.snapshot = WeightSnapshot(self.model)
-        head = {weight.path for weight in self.model.get_layer("head").weights}
-        self.initial_weights = {
-            weight.path: value
-            for weight, value in zip(self.model.weights, self.snapshot.values, strict=True)
-            if weight.path not in head
-        }
+        is_penalized = any(data.phase.l2_sp for data in self.all_phase_data)
+        self.initial_weights = backbone_values(self.model) if is_penalized else {}
 
     def run(self, *, on_freeze_report: OnFreezeReport | None, on_phase_end: OnPhaseEnd | None) -> History:
         """Run the remaining phases. The arguments are as in `fit`."""

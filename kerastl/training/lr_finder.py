@@ -22,6 +22,7 @@ from kerastl.errors import RequestError, RunFailed
 from kerastl.recipe.phase import Phase
 from kerastl.training.checks import decide_phases
 from kerastl.training.freeze import (
+    backbone_values,
     batch_norm_layers,
     disable_frozen_dropout,
     preserve_values,
@@ -130,8 +131,7 @@ def _run(
     strategy = tf.distribute.get_strategy()
     variables = trained_variables(data.step, model)
     optimizer = build_optimizer(data.phase, variables, rate_factors(model, data.phase))
-    initial_weights = {weight.path: keras.ops.convert_to_numpy(weight) for weight in model.weights}
-    update = build_update(network, data, optimizer, variables, strategy, initial_weights)
+    update = build_update(network, data, optimizer, variables, strategy, backbone_values(model))
     epochs = (step_inputs(network.streams, epoch, strategy) for epoch in count(first_epoch))
     losses: list[float] = []
     lowest = math.inf

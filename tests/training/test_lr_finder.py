@@ -143,6 +143,17 @@ def test_model_is_restored(trainable, tmp_path):
         assert 1e-8 < rate < 3.0
 
 
+def test_a_new_head_is_not_pulled_toward_its_initial_weights(tmp_path):
+    tests = [
+        find_learning_rate(
+            model_of(), source(), phase=plain_phase("x", epochs=1, l2_sp=l2_sp), steps=12, highest=1e-1,
+            cache_dir=tmp_path,
+        )
+        for l2_sp in (0.0, 100.0)
+    ]  # fmt: skip
+    assert tests[0] == tests[1]
+
+
 @pytest.mark.slow
 def test_run_ends_when_the_loss_diverges_and_is_reproducible(tmp_path):
     phase = plain_phase("x", epochs=1, trainable="all", optimizer="sgd", batch_norm="trainable")
