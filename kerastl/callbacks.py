@@ -17,16 +17,7 @@ import keras
 from kerastl.console import print_status
 from kerastl.errors import PermanentFailure, RequestError
 from kerastl.recipe.phase import BatchNorm, Phase
-from kerastl.training.freeze import (
-    NOTHING_CHANGED,
-    batch_norm_layers,
-    checksum,
-    describe_frozen_changes,
-    frozen_variables,
-    select_layers,
-    set_batch_norm,
-    unfreeze,
-)
+from kerastl.training import freeze
 
 EXCLUDED = "_exclude_from_weight_decay"
 """Prefix of the optimizer attributes for variables without weight decay. They are not in its config."""
@@ -79,7 +70,7 @@ class UnfreezeSchedule(keras.callbacks.Callback):
         _check_is_keras_fit(self)
         self._stage = None
         for stage in self._stages.values():
-            select_layers(self.model, stage.trainable)
+            freeze.select_layers(self.model, stage.trainable)
         if max(self._stages) > 0:
             _check_learning_rate(self.model.optimizer)
 
@@ -89,7 +80,7 @@ class UnfreezeSchedule(keras.callbacks.Callback):
         if stage is not None and stage != self._stage:
             self._stage = stage
             phase = self._stages[stage]
-            unfreeze(self.model, phase.trainable, batch_norm=phase.batch_norm)
+            freeze.unfreeze(self.model, phase.trainable, batch_norm=phase.batch_norm)
             _apply_flags(self.model)
 
 
@@ -121,10 +112,10 @@ class BatchNormPolicy(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002 - Keras passes it
         """Apply the rule."""
-        layers = batch_norm_layers(self.model)
+        layers = freeze.batch_norm_layers(self.model)
         before = _flags(layers)
         for layer in layers:
-            set_batch_norm(layer, self._rule, is_selected=True)
+            freeze.set_batch_norm(layer, self._rule, is_selected=True)
         if _flags(layers) != before:
             _apply_flags(self.model)
 
@@ -159,17 +150,19 @@ class FreezeCheck(keras.callbacks.Callback):
         """Read the variables before the first step, when all callbacks have set their flags."""
         if not self._is_read:
             self._is_read = True
-            self._frozen = [(variable, checksum(variable)) for variable in frozen_variables(self.model)]
-            self._trained = [(variable, checksum(variable)) for variable in self.model.trainable_variables]
+            self._frozen, self._trained = (
+                [(variable, freeze.checksum(variable)) for variable in variables]
+                for variables in (freeze.frozen_variables(self.model), self.model.trainable_variables)
+            )
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002 - Keras passes it
         """Compare the variables with those before the first step."""
         if not self._is_read:
             return
-        changed = [variable for variable, before in self._frozen if checksum(variable) != before]
-        faults = [describe_frozen_changes(changed)] if changed else []
-        if self._trained and all(checksum(variable) == before for variable, before in self._trained):
-            faults.append(NOTHING_CHANGED)
+        changed = [variable for variable, before in self._frozen if freeze.checksum(variable) != before]
+        faults = [freeze.describe_frozen_changes(changed)] if changed else []
+        if self._trained and all(freeze.checksum(variable) == before for variable, before in self._trained):
+            faults.append(freeze.NOTHING_CHANGED)
         if faults:
             raise PermanentFailure(f"epoch {epoch + 1}: {' Also, '.join(faults)}")
 

@@ -18,16 +18,8 @@ import numpy as np
 
 from kerastl.console import print_status, progress_bar
 from kerastl.errors import Problem, RequestError, first_line
+from kerastl.models import flatten
 from kerastl.models.backbone import PublishedWeights
-from kerastl.models.flatten import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    build_source,
-    counted_names,
-    layers_inside,
-    snake_case,
-    stable_names,
-)
 from kerastl.models.weights import (
     LocatedWeights,
     cached_files,
@@ -184,7 +176,7 @@ def saved_layers(path: Path) -> Iterator[list[SavedLayer]]:
         weights = archive.read("model.weights.h5")
     with open_h5(io.BytesIO(weights)) as file:
         layers = list(_walk(config["config"], file))
-        stable = counted_names([(layer.kind, layer.name) for layer in layers])
+        stable = flatten.counted_names([(layer.kind, layer.name) for layer in layers])
         yield [layer._replace(name=stable.get(layer.name, layer.name)) for layer in layers]
 
 
@@ -236,7 +228,7 @@ def layer_arrays(groups: h5py.Group, key: str) -> list[h5py.Dataset]:
 
 def numbered_key(kind: str, counted: Counter[str]) -> str:
     """Return the group name of the next layer of a class (`conv2d`, then `conv2d_1`) and count it."""
-    key = snake_case(kind)
+    key = flatten.snake_case(kind)
     number = counted[key]
     counted[key] += 1
     return f"{key}_{number}" if number else key
@@ -300,7 +292,7 @@ def _slots(source: keras.Model, copies: Mapping[str, keras.Layer]) -> list[Slot]
     """Return the arrays of a network in the order of an `.h5` file, each with the variable of the copied layer."""
     slots: list[Slot] = []
     for layer in source.layers:
-        sublayers = layers_inside(layer) if hasattr(layer, "layers") else [layer]
+        sublayers = flatten.layers_inside(layer) if hasattr(layer, "layers") else [layer]
         targets = [copies.get(sublayer.name) for sublayer in sublayers]
         originals = _in_file_order(sublayers)
         filled = _in_file_order(targets) if all(targets) else [None] * len(originals)
@@ -342,8 +334,8 @@ def _from_keras(
 
 def _replaced(source: keras.Model, copies: Mapping[str, keras.Layer]) -> set[str]:
     """Return the names, in a new process, of the layers with weights that `flatten` did not copy."""
-    layers = layers_inside(source)
-    stable = stable_names(layers)
+    layers = flatten.layers_inside(source)
+    stable = flatten.stable_names(layers)
     return {
         stable.get(layer.name, layer.name) for layer in layers if layer.weights and layer.name not in copies
     }
@@ -404,12 +396,13 @@ def _pixel_problems(constants: list[np.ndarray]) -> list[Problem]:
     if not constants:
         return []
     mean, variance = constants[0], constants[1]
-    if np.allclose(mean, IMAGENET_MEAN, atol=1e-3) and np.allclose(variance, IMAGENET_STD, atol=1e-3):
+    expected = (flatten.IMAGENET_MEAN, flatten.IMAGENET_STD)
+    if np.allclose((mean, variance), expected, atol=1e-3):
         return []
     return [
         Problem(
             "layer normalization",
-            f"trained with another preprocessing: expected mean {IMAGENET_MEAN} and variance {IMAGENET_STD}, "
+            f"trained with another preprocessing: expected mean {expected[0]} and variance {expected[1]}, "
             f"found {tuple(mean.round(4).tolist())} and {tuple(variance.round(4).tolist())}",
         )
     ]
@@ -448,7 +441,7 @@ def weights_problem(
     if published_hash:
         return hash_problem(path, published_hash)
     options: dict[str, Any] = dict(row.options)
-    slots = _slots(source or build_source(name, **options), {})
+    slots = _slots(source or flatten.build_source(name, **options), {})
     try:
         with weights_file_errors(path), open_h5(path) as file:
             problems = _differences(slots, h5_datasets(file))

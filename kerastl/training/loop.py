@@ -26,6 +26,7 @@ from kerastl.errors import Diverged, RequestError
 from kerastl.models import TrunkPrecision, fold_batch_norm, get_blocks
 from kerastl.recipe.phase import Phase, Unfreeze
 from kerastl.tasks import SINGLE_LABEL
+from kerastl.training import freeze
 from kerastl.training.checkpoint import (
     BestEpoch,
     Checkpoint,
@@ -38,16 +39,6 @@ from kerastl.training.checkpoint import (
     write_checkpoint,
 )
 from kerastl.training.checks import Sources, check_epoch, check_losses, decide_phases
-from kerastl.training.freeze import (
-    backbone_values,
-    build_freeze_report,
-    check_freeze_report,
-    checksums,
-    disable_frozen_dropout,
-    read_statistics,
-    resolve_batch_norm,
-    unfreeze,
-)
 from kerastl.training.losses import ClassificationStep, balanced_weights
 from kerastl.training.optimizer import (
     OPTIMIZERS,
@@ -221,7 +212,7 @@ class PhaseLoop:
         self.timer = EpochTimer([data.phase for data in self.all_phase_data])
         self.snapshot = WeightSnapshot(self.model)
         is_penalized = any(data.phase.l2_sp for data in self.all_phase_data)
-        self.initial_weights = backbone_values(self.model) if is_penalized else {}
+        self.initial_weights = freeze.backbone_values(self.model) if is_penalized else {}
 
     def run(self, *, on_freeze_report: OnFreezeReport | None, on_phase_end: OnPhaseEnd | None) -> History:
         """Run the remaining phases. The arguments are as in `fit`."""
@@ -234,7 +225,7 @@ class PhaseLoop:
                     report["trunk"] = comparison
             if on_freeze_report:
                 on_freeze_report(self.state.freeze_reports)
-            check_freeze_report(report)
+            freeze.check_freeze_report(report)
             if on_phase_end:
                 on_phase_end(data.phase, self.state.history())
         return self.state.history()
@@ -242,7 +233,7 @@ class PhaseLoop:
     def run_phase(self, data: PhaseData) -> dict[str, Any]:
         """Run one phase from its start, or from a checkpoint within it. Return its freeze report."""
         phase, step = data.phase, data.step
-        unfreeze(self.model, phase.trainable, batch_norm=phase.batch_norm)
+        freeze.unfreeze(self.model, phase.trainable, batch_norm=phase.batch_norm)
         variables = trained_variables(step, self.model)
         with self.strategy.scope():
             self.optimizer = self._build_optimizer(phase, variables)
@@ -256,16 +247,16 @@ class PhaseLoop:
             weight.path for weight in self.model.weights if step.may_change(weight)
         }
         if not self.state.checksums:
-            self.state.checksums = checksums(self.model)
-            self.state.statistics = read_statistics(self.model)
+            self.state.checksums = freeze.checksums(self.model)
+            self.state.statistics = freeze.read_statistics(self.model)
         try:
-            with disable_frozen_dropout(self.model):
+            with freeze.disable_frozen_dropout(self.model):
                 if isinstance(step, PhaseStartStep) and not self.saved:
                     step.on_phase_begin(self.model, data.streams)
                 cache_report = self._run_epochs(data, variables)
         except Diverged as error:
             raise self._recover(phase, error) from error
-        report = build_freeze_report(
+        report = freeze.build_freeze_report(
             self.model, phase, trained={variable.path for variable in variables},
             before=self.state.checksums, statistics=self.state.statistics, may_change=step.may_change,
         )  # fmt: skip
@@ -517,7 +508,9 @@ def _divide(model: keras.Model, phases: Sequence[Phase]) -> list[Phase]:
     names: list[str] = []
     if any(isinstance(phase.trainable, Unfreeze) for phase in phases):
         names = [block.name for block in get_blocks(model)]
-    return [resolve_batch_norm(model, part) for phase in phases for part in phase.unfrozen_by_epoch(names)]
+    return [
+        freeze.resolve_batch_norm(model, part) for phase in phases for part in phase.unfrozen_by_epoch(names)
+    ]
 
 
 def _by_domain(images: ImageDataset | Sources | None) -> Sources:

@@ -20,15 +20,8 @@ import tensorflow as tf
 from kerastl.data import ImageDataset
 from kerastl.errors import RequestError, RunFailed
 from kerastl.recipe.phase import Phase
+from kerastl.training import freeze
 from kerastl.training.checks import decide_phases
-from kerastl.training.freeze import (
-    backbone_values,
-    batch_norm_layers,
-    disable_frozen_dropout,
-    preserve_values,
-    resolve_batch_norm,
-    unfreeze,
-)
 from kerastl.training.loop import classification_step
 from kerastl.training.optimizer import build_optimizer, rate_factors
 from kerastl.training.step import PhaseData, trained_variables
@@ -100,7 +93,9 @@ def find_learning_rate(
     """
     _check_request(train, lowest, highest, steps)
     cache_dir = cache_dir or activations_folder()
-    phase = resolve_batch_norm(model, phase).model_copy(update={"accumulate": 1, "early_stopping": None})
+    phase = freeze.resolve_batch_norm(model, phase).model_copy(
+        update={"accumulate": 1, "early_stopping": None}
+    )
     (phase,) = decide_phases(model, [phase], [[train]], vals={}, cache_dir=cache_dir)
     data = PhaseData(phase, classification_step(phase, train), {"train": train})
     with _restored(model, phase):
@@ -131,7 +126,7 @@ def _run(
     strategy = tf.distribute.get_strategy()
     variables = trained_variables(data.step, model)
     optimizer = build_optimizer(data.phase, variables, rate_factors(model, data.phase))
-    update = build_update(network, data, optimizer, variables, strategy, backbone_values(model))
+    update = build_update(network, data, optimizer, variables, strategy, freeze.backbone_values(model))
     epochs = (step_inputs(network.streams, epoch, strategy) for epoch in count(first_epoch))
     losses: list[float] = []
     lowest = math.inf
@@ -221,11 +216,11 @@ def _longest_fall(values: Sequence[float]) -> list[int]:
 @contextmanager
 def _restored(model: keras.Model, phase: Phase) -> Iterator[None]:
     """Set the flags of a model for a phase; then restore its weights, random states and flags."""
-    scales = [weight for norm in batch_norm_layers(model) for weight in norm.weights]
+    scales = [weight for norm in freeze.batch_norm_layers(model) for weight in norm.weights]
     flags = [(owner, owner.trainable) for owner in (*model.layers, *scales)]
     try:
-        unfreeze(model, phase.trainable, batch_norm=phase.batch_norm)
-        with preserve_values(model.variables), disable_frozen_dropout(model):
+        freeze.unfreeze(model, phase.trainable, batch_norm=phase.batch_norm)
+        with freeze.preserve_values(model.variables), freeze.disable_frozen_dropout(model):
             yield
     finally:
         for owner, flag in flags:
