@@ -18,16 +18,8 @@ import numpy as np
 
 from kerastl.console import print_status, progress_bar
 from kerastl.errors import Problem, RequestError, first_line
-from kerastl.models import flatten
+from kerastl.models import flatten, weights
 from kerastl.models.backbone import PublishedWeights
-from kerastl.models.weights import (
-    LocatedWeights,
-    cached_files,
-    fetch_command,
-    missing_weights_message,
-    models_folder,
-    published_weights,
-)
 from kerastl.runs import atomic_path
 
 if TYPE_CHECKING:
@@ -173,8 +165,8 @@ def saved_layers(path: Path) -> Iterator[list[SavedLayer]]:
     with zipfile.ZipFile(path) as archive:
         _check_unpacked_size(path, archive)
         config = json.loads(archive.read("config.json"))
-        weights = archive.read("model.weights.h5")
-    with open_h5(io.BytesIO(weights)) as file:
+        arrays = archive.read("model.weights.h5")
+    with open_h5(io.BytesIO(arrays)) as file:
         layers = list(_walk(config["config"], file))
         stable = flatten.counted_names([(layer.kind, layer.name) for layer in layers])
         yield [layer._replace(name=stable.get(layer.name, layer.name)) for layer in layers]
@@ -468,7 +460,7 @@ def hash_problem(path: Path, wanted: str) -> str | None:
     return None if digest == wanted else f"its {algorithm} is {digest}, but {wanted} is published"
 
 
-def check_published_weights(located: LocatedWeights, name: str, source: keras.Model) -> None:
+def check_published_weights(located: weights.LocatedWeights, name: str, source: keras.Model) -> None:
     """Check that a file in the Keras cache is the published one.
 
     Raises:
@@ -479,7 +471,7 @@ def check_published_weights(located: LocatedWeights, name: str, source: keras.Mo
     if problem:
         raise RequestError(
             f"{located.path} is not the published weights of {name}: {problem}\n"
-            f"  Replace it: {fetch_command(name, row.size_px, dict(row.options))}\n"
+            f"  Replace it: {weights.fetch_command(name, row.size_px, dict(row.options))}\n"
             f"  or, if the weights are your own, use the file: weights: {located.path}"
         )
 
@@ -508,8 +500,8 @@ def fetch_weights(name: str, *, image_size_px: int | None = None, **options: Any
         RequestError: If there is no connection, no such file, or the file is not the published one. Nothing
             is kept.
     """
-    row = published_weights(name, image_size_px=image_size_px, **options)[0]
-    path = models_folder() / row.file
+    row = weights.published_weights(name, image_size_px=image_size_px, **options)[0]
+    path = weights.models_folder() / row.file
     if path.is_file():
         damage = weights_problem(path, name, row)
         if damage is None:
@@ -524,7 +516,7 @@ def fetch_weights(name: str, *, image_size_px: int | None = None, **options: Any
             except OSError as error:
                 raise RequestError(
                     f"{url} could not be downloaded: {_reason(error)}\n"
-                    f"{missing_weights_message(name, image_size_px, options)}"
+                    f"{weights.missing_weights_message(name, image_size_px, options)}"
                 ) from error
             problem = weights_problem(part, name, row)
             if problem:
@@ -542,7 +534,7 @@ def verify_weights(name: str) -> list[tuple[Path, str | None]]:
     Returns:
         The files, each with its problem or None.
     """
-    return [(path, weights_problem(path, name, row, top)) for path, row, top in cached_files(name)]
+    return [(path, weights_problem(path, name, row, top)) for path, row, top in weights.cached_files(name)]
 
 
 def _url(row: PublishedWeights) -> str:

@@ -12,17 +12,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kerastl import models
 from kerastl.data import ImageDataset, cache_folder
 from kerastl.errors import RequestError
-from kerastl.models import (
-    clone_with,
-    find_foldable,
-    fold_batch_norm,
-    get_blocks,
-    identify_backbone,
-    scale_and_offset,
-    split_at_block,
-)
 from kerastl.recipe.phase import LayerNames, Phase
 from kerastl.training.feature_cache import CachedDataset, cache_activations
 from kerastl.training.freeze import resolve_trainable
@@ -44,7 +36,7 @@ def with_fast_backward(model: keras.Model) -> keras.Model:
         return model
     norms = {
         convolution: norm
-        for norm, convolution in find_foldable(model).items()
+        for norm, convolution in models.find_foldable(model).items()
         if not model.get_layer(norm).trainable and isinstance(model.get_layer(convolution), CONVOLUTIONS)
     }
     replaced = {layer.name for layer in model.layers if layer.name in norms or _has_fast_version(layer)}
@@ -60,7 +52,7 @@ def with_fast_backward(model: keras.Model) -> keras.Model:
             operation = _Convolution(operation, norm and model.get_layer(norm))
         return operation(*args, **kwargs)
 
-    return clone_with(model, call)
+    return models.clone_with(model, call)
 
 
 def _has_fast_version(layer: Any) -> bool:
@@ -96,7 +88,7 @@ class _Convolution(keras.layers.Layer):
         super().__init__(name=layer.name, dtype=layer.dtype_policy)
         self.layer, self._scale, self._offset = layer, None, None
         if norm is not None:
-            scale, offset = scale_and_offset(norm)
+            scale, offset = models.scale_and_offset(norm)
             self._scale, self._offset = scale.astype(np.float32), offset.astype(np.float32)
         self.built = True
 
@@ -215,7 +207,7 @@ def build_phase_network(model: keras.Model, phase_data: PhaseData, folder: Path)
     datasets = [*phase_data.streams.values(), *([] if val is None else [val])]
     cached = cache_activations(
         trunk, datasets, precision=phase.cache_precision, folder=folder, trunk_precision=phase.trunk_precision,
-        about={"network": identify_backbone(model), "boundary": boundary},
+        about={"network": models.identify_backbone(model), "boundary": boundary},
     )  # fmt: skip
     cache_report = {
         "kind": phase.cache,
@@ -245,7 +237,7 @@ def find_boundary(model: keras.Model, phase: Phase) -> str | None:
     trainable = set(resolve_trainable(model, phase.trainable))
     if not trainable:
         return HEAD_INPUT
-    frozen = list(takewhile(lambda block: trainable.isdisjoint(block.layers), get_blocks(model)))
+    frozen = list(takewhile(lambda block: trainable.isdisjoint(block.layers), models.get_blocks(model)))
     return frozen[-1].name if frozen else None
 
 
@@ -266,7 +258,7 @@ def find_cached_boundary(model: keras.Model, phase: Phase) -> str:
     if boundary is None or is_pattern or (phase.cache == "boundary" and boundary == HEAD_INPUT):
         raise RequestError(
             "cache: boundary needs frozen blocks followed by trainable blocks. Write trainable: {from_block: NAME} "
-            f"with one of {', '.join(block.name for block in get_blocks(model)[1:])}."
+            f"with one of {', '.join(block.name for block in models.get_blocks(model)[1:])}."
         )
     return boundary
 
@@ -274,7 +266,7 @@ def find_cached_boundary(model: keras.Model, phase: Phase) -> str:
 def split_model(model: keras.Model, boundary: str) -> tuple[keras.Model, keras.Model]:
     """Return a classifier as two models that share its layers: its trunk up to the boundary, and the tail."""
     if boundary != HEAD_INPUT:
-        return split_at_block(model, boundary)
+        return models.split_at_block(model, boundary)
     pooled = model.get_layer(HEAD_INPUT).output
     trunk = keras.Model(model.inputs[0], pooled, name="trunk")
     return trunk, keras.Model(pooled, model.outputs[0], name="tail")
@@ -289,7 +281,7 @@ def with_folded_trunk(model: keras.Model, phase: Phase) -> keras.Model:
     if boundary is None:
         return with_fast_backward(model)
     trunk, tail = split_model(model, boundary)
-    if find_foldable(trunk) or phase.trunk_precision != "float32":
-        trunk = fold_batch_norm(trunk, phase.trunk_precision)
+    if models.find_foldable(trunk) or phase.trunk_precision != "float32":
+        trunk = models.fold_batch_norm(trunk, phase.trunk_precision)
     image = keras.Input(model.input_shape[1:], name="image")
     return keras.Model(image, with_fast_backward(tail)(trunk(image)), name=model.name)

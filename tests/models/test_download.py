@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from kerastl.errors import RequestError
-from kerastl.models import PublishedWeights, fetch_weights, verify_weights, weight_files
+from kerastl.models import PublishedWeights, fetch_weights, verify_weights, weight_files, weights
 
 CONTENT = b"weights" * 1000
 FILE = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
@@ -53,12 +53,12 @@ def server(monkeypatch, tmp_path):
 def published(monkeypatch):
     """Make the hash of the content the published hash of VGG16."""
     row = PublishedWeights(FILE, "https://example.invalid/x", hashlib.md5(CONTENT).hexdigest(), "t", "t", "")
-    monkeypatch.setattr(weight_files, "published_weights", lambda *_, **__: [row])
-    monkeypatch.setattr(weight_files, "cached_files", lambda _: [(folder_of() / FILE, row, False)])
+    monkeypatch.setattr(weights, "published_weights", lambda *_, **__: [row])
+    monkeypatch.setattr(weights, "cached_files", lambda _: [(folder_of() / FILE, row, False)])
 
 
 def folder_of():
-    return weight_files.models_folder()
+    return weights.models_folder()
 
 
 def nothing_left():

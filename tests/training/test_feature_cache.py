@@ -13,13 +13,13 @@ from array_dataset import phase_with, plain_phase, write_images
 from memory_dataset import MemoryDataset
 from stopping import snapshots
 
+from kerastl import models
 from kerastl.augment import build_mixing, build_policy
 from kerastl.data import ImageDataset
 from kerastl.errors import Problems
 from kerastl.models import build_backbone, build_model
 from kerastl.recipe import FromBlock, LayerNames
 from kerastl.training import checks, decide_phases, feature_cache, fit
-from kerastl.training import trunk as trunk_module
 
 CLASSES = ("dark", "light")
 TESTS = Path(__file__).parents[1]
@@ -419,7 +419,7 @@ def test_a_folded_and_a_cached_front_teach_a_real_network_the_same(
         return model, fit(model, source, phases=[phase], cache_dir=tmp_path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(trunk_module, "find_foldable", lambda trunk: {})
+        patch.setattr(models, "find_foldable", lambda trunk: {})
         plain, _ = trained(phase)
     folded, _ = trained(phase)
     cached, history = trained(with_cache(phase, "boundary"))
