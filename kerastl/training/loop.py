@@ -40,14 +40,7 @@ from kerastl.training.checkpoint import (
 )
 from kerastl.training.checks import Sources, check_epoch, check_losses, decide_phases
 from kerastl.training.losses import ClassificationStep, balanced_weights
-from kerastl.training.optimizer import (
-    OPTIMIZERS,
-    WeightAverages,
-    build_optimizer,
-    learning_rate_at,
-    rate_factors,
-    transfer_state,
-)
+from kerastl.training.optimizer import WeightAverages, continue_optimizer, learning_rate_at
 from kerastl.training.step import (
     PhaseData,
     PhaseStartStep,
@@ -236,7 +229,9 @@ class PhaseLoop:
         freeze.unfreeze(self.model, phase.trainable, batch_norm=phase.batch_norm)
         variables = trained_variables(step, self.model)
         with self.strategy.scope():
-            self.optimizer = self._build_optimizer(phase, variables)
+            joined_at = self.state.joined_at if self.saved else None
+            self.optimizer = continue_optimizer(self.optimizer, self.model, phase, variables, joined_at)
+            self.state.joined_at = self.optimizer.joined_at
             self.averages = WeightAverages(phase, variables)
         self.model.compile(self.optimizer.plain, loss=None)
         if self.saved:
@@ -380,21 +375,6 @@ class PhaseLoop:
         if self.on_epoch:
             timing = {"seconds": seconds, "images_per_s": speed} | self.timer.add_epoch(seconds, state)
             self.on_epoch(state.rows, timing)
-
-    def _build_optimizer(self, phase: Phase, variables: Sequence[keras.Variable]) -> Any:
-        """Return the optimizer of a phase, with the state of the previous optimizer if the phase keeps it."""
-        old = self.optimizer
-        is_kept = phase.optimizer_state == "keep" and isinstance(old, OPTIMIZERS[phase.optimizer])
-        if not self.saved:
-            joined_at = self.state.joined_at if is_kept else {}
-            steps = int(old.iterations) if is_kept else 0
-            self.state.joined_at = {
-                variable.path: joined_at.get(variable.path, steps) for variable in variables
-            }
-        optimizer = build_optimizer(phase, variables, rate_factors(self.model, phase), self.state.joined_at)
-        if is_kept:
-            transfer_state(old, optimizer)
-        return optimizer
 
     def end_phase(self, phase: Phase) -> None:
         """Restore the best weights and reset the state for the next phase."""

@@ -86,7 +86,8 @@ def build_optimizer(
         joined_at: The step at which each variable joined, by path. None for the first step.
 
     Returns:
-        A `keras.Optimizer` of a private class. Compile the model with its attribute `plain`.
+        A `keras.Optimizer` of a private class. Compile the model with its attribute `plain`. Its attribute `joined_at` is the
+        argument.
     """
     factors, joined_at = factors or {}, joined_at or {}
     options: dict[str, Any] = {
@@ -105,6 +106,7 @@ def build_optimizer(
     vars(optimizer).update(
         vars(plain),
         plain=plain,
+        joined_at=joined_at,
         _factors={key: factors.get(path, 1.0) for key, path in paths.items()},
         _joined_at={key: joined_at.get(path, 0) for key, path in paths.items()},
         _current_offset=0,
@@ -144,6 +146,31 @@ def transfer_state(old: Any, new: Any) -> None:
         source = known.get(variable.name)
         if source is not None and variable is not new.iterations and source.shape == variable.shape:
             variable.assign(copy_of(source))
+
+
+def continue_optimizer(
+    old: Any,
+    model: keras.Model,
+    phase: Phase,
+    variables: Sequence[keras.Variable],
+    joined_at: Mapping[str, int] | None,
+) -> Any:
+    """Return the optimizer of a phase, with the state of the previous optimizer if the phase keeps it.
+
+    Args:
+        old: The optimizer of the previous phase, or None.
+        model: A flat classifier.
+        phase, variables: As in `build_optimizer`.
+        joined_at: As in `build_optimizer`, for a phase that is resumed. None for a phase that starts.
+    """
+    is_kept = phase.optimizer_state == "keep" and isinstance(old, OPTIMIZERS[phase.optimizer])
+    if joined_at is None:
+        earlier, steps = (old.joined_at, int(old.iterations)) if is_kept else ({}, 0)
+        joined_at = {variable.path: earlier.get(variable.path, steps) for variable in variables}
+    optimizer = build_optimizer(phase, variables, rate_factors(model, phase), joined_at)
+    if is_kept:
+        transfer_state(old, optimizer)
+    return optimizer
 
 
 def learning_rate_at(phase: Phase, step: int, *, steps_per_epoch: int) -> float:
