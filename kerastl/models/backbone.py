@@ -85,7 +85,7 @@ class PublishedWeights:
     top_url: str
     top_hash: str
     size_px: int | None = None
-    options: tuple[tuple[str, object], ...] = ()
+    options: tuple[tuple[str, Any], ...] = ()
 
     @classmethod
     def pair(
@@ -162,8 +162,7 @@ def get_backbone(name: str) -> Backbone:
     Raises:
         RequestError: If there is no such backbone.
     """
-    backbone = registry.module("backbone", name).BACKBONES[name]
-    assert isinstance(backbone, Backbone)
+    backbone: Backbone = registry.module("backbone", name).BACKBONES[name]
     return backbone
 
 

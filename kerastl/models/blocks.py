@@ -100,8 +100,7 @@ def _rows(backbone: Backbone) -> list[tuple[str, tuple[str, ...]]]:
     """Expand a table: the name of each block, and its edges, still with alternatives."""
     rows: list[tuple[str, tuple[str, ...]]] = []
     for series in backbone.blocks:
-        members: list[Any] = list(series.each) or [""]
-        for member in members:
+        for member in series.each or ("",):
             edge = series.edge.replace("{}", str(member))
             rows.append((series.name.replace("{}", str(member)), tuple(edge.split("+"))))
     return rows

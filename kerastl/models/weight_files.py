@@ -432,8 +432,7 @@ def weights_problem(
     published_hash = row.top_hash if top else row.hash
     if published_hash:
         return hash_problem(path, published_hash)
-    options: dict[str, Any] = dict(row.options)
-    slots = _slots(source or flatten.build_source(name, **options), {})
+    slots = _slots(source or flatten.build_source(name, **dict(row.options)), {})
     try:
         with weights_file_errors(path), open_h5(path) as file:
             problems = _differences(slots, h5_datasets(file))

@@ -168,8 +168,7 @@ def cache_activations(
             with entry_lock(entry):
                 if not _is_complete(entry):
                     description = describe_entry(dataset, precision, about or {})
-                    outputs = _forward(build_trunk, dataset)
-                    _compute(outputs, len(trunk.outputs), precision, entry, description)
+                    _compute(_forward(build_trunk, dataset), trunk, precision, entry, description)
                 cached.append(CachedDataset(dataset, _open(entry, trunk, dataset, precision), precision))
                 mark_in_use(entry, cached[-1])
         return cached
@@ -191,7 +190,7 @@ def _key(layers: dict[str, Any], dataset: ImageDataset, precision: Precision) ->
         **layers,
         "images": dataset.fingerprint(),
         "precision": precision,
-        "code": _code_hash(),
+        "code": _code_hashes(),
         "packages": package_versions(),
         "machine": machine_info(),
         "devices": [device.name for device in tf.config.list_physical_devices()],
@@ -200,13 +199,10 @@ def _key(layers: dict[str, Any], dataset: ImageDataset, precision: Precision) ->
 
 
 @cache
-def _code_hash() -> str:
-    """Return the hash of the source code of this package."""
+def _code_hashes() -> dict[str, str]:
+    """Return the hash of each source file of this package."""
     package = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for file in sorted(package.rglob("*.py")):
-        digest.update(str(file.relative_to(package)).encode() + b"\0" + file.read_bytes())
-    return digest.hexdigest()
+    return {str(file.relative_to(package)): sha256_of(file) for file in package.rglob("*.py")}
 
 
 def _is_complete(entry: Path) -> bool:
@@ -218,13 +214,14 @@ def _is_complete(entry: Path) -> bool:
         return False
 
 
-def _file_name(tensor: int) -> str:
-    return f"tensor{tensor}.bin"
+def _files(entry: Path, trunk: keras.Model) -> list[Path]:
+    """Return the file of each output tensor of a trunk."""
+    return [entry / f"tensor{number}.bin" for number, _ in enumerate(trunk.outputs)]
 
 
 def _compute(
     outputs: Iterator[list[Array]],
-    num_tensors: int,
+    trunk: keras.Model,
     precision: Precision,
     entry: Path,
     description: Mapping[str, Any],
@@ -237,9 +234,7 @@ def _compute(
     try:
         # Unlike a memory map, a file raises an error if the disk is full.
         with contextlib.ExitStack() as stack:
-            files = [
-                stack.enter_context((part / _file_name(number)).open("wb")) for number in range(num_tensors)
-            ]
+            files = [stack.enter_context(path.open("wb")) for path in _files(part, trunk)]
             for batch in outputs:
                 for file, values in zip(files, batch, strict=True):
                     file.write(encode(values, precision).tobytes())
@@ -267,6 +262,6 @@ def _open(entry: Path, trunk: keras.Model, dataset: ImageDataset, precision: Pre
     """Return the rows of each output tensor of the trunk as a memory map."""
     shape = (dataset.views, dataset.num_examples)
     return [
-        np.memmap(entry / _file_name(number), row_type(tensor.shape[1:], precision), mode="r", shape=shape)
-        for number, tensor in enumerate(trunk.outputs)
+        np.memmap(file, row_type(tensor.shape[1:], precision), mode="r", shape=shape)
+        for file, tensor in zip(_files(entry, trunk), trunk.outputs, strict=True)
     ]

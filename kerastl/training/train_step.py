@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -16,12 +16,11 @@ from kerastl.training.optimizer import build_l2_sp
 from kerastl.training.step import Batch, PhaseData, signature_of
 from kerastl.training.trunk import PhaseNetwork, Source
 
-StepPrecision = Literal["float32", "mixed_bfloat16"]
 FLOAT32_LAYERS = (keras.layers.GlobalAveragePooling2D, keras.layers.InputLayer)
 """Layers that stay in float32: sums over many values, and inputs."""
 
 
-def computing_in_precision(precision: StepPrecision, model: keras.Model) -> AbstractContextManager[None]:
+def computing_in_precision(precision: str, model: keras.Model) -> AbstractContextManager[None]:
     """Return a context in which the trainable part of a model is traced in another precision.
 
     It works like the Keras policy `mixed_bfloat16` (Micikevicius et al. 2018, arXiv:1710.03740, section 3.1; bfloat16 has
@@ -29,7 +28,7 @@ def computing_in_precision(precision: StepPrecision, model: keras.Model) -> Abst
     rescaled in float32. Only the training step uses it: validation evaluates the float32 network that is saved.
 
     Args:
-        precision: `float32` changes nothing.
+        precision: `mixed_bfloat16`, or `float32`, which changes nothing.
         model: The network of a phase: a flat model, or a frozen trunk, which keeps its own precision, and a tail.
     """
     layers = [] if precision == "float32" else _reduced_precision_layers(model)
