@@ -197,7 +197,10 @@ def decide_phases(
             _cache_problem(model, phase, images) if trains and phase.cache != "none" else None,
             *_check_precision(model, phase),
         ]
-        problems += [Problem(f"phase {phase.name}", message) for message in messages if message]
+        # An unknown layer is found by several checks.
+        problems += [
+            Problem(f"phase {phase.name}", message) for message in dict.fromkeys(messages) if message
+        ]
     if not problems and (message := _disk_problem(model, phases, all_images, cache_dir)):
         names = ", ".join(phase.name for phase in phases if phase.cache != "none")
         problems = [Problem(f"phase {names}", message)]

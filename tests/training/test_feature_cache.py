@@ -214,6 +214,13 @@ def test_a_cache_that_would_change_the_training_is_refused(unchanged, records, t
     assert not list(tmp_path.iterdir())
 
 
+def test_an_unknown_block_of_a_cached_phase_is_reported_once(unchanged, records, tmp_path):
+    phase = phase_with(HEAD, cache="boundary", trainable=FromBlock(from_block="blok_3"))
+    with pytest.raises(Problems) as error:
+        fit(unchanged, dataset(records), phases=[phase], cache_dir=tmp_path)
+    assert len(error.value.problems) == 1
+
+
 @pytest.mark.parametrize("views", [None, 2])
 @pytest.mark.parametrize("cache", ["features", "boundary"])
 def test_caching_an_augmentation_without_a_fingerprint_is_refused_before_training(
