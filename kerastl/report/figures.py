@@ -37,24 +37,18 @@ def curve_charts(history: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
     Args:
         history: Rows of `history.jsonl`. A missing value leaves a gap.
     """
-    names = [name for row in history for name in row if name not in NO_CURVE]
-    numeric = [name for name in dict.fromkeys(names) if _is_numeric(history, name)]
-    losses = sorted(name for name in numeric if name.endswith("loss"))
-    scores = sorted(name for name in numeric if not name.endswith("loss"))
+    names = sorted({name for row in history for name in row} - NO_CURVE)
+    numeric = [
+        name for name in names if all(isinstance(row.get(name), int | float | None) for row in history)
+    ]
+    losses = [name for name in numeric if name.endswith("loss")]
+    scores = [name for name in numeric if not name.endswith("loss")]
     charts = [("Loss by epoch", losses), ("Scores by epoch", scores)]
     return [(title, _history_chart(history, names)) for title, names in charts if names]
 
 
-def _is_numeric(history: Sequence[dict[str, Any]], name: str) -> bool:
-    values = [row[name] for row in history if row.get(name) is not None]
-    return all(isinstance(value, int | float) for value in values)
-
-
 def _history_chart(history: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.0, 3.4), layout="constrained")
-    axes: Any = figure.add_subplot()
+    figure, axes = new_axes(6.0, 3.4)
     for color, name in zip(cycle(COLORS), names, strict=False):
         values = [math.nan if row.get(name) is None else row[name] for row in history]
         # The marker shows single points between gaps.
@@ -63,10 +57,25 @@ def _history_chart(history: Sequence[dict[str, Any]], names: Sequence[str]) -> s
             range(1, len(history) + 1), values, line, marker=".", color=color, linewidth=1.6, label=name
         )
     _mark_phases(axes, history)
-    style(axes)
-    _add_legend(axes)
-    axes.set_xlabel("epoch", color=INK)
     axes.xaxis.get_major_locator().set_params(integer=True)
+    return _finish_chart(figure, axes, "epoch")
+
+
+def new_axes(width: float, height: float, dpi: float | None = None) -> tuple[Any, Any]:
+    """Return a new figure of a size in inches, and its axes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _finish_chart(figure: Any, axes: Any, x_label: str, y_label: str = "") -> str:
+    """Add the legend and the labels to a chart, and return it as a data URL."""
+    style(axes)
+    for text in axes.legend(frameon=False, fontsize=9, labelcolor=INK).get_texts():
+        text.set_parse_math(False)
+    axes.set_xlabel("\n".join(textwrap.wrap(x_label, 50)[:2]), color=INK, parse_math=False)
+    axes.set_ylabel(y_label, color=INK)
     return svg_url(figure)
 
 
@@ -105,11 +114,6 @@ def style(axes: Any, ink: str = INK) -> None:
         spine.set_color(ink)
 
 
-def _add_legend(axes: Any) -> None:
-    for text in axes.legend(frameon=False, fontsize=9, labelcolor=INK).get_texts():
-        text.set_parse_math(False)
-
-
 def reliability_chart(reliability: Reliability) -> str | None:
     """Return the reliability curves of a split as a data URL; None without data."""
     curves = reliability.overall
@@ -117,24 +121,22 @@ def reliability_chart(reliability: Reliability) -> str | None:
     if not any(present.values()):
         return None
 
-    def draw(axes: Any) -> None:
-        axes.plot([0, 1], [0, 1], color=INK, linewidth=1.0, linestyle=":")
-        for color, (name, bins) in zip(COLORS, present.items(), strict=False):
-            if bins:
-                predicted, observed = [each.predicted for each in bins], [each.observed for each in bins]
-                values = [estimate.value for estimate in observed]
-                axes.plot(predicted, values, marker="o", markersize=4, color=color, linewidth=1.6, label=name)
-        known = [each for each in curves.uncalibrated if each.observed.low is not None]
-        axes.vlines(
-            [each.predicted for each in known],
-            [each.observed.low for each in known],
-            [each.observed.high for each in known],
-            color=COLORS[0], alpha=0.35, linewidth=2.5,
-        )  # fmt: skip
-        axes.set_xlim(-0.02, 1.02)
-        axes.set_ylim(-0.02, 1.02)
-
-    return _clinical_chart(draw, reliability.of, "observed fraction")
+    figure, axes = new_axes(5.0, 4.0)
+    axes.plot([0, 1], [0, 1], color=INK, linewidth=1.0, linestyle=":")
+    for color, (name, bins) in zip(COLORS, present.items(), strict=False):
+        if bins:
+            predicted, values = [each.predicted for each in bins], [each.observed.value for each in bins]
+            axes.plot(predicted, values, marker="o", markersize=4, color=color, linewidth=1.6, label=name)
+    known = [each for each in curves.uncalibrated if each.observed.low is not None]
+    axes.vlines(
+        [each.predicted for each in known],
+        [each.observed.low for each in known],
+        [each.observed.high for each in known],
+        color=COLORS[0], alpha=0.35, linewidth=2.5,
+    )  # fmt: skip
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
+    return _finish_chart(figure, axes, reliability.of, "observed fraction")
 
 
 def decision_chart(curves: DecisionCurve) -> str | None:
@@ -150,31 +152,17 @@ def decision_chart(curves: DecisionCurve) -> str | None:
     highest = [curve.all[0].value, *(point.high or point.value for point in curve.model)]
     top = max(0.05, *(value for value in highest if value is not None))
 
-    def draw(axes: Any) -> None:
-        if known:
-            axes.fill_between(*zip(*known, strict=True), color=COLORS[0], alpha=0.18, linewidth=0)
-        model, treat_all = ([point.value for point in points] for points in (curve.model, curve.all))
-        axes.plot(curve.at, model, color=COLORS[0], linewidth=1.8, label="model")
-        axes.plot(curve.at, treat_all, color=COLORS[1], linewidth=1.4, linestyle="--", label="treat all")
-        axes.axhline(0, color=INK, linewidth=1.2, linestyle=":", label="treat none")
-        axes.set_xlim(0, 1)
-        # "Treat all" decreases without bound; far below zero it is of no interest.
-        axes.set_ylim(-0.35 * top, 1.12 * top)
-
-    return _clinical_chart(draw, f"threshold probability of {curves.positive}", "net benefit per image")
-
-
-def _clinical_chart(draw: Callable[[Any], None], x_label: str, y_label: str) -> str:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.0, 4.0), layout="constrained")
-    axes = figure.add_subplot()
-    draw(axes)
-    style(axes)
-    _add_legend(axes)
-    axes.set_xlabel("\n".join(textwrap.wrap(x_label, 50)[:2]), color=INK, parse_math=False)
-    axes.set_ylabel(y_label, color=INK)
-    return svg_url(figure)
+    figure, axes = new_axes(5.0, 4.0)
+    if known:
+        axes.fill_between(*zip(*known, strict=True), color=COLORS[0], alpha=0.18, linewidth=0)
+    model, treat_all = ([point.value for point in points] for points in (curve.model, curve.all))
+    axes.plot(curve.at, model, color=COLORS[0], linewidth=1.8, label="model")
+    axes.plot(curve.at, treat_all, color=COLORS[1], linewidth=1.4, linestyle="--", label="treat all")
+    axes.axhline(0, color=INK, linewidth=1.2, linestyle=":", label="treat none")
+    axes.set_xlim(0, 1)
+    # "Treat all" decreases without bound; far below zero it is of no interest.
+    axes.set_ylim(-0.35 * top, 1.12 * top)
+    return _finish_chart(figure, axes, f"threshold probability of {curves.positive}", "net benefit per image")
 
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
@@ -466,10 +454,7 @@ def write_rates(path: Path, tests: Sequence[LearningRateTest], *, title: str, ra
         title: Title of the figure.
         rate: Learning rate of the recipe, a dotted line.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.0, 4.5), dpi=120, layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = new_axes(8.0, 4.5, dpi=120)
     for test in tests:
         axes.plot(test.rates, test.smoothed, color="#7a828e", linewidth=1.4)
     for color, (rule, description) in zip(TERMINAL_COLORS, RULES.items(), strict=True):

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from kerastl.report.figures import INK, style, svg_url, write_page
+from kerastl.report.figures import INK, new_axes, style, svg_url, write_page
 from kerastl.report.run_report import PAGE
 from kerastl.runs import atomic_path
 
@@ -155,10 +155,7 @@ def write_curve_image(path: Path, curve: Curve) -> None:
 
 
 def _figure(curve: Curve, ink: str) -> Any:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.0, 5.0), dpi=120, layout="constrained")
-    axes: Any = figure.add_subplot()
+    figure, axes = new_axes(8.0, 5.0, dpi=120)
     if unchanged := curve.scores(UNCHANGED, 0):
         axes.axhline(median(unchanged), color=ink, linestyle=":", linewidth=1.6, label="A's model unchanged")
     for strategy in curve.strategies:

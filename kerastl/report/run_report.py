@@ -25,15 +25,6 @@ MAX_CONFUSION_CLASSES = 30
 MAX_QUARANTINED = 50
 UNBOUNDED = {"log_loss", "support", "images", "groups"}
 """Metrics that are not from 0 to 1 and have no bar."""
-TABLE_FUNCTIONS = {
-    function.__name__: function
-    for function in (
-        tables.calibration_rows, tables.clinical_charts, tables.column_title, tables.domain_classifiers,
-        tables.doubt_about_estimates, tables.headline_of, tables.metric_columns, tables.overall_and_domains,
-        tables.subgroup_columns, sort_values,
-    )
-}  # fmt: skip
-"""Functions that the templates call."""
 
 
 def write_report(run_folder: Path) -> Path:
@@ -67,7 +58,8 @@ def write_report(run_folder: Path) -> Path:
     return write_page(
         run_folder / PAGE,
         "report.html",
-        **TABLE_FUNCTIONS,
+        tables=tables,
+        sort_values=sort_values,
         name=run_folder.resolve().name,
         scores=scores,
         splits=splits,
