@@ -7,7 +7,7 @@ import shlex
 import zipfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -163,9 +163,9 @@ def check_manifest(folder: Path) -> None:
                 f"{folder} is an export without {MANIFEST}, so its files cannot be verified. {EXPORT_AGAIN}"
             )
         return
-    changes = compare_hashes(folder, schemas.ManifestFile.read(folder, remedy=EXPORT_AGAIN).files)
-    changes = replace(changes, added=tuple(name for name in changes.added if name in MODEL_FILES))
-    if str(changes):
+    manifest = schemas.ManifestFile.read(folder, remedy=EXPORT_AGAIN)
+    changes = compare_hashes(folder, manifest.files, report_added=MODEL_FILES)
+    if changes:
         raise RequestError(
             f"{folder} differs from its manifest: {changes}. {EXPORT_AGAIN} To list all files: "
             f"kerastl verify {shlex.quote(str(folder))}"

@@ -118,7 +118,7 @@ def verify(
 
 def check_files(export: Path, manifest: Manifest) -> Finding:
     """Compare the files of an export with the hashes of its manifest."""
-    faults = str(compare_hashes(export, manifest.files))
+    faults = compare_hashes(export, manifest.files)
     passed = f"{len(manifest.files)} files match their sha256 in the manifest"
     return Finding("files", not faults, faults or passed)
 

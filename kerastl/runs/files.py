@@ -10,9 +10,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -175,42 +174,34 @@ EXPORT_AGAIN = "Export the run again, or request a new copy of the export."
 """Remedy for a damaged export. Its user may not have the run."""
 
 
-@dataclass(frozen=True)
-class FolderDifferences:
-    """Files of an export that differ from its manifest, sorted by path.
-
-    Args:
-        missing: Files of the manifest that do not exist.
-        added: Files that are not in the manifest.
-        changed: Files with another SHA-256.
-    """
-
-    missing: tuple[str, ...]
-    added: tuple[str, ...]
-    changed: tuple[str, ...]
-
-    def __str__(self) -> str:
-        """Return the differences as text, or an empty string if there are none."""
-        words = [f"{name} is missing" for name in self.missing]
-        words += [f"{name} was added" for name in self.added]
-        words += [f"{name} was changed" for name in self.changed]
-        return "; ".join(words)
-
-
 def hash_files(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of every file of an export, except its manifest and samples."""
     return {name: sha256_of(folder / name) for name in sorted(_names(folder))}
 
 
-def compare_hashes(folder: Path, expected: Mapping[str, str]) -> FolderDifferences:
-    """Compare the files of an export with the SHA-256 expected for each relative path."""
+def compare_hashes(
+    folder: Path, expected: Mapping[str, str], *, report_added: Collection[str] | None = None
+) -> str:
+    """Compare the files of an export with the SHA-256 expected for each relative path.
+
+    Args:
+        folder: The export.
+        expected: The SHA-256 of each file.
+        report_added: Added files that are reported, if they exist. None reports all of them.
+
+    Returns:
+        The differences as text, or an empty string if there are none.
+    """
     names = set(_names(folder))
-    common = sorted(names & expected.keys())
-    return FolderDifferences(
-        missing=tuple(sorted(expected.keys() - names)),
-        added=tuple(sorted(names - expected.keys())),
-        changed=tuple(name for name in common if sha256_of(folder / name) != expected[name]),
-    )
+    added = names - expected.keys()
+    differences = {
+        "is missing": expected.keys() - names,
+        "was added": added if report_added is None else added.intersection(report_added),
+        "was changed": {
+            name for name in names & expected.keys() if sha256_of(folder / name) != expected[name]
+        },
+    }
+    return "; ".join(f"{name} {change}" for change, files in differences.items() for name in sorted(files))
 
 
 def _names(folder: Path) -> Iterator[str]:
