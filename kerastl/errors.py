@@ -103,6 +103,14 @@ class Problems(RequestError):
         return "\n".join(lines + ([self.footer] if self.footer else []))
 
 
+def raise_problems(
+    subject: str, problems: Sequence[Problem], footer: str = "", shown: int | None = None
+) -> None:
+    """Raise `Problems` with these arguments, if there are any problems."""
+    if problems:
+        raise Problems(subject, problems, footer, shown)
+
+
 def first_line(error: Exception) -> str:
     """Return the first line of an error's message, or its type name if the message is empty."""
     return next(iter(str(error).splitlines()), type(error).__name__)

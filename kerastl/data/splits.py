@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from kerastl.data.records import SPLITS, Collection, Record, pluralize
-from kerastl.errors import Problem, Problems, RequestError
+from kerastl.errors import Problem, Problems, RequestError, raise_problems
 from kerastl.tasks import SINGLE_LABEL
 
 STREAM = 0x5711  # random stream of the shuffle, different from other uses of the seed
@@ -306,8 +306,7 @@ def keep_few_labels(
         for name, number in zip(collection.class_names, holds.sum(0), strict=True)
         if number < groups_per_class and not allow_rare
     ]
-    if problems:
-        raise Problems("The training split of the target", problems)
+    raise_problems("The training split of the target", problems)
     picked = np.zeros(len(keys), bool)
     # Add one group per class in each round, so that the groups for a number are a subset of those for a larger one.
     for number in range(1, min(groups_per_class, len(keys)) + 1):
@@ -368,6 +367,5 @@ def _check_whole_groups(records: Sequence[Record]) -> None:
         for group, splits in sorted(splits_of.items())
         if len(splits) > 1
     ]
-    if problems:
-        footer = "A group must be in one split only. Fix the given split or remove it."
-        raise Problems("The given split", problems, footer, shown=SHOWN)
+    footer = "A group must be in one split only. Fix the given split or remove it."
+    raise_problems("The given split", problems, footer, SHOWN)

@@ -27,7 +27,7 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
-from kerastl.errors import Problem, Problems
+from kerastl.errors import Problem, raise_problems
 from kerastl.export._probe import as_texts
 from kerastl.export.graph_check import CLASSIFY, ENCODED, put_image
 from kerastl.export.model_card import MODEL_NAME
@@ -85,8 +85,7 @@ def read_server(url: str | None, rest_url: str | None, model_name: str) -> Serve
     rest = _address("--rest-url", rest_url, REST_PORT, problems)
     if not MODEL_NAMES.fullmatch(model_name):
         problems.append(Problem("--model-name", f"{model_name!r} must hold no '/', ':' or space."))
-    if problems:
-        raise Problems("The address of the server", problems)
+    raise_problems("The address of the server", problems)
     if rest_url is None and grpc is not None:
         rest = f"{_host(grpc)}:{REST_PORT}"
     return Server(grpc, rest, model_name)

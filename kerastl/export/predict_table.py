@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, Literal, TextIO
 
 from kerastl.console import print_status, progress_bar
 from kerastl.data.convert import no_pillow_warnings
-from kerastl.errors import Problem, Problems, RequestError, RunFailed, report_damage
+from kerastl.errors import Problem, RequestError, RunFailed, raise_problems, report_damage
 from kerastl.export.predict import (
     FileList,
     FilePrediction,
@@ -128,8 +128,7 @@ def check_request(model: Path, table_format: TableFormat, out: Path | None, resu
             problems.append(str(error))
     if len(problems) == 1:
         raise RequestError(problems[0])
-    if problems:
-        raise Problems("The request", [Problem("", text) for text in problems], "Nothing was written.")
+    raise_problems("The request", [Problem("", text) for text in problems], "Nothing was written.")
     assert isinstance(result, ModelOnDisk)
     return result
 
@@ -363,9 +362,8 @@ def _check_same(folder: Path, before: TableRequest, now: TableRequest) -> None:
         for name in old | new
         if old.get(name) != new.get(name)
     ]
-    if problems:
-        footer = "Repeat the first request, or delete the folder and start again. Nothing was written."
-        raise Problems(f"Resuming {folder}", problems, footer)
+    footer = "Repeat the first request, or delete the folder and start again. Nothing was written."
+    raise_problems(f"Resuming {folder}", problems, footer)
 
 
 def write_parquet(rows: Path, out: Path, class_names: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from kerastl.data import ImageDataset, entries_of_kind
-from kerastl.errors import Diverged, Problem, Problems, RequestError
+from kerastl.errors import Diverged, Problem, RequestError, raise_problems
 from kerastl.models import get_blocks, identify_backbone
 from kerastl.recipe.phase import Phase
 from kerastl.runs import format_bytes
@@ -204,8 +204,7 @@ def decide_phases(
     if not problems and (message := _disk_problem(model, phases, all_images, cache_dir)):
         names = ", ".join(phase.name for phase in phases if phase.cache != "none")
         problems = [Problem(f"phase {names}", message)]
-    if problems:
-        raise Problems("The training", problems, "Nothing was trained.")
+    raise_problems("The training", problems, "Nothing was trained.")
     return phases
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerastl.data import ImageDataset
-from kerastl.errors import Problem, Problems
+from kerastl.errors import Problem, raise_problems
 from kerastl.recipe.phase import Phase
 from kerastl.training.freeze import HEAD_LAYERS
 
@@ -177,8 +177,7 @@ def build_phase_data(
             data = replace(data, phase=phase.model_copy(update={"cache": "none"}))
         problems += [Problem(where, message) for message in messages]
         phase_data.append(data)
-    if problems:
-        raise Problems("The training", problems, "Nothing was trained.")
+    raise_problems("The training", problems, "Nothing was trained.")
     return phase_data
 
 

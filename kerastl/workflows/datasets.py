@@ -17,7 +17,7 @@ from kerastl.console import print_status
 from kerastl.data import CheckedImages, Collection, ImageDataset, Record
 from kerastl.data.records import evenly_spaced
 from kerastl.data.validate import PixelStatistics, is_16_bit_file, pixel_statistics
-from kerastl.errors import Problem, Problems, RequestError
+from kerastl.errors import Problem, RequestError, raise_problems
 from kerastl.evaluation import assign_subgroups, is_binned, positive_class, read_description, subgroup_columns
 from kerastl.models import resolve_image_size
 from kerastl.recipe import Reader, Recipe
@@ -314,9 +314,8 @@ def check_class_names(target: Collection, class_names: Sequence[str]) -> None:
             f"is not a source class ({', '.join(class_names)}).{hint} Images: {counts[name]}, first: {first}"
         )
         problems.append(Problem(f"class {name!r}", message))
-    if problems:
-        remedy = "Correct the labels, or ignore all target labels: --set target.labels=none"
-        raise Problems("The target", problems, remedy)
+    remedy = "Correct the labels, or ignore all target labels: --set target.labels=none"
+    raise_problems("The target", problems, remedy)
 
 
 def drop_unknown_labels(target: Collection, class_names: Sequence[str]) -> Collection:

@@ -22,7 +22,7 @@ from kerastl import recipe as recipes
 from kerastl import report, runs
 from kerastl.console import format_duration, print_status
 from kerastl.data import Record, group_key
-from kerastl.errors import PermanentFailure, Problem, Problems, RequestError
+from kerastl.errors import PermanentFailure, Problem, Problems, RequestError, raise_problems
 from kerastl.recipe import LARGEST_SEED, Recipe
 from kerastl.report import Curve, Point, TargetTest
 from kerastl.report.label_budget_page import ADAPT_THEN_FINE_TUNE, FINE_TUNE, SCRATCH, STRATEGIES
@@ -156,9 +156,7 @@ def _load_all_seeds(plan: Plan, problems: list[Problem], scratch: Run) -> dict[i
 
 def _raise_all(problems: list[Problem]) -> None:
     """Raise all problems together, if there are any."""
-    if problems:
-        unique = list(dict.fromkeys(problems))
-        raise Problems("The curve", unique, "Nothing was trained or written.")
+    raise_problems("The curve", list(dict.fromkeys(problems)), "Nothing was trained or written.")
 
 
 def _problems_of(where: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> list[Problem]:

@@ -13,7 +13,7 @@ from kerastl.adaptation import SOURCE_ONLY
 from kerastl.callbacks import TimeBudget
 from kerastl.console import print_status
 from kerastl.data import ImageDataset
-from kerastl.errors import Problem, Problems, RequestError
+from kerastl.errors import Problem, Problems, RequestError, raise_problems
 from kerastl.evaluation.trained_model import read_unverified_model
 from kerastl.models import block_names
 from kerastl.recipe import Method, Phase, Recipe, read_plain
@@ -282,9 +282,7 @@ def check_methods(recipe: Recipe, datasets: Datasets, model: keras.Model) -> Non
     """
     if recipe.adapts_by is None:
         return
-    problems = list(_method_problems(recipe, datasets, model))
-    if problems:
-        raise Problems("The adaptation", problems, "Nothing was trained.")
+    raise_problems("The adaptation", list(_method_problems(recipe, datasets, model)), "Nothing was trained.")
     for method in recipe.adapts_by.methods:
         if _lacks_labels(recipe, method):
             print_status(f"Skipping {method.name}: it needs target labels (target.labels is none).")

@@ -13,7 +13,7 @@ from annotated_types import MinLen
 
 from kerastl.data.convert import has_image_name
 from kerastl.data.records import SPLIT_WORDS, Collection, Record, check_class_names, natural_order, pluralize
-from kerastl.errors import Problem, Problems, RequestError
+from kerastl.errors import Problem, RequestError, raise_problems
 from kerastl.options import StrictModel
 
 SHOWN_EXTENSIONS = 8
@@ -176,9 +176,7 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
         Problems: The folder does not exist, has an empty class, or class names differ only in case.
         RequestError: There are no images, or the group pattern does not match a path.
     """
-    problems = options.problems()
-    if problems:
-        raise Problems(f"The folder {options.path}", [Problem("", text) for text in problems])
+    raise_problems(f"The folder {options.path}", [Problem("", text) for text in options.problems()])
     root = options.path.resolve()
     skipped = Skipped()
     try:
@@ -283,8 +281,7 @@ def _check_classes(root: Path, records: list[Record], problems: list[Problem], s
     if len(names) < 2 and not problems:
         content = f"only the class {next(iter(names))!r}" if names else "no images"
         problems = [Problem("", f"has {content}. At least two classes are needed.")]
-    if problems:
-        raise Problems(f"The folder {root}", problems, "\n".join([*skipped.notes(), FOOTER]))
+    raise_problems(f"The folder {root}", problems, "\n".join([*skipped.notes(), FOOTER]))
 
 
 def _check_groups(records: list[Record], options: Options) -> None:

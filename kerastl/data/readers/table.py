@@ -12,7 +12,7 @@ from annotated_types import MinLen
 from pydantic import Field
 
 from kerastl.data.records import SPLIT_WORDS, Collection, Record, check_class_names, natural_order, pluralize
-from kerastl.errors import Problem, Problems, RequestError, nearest
+from kerastl.errors import Problem, RequestError, nearest, raise_problems
 from kerastl.options import StrictModel
 
 DELIMITERS = ",;\t"
@@ -24,10 +24,9 @@ Row = tuple[int, dict[str, str]]
 """The line where a row starts, and its cells by column name."""
 
 
-def raise_problems(path: Path, problems: Sequence[Problem]) -> None:
+def _raise_problems(path: Path, problems: Sequence[Problem]) -> None:
     """Raise the problems of a table, if there are any."""
-    if problems:
-        raise Problems(f"The table {path}", problems, "Nothing was run.", shown=SHOWN)
+    raise_problems(f"The table {path}", problems, "Nothing was run.", SHOWN)
 
 
 def parse_table(path: Path) -> tuple[list[str], list[Row]]:
@@ -49,7 +48,7 @@ def parse_table(path: Path) -> tuple[list[str], list[Row]]:
             problems.append(Problem(f"line {line}", message))
     duplicates = sorted({name for name in header if header.count(name) > 1})
     problems += [Problem("line 1", f"several columns are named {name!r}") for name in duplicates]
-    raise_problems(path, problems)
+    _raise_problems(path, problems)
     if not rows:
         raise RequestError(f"The table {path} has no rows. Expected a header and one row per image.")
     return header, rows
@@ -183,18 +182,17 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
         Problems: All problems of the table, with line numbers.
         RequestError: The file cannot be read or has no rows.
     """
-    problems = [Problem("", text) for text in options.problems()]
-    if problems:
-        raise Problems(f"The table {options.path}", problems)
+    problems: list[Problem] = []
+    raise_problems(f"The table {options.path}", [Problem("", text) for text in options.problems()])
     header, rows = parse_table(options.path)
     columns, notes = _columns(header, options, problems)
-    raise_problems(options.path, problems)
+    _raise_problems(options.path, problems)
     root = (options.root or options.path.parent).resolve()
     rows = _of_domains(rows, columns.get("domain"), options.domains, problems)
     records = _records(rows, columns, options.columns.subgroups, root, problems)
     names = natural_order(record.label for record in records if record.label is not None)
     problems += check_class_names(names)
-    raise_problems(options.path, problems)
+    _raise_problems(options.path, problems)
     outside = [record.path for record in records if Path(record.path).is_absolute()]
     if outside:
         number = pluralize(len(outside), "image")

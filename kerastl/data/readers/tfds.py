@@ -16,7 +16,7 @@ from kerastl.console import track
 from kerastl.data.cache import cache_folder, fill_entry
 from kerastl.data.convert import extension_of
 from kerastl.data.records import SPLIT_WORDS, Collection, Record, check_class_names, natural_order
-from kerastl.errors import Problem, Problems, RequestError, did_you_mean, nearest
+from kerastl.errors import Problem, RequestError, did_you_mean, nearest, raise_problems
 from kerastl.options import StrictModel
 from kerastl.runs import read_csv, write_csv
 
@@ -77,8 +77,7 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
     problems = check_class_names(labels)
     if len(labels) == 1:
         problems.append(Problem("", f"has only the class {labels[0]!r}. At least two classes are needed."))
-    if problems:
-        raise Problems(f"The dataset {options.dataset}", problems)
+    raise_problems(f"The dataset {options.dataset}", problems)
     note = f"{builder.info.full_name}: {', '.join(splits)}, {len(records):,} images stored in {folder}."
     return Collection(None, labels, records, (note,))
 
