@@ -12,7 +12,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from kerastl import registry
-from kerastl.options import Plugin, StrictModel, allowed, hints, is_model, members, unwrap
+from kerastl.options import Plugin, StrictModel, allowed, hints, is_model, members
 from kerastl.recipe import Recipe
 
 KINDS = ("reader", "operation", "mixing", "adaptation", "validator")
@@ -30,7 +30,7 @@ def meanings(schema: type[StrictModel]) -> dict[str, str]:
 def _parts(annotation: Any) -> list[tuple[str, type[StrictModel]]]:
     """Return the models in an annotation, each with the suffix of its path (`[]` in a list)."""
     models = []
-    for part in members(unwrap(annotation)[0]):
+    for part in members(annotation):
         models += [("[]", item) for item in getattr(part, "__args__", ()) if is_model(item)]
         models += [("", part)] if is_model(part) else []
     return models

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
-from pydantic import ValidationError
 
 from kerastl import registry, training
-from kerastl.errors import Problems, RequestError
+from kerastl.errors import RequestError, raise_problems
 from kerastl.options import list_problems
 from kerastl.recipe import LayerNames, Phase
 from kerastl.recipe import Method as MethodOptions
@@ -148,10 +147,9 @@ def method_options(name: str, options: Any = None) -> Any:
     Raises:
         RequestError: There is no such method or option, or a value is not allowed. All problems are listed.
     """
-    try:
-        return MethodOptions.model_validate(name if options is None else (name, options)).options
-    except ValidationError as error:
-        raise Problems(f"The method {name}", list_problems(error)) from error
+    method, errors = MethodOptions.read(name if options is None else (name, options))
+    raise_problems(f"The method {name}", list_problems(errors))
+    return method.options
 
 
 def build_step(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le, MinLen
 
 from kerastl import registry
-from kerastl.errors import Problems
-from kerastl.options import Plugin, read_list
+from kerastl.errors import Problem, Problems, raise_problems
+from kerastl.options import Plugin, list_problems
 from kerastl.recipe import Mixing
 from kerastl.recipe import Operation as NamedOperation
 
@@ -37,10 +37,12 @@ def parse_mixings(mixings: Sequence[Operation | Mapping[str, Any] | str]) -> lis
 
 
 def _parse(plugin: type[Plugin], values: Any, subject: str, where: str) -> list[Operation]:
-    operations, problems = read_list(plugin, values, where)
-    if problems:
-        raise Problems(subject, problems)
-    return [(operation.name, operation.options) for operation in operations]
+    if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
+        raise Problems(subject, [Problem(where, f"must be a list, got {values!r}.")])
+    results = [plugin.read(value) for value in values]
+    errors = [((index, *loc), message) for index, (_, found) in enumerate(results) for loc, message in found]
+    raise_problems(subject, list_problems(errors, where))
+    return [(operation.name, operation.options) for operation, _ in results]
 
 
 FillMode = Literal["reflect", "wrap", "nearest", "constant"]

@@ -5,34 +5,30 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from pydantic import ValidationError
-
 from kerastl import registry
-from kerastl.errors import Problems, RequestError, join_words, nearest
-from kerastl.options import (
-    MISSING,
-    Loc,
-    Scalar,
-    hints,
-    join_path,
-    located_errors,
-    means_null,
-    partial_model,
-    section_of,
-    split_path,
-)
+from kerastl.errors import Problems, RequestError, join_words
+from kerastl.options import MISSING, Loc, join_path, means_null, readable, section_of, split_path
 from kerastl.recipe import loader, rules
 from kerastl.recipe.loader import Document
 from kerastl.recipe.rules import Finding, value_at
-from kerastl.recipe.schema import Augment, Backbone, Data, Few, Head, Operation, Recipe, Source, Split, Window
+from kerastl.recipe.schema import Augment, Few, Operation, Recipe, Source, Split, Window
 
 PolicyOf = Callable[[str], Sequence[tuple[str, Any]]]
 PLACEHOLDER = re.compile(r"Add: \w+: (DIR|[A-Z]+\.\w+)$")
 DEFINED_BY_MODEL = ("backbone", "head", "data.image_size_px", "data.window")
+# Keys that use source images, and why they are refused with `source.model`.
+FOR_SOURCE_IMAGES = {
+    "data.reader": "reads source images and cannot be combined with source.model. Remove one of the two.",
+    "data.split": (
+        "divides the images of data.reader, and there are none. Remove it: target.split divides the target."
+    ),
+    "target.domains": "selects rows of the table of data.reader, and there is none. Write target.reader.domains.",
+    "augment.mixing": "mixes labeled images, and none is used for training. Remove it.",
+}
 
 
 def check(
@@ -71,20 +67,16 @@ def check(
     document = loader.read(text, subject=name, footer=footer)
     loader.apply_sets(document, sets)
     defined, problem = _fill_from_model(document, models)
-    recipe: Any = None
-    try:
-        recipe = Recipe.model_validate(document.data)
-    except ValidationError as error:
-        for loc, message in located_errors(error):
-            _add(document, loc, message)
-        recipe = partial_model(error)
+    recipe, errors = Recipe.read(document.data)
+    for loc, message in errors:
+        _add(document, loc, message)
     if recipe is not None:
         findings = [*rules.reader_findings(recipe)]
         if problem:
             findings.append(("source.model", problem))
         if tables is not None and defined is not None:
-            findings += _readable(rules.backbone_findings(recipe, tables))
-        findings += _readable(_source_findings(recipe, document, defined or {}, models))
+            findings += readable(rules.backbone_findings(recipe, tables))
+        findings += readable(_source_findings(recipe, defined or {}, models))
         for path, message in findings:
             _add(document, split_path(path) or (), message)
     if not document.problems:
@@ -103,14 +95,6 @@ def _add(document: Document, loc: Loc, message: str) -> None:
     document.add(section_of(loc, message), message)
 
 
-def _readable(findings: Iterable[rules.Finding]) -> Iterator[rules.Finding]:
-    """Yield findings up to the first value that could not be read."""
-    try:
-        yield from findings
-    except AttributeError:
-        return
-
-
 def _with_tables(recipe: Recipe, document: Document) -> Recipe:
     """Return a valid recipe with what its tables define, and add a problem for what they lack."""
     try:
@@ -126,9 +110,7 @@ def _with_tables(recipe: Recipe, document: Document) -> Recipe:
 def _with_validators(recipe: Recipe, models: ModuleType | None) -> Recipe:
     """Return a recipe in which the default validators are those that work with its images."""
     block = recipe.adaptation
-    if block is None or recipe.source is None or models is None:
-        return recipe
-    if "select_by" in block.model_fields_set:
+    if block is None or recipe.source is None or models is None or "select_by" in block.model_fields_set:
         return recipe
     able = tuple(item for item in block.select_by if models.works_without_source("validator", item.name))
     block = block.model_copy(update={"select_by": able})
@@ -141,10 +123,7 @@ def _without_policy_name(augment: Augment, policy_of: PolicyOf | None) -> Augmen
         return augment
     if policy_of is None:
         raise TypeError(f"policy_of is needed for the policy {augment.policy}")
-    named = [
-        Operation.model_validate({"name": name, "options": options})
-        for name, options in policy_of(augment.policy)
-    ]
+    named = [Operation(name, options) for name, options in policy_of(augment.policy)]
     return augment.model_copy(update={"policy": "none", "operations": (*named, *augment.operations)})
 
 
@@ -172,12 +151,12 @@ def _fill_from_model(document: Document, models: ModuleType | None) -> tuple[Map
         models: The look-ups; None reads no model.
 
     Returns:
-        What the model defines, by path in the recipe, and why the model could not be read, unless that is
-        reported elsewhere. If it could not, the first is None, and a placeholder stands for its backbone, so
-        that the rest of the recipe can be checked.
+        The settings that the model defines, and why it could not be read, unless that is reported elsewhere.
+        If it could not, the first is None, and a placeholder stands for its backbone, so that the rest of the
+        recipe can be checked.
     """
-    source = _given(document, "source")
-    if source is None:
+    source = document.data.get("source") if isinstance(document.data, dict) else None
+    if means_null(source):
         return {}, ""
     defined, problem = _definition(source, models)
     if defined is not None:
@@ -187,55 +166,40 @@ def _fill_from_model(document: Document, models: ModuleType | None) -> tuple[Map
     line = document.lines[("source",)]
     data = document.data.setdefault("data", {})
     document.lines.setdefault(("data",), line)
-    values: dict[str, Any] = {}
     for path in DEFINED_BY_MODEL:
         *above, key = path.split(".")
         inner, parent = (plain["data"], data) if above else (plain, document.data)
-        if key not in inner or not isinstance(parent, dict):
-            continue
-        values[path] = inner[key]
-        if _is_null(parent.get(key)):
+        if key in inner and isinstance(parent, dict) and means_null(parent.get(key)):
             parent[key] = inner[key]
             document.lines[(*above, key)] = line
-    return values if defined else None, problem
-
-
-def _given(document: Document, key: str) -> Any:
-    """Return a section as it was written, None where it is missing or null."""
-    value = document.data.get(key) if isinstance(document.data, dict) else None
-    return None if _is_null(value) else value
-
-
-def _is_null(value: Any) -> bool:
-    return value is None or (isinstance(value, Scalar) and means_null(value))
+    return defined, problem
 
 
 def _definition(source: Any, models: ModuleType | None) -> tuple[Mapping[str, Any] | None, str]:
     """Return what a model defines, None where it cannot be read, and then why, unless that is reported elsewhere."""
     if models is None or not isinstance(source, dict):
         return None, ""
-    try:
-        path = Source.model_validate({"model": source.get("model")}).model
-        return models.source_model_settings(path), ""
-    except ValidationError:
+    section, errors = Source.read({"model": source.get("model")})
+    if errors:
         return None, ""  # not a path: reported at its key
+    try:
+        return models.source_model_settings(section.model), ""
     except RequestError as error:
         return None, str(error)
 
 
-def _source_findings(
-    recipe: Any, document: Document, defined: Mapping[str, Any], models: ModuleType | None
-) -> Iterator[Finding]:
+def _source_findings(recipe: Any, defined: Mapping[str, Any], models: ModuleType | None) -> Iterator[Finding]:
     """Yield what is wrong with where the initial model of a recipe comes from.
 
     Args:
         recipe: The recipe, which may be only partly valid.
-        document: The recipe as it was written.
-        defined: The values that its model defines, by path.
+        defined: The settings that its model defines.
         models: The look-ups.
     """
-    if value_at(recipe, "source") is None:
-        yield from _needs_a_reader(document)
+    if recipe.source is None:
+        if recipe.data.reader is None:
+            names = join_words(registry.names("reader"))
+            yield "data.reader", f"{MISSING} 'reader'. Add: reader: {{name: {names}}}"
         return
     yield from _contradictions(recipe, defined)
     yield from _of_images(recipe)
@@ -243,29 +207,11 @@ def _source_findings(
     yield from _of_methods(recipe, models)
 
 
-def _needs_a_reader(document: Document) -> Iterator[Finding]:
-    data = _given(document, "data")
-    if _given(document, "source") is not None or not isinstance(data, dict):
-        return
-    misspelled = any(key != "reader" and nearest(key, hints(Data)) == "reader" for key in data)
-    if _is_null(data.get("reader")) and not misspelled:
-        names = join_words(registry.names("reader"))
-        yield "data.reader", f"Missing required key 'reader'. Add: reader: {{name: {names}}}"
-
-
-def _contradictions(recipe: Any, defined_values: Mapping[str, Any]) -> Iterator[Finding]:
-    models = {"backbone": Backbone, "head": Head}
-    for path, plain in defined_values.items():
-        given = value_at(recipe, path)
-        try:
-            defined: Any = plain
-            if path in models:
-                defined = models[path].model_validate(plain)
-            elif isinstance(plain, Mapping):
-                defined = Window.model_validate(plain)
-        except ValidationError:
-            continue  # reported at the key that it was filled into
-        if given is not None and not _same(given, defined):
+def _contradictions(recipe: Any, settings: Mapping[str, Any]) -> Iterator[Finding]:
+    model, _ = Recipe.read(settings)
+    for path in DEFINED_BY_MODEL if settings else ():
+        given, defined = value_at(recipe, path), value_at(model, path)
+        if given is not None and defined is not None and not _same(given, defined):
             yield path, "is defined by source.model, which has another value. Remove it."
 
 
@@ -277,24 +223,9 @@ def _same(given: Any, defined: Any) -> bool:
 
 
 def _of_images(recipe: Any) -> Iterator[Finding]:
-    if value_at(recipe, "data.reader") is not None:
-        yield (
-            "data.reader",
-            "reads source images and cannot be combined with source.model. Remove one of the two.",
-        )
-    split = value_at(recipe, "data.split")
-    if split is not None and split != Split():
-        yield (
-            "data.split",
-            "divides the images of data.reader, and there are none. Remove it: target.split divides the target.",
-        )
-    if value_at(recipe, "target.domains"):
-        yield (
-            "target.domains",
-            "selects rows of the table of data.reader, and there is none. Write target.reader.domains.",
-        )
-    if value_at(recipe, "augment.mixing"):
-        yield "augment.mixing", "mixes labeled images, and none is used for training. Remove it."
+    for path, message in FOR_SOURCE_IMAGES.items():
+        if value_at(recipe, path) not in (None, (), Split()):
+            yield path, message
 
 
 def _of_phases(recipe: Any) -> Iterator[Finding]:
@@ -313,9 +244,7 @@ def _of_phases(recipe: Any) -> Iterator[Finding]:
 
 
 def _of_methods(recipe: Any, models: ModuleType | None) -> Iterator[Finding]:
-    block, target = value_at(recipe, "adaptation"), value_at(recipe, "target")
-    if not hasattr(recipe, "adaptation") or not hasattr(recipe, "target"):
-        return
+    block, target = recipe.adaptation, recipe.target
     if block is None:
         yield (
             "adaptation",

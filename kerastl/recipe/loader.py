@@ -35,8 +35,6 @@ FLOAT = re.compile(
 )
 # Keys at which a bare word stands for `{name: word}`, so that a longer path reaches an option next to the name.
 PLUGINS = re.compile(r"(.+\.)?(reader|backbone)|(.+\.)?(augment|operations|mixing)\[\d+\]")
-# Sections that may be written as one word or as a list, and the keys that these stand for.
-SHORT_FORMS = {"augment": (Augment.SHORT_WORD or "", Augment.SHORT_LIST or "")}
 SET = 0
 """The line number of values from `--set`."""
 
@@ -52,7 +50,7 @@ class Document:
     """
 
     data: Any = None
-    lines: dict[Loc, int] = field(default_factory=dict)
+    lines: dict[Loc, int] = field(default_factory=lambda: {(): 1})
     problems: list[tuple[int, Problem]] = field(default_factory=list)
 
     def add(self, loc: Loc, message: str, line: int | None = None) -> None:
@@ -97,13 +95,11 @@ def read(text: str, *, subject: str, footer: str = "") -> Document:
     Raises:
         Problems: The text is not YAML, or YAML that a recipe may not use.
     """
-    document = Document(lines={(): 1})
     try:
-        document.data = _Converter(document).value(_compose(text), ())
+        return _parse(text)
     except _RefusedError as error:
         where = _origin(error.line, "") if error.line else ""
         raise Problems(subject, [Problem(where, error.message)], footer) from None
-    return document
 
 
 def read_plain(text: str) -> Any:
@@ -113,7 +109,7 @@ def read_plain(text: str) -> Any:
         ValueError: The text is not YAML, or YAML that a recipe may not use.
     """
     try:
-        return _unwrapped(_Converter(Document(lines={(): 1})).value(_compose(text), ()))
+        return _unwrapped(_parse(text).data)
     except _RefusedError as error:
         raise ValueError(f"line {error.line}: {error.message}") from None
 
@@ -124,6 +120,22 @@ def _unwrapped(value: Any) -> Any:
     if isinstance(value, list):
         return [_unwrapped(item) for item in value]
     return value.value
+
+
+def _parse(text: str, loc: Loc = (), line: int | None = None) -> Document:
+    """Parse YAML.
+
+    Args:
+        text: YAML.
+        loc: Location of its value in the recipe.
+        line: Line of all values; None for those in the text.
+
+    Raises:
+        _RefusedError: The text is not YAML, or YAML that a recipe may not use.
+    """
+    document = Document()
+    document.data = _Converter(document, line).value(_compose(text), loc)
+    return document
 
 
 class _LimitedComposer(Composer):
@@ -185,7 +197,7 @@ def _yaml_message(error: MarkedYAMLError) -> str:
 class _Converter:
     """Converts the nodes of ruamel.yaml to plain values; aliases are expanded, within bounds."""
 
-    def __init__(self, document: Document, line: int | None = None) -> None:
+    def __init__(self, document: Document, line: int | None) -> None:
         self.document = document
         self.line = line
         self.count = 0
@@ -267,14 +279,8 @@ def apply_sets(document: Document, sets: Sequence[str]) -> None:
             message = "must be PATH=VALUE, such as data.batch_size=8 or phases[0].epochs=2."
             document.problems.append((SET, Problem(_origin(SET, text), message)))
             continue
-        parsed = Document()
         try:
-            is_empty = not value.strip()
-            parsed.data = (
-                Scalar(None, "", plain=True)
-                if is_empty
-                else _Converter(parsed, line=SET).value(_compose(value), loc)
-            )
+            parsed = _parse(value, loc, SET) if value.strip() else Document(Scalar(None, "", plain=True))
         except _RefusedError as error:
             document.add(loc, error.message, SET)
             continue
@@ -309,20 +315,19 @@ def _put(document: Document, loc: Loc, parsed: Document) -> None:
 def _as_mapping(document: Document, child: Any, loc: Loc) -> Any:
     """Return the long form of a short form, to which a longer path adds a key."""
     path = join_path("", loc)
-    if isinstance(child, list) and path in SHORT_FORMS:
-        key = SHORT_FORMS[path][1]
-        inner = {other for other in document.lines if other[: len(loc)] == loc and len(other) > len(loc)}
-        document.lines |= {(*loc, key, *other[len(loc) :]): document.lines[other] for other in inner}
-        document.lines[(*loc, key)] = document.lines[loc]
-        return {key: child}
-    if child is not None and not isinstance(child, Scalar):
+    key = "name" if PLUGINS.fullmatch(path) else None
+    if path == "augment":
+        key = Augment.SHORT_LIST if isinstance(child, list) else Augment.SHORT_WORD
+    elif isinstance(child, list):
         return child
-    is_short = path in SHORT_FORMS or PLUGINS.fullmatch(path)
-    if child is None or child.value is None or not is_short:
+    if isinstance(child, dict):
+        return child
+    is_empty = child is None or (isinstance(child, Scalar) and child.value is None)
+    if key is None or is_empty:
         document.lines[loc] = SET
         return {}
-    key = SHORT_FORMS[path][0] if path in SHORT_FORMS else "name"
-    document.lines[(*loc, key)] = document.lines[loc]
+    inner = [other for other in document.lines if other[: len(loc)] == loc]
+    document.lines |= {(*loc, key, *other[len(loc) :]): document.lines[other] for other in inner}
     return {key: child}
 
 

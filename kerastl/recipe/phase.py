@@ -213,13 +213,12 @@ class Phase(StrictModel):
         def __init__(self, name: str, epochs: int = ..., **options: Any) -> None: ...
 
     @classmethod
-    def _long_form(cls, given: Any) -> Mapping[str, Any]:
+    def _long_form(cls, given: Any) -> Mapping[str, Any] | None:
         mapping = super()._long_form(given)
-        rates = mapping.get("rates")
-        if not isinstance(rates, Mapping):
+        if mapping is None or not isinstance(mapping.get("rates"), Mapping):
             return mapping
-        listed = [{"block": block, "factor": factor} for block, factor in rates.items()]
-        return {**mapping, "rates": listed}
+        rates = [{"block": block, "factor": factor} for block, factor in mapping["rates"].items()]
+        return {**mapping, "rates": rates}
 
     def is_better(self, value: float, best: float | None) -> bool:
         """Return whether a value of `monitor` is better than the best so far."""

@@ -195,9 +195,7 @@ def backbone_findings(recipe: Any, tables: ModuleType) -> Iterator[Finding]:
         recipe: The recipe, which may be only partly valid.
         tables: The look-ups in the tables of the backbones.
     """
-    name = value_at(recipe, "backbone.name")
-    if name is None:
-        return
+    name = recipe.backbone.name
     size = value_at(recipe, "data.image_size_px")
     try:
         tables.resolve_image_size(name, size)
@@ -340,15 +338,13 @@ def missing_columns(recipe: Recipe) -> Iterator[str]:
     Args:
         recipe: A valid recipe; where it names columns, its readers have some.
     """
-    readers: dict[str, Reader] = {}
-    if recipe.data.reader is not None:
-        readers["data.reader"] = recipe.data.reader
-    if recipe.target is not None and recipe.target.reader != recipe.data.reader:
-        readers["target.reader"] = recipe.target.reader
+    sections = {"data": recipe.data, "target": recipe.target} if recipe.evaluation.subgroups else {}
     reported: list[Sequence[str]] = []
-    for path, reader in readers.items() if recipe.evaluation.subgroups else ():
+    for section_name, section in sections.items():
+        if section is None or section.reader is None:
+            continue
         try:
-            known = registry.read_columns(reader.name, reader.options)
+            known = registry.read_columns(section.reader.name, section.reader.options)
         except RequestError:
             continue
         if known in reported:
@@ -359,4 +355,4 @@ def missing_columns(recipe: Recipe) -> Iterator[str]:
                 near = nearest(name, known)
                 hint = f" Did you mean {quote(near)}?" if near else ""
                 columns = ", ".join(quote(column, "") for column in known)
-                yield f"the table of {path} has no column {quote(name)}.{hint} Columns: {columns}."
+                yield f"the table of {section_name}.reader has no column {quote(name)}.{hint} Columns: {columns}."

@@ -26,7 +26,6 @@ class Reader(Plugin):
         options: Options of the reader.
     """
 
-    KIND: ClassVar[str] = "reader"
     name: Annotated[str, NameOf("reader")]
     options: Any = None
 
@@ -39,7 +38,6 @@ class Operation(Plugin):
         options: Options of the operation.
     """
 
-    KIND: ClassVar[str] = "operation"
     name: Annotated[str, NameOf("operation")]
     options: Any = None
 
@@ -52,7 +50,6 @@ class Mixing(Plugin):
         options: Options of the mixing.
     """
 
-    KIND: ClassVar[str] = "mixing"
     name: Annotated[str, NameOf("mixing")]
     options: Any = None
 
@@ -65,7 +62,6 @@ class Method(Plugin):
         options: Options of the method.
     """
 
-    KIND: ClassVar[str] = "adaptation"
     name: Annotated[str, NameOf("adaptation")]
     options: Any = None
 
@@ -78,7 +74,6 @@ class Validator(Plugin):
         options: Options of the validator.
     """
 
-    KIND: ClassVar[str] = "validator"
     name: Annotated[str, NameOf("validator")]
     options: Any = None
 
@@ -92,7 +87,6 @@ class Backbone(Plugin):
         options: Options of the family.
     """
 
-    KIND: ClassVar[str] = "backbone"
     name: Annotated[str, NameOf("backbone")]
     weights: Literal["imagenet", "none"] | Path = "imagenet"
     options: Any = None

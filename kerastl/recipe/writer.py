@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import SafeRepresenter
 
-from kerastl.options import Plugin, StrictModel, hints, members, unwrap
+from kerastl.options import Plugin, StrictModel, hints, members
 from kerastl.recipe.loader import BOOL, FLOAT, INT, NULL
 from kerastl.recipe.schema import Recipe
 
@@ -81,7 +81,7 @@ def as_plain(model: StrictModel) -> dict[str, Any]:
         if name == "options" and isinstance(model, Plugin):
             plain |= as_plain(value) if value is not None else {}
         else:
-            is_text = str in members(unwrap(hints(type(model))[name])[0])
+            is_text = str in members(hints(type(model))[name])
             is_none = isinstance(value, str) and value.lower() == "none"
             plain[name] = _Quoted(value) if is_text and is_none else _plain(value)
     return plain

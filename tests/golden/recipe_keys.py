@@ -94,7 +94,9 @@ def _type(hint: Any, constraints: list[Any] | tuple[Any, ...] = ()) -> str:
     elif origin in (tuple, list):
         text = f"list of ({_type(inner[0])})"
     elif _is_schema(hint):
-        text = f"mapping ({getattr(hint, 'KIND', None) or 'keys below'})"
+        metadata = hint.model_fields["name"].metadata if "name" in getattr(hint, "model_fields", {}) else []
+        kinds = [item.kind for item in metadata if hasattr(item, "kind")]
+        text = f"mapping ({kinds[0] if kinds else 'keys below'})"
     else:
         text = PLAIN.get(hint, "any")
     return ", ".join([text, *sorted(_constraints(constraints))])

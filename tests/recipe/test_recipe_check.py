@@ -307,4 +307,4 @@ def test_a_plug_in_option_cannot_have_the_name_of_a_key(monkeypatch):
 
     monkeypatch.setattr(registry, "options_of", lambda kind, name: Clash)
     with pytest.raises(TypeError, match="may not be called"):
-        Backbone.model_validate({"name": "small_cnn"})
+        Backbone("small_cnn")
