@@ -1,7 +1,6 @@
 from .catalog import RecipeText as RecipeText
 from .catalog import find as find
 from .catalog import folder as folder
-from .catalog import load as load
 from .catalog import names as names
 from .catalog import summary as summary
 from .checking import check as check

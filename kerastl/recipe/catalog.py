@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kerastl.errors import RequestError, join_words, nearest, quote
 
@@ -57,11 +58,7 @@ def find(word: str) -> RecipeText:
     if word in names():
         return RecipeText(word, word, _text_of(folder() / f"{word}.yaml"))
     path = Path(word)
-    try:
-        exists = "\0" not in word and path.exists()
-    except OSError:  # the name is too long
-        exists = False
-    if exists:
+    if os.path.exists(word):  # noqa: PTH110 - Path raises if the name is too long
         return RecipeText(path.stem, word, _text_of(path))
     near = nearest(path.stem, names())
     hint = f"Did you mean '{near}'?" if near else f"Shipped: {', '.join(names())}."
@@ -85,18 +82,6 @@ def _text_of(path: Path) -> str:
         raise RequestError(f"{shown} is not a recipe: it is not UTF-8 text.") from None
     except OSError as error:
         raise RequestError(f"{shown} cannot be read: {error.strerror}.") from None
-
-
-def load(word: str, **checks: Any) -> Recipe:
-    """Find and check a recipe: `find`, then `check` with these arguments.
-
-    Raises:
-        RequestError: There is no such recipe.
-        Problems: It has problems.
-    """
-    from kerastl.recipe.checking import check
-
-    return check(find(word).text, name=word, **checks)
 
 
 def summary(recipe: Recipe) -> str:

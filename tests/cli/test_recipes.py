@@ -7,7 +7,8 @@ import pytest
 
 from kerastl.cli import main
 from kerastl.errors import RequestError
-from kerastl.recipe import catalog, load, write
+from kerastl.recipe import catalog, write
+from kerastl.workflows.check_recipe import check_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))
 HEAVY = ("tensorflow", "keras", "keras_cv", "numpy", "matplotlib", "sklearn", "scipy", "pandas")
@@ -38,7 +39,7 @@ def test_every_recipe_in_the_repository_is_shipped():
 
 @pytest.mark.parametrize("name", NEEDED)
 def test_a_shipped_recipe_is_good_once_it_has_its_data(name):
-    recipe = load(name, sets=NEEDED[name])
+    recipe = check_recipe(catalog.find(name), NEEDED[name])
     text = write(recipe)
     assert recipe.seed == 7
     assert "seed: 7" in catalog.find(name).text

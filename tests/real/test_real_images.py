@@ -11,6 +11,7 @@ from PIL import Image
 
 from kerastl import recipe as recipes
 from kerastl.workflows import run as runner
+from kerastl.workflows.check_recipe import check_recipe
 
 FASHION = Path(os.environ.get("KERASTL_FASHION_MNIST", "/usr/share/datasets/fashion-mnist"))
 BACKBONE = "backbone={name: mobilenet_v2, weights: imagenet, alpha: 0.35}"
@@ -18,7 +19,7 @@ NAMES = ["shirt-t", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "
 
 
 def run(name, out, *sets):
-    recipe = recipes.load(name, sets=list(sets))
+    recipe = check_recipe(recipes.find(name), sets)
     return runner.run(recipe, name=name, out=out)
 
 

@@ -8,6 +8,7 @@ import yaml
 
 from kerastl import recipe as recipes
 from kerastl.workflows import run
+from kerastl.workflows.check_recipe import check_recipe
 from kerastl.workflows.resolve import plan_of
 from kerastl.workflows.run_writer import epoch_line
 
@@ -23,7 +24,7 @@ SETS = [
 
 
 def loaded(*sets):
-    return recipes.load("quickstart", sets=[*SETS, *sets])
+    return check_recipe(recipes.find("quickstart"), [*SETS, *sets])
 
 
 @pytest.mark.slow
@@ -42,9 +43,10 @@ def test_a_run_ends_its_phases_within_the_budget(tmp_path, capsys):
 def test_the_trainings_of_all_methods_share_the_budget():
     initial = SimpleNamespace(model=None, head=SimpleNamespace(outcome="replaced"))
     sets = ["data.reader.path=a.csv", "target.reader.path=b.csv", "adaptation.methods=[coral, dann]"]
-    plan = plan_of(recipes.load("hospital-unlabelled", sets=sets), initial)
+    recipe = recipes.find("hospital-unlabelled")
+    plan = plan_of(check_recipe(recipe, sets), initial)
     assert plan.time_budget(plan.phases) == []
-    plan = plan_of(recipes.load("hospital-unlabelled", sets=[*sets, "budget.minutes=10"]), initial)
+    plan = plan_of(check_recipe(recipe, [*sets, "budget.minutes=10"]), initial)
     (run_budget,) = plan.time_budget(plan.phases)
     _, *methods = plan.candidates
     method_budgets = [callback for planned in methods for callback in plan.time_budget(planned.phases)]

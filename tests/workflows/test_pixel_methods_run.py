@@ -6,6 +6,7 @@ from make_runs import draw_hospitals, two_hospitals_recipe
 
 from kerastl import recipe as recipes
 from kerastl.report.figures import SHEET, style_sheet_url
+from kerastl.workflows.check_recipe import check_recipe
 from kerastl.workflows.resolve import method_phases
 
 NAMES = ["histogram_matching", "reinhard", "fda", "strong_augmentation", "fixmatch"]
@@ -28,7 +29,7 @@ def written(tmp_path):
 
 
 def loaded(file, *sets):
-    return recipes.load(str(file), sets=list(sets))
+    return check_recipe(recipes.find(str(file)), sets)
 
 
 def test_automatic_caching_is_disabled_if_a_method_changes_pixels(written):
