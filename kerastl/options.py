@@ -7,10 +7,12 @@ suggests a correction.
 from __future__ import annotations
 
 import math
+import os
 import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -267,15 +269,12 @@ def _read(annotation: Any, given: Any, loc: Loc, errors: list[Error]) -> Any:
     parts = members(annotation)
     models = [part for part in parts if is_model(part)]
     lists = [part for part in parts if typing.get_origin(part) is tuple]
-    if len(parts) == len(models) == 1:
-        return _read_model(models[0], given, loc, errors)
+    if len(models) == 1 and set(parts) <= {*models, type(None)}:
+        is_null = type(None) in parts and means_null(given)
+        return None if is_null else _read_model(models[0], given, loc, errors)
     value = given
     if isinstance(given, Scalar | str):
         scalar = given if isinstance(given, Scalar) else Scalar(given, given, plain=False)
-        is_null = scalar.value is None or (means_null(scalar) and type(None) in parts)
-        short = [model for model in models if model.SHORT_WORD and not is_null]
-        if short:
-            return _read_model(short[0], given, loc, errors)
         value = _convert_scalar(annotation, scalar)
     elif isinstance(given, Mapping):
         if models:
@@ -376,12 +375,7 @@ def _path(text: str) -> Path | str:
     """Return an absolute path. `~` is the home folder; relative paths are relative to the working directory."""
     if not text.strip() or "\0" in text:
         return text
-    path = Path(text)
-    try:
-        path = path.expanduser()
-    except RuntimeError:  # ~user without such an account
-        path = Path(text)
-    return path.absolute()
+    return Path(os.path.expanduser(text)).absolute()  # noqa: PTH111 - Path raises for ~user without an account
 
 
 def means_null(given: Any) -> bool:
@@ -453,14 +447,12 @@ def _percent(annotation: Any, number: float) -> str:
 def _number_hint(annotation: Any, text: str, *, is_plain: bool) -> str:
     if not {int, float} & set(members(annotation)):
         return ""
-    try:
+    with suppress(ValueError):
         if text.strip().endswith("%"):
             return _percent(annotation, float(text.strip()[:-1]))
         if math.isfinite(float(text)):
             number = text.strip().replace("_", "")
             return f"Write {number}." if is_plain else f"Remove the quotes: {number}"
-    except ValueError:
-        pass
     return ""
 
 

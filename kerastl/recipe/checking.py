@@ -123,7 +123,7 @@ def _without_policy_name(augment: Augment, policy_of: PolicyOf | None) -> Augmen
         return augment
     if policy_of is None:
         raise TypeError(f"policy_of is needed for the policy {augment.policy}")
-    named = [Operation(name, options) for name, options in policy_of(augment.policy)]
+    named = [Operation(name=name, options=options) for name, options in policy_of(augment.policy)]
     return augment.model_copy(update={"policy": "none", "operations": (*named, *augment.operations)})
 
 
@@ -155,7 +155,7 @@ def _fill_from_model(document: Document, models: ModuleType | None) -> tuple[Map
         If it could not, the first is None, and a placeholder stands for its backbone, so that the rest of the
         recipe can be checked.
     """
-    source = document.data.get("source") if isinstance(document.data, dict) else None
+    source: Any = document.data.get("source") if isinstance(document.data, dict) else None
     if means_null(source):
         return {}, ""
     defined, problem = _definition(source, models)

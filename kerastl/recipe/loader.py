@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -255,13 +256,11 @@ def _value(text: str) -> bool | int | float | str | None:
         return None
     if BOOL.fullmatch(text):
         return text.lower() == "true"
-    try:
+    with suppress(ValueError):
         if INT.fullmatch(text):
             return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
         if FLOAT.fullmatch(text):
             return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
-    except ValueError:
-        return text
     return text
 
 
