@@ -7,8 +7,7 @@ import pytest
 
 from kerastl.cli import main
 from kerastl.errors import RequestError
-from kerastl.recipe import catalog, write
-from kerastl.workflows.check_recipe import check_recipe
+from kerastl.recipe import catalog, check, write
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))
 HEAVY = ("tensorflow", "keras", "keras_cv", "numpy", "matplotlib", "sklearn", "scipy", "pandas")
@@ -39,7 +38,7 @@ def test_every_recipe_in_the_repository_is_shipped():
 
 @pytest.mark.parametrize("name", NEEDED)
 def test_a_shipped_recipe_is_good_once_it_has_its_data(name):
-    recipe = check_recipe(catalog.find(name), NEEDED[name])
+    recipe = check(catalog.find(name).text, name=name, sets=NEEDED[name])
     text = write(recipe)
     assert recipe.seed == 7
     assert "seed: 7" in catalog.find(name).text
