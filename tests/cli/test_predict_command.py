@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 from PIL import Image
 
+from kerastl.cli import app
 from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW, images, model
 
 __all__ = ["model", "images"]
@@ -32,6 +34,12 @@ def predict(*words: Any, code: int = 0, **options: Any) -> "subprocess.Completed
     done = subprocess.run(command(*words), capture_output=True, text=True, check=False, **options)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
+    return done
+
+
+def predict_in_process(*words: Any) -> Result:
+    done = CliRunner().invoke(app, ["predict", *map(str, words)], catch_exceptions=False)
+    assert done.exit_code == 0, done.stderr
     return done
 
 
@@ -133,23 +141,23 @@ main(sys.argv[2:])
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_a_full_disk_is_reported_and_the_table_can_be_resumed(
-    run_folder: Path, images: list[Path], tmp_path: Path, suffix: str
+    run_folder: Path, images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     """Files are limited to 20 kB: the list of names fits, the table does not."""
     names, out = tmp_path / "names.txt", tmp_path / f"full.{suffix}"
     names.write_text("".join(f"{path.name}\n" for path in images * 60))
     arguments = [run_folder, "--list", names, "--out", out, *BATCH]
     words = [sys.executable, "-c", FULL, "20000", "predict", *map(str, arguments)]
-    folder = images[0].parent
-    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=folder)
+    monkeypatch.chdir(images[0].parent)
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 3, done.stderr
     assert "Traceback" not in done.stderr
     assert f"full.{suffix}.part cannot be written: File too large" in done.stderr
     assert "--resume" in done.stderr
     assert not out.exists()
-    predict(*arguments, "--resume", cwd=folder)
+    predict_in_process(*arguments, "--resume")
     again = [*arguments[:4], tmp_path / f"whole.{suffix}", *BATCH]
-    predict(*again, cwd=folder)
+    predict_in_process(*again)
     assert out.read_bytes() == again[4].read_bytes()
 
 
@@ -157,8 +165,8 @@ def test_stdout_json_and_other_batch_sizes_give_the_same_predictions(
     run_folder: Path, names: Path, whole: Path
 ) -> None:
     words = (run_folder, "--list", names)
-    assert predict(*words, *BATCH).stdout == whole.read_text()
-    json_lines = predict(*words, "--batch-size", 7, "--json").stdout
+    assert predict_in_process(*words, *BATCH).stdout == whole.read_text()
+    json_lines = predict_in_process(*words, "--batch-size", 7, "--json").stdout
     objects = [json.loads(line) for line in json_lines.splitlines()]
     rows = list(csv.DictReader(io.StringIO(whole.read_text())))
     assert [item.get("predicted", "") for item in objects] == [row["predicted"] for row in rows]
@@ -212,7 +220,7 @@ def test_at_most_20_unreadable_files_are_printed(
     for number in range(60):
         (folder / f"{number}.png").write_bytes(b"not an image")
     os.mkfifo(folder / "pipe.png")
-    done = predict(run_folder, folder, images[0])
+    done = predict_in_process(run_folder, folder, images[0])
     assert done.stderr.count("Cannot read") == 20
     assert "61 of 62 files could not be read. The table lists all" in done.stderr
     rows = list(csv.DictReader(io.StringIO(done.stdout)))

@@ -425,15 +425,16 @@ def test_a_folded_and_a_cached_front_teach_a_real_network_the_same(
         model.set_weights(start.get_weights())
         return model, fit(model, source, phases=[phase], cache_dir=tmp_path)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(models, "find_foldable", lambda trunk: {})
-        plain, _ = trained(phase)
     folded, _ = trained(phase)
     cached, history = trained(with_cache(phase, "boundary"))
+    others = [cached]
+    if name == "mobilenet_v2":  # for NASNet, tracing the plain network takes too long
+        monkeypatch.setattr(models, "find_foldable", lambda trunk: {})
+        others.append(trained(phase)[0])
     assert bool(list(tmp_path.glob("*/tensor1.bin"))) == (name == "nasnet_mobile")
     assert history.freeze_reports[0]["cache"]["boundary"] != "pooled"
-    way = np.linalg.norm(weights_of(plain) - weights_of(start))
+    way = np.linalg.norm(weights_of(folded) - weights_of(start))
     assert way > 1e-2
-    for other in (folded, cached):
+    for other in others:
         # At kinks of ReLU, rounding errors decide. Measured on several CPUs: 0.1 to 1.3%.
-        assert np.linalg.norm(weights_of(other) - weights_of(plain)) < 0.05 * way
+        assert np.linalg.norm(weights_of(other) - weights_of(folded)) < 0.05 * way
