@@ -15,6 +15,7 @@ from kerastl.errors import RequestError, raise_problems
 from kerastl.options import list_problems
 from kerastl.recipe import LayerNames, Phase
 from kerastl.recipe import Method as MethodOptions
+from kerastl.tasks import SINGLE_LABEL
 
 if TYPE_CHECKING:
     import keras
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from kerastl.adaptation.adaptation_step import AdaptationStep
     from kerastl.data import ImageDataset
 
+TASKS = (SINGLE_LABEL,)
+"""The tasks that this package supports."""
 Weight = Annotated[float, Ge(0), Le(1e6)]
 """Weight of a loss."""
 Share = Annotated[float, Gt(0), Le(1)]

@@ -25,7 +25,10 @@ from kerastl.audit.measure import (
 from kerastl.console import track
 from kerastl.evaluation.bootstrap import MIN_GROUPS, resample
 from kerastl.recipe import to_yaml
+from kerastl.tasks import SINGLE_LABEL
 
+TASKS = (SINGLE_LABEL,)
+"""The tasks that this package supports."""
 Array = np.ndarray[Any, Any]
 
 ERROR_RATE = 0.05

@@ -22,6 +22,10 @@ from kerastl.selection.domain_classifier import domain_auc, is_above_chance, pre
 from kerastl.selection.evidence import SOURCE_UNAVAILABLE, Array, Evidence, check_candidates
 from kerastl.selection.overconfidence import calibrate_on_source, target_probabilities
 from kerastl.selection.ranking import Ranking, rank
+from kerastl.tasks import SINGLE_LABEL
+
+TASKS = (SINGLE_LABEL,)
+"""The tasks that this package supports."""
 
 RESAMPLES = 100
 MAX_ENTROPY_INCREASE = 0.1

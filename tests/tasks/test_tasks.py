@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kerastl.adaptation import method
+from kerastl.audit import search
 from kerastl.evaluation.metrics import OVERALL
 from kerastl.export.endpoints import outputs_from_logits
 from kerastl.recipe import Recipe
+from kerastl.selection import decision
 from kerastl.tasks import SINGLE_LABEL, TASKS
 
 CLASSES = ("cat", "prob_x", "=cmd", 'a,b\n"c"')
@@ -26,6 +29,12 @@ def task(request):
 def test_recipes_name_every_task():
     assert set(get_args(Recipe.model_fields["task"].annotation)) == set(TASKS)
     assert all(task.name == name for name, task in TASKS.items())
+
+
+@pytest.mark.parametrize("package", [method, decision, search])
+def test_packages_declare_known_tasks(package):
+    assert package.TASKS
+    assert set(package.TASKS) <= set(TASKS.values())
 
 
 def test_tasks_are_imported_without_heavy_packages():
