@@ -21,21 +21,6 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 
 
-def apply_pixels(image: keras.KerasTensor, pixels: Pixels) -> keras.KerasTensor:
-    """Apply the preprocessing layers to an input.
-
-    Args:
-        image: `[batch, height, width, 3]` float32 RGB in [0, 255].
-        pixels: The kind of preprocessing.
-
-    Returns:
-        Input of the network, float32 of the same shape.
-    """
-    if pixels == "bgr_minus_mean":
-        image = _reversed_channels(image)
-    return _scaling(pixels)(image)
-
-
 def _scaling(pixels: Pixels) -> keras.Layer:
     """Return the layer `pixels`, always float32, because bfloat16 has too few bits for pixels."""
     import keras
@@ -90,7 +75,8 @@ def flatten(source: keras.Model, *, pixels: Pixels, name: str) -> tuple[keras.Mo
     import keras
 
     image = keras.Input(source.input_shape[1:], name="image")
-    copier = _Copier(source, image, apply_pixels(image, pixels))
+    channels = _reversed_channels(image) if pixels == "bgr_minus_mean" else image
+    copier = _Copier(source, image, _scaling(pixels)(channels))
     copied = keras.models.clone_model(
         source, input_tensors=image, clone_function=lambda operation: operation, call_function=copier.call
     )

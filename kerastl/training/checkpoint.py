@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,13 @@ class History:
         return f"History(phases={phases}, epochs={len(self.rows)}, best={self.best})"
 
 
+COUNTERS = (
+    "best", "best_epoch", "cooldown_counter", "elapsed_s", "phase_epochs", "phase_index", "stopped_epoch", "wait",
+)  # fmt: skip
+"""The counters of EarlyStopping, ReduceLROnPlateau, ModelCheckpoint and TimeBudget. Other attributes are not restored:
+they are settings of the caller, and Keras changes some of them when training begins (the sign of `min_delta`)."""
+
+
 @dataclass
 class TrainingState:
     """The progress of a training.
@@ -96,6 +103,23 @@ class TrainingState:
         """Return the history so far."""
         best = {domain: (best.epoch, best.value) for domain, best in self.best.items()}
         return History(tuple(self.rows), tuple(self.freeze_reports), best)
+
+    def read_callbacks(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
+        """Store the counters of each callback as plain numbers."""
+        self.callbacks = [
+            {
+                name: None if value is None else np.asarray(value).item()
+                for name, value in vars(callback).items()
+                if name in COUNTERS
+            }
+            for callback in callbacks
+        ]
+
+    def restore_callbacks(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
+        """Restore the counters of each callback. Does nothing if the number of callbacks has changed."""
+        if len(callbacks) == len(self.callbacks):
+            for callback, counters in zip(callbacks, self.callbacks, strict=True):
+                vars(callback).update(counters)
 
 
 KEPT_CHECKPOINTS = 2
@@ -207,35 +231,6 @@ def assign(variables: Sequence[keras.Variable], values: Sequence[Any]) -> None:
         )
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
-
-
-COUNTERS = (
-    "best", "best_epoch", "cooldown_counter", "elapsed_s", "phase_epochs", "phase_index", "stopped_epoch", "wait",
-)  # fmt: skip
-"""The counters of EarlyStopping, ReduceLROnPlateau, ModelCheckpoint and TimeBudget. Other attributes are not restored:
-they are settings of the caller, and Keras changes some of them when training begins (the sign of `min_delta`)."""
-
-
-def callback_states(callbacks: Sequence[keras.callbacks.Callback]) -> list[dict[str, Any]]:
-    """Return the counters of each callback as plain numbers."""
-    return [
-        {
-            name: None if value is None else np.asarray(value).item()
-            for name, value in vars(callback).items()
-            if name in COUNTERS
-        }
-        for callback in callbacks
-    ]
-
-
-def restore_callbacks(
-    callbacks: Sequence[keras.callbacks.Callback], states: Sequence[Mapping[str, Any]]
-) -> None:
-    """Restore what `callback_states` returned. Does nothing if the number of callbacks has changed."""
-    if len(callbacks) != len(states):
-        return
-    for callback, state in zip(callbacks, states, strict=True):
-        vars(callback).update(state)
 
 
 class WeightSnapshot:

@@ -33,9 +33,7 @@ from kerastl.training.checkpoint import (
     History,
     TrainingState,
     WeightSnapshot,
-    callback_states,
     newest_checkpoint,
-    restore_callbacks,
     write_checkpoint,
 )
 from kerastl.training.checks import Sources, check_epoch, check_losses, decide_phases
@@ -281,7 +279,7 @@ class PhaseLoop:
         )  # fmt: skip
         self.model.stop_training = False
         callbacks.on_train_begin()
-        restore_callbacks(self.callbacks, state.callbacks)
+        state.restore_callbacks(self.callbacks)
         self._skip_epochs(int(self.model._initial_epoch or 0) - state.epochs)
         # Not before: the frozen trunk must be folded and cached with the restored weights.
         with self.strategy.scope():
@@ -306,7 +304,7 @@ class PhaseLoop:
                 callbacks.on_epoch_end(state.epochs, logs)
                 self.snapshot.values = self.snapshot.current()  # a callback can have changed the weights
                 self._record_epoch(data, {"learning_rate": rate, **logs}, started)
-            state.callbacks = callback_states(self.callbacks)
+            state.read_callbacks(self.callbacks)
             if self.checkpoints:
                 write_checkpoint(self.checkpoints, state, self.model, self.optimizer, step, self.averages)
         callbacks.on_train_end(logs)
