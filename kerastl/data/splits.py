@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from kerastl.data.records import SPLITS, Collection, Record, pluralize
-from kerastl.errors import Problem, Problems, RequestError, raise_problems
+from kerastl.errors import Problem, RequestError, raise_problems
 from kerastl.tasks import SINGLE_LABEL
 
 STREAM = 0x5711  # random stream of the shuffle, different from other uses of the seed
@@ -96,7 +96,7 @@ def _refuse_rare(counts: Any, class_names: Sequence[str], rare: Any, needed: int
         for column in np.flatnonzero(rare).tolist()
     ]
     footer = "Add images, or set allow_rare to keep all images of these classes in train."
-    raise Problems("The dataset", problems, footer)
+    raise_problems("The dataset", problems, footer)
 
 
 def _find_rare(counts: Any, needed: int) -> tuple[Any, Any]:

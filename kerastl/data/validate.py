@@ -26,7 +26,7 @@ from kerastl.data.convert import (
 )
 from kerastl.data.decode import NO_IMAGE, Window, decode_image
 from kerastl.data.records import Collection, Record, pluralize
-from kerastl.errors import Problem, Problems, RequestError
+from kerastl.errors import Problem, RequestError, raise_problems
 from kerastl.runs import write_atomic
 
 ENDINGS = {b"\x89PNG": b"IEND", b"\xff\xd8\xff": b"\xff\xd9", b"GIF8": b"\x3b"}
@@ -236,9 +236,8 @@ def _of(dataset_name: str) -> str:
 def _check_no_class_is_empty(collection: Collection, kept: Sequence[Record], dataset_name: str) -> None:
     present = {record.label for record in kept}
     missing = [name for name in collection.class_names if name not in present]
-    if missing:
-        problems = [Problem(f"class {name!r}", "none of its images can be read") for name in missing]
-        raise Problems(f"The dataset{_of(dataset_name)}", problems, "Fix or remove them. Nothing was run.")
+    problems = [Problem(f"class {name!r}", "none of its images can be read") for name in missing]
+    raise_problems(f"The dataset{_of(dataset_name)}", problems, "Fix or remove them. Nothing was run.")
 
 
 @dataclass(frozen=True)

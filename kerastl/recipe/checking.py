@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from kerastl import registry
-from kerastl.errors import Problems, RequestError, join_words
+from kerastl.errors import RequestError, join_words, raise_problems
 from kerastl.options import MISSING, Loc, join_path, means_null, readable, section_of, split_path
 from kerastl.recipe import loader, rules
 from kerastl.recipe.loader import Document
@@ -81,8 +81,7 @@ def check(
             _add(document, split_path(path) or (), message)
     if not document.problems:
         recipe = _with_tables(recipe, document)
-    if document.problems:
-        raise Problems(name, document.sorted_problems(), footer)
+    raise_problems(name, document.sorted_problems(), footer)
     augment = _without_policy_name(recipe.augment, policy_of)
     recipe = recipe.model_copy(update={"augment": augment})
     return _with_defaults(_with_validators(recipe, models))
