@@ -72,7 +72,7 @@ Kind = Literal["TIFF", "WEBP", "BMP"]
 
 
 def format_to_convert(start: bytes) -> Kind | None:
-    """Return the format of a file that must be converted, from its first 64 bytes, or None for other files."""
+    """Return the format of a file that must be converted, from its first 64 bytes or more, or None for other files."""
     if start.startswith(TIFF_STARTS):
         return "TIFF"
     if start[:4] == b"RIFF" and start[8:16] == b"WEBPVP8X" and start[20:21]:
@@ -84,7 +84,7 @@ def format_to_convert(start: bytes) -> Kind | None:
 
 
 def is_16_bit_gray(start: bytes) -> bool:
-    """Return whether a file is a 16-bit grayscale PNG, from its first 64 bytes."""
+    """Return whether a file is a 16-bit grayscale PNG, from its first 64 bytes or more."""
     return start[:8] == b"\x89PNG\r\n\x1a\n" and start[24:25] == b"\x10" and start[25:26] in b"\0\4"
 
 
@@ -204,7 +204,7 @@ def to_decodable(content: bytes, *, max_pixels: int) -> bytes:
     """
     if not content:
         raise UnreadableError("the file is empty", is_permanent=True)
-    kind = format_to_convert(content[:HEADER_BYTES])
+    kind = format_to_convert(content)
     return content if kind is None else convert_to_png(content, kind, max_pixels=max_pixels)
 
 
@@ -246,7 +246,7 @@ def _histogram(file: Path) -> Any:
     import tensorflow as tf
 
     content = file.read_bytes()
-    if not is_16_bit_gray(content[:HEADER_BYTES]):
+    if not is_16_bit_gray(content):
         return None
     pixels = tf.io.decode_png(content, channels=3, dtype=tf.uint16).numpy()[..., 0]
     return np.bincount(pixels.ravel(), minlength=LEVELS)

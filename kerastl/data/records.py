@@ -105,6 +105,10 @@ class Collection:
             )
         return replace(self, records=records, notes=())
 
+    def with_records(self, records: Iterable[Record], *notes: str) -> Collection:
+        """Return the collection with other records and additional notes."""
+        return replace(self, records=tuple(records), notes=(*self.notes, *notes))
+
     def fingerprint(self) -> str:
         """Return the SHA-256 of the records and the content of their files, independent of order and file location.
 

@@ -219,14 +219,14 @@ def _divided(
     fractions = {name: value for name, value in fractions.items() if value > 0 and name not in given_splits}
     free = [record for record in collection.records if record.split in (None, "train")]
     chosen, rare = choose_groups(free, collection.class_names, fractions, seed=seed, allow_rare=allow_rare)
-    records = tuple(
+    records = (
         record
         if record.split in ("val", "test")
         else replace(record, split=chosen.get(group_key(record), "train"))
         for record in collection.records
     )
     notes = [f"Class {name!r} has too few groups to split. All its images are in train." for name in rare]
-    return replace(collection, records=records, notes=(*collection.notes, *notes))
+    return collection.with_records(records, *notes)
 
 
 def split_target(
@@ -258,20 +258,21 @@ def split_target(
     """
     unlabeled = [record for record in collection.records if record.label is None]
     if labels == "none" and len(unlabeled) == len(collection.records):
-        return replace(collection, records=tuple(map(_without_label, unlabeled)))
+        return collection.with_records(map(_without_label, unlabeled))
     val_fraction = val_fraction if labels == "all" else 0.0
     if labels != "all":
         # Unlabeled images join below, so `split` must not report them as dropped.
         labeled = (record for record in collection.records if record.label is not None)
-        records = (replace(record, split="train") if record.split == "val" else record for record in labeled)
-        collection = replace(collection, records=tuple(records))
+        collection = collection.with_records(
+            replace(record, split="train") if record.split == "val" else record for record in labeled
+        )
     # Without labels for training, a single class is allowed.
     divide = _divided if labels == "none" else split
     divided = divide(
         collection, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, allow_rare=allow_rare
     )
-    named = replace(
-        divided, records=tuple(replace(record, split=f"target_{record.split}") for record in divided.records)
+    named = divided.with_records(
+        replace(record, split=f"target_{record.split}") for record in divided.records
     )
     if labels == "all":
         return named
@@ -318,11 +319,10 @@ def keep_few_labels(
 
 
 def _keep_labels(collection: Collection, kept: Set[str]) -> Collection:
-    records = (
+    return collection.with_records(
         record if record.split != "target_train" or group_key(record) in kept else _without_label(record)
         for record in collection.records
     )
-    return replace(collection, records=tuple(records))
 
 
 def _join_unlabeled(divided: Collection, unlabeled: Sequence[Record]) -> Collection:
@@ -334,12 +334,12 @@ def _join_unlabeled(divided: Collection, unlabeled: Sequence[Record]) -> Collect
     records = (*divided.records, *map(_without_label, joining))
     left_out = len(unlabeled) - len(joining)
     if not left_out:
-        return replace(divided, records=records)
+        return divided.with_records(records)
     note = (
         f"Ignored {pluralize(left_out, 'unlabeled image')} of the target, because other images of the same groups "
         "are in its validation or test split."
     )
-    return replace(divided, records=records, notes=(*divided.notes, note))
+    return divided.with_records(records, note)
 
 
 def _without_label(record: Record) -> Record:
@@ -347,14 +347,13 @@ def _without_label(record: Record) -> Record:
 
 
 def _labeled_only(collection: Collection) -> Collection:
-    labeled = tuple(record for record in collection.records if record.label is not None)
+    labeled = [record for record in collection.records if record.label is not None]
     if not labeled:
         raise RequestError("No image has a label, so the images cannot be split by class.")
     left_out = len(collection.records) - len(labeled)
     if not left_out:
         return collection
-    note = f"Ignored {pluralize(left_out, 'unlabeled image')}."
-    return replace(collection, records=labeled, notes=(*collection.notes, note))
+    return collection.with_records(labeled, f"Ignored {pluralize(left_out, 'unlabeled image')}.")
 
 
 def _check_whole_groups(records: Sequence[Record]) -> None:

@@ -161,7 +161,7 @@ def check_images(
         raise TooManyUnreadableError(quarantined, len(checks), max_unreadable_fraction, dataset_name)
     _check_no_class_is_empty(collection, kept, dataset_name)
     has_16_bit = any(check.is_16_bit for check in checks if check.reason is None)
-    return CheckedImages(replace(collection, records=tuple(kept)), tuple(quarantined), has_16_bit)
+    return CheckedImages(collection.with_records(kept), tuple(quarantined), has_16_bit)
 
 
 def _check_files(
@@ -210,7 +210,7 @@ def _check_file(file: Path, max_pixels: int, converted_dir: Path) -> FileCheck:
     is_converted = content is not stored
     if is_converted:
         _write_converted(_converted_path(file, converted_dir), content)
-    return FileCheck(None, is_16_bit_gray(content[:HEADER_BYTES]), is_converted)
+    return FileCheck(None, is_16_bit_gray(content), is_converted)
 
 
 def _write_converted(path: Path, png: bytes) -> None:
@@ -245,14 +245,14 @@ class PixelStatistics:
     """Pixel statistics of a sample of images.
 
     Args:
-        num_images: Number of images.
         num_constant: Number of images with the same value in all pixels.
+        num_16_bit: Number of 16-bit grayscale images.
         fraction_outside_window: Fraction of the pixels of 16-bit grayscale images that are outside the window. None
             without such images or without a window.
     """
 
-    num_images: int
     num_constant: int
+    num_16_bit: int
     fraction_outside_window: float | None
 
 
@@ -264,14 +264,16 @@ def is_16_bit_file(file: Path) -> bool:
 
 def pixel_statistics(records: Sequence[Record], *, window: Window | None, max_pixels: int) -> PixelStatistics:
     """Decode images and compute their pixel statistics. `window` and `max_pixels` are those of `decode_image`."""
-    num_constant, num_outside, num_pixels = 0, 0, 0
+    num_constant, num_16_bit, num_outside, num_pixels = 0, 0, 0, 0
     for record in records:
         content = record.file.read_bytes()
         pixels = decode_image(content, max_pixels=max_pixels).numpy()
         num_constant += bool(pixels.min() == pixels.max())
-        if window is not None and is_16_bit_gray(content[:HEADER_BYTES]):
+        is_16_bit = is_16_bit_gray(content)
+        num_16_bit += is_16_bit
+        if window is not None and is_16_bit:
             levels = pixels[..., 0] * 257.0  # the full window maps 65,535 levels to 0 to 255
             num_pixels += levels.size
             # Tolerate half a level of rounding error.
             num_outside += int(((levels < window[0] - 0.5) | (levels > window[1] + 0.5)).sum())
-    return PixelStatistics(len(records), num_constant, num_outside / num_pixels if num_pixels else None)
+    return PixelStatistics(num_constant, num_16_bit, num_outside / num_pixels if num_pixels else None)

@@ -328,14 +328,11 @@ def drop_unknown_labels(target: Collection, class_names: Sequence[str]) -> Colle
         f"{count} target images have labels that are not source classes ({', '.join(map(repr, unknown))}). "
         "They are treated as unlabeled and are not scored."
     )
-    return replace(
-        target,
-        records=tuple(
-            replace(record, label=None) if record.label in unknown else record for record in target.records
-        ),
-        class_names=tuple(name for name in target.class_names if name in class_names),
-        notes=(*target.notes, note),
+    records = (
+        replace(record, label=None) if record.label in unknown else record for record in target.records
     )
+    known = tuple(name for name in target.class_names if name in class_names)
+    return replace(target.with_records(records, note), class_names=known)
 
 
 def remove_patient_overlap(source: Collection, target: Collection, *, same_table: bool) -> Collection:
@@ -364,18 +361,18 @@ def remove_patient_overlap(source: Collection, target: Collection, *, same_table
             f"{groups} have the name of a source group, for example {min(map(str, shared))!r}. If they are the same "
             "patients, test scores at the target are biased. Put both domains into one table with a domain column."
         )
-        return replace(target, notes=(*target.notes, note))
+        return target.with_records(target.records, note)
     has_labels = any(record.split == "target_train" for record in target.records)
     moved = [
         _without_overlap(record, source_splits.get(record.group or ""), has_labels)
         for record in target.records
     ]
-    records = tuple(record for record in moved if record is not None)
+    records = [record for record in moved if record is not None]
     note = (
         f"{groups} are also source patients. Those in source training or validation are not tested at the target; "
         f"those in the source test are not trained on ({len(moved) - len(records)} target images are excluded)."
     )
-    return replace(target, records=records, notes=(*target.notes, note))
+    return target.with_records(records, note)
 
 
 def _without_overlap(record: Record, source_split: str | None, has_labels: bool) -> Record | None:
@@ -509,19 +506,17 @@ def _pixel_warnings(recipe: Recipe, datasets: Datasets) -> Iterator[str]:
         return
     sample = evenly_spaced(target, MAX_STATISTICS_IMAGES)
     statistics = pixel_statistics(sample, window=datasets.window, max_pixels=datasets.max_pixels)
-    if statistics.num_constant > MOST * statistics.num_images:
+    if statistics.num_constant > MOST * len(sample):
         sampled = "sampled " if len(sample) < len(target) else ""
         yield (
             f"{statistics.num_constant} of {len(sample)} {sampled}target images outside the test split have a single "
             "gray value. They contain no information."
         )
-    source_16_bit = [
-        is_16_bit_file(record.file)
-        for record in evenly_spaced(datasets.in_split("train"), MAX_STATISTICS_IMAGES)
-    ]
-    target_16_bit = [is_16_bit_file(record.file) for record in sample]
-    source_is_16_bit = sum(source_16_bit) > MOST * len(source_16_bit)
-    if source_16_bit and source_is_16_bit != (sum(target_16_bit) > MOST * len(target_16_bit)):
+    source_sample = evenly_spaced(datasets.in_split("train"), MAX_STATISTICS_IMAGES)
+    source_is_16_bit = sum(is_16_bit_file(record.file) for record in source_sample) > MOST * len(
+        source_sample
+    )
+    if source_sample and source_is_16_bit != (statistics.num_16_bit > MOST * len(sample)):
         source_depth, target_depth = ("16-bit", "8-bit") if source_is_16_bit else ("8-bit", "16-bit")
         yield (
             f"Most source images are {source_depth}, but most target images are {target_depth}. "
