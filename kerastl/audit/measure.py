@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -97,13 +97,18 @@ class FeatureSet:
             )
         return probabilities
 
+    def predict_draws(self, classifiers: Sequence[Any], draws: Sequence[Array]) -> Array:
+        """Return the probabilities of `predict` for several versions of the images: `[draws, n, classes]`."""
+        return np.stack([self.predict(classifiers, draw) for draw in draws])
 
-def scaling(features: Array, widths: Sequence[int]) -> tuple[Array, Array]:
-    """Return the offset and the factor that standardize features, so that all parts have a total variance of 1."""
+
+def standardizer(features: Array, widths: Sequence[int]) -> Callable[[Array], Array]:
+    """Return a function that standardizes features, so that all parts of those given have a total variance of 1."""
     mean, spread = features.mean(axis=0), features.std(axis=0)
     constant = spread <= MIN_SPREAD * max(float(spread.max()), 1e-12)
     share = np.concatenate([np.full(width, width**-0.5) for width in widths])
-    return mean, np.where(constant, 0.0, share / np.where(constant, 1.0, spread))
+    scale = np.where(constant, 0.0, share / np.where(constant, 1.0, spread))
+    return lambda values: (values - mean) * scale
 
 
 def fit_classifier(features: Array, labels: Array, original: Array, widths: Sequence[int]) -> Any:
@@ -124,10 +129,9 @@ def fit_classifier(features: Array, labels: Array, original: Array, widths: Sequ
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import FunctionTransformer
 
-    mean, scale = scaling(original, widths)
     components = min(MAX_COMPONENTS, len(features) - 1, features.shape[1])
     classifier = make_pipeline(
-        FunctionTransformer(lambda values: (values - mean) * scale),
+        FunctionTransformer(standardizer(original, widths)),
         PCA(components, svd_solver="randomized", random_state=0, iterated_power=3),
         LogisticRegression(C=INVERSE_PENALTY, class_weight="balanced", max_iter=MAX_ITERATIONS),
     )
@@ -153,8 +157,8 @@ class NeighborClassifier:
     def __init__(self, data: FeatureSet) -> None:
         self._labels, self._groups = data.labels, data.groups
         self._classes = np.unique(data.labels)
-        self._mean, self._scale = scaling(data.features, data.widths)
-        self._original = (data.features - self._mean) * self._scale
+        self._standardize = standardizer(data.features, data.widths)
+        self._original = self._standardize(data.features)
         self._squared_norms = (self._original**2).sum(axis=1)
         _, distances = self._votes_and_distances(data.features)
         reach = [
@@ -178,7 +182,7 @@ class NeighborClassifier:
 
     def _votes_and_distances(self, features: Array) -> tuple[Array, Array]:
         """Return the votes of the nearest images and the squared distance to the fifth of each class, `[n, classes]`."""
-        scaled = (features - self._mean) * self._scale
+        scaled = self._standardize(features)
         squared = (scaled**2).sum(axis=1)[:, None] + self._squared_norms - 2 * scaled @ self._original.T
         squared[self._groups[:, None] == self._groups] = np.inf
         nearest = np.argpartition(squared, NEIGHBORS - 1, axis=1)[:, :NEIGHBORS]
@@ -493,13 +497,19 @@ class Committee:
         size = float(np.abs(data.features).max()) or 1.0
         if all(np.abs(draw - data.features).max() <= UNCHANGED_TOLERANCE * size for draw in draws):
             return Measurement(True, [], [])
-        plain = np.stack([data.predict(self._classifiers, draw) for draw in draws])
+        plain = data.predict_draws(self._classifiers, draws)
         classifiers = data.train(draws, range(self.num_classes))
-        augmented = np.stack([data.predict(classifiers, draw) for draw in draws])
+        augmented = data.predict_draws(classifiers, draws)
         original = data.predict(classifiers, data.features)
         return Measurement(
             False, self._class_metrics(plain, augmented, original), self._pairs(plain, augmented)
         )
+
+    def predict_after_training(self, draws: Sequence[Array], augmented_classes: Sequence[int]) -> Array:
+        """Return the classes `[draws, n]` of augmented images by classifiers trained on those of some classes."""
+        classifiers = self.data.train(draws, augmented_classes)
+        predicted: Array = self.data.predict_draws(classifiers, draws).argmax(axis=-1)
+        return predicted
 
     def _class_metrics(self, plain: Array, augmented: Array, original: Array) -> list[dict[str, Interval]]:
         labels = self.data.labels

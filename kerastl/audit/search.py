@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import asdict, dataclass, replace
+from functools import cache, lru_cache, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -92,14 +91,14 @@ class Verdict:
     unchanged: bool
 
 
-FollowUpTest = Callable[[Trial, Pair, bool], Pair]
-"""Takes a trial, a pair, and whether it is suspicious, which needs more draws; adds the follow-up results to the pair."""
+PairTest = Callable[[Pair], Pair]
+"""Adds the results of the follow-up tests to a pair."""
 
 
 def find_harmful(
-    measured: Mapping[Trial, Measurement], follow_up: FollowUpTest
-) -> tuple[dict[tuple[Trial, int, int], Pair], list[Finding]]:
-    """Return all pairs with their measurements, and the harmful effects.
+    measured: Mapping[Trial, Measurement], follow_up: Callable[[Trial, int], PairTest], num_fresh: int
+) -> tuple[dict[Trial, Measurement], list[Finding]]:
+    """Return the measurements with the results of the follow-up tests, and the harmful effects.
 
     Stage one tests for each operation, strength and ordered pair of classes whether classifiers trained on original
     images confuse more augmented images than the margin. Stage two tests those pairs on fresh draws: whether
@@ -110,30 +109,30 @@ def find_harmful(
 
     Args:
         measured: Measurements by trial.
-        follow_up: `FollowUp.test` on fresh draws of a trial.
+        follow_up: Returns the test on a number of fresh draws of a trial.
+        num_fresh: Number of draws for suspicious pairs. The others need fewer.
     """
-    pairs = {
-        (trial, pair.source, pair.target): pair
-        for trial, measurement in measured.items()
-        for pair in measurement.pairs
-    }
-    keys = list(pairs)
-    significant = holm([pairs[key].plain.p_value for key in keys], level=ERROR_RATE / 2)
-    confused = [key for key, is_significant in zip(keys, significant, strict=True) if is_significant]
-    suspicious = {key for key in confused if pairs[key].augmented.value > MIN_SUSPICIOUS_INCREASE}
-    for key in keys:
-        if key in suspicious or _max_changed(pairs[key]) >= SAFE_BELOW:
-            pairs[key] = follow_up(key[0], pairs[key], key in suspicious)
-    # Skipped pairs count, too, because they were selected by the data.
-    p_values = [_follow_up_p_value(pairs[key]) if key in suspicious else 1.0 for key in confused]
-    changes = holm(p_values, level=ERROR_RATE / 2)
+    pairs = [(trial, pair) for trial, measurement in measured.items() for pair in measurement.pairs]
+    significant = holm([pair.plain.p_value for _, pair in pairs], level=ERROR_RATE / 2)
+    tested: dict[Trial, list[Pair]] = {trial: [] for trial in measured}
+    confused, p_values = [], []
+    for (trial, pair), is_confused in zip(pairs, significant, strict=True):
+        is_suspicious = is_confused and pair.augmented.value > MIN_SUSPICIOUS_INCREASE
+        needs_test = is_suspicious or _max_changed(pair) >= SAFE_BELOW
+        num_draws = num_fresh if is_suspicious else DRAWS
+        tested[trial].append(follow_up(trial, num_draws)(pair) if needs_test else pair)
+        if is_confused:
+            confused.append((trial, tested[trial][-1]))
+            # Skipped pairs count, too, because they were selected by the data.
+            p_values.append(_follow_up_p_value(tested[trial][-1]) if is_suspicious else 1.0)
     findings = []
-    for key, changes_label in zip(confused, changes, strict=True):
+    for (trial, pair), changes_label in zip(confused, holm(p_values, level=ERROR_RATE / 2), strict=True):
         if changes_label:
-            findings.append(Finding(key[0], "label_change", pairs[key]))
-        elif pairs[key].separability_upper < ERASED_BELOW:
-            findings.append(Finding(key[0], "information_loss", pairs[key]))
-    return pairs, findings
+            findings.append(Finding(trial, "label_change", pair))
+        elif pair.separability_upper < ERASED_BELOW:
+            findings.append(Finding(trial, "information_loss", pair))
+    followed_up = {trial: replace(measured[trial], pairs=tested[trial]) for trial in measured}
+    return followed_up, findings
 
 
 def _follow_up_p_value(pair: Pair) -> float:
@@ -157,7 +156,6 @@ def _follow_up_p_value(pair: Pair) -> float:
 def verdict_of(
     name: str,
     measured: Mapping[Trial, Measurement],
-    pairs: Mapping[tuple[Trial, int, int], Pair],
     findings: Sequence[Finding],
     committee: Committee,
     class_names: Sequence[str],
@@ -175,7 +173,7 @@ def verdict_of(
     safe: Trial | None = None
     reasons: list[str] = []
     for trial in trials:
-        doubts = _doubts(trial, measured[trial], pairs, committee, class_names)
+        doubts = _doubts(measured[trial], committee, class_names)
         if trial.strength >= lowest or doubts:
             if trial.strength < lowest:
                 reasons = doubts
@@ -191,25 +189,15 @@ def verdict_of(
     return Verdict(name, state, safe, tuple(harmful), tuple(reasons), tuple(needs_training), unchanged)
 
 
-def _doubts(
-    trial: Trial,
-    measurement: Measurement,
-    pairs: Mapping[tuple[Trial, int, int], Pair],
-    committee: Committee,
-    class_names: Sequence[str],
-) -> list[str]:
+def _doubts(measurement: Measurement, committee: Committee, class_names: Sequence[str]) -> list[str]:
     """Return the reasons why a trial cannot be called safe, one line each."""
-    if measurement.unchanged:
-        return []
     too_few, inseparable, uncertain = [], [], []
-    for (pair_trial, source, target), pair in pairs.items():
-        if pair_trial != trial:
-            continue
-        names = class_names[source], class_names[target]
-        is_small = [committee.groups_per_class[label] < MIN_GROUPS for label in (source, target)]
+    for pair in measurement.pairs:
+        names = class_names[pair.source], class_names[pair.target]
+        is_small = [committee.groups_per_class[label] < MIN_GROUPS for label in (pair.source, pair.target)]
         if any(is_small):
             too_few.append(names[0] if is_small[0] else names[1])
-        elif committee.separability(source, target) < MIN_SEPARABILITY:
+        elif committee.separability(pair.source, pair.target) < MIN_SEPARABILITY:
             inseparable.append(" and ".join(sorted(names)))
         elif _max_changed(pair) >= SAFE_BELOW:
             uncertain.append(f"{names[0]} as {names[1]} (up to {_max_changed(pair):.0%})")
@@ -267,68 +255,39 @@ def mean_metric(measurement: Measurement, name: str) -> float:
     return sum(metrics[name][0] for metrics in measurement.classes) / len(measurement.classes)
 
 
-@dataclass
-class FollowUp:
-    """Tests on fresh draws whether confused images are in the region of the other class.
+def follow_up_test(committee: Committee, draws: Sequence[Array]) -> PairTest:
+    """Return a test on fresh draws whether confused images are in the region of the other class.
+
+    Classifiers trained on augmented images of all classes show whether a model can learn the operation. Classifiers
+    trained on augmented images of all classes except the target predict the target only where its original images
+    are denser. The third test counts the images whose nearest neighbors are original images of the target.
 
     Args:
         committee: The classifiers.
         draws: Features of augmented images, as in `Committee.measure`.
     """
+    classes = range(committee.num_classes)
+    augmented = committee.predict_after_training(draws, classes)
+    original = committee.original_predictions
+    neighbors_original = committee.neighbor_classifier.predict(committee.data.features)
+    neighbors = np.stack([committee.neighbor_classifier.predict(draw) for draw in draws])
 
-    committee: Committee
-    draws: Sequence[Array]
-    _by_target: dict[int, Array] = field(default_factory=dict)
+    @cache
+    def target_original(target: int) -> Array:
+        return committee.predict_after_training(draws, [label for label in classes if label != target])
 
-    @cached_property
-    def _augmented(self) -> Array:
-        """Predictions by classifiers trained on augmented images of all classes."""
-        return self._predictions(range(self.committee.num_classes))
-
-    @cached_property
-    def _neighbors(self) -> tuple[Array, Array]:
-        """Classes by nearest neighbors: of original images `[n]`, of augmented images `[draws, n]`."""
-        classifier = self.committee.neighbor_classifier
-        original = classifier.predict(self.committee.data.features)
-        return original, np.stack([classifier.predict(draw) for draw in self.draws])
-
-    def _target_original(self, target: int) -> Array:
-        """Predictions by classifiers trained on augmented images of all classes except the target."""
-        if target not in self._by_target:
-            others = [label for label in range(self.committee.num_classes) if label != target]
-            self._by_target[target] = self._predictions(others)
-        return self._by_target[target]
-
-    def _predictions(self, augmented_classes: Sequence[int]) -> Array:
-        data = self.committee.data
-        classifiers = data.train(self.draws, augmented_classes)
-        predictions: Array = np.stack([data.predict(classifiers, draw) for draw in self.draws]).argmax(
-            axis=-1
-        )
-        return predictions
-
-    def test(self, pair: Pair) -> Pair:
-        """Return a pair with the results of the follow-up tests.
-
-        Classifiers trained on augmented images of all classes show whether a model can learn the operation. Classifiers
-        trained on augmented images of all classes except the target predict the target only where its original images
-        are denser. The third test counts the images whose nearest neighbors are original images of the target.
-        """
-        source, target, committee = pair.source, pair.target, self.committee
-        original = committee.original_predictions
-        neighbors_original, neighbors = self._neighbors
-        return dataclasses.replace(
+    def test(pair: Pair) -> Pair:
+        increase = partial(committee.increase, source=pair.source, target=pair.target)
+        return replace(
             pair,
-            augmented_fresh=committee.increase(self._augmented, original, source, target, CONFUSION_MARGIN),
-            augmented_mutual=committee.mutual_increase(self._augmented, source, target),
-            target_original=committee.increase(
-                self._target_original(target), original, source, target, FINE_MARGIN
-            ),
-            neighbors=committee.increase(neighbors, neighbors_original, source, target, FINE_MARGIN),
-            neighbors_many=committee.increase(
-                neighbors, neighbors_original, source, target, CONFUSION_MARGIN
-            ),
+            augmented_fresh=increase(augmented, original, margin=CONFUSION_MARGIN),
+            augmented_mutual=committee.mutual_increase(augmented, pair.source, pair.target),
+            target_original=increase(target_original(pair.target), original, margin=FINE_MARGIN),
+            neighbors=increase(neighbors, neighbors_original, margin=FINE_MARGIN),
+            neighbors_many=increase(neighbors, neighbors_original, margin=CONFUSION_MARGIN),
         )
+
+    return test
 
 
 AugmentedFeatures = Callable[[Trial, int], Array]
@@ -352,7 +311,6 @@ class AuditResult:
         counts: (images, groups) of each class.
         excluded: One line per class that could not be audited.
         measured: Measurements by trial.
-        pairs: Pairs by trial, source and target class.
         findings: Harmful effects.
         verdicts: One per operation, in the order of the trials.
     """
@@ -361,7 +319,6 @@ class AuditResult:
     counts: tuple[tuple[int, int], ...]
     excluded: tuple[str, ...]
     measured: dict[Trial, Measurement]
-    pairs: dict[tuple[Trial, int, int], Pair]
     findings: tuple[Finding, ...]
     verdicts: tuple[Verdict, ...]
 
@@ -401,28 +358,24 @@ def audit(
         for trial in track(trials, "auditing", len(trials))
     }
 
+    @lru_cache(
+        maxsize=2
+    )  # at most the draws of one trial, for pairs that are suspicious and pairs that are not
+    def follow_up(trial: Trial, num_draws: int) -> PairTest:
+        draws = [augmented_features(trial, DRAWS + draw)[rows] for draw in range(num_draws)]
+        return follow_up_test(committee, draws)
+
     num_fresh = min(FRESH_DRAWS, max(DRAWS, MAX_FRESH_IMAGES // len(rows)))
-    follow_ups: dict[tuple[Trial, int], FollowUp] = {}
-
-    def follow_up(trial: Trial, pair: Pair, is_suspicious: bool) -> Pair:
-        num_draws = num_fresh if is_suspicious else DRAWS
-        if (trial, num_draws) not in follow_ups:
-            for other in [key for key in follow_ups if key[0] != trial]:
-                del follow_ups[other]  # keeps only the draws of one trial in memory
-            draws = [augmented_features(trial, DRAWS + draw)[rows] for draw in range(num_draws)]
-            follow_ups[trial, num_draws] = FollowUp(committee, draws)
-        return follow_ups[trial, num_draws].test(pair)
-
-    pairs, findings = find_harmful(measured, follow_up)
+    measured, findings = find_harmful(measured, follow_up, num_fresh)
     verdicts = tuple(
-        verdict_of(name, measured, pairs, findings, committee, names)
+        verdict_of(name, measured, findings, committee, names)
         for name in dict.fromkeys(trial.name for trial in trials)
     )
     counts = tuple(
         (int((label_indices == index).sum()), committee.groups_per_class[index])
         for index in range(len(names))
     )
-    return AuditResult(names, counts, excluded, measured, pairs, tuple(findings), verdicts)
+    return AuditResult(names, counts, excluded, measured, tuple(findings), verdicts)
 
 
 def _usable_rows(
@@ -450,7 +403,7 @@ def _inconclusive_audit(trials: Sequence[Trial], excluded: tuple[str, ...]) -> A
         Verdict(name, "undecided", None, (), reasons, (), False)
         for name in dict.fromkeys(trial.name for trial in trials)
     )
-    return AuditResult((), (), excluded, {}, {}, (), verdicts)
+    return AuditResult((), (), excluded, {}, (), verdicts)
 
 
 def sample_per_class(
@@ -600,7 +553,7 @@ def as_plain(result: AuditResult) -> dict[str, Any]:
                     for finding in verdict.findings
                 ],
                 "strengths": [
-                    _plain_trial(trial, measurement, result)
+                    _plain_trial(trial, measurement, names)
                     for trial, measurement in result.measured.items()
                     if trial.name == verdict.name
                 ],
@@ -610,9 +563,8 @@ def as_plain(result: AuditResult) -> dict[str, Any]:
     }
 
 
-def _plain_trial(trial: Trial, measurement: Measurement, result: AuditResult) -> dict[str, Any]:
-    names = result.class_names
-    pairs = [dataclasses.asdict(pair) for (of, _, _), pair in result.pairs.items() if of == trial]
+def _plain_trial(trial: Trial, measurement: Measurement, names: Sequence[str]) -> dict[str, Any]:
+    pairs = [asdict(pair) for pair in measurement.pairs]
     for pair in pairs:
         pair["class"], pair["predicted"] = names[pair.pop("source")], names[pair.pop("target")]
     return {
