@@ -10,10 +10,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from kerastl import recipe as recipes
 from kerastl.audit.measure import (
     CLASS_METRICS,
     CONFUSION_MARGIN,
     FINE_MARGIN,
+    PROBABILITY,
     Committee,
     FeatureSet,
     Measurement,
@@ -23,7 +25,6 @@ from kerastl.audit.measure import (
 )
 from kerastl.console import track
 from kerastl.evaluation.bootstrap import MIN_GROUPS, resample
-from kerastl.recipe import to_yaml
 from kerastl.tasks import SINGLE_LABEL
 
 TASKS = (SINGLE_LABEL,)
@@ -467,9 +468,8 @@ def format_options(trial: Trial) -> str:
     """Return the options of a trial as in a recipe: `max_deg 15, fill_mode reflect`."""
     return ", ".join(
         f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
-        for name in type(trial.recipe_options).model_fields
-        if name != "apply_probability"
-        for value in [getattr(trial.recipe_options, name)]
+        for name, value in trial.recipe_options
+        if name != PROBABILITY
     )
 
 
@@ -600,15 +600,17 @@ def policy_yaml(verdicts: Sequence[Verdict], class_names: Sequence[str]) -> str:
 
 
 def _operation_yaml(trial: Trial) -> str:
-    values: dict[str, object] = {"name": trial.name}
-    for name, field_info in type(trial.recipe_options).model_fields.items():
-        value = getattr(trial.recipe_options, name)
-        if field_info.is_required() or value != field_info.default:
-            values[name] = _rounded(value)
-    return to_yaml(values, in_one_line=True)
+    changed = trial.recipe_options.model_dump(exclude_defaults=True)
+    values = {
+        name: value for name, value in recipes.as_plain(trial.recipe_options).items() if name in changed
+    }
+    return recipes.to_yaml({"name": trial.name, **_rounded(values)}, in_one_line=True)
 
 
-def _rounded(value: object) -> object:
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    return [_rounded(item) for item in value] if isinstance(value, tuple) else value
+def _rounded(value: Any) -> Any:
+    """Return nested dictionaries and lists with numbers rounded to 6 significant digits."""
+    if isinstance(value, dict):
+        return {name: _rounded(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value

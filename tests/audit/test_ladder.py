@@ -1,7 +1,9 @@
 import pytest
+from ruamel.yaml import YAML
 
 from kerastl import registry
-from kerastl.audit import recipe_trials, standard_trials
+from kerastl.audit import Verdict, policy_yaml, recipe_trials, standard_trials
+from kerastl.augment.operation_options import parse_operations
 from kerastl.errors import RequestError
 
 
@@ -46,3 +48,11 @@ def test_every_operation_has_trials_of_rising_strength(name):
 def test_an_unknown_operation_is_reported_with_a_suggestion():
     with pytest.raises(RequestError, match="Did you mean 'random_flip'"):
         standard_trials("random_flop")
+
+
+@pytest.mark.parametrize("name", ["random_apply", "random_choice", "random_rotation"])
+def test_the_policy_of_a_trial_reads_back_to_its_options(name):
+    trial = standard_trials(name)[0]
+    verdict = Verdict(name, "safe", trial, (), (), (), False)
+    (operation,) = YAML(typ="safe").load(policy_yaml([verdict], ("a", "b")))["augment"]
+    assert parse_operations([operation]) == [(name, trial.recipe_options)]
