@@ -1,7 +1,6 @@
 from .measure import CLASS_METRICS as CLASS_METRICS
 from .measure import FIXED_WIDTHS as FIXED_WIDTHS
 from .measure import PIXEL_WIDTH as PIXEL_WIDTH
-from .measure import STRENGTHS as STRENGTHS
 from .measure import Trial as Trial
 from .measure import fixed_features as fixed_features
 from .measure import pixel_grid as pixel_grid

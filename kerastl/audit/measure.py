@@ -15,8 +15,8 @@ from kerastl.augment.operation_options import is_identity, scaled_options
 from kerastl.evaluation.bootstrap import MIN_GROUPS
 
 Array = np.ndarray[Any, Any]
-Interval = tuple[float, float | None, float | None]
-"""A value with its 95% interval (value, low, high); low and high are None if there are too few groups."""
+Interval = dict[str, Any]
+"""A `value` with its 95% interval, `low` and `high`, which are None if there are too few groups."""
 
 FOLDS = 5
 INVERSE_PENALTY = 30.0
@@ -270,7 +270,7 @@ class Trial:
     recipe_options: Any
 
 
-def standard_trials(name: str, strengths: Sequence[float] = STRENGTHS) -> list[Trial]:
+def standard_trials(name: str) -> list[Trial]:
     """Return an operation at rising strengths, where 1 is the strongest that is sensible for photographs.
 
     An operation whose strength is its probability has one trial, because its effect on an image is always the same.
@@ -279,10 +279,10 @@ def standard_trials(name: str, strengths: Sequence[float] = STRENGTHS) -> list[T
         RequestError: There is no such operation.
     """
     module = registry.module("operation", name)
-    return _distinct_trials(name, [(strength, module.at_strength(strength)) for strength in strengths])
+    return _distinct_trials(name, [(strength, module.at_strength(strength)) for strength in STRENGTHS])
 
 
-def recipe_trials(name: str, options: Any, strengths: Sequence[float] = STRENGTHS) -> list[Trial]:
+def recipe_trials(name: str, options: Any) -> list[Trial]:
     """Return an operation at fractions of the options of a recipe, where 1 is these options.
 
     Options that `at_strength` of the operation scales are interpolated; all others, such as the direction of a flip,
@@ -296,7 +296,7 @@ def recipe_trials(name: str, options: Any, strengths: Sequence[float] = STRENGTH
         and isinstance(getattr(options, key), int | float)
     }
     steps = []
-    for strength in strengths:
+    for strength in STRENGTHS:
         values = {key: _interpolate(start, getattr(options, key), strength) for key, start in starts.items()}
         steps.append((strength, options.model_copy(update=values)))
     return _distinct_trials(name, steps)
@@ -525,16 +525,16 @@ class Committee:
         for label in range(self.num_classes):
             rows = labels == label
             values = columns[rows].mean(axis=0)
-            lows: Sequence[float | None] = [None] * len(values)
-            highs = lows
+            lows = highs = [None] * len(values)
             if self.groups_per_class[label] >= MIN_GROUPS:
                 weights = self.weights[:, rows]
                 drawn = weights.sum(axis=1)
                 means = (weights @ columns[rows])[drawn > 0] / drawn[drawn > 0, None]
-                lows, highs = (
-                    [float(bound) for bound in row] for row in np.percentile(means, [2.5, 97.5], axis=0)
-                )
-            intervals = zip(map(float, values), lows, highs, strict=True)
+                lows, highs = np.percentile(means, [2.5, 97.5], axis=0).tolist()
+            intervals = [
+                {"value": value, "low": low, "high": high}
+                for value, low, high in zip(values.tolist(), lows, highs, strict=True)
+            ]
             metrics.append(dict(zip(CLASS_METRICS, intervals, strict=True)))
         return metrics
 

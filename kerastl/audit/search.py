@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, lru_cache, partial
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from kerastl.audit.measure import (
     holm,
 )
 from kerastl.console import track
+from kerastl.data.records import pluralize
 from kerastl.evaluation.bootstrap import MIN_GROUPS, resample
 from kerastl.tasks import SINGLE_LABEL
 
@@ -226,10 +227,14 @@ def _max_changed(pair: Pair) -> float:
     return max(0.0, min(pair.plain.upper, 2 * pair.augmented.upper))
 
 
-def _shortened(names: Sequence[str], limit: int = 3) -> str:
+MAX_SHOWN = 3
+
+
+def _shortened(names: Iterable[str], noun: str = "") -> str:
+    """Join the distinct names, and count those after the third, e.g. `a, b, c and 2 more`."""
     distinct = list(dict.fromkeys(names))
-    more = f" and {len(distinct) - limit} more" if distinct[limit:] else ""
-    return ", ".join(distinct[:limit]) + more
+    more = f" and {len(distinct) - MAX_SHOWN} more{noun}" if distinct[MAX_SHOWN:] else ""
+    return ", ".join(distinct[:MAX_SHOWN]) + more
 
 
 MIN_ACCURACY_LOSS = 0.10
@@ -253,7 +258,7 @@ def _restored_accuracy(measurement: Measurement) -> tuple[float, float] | None:
 
 def mean_metric(measurement: Measurement, name: str) -> float:
     """Return the mean of a metric over classes."""
-    return sum(metrics[name][0] for metrics in measurement.classes) / len(measurement.classes)
+    return float(sum(metrics[name]["value"] for metrics in measurement.classes) / len(measurement.classes))
 
 
 def follow_up_test(committee: Committee, draws: Sequence[Array]) -> PairTest:
@@ -348,8 +353,7 @@ def audit(
     rows, names, excluded = _usable_rows(labels, groups)
     if len(names) < 2:
         return _inconclusive_audit(trials, excluded)
-    index_of = {name: index for index, name in enumerate(names)}
-    label_indices = np.array([index_of[labels[row]] for row in rows], np.int64)
+    label_indices = SINGLE_LABEL.encode([labels[row] for row in rows], names)
     group_indices = np.unique(np.asarray([groups[row] for row in rows]), return_inverse=True)[1]
     data = FeatureSet(np.asarray(features)[rows], label_indices, group_indices, tuple(widths), seed)
     drawn = resample([f"{group:09d}" for group in data.groups], data.labels, seed=seed, resamples=RESAMPLES)
@@ -386,12 +390,12 @@ def _usable_rows(
     groups_by_label: dict[str, set[str]] = {}
     for label, group in zip(labels, groups, strict=True):
         groups_by_label.setdefault(label, set()).add(group)
-    rare = {label for label, members in groups_by_label.items() if len(members) < MIN_GROUPS_PER_CLASS}
+    counts = {label: len(members) for label, members in groups_by_label.items()}
+    rare = {label: count for label, count in counts.items() if count < MIN_GROUPS_PER_CLASS}
     excluded = tuple(
-        f"{name} has {len(groups_by_label[name])} group{'s' if len(groups_by_label[name]) > 1 else ''} "
+        f"{label} has {pluralize(count, 'group')} "
         f"(at least {MIN_GROUPS_PER_CLASS} are needed for cross-validation by group)"
-        for name in groups_by_label
-        if name in rare
+        for label, count in rare.items()
     )
     names = tuple(name for name in groups_by_label if name not in rare)
     return [row for row, label in enumerate(labels) if label not in rare], names, excluded
@@ -431,9 +435,6 @@ def sample_per_class(
             taken[groups[row]] += 1
         chosen += order[np.argsort(rounds, kind="stable")[:most_per_class]].tolist()
     return sorted(chosen)
-
-
-MAX_PAIRS_SHOWN = 3
 
 
 def format_lines(result: AuditResult) -> list[str]:
@@ -499,14 +500,13 @@ def _reason(verdict: Verdict, class_names: Sequence[str]) -> str:
         return f"undecided: {'; '.join(verdict.reasons)}"
     lowest = verdict.findings[0].trial.strength
     findings = [finding for finding in verdict.findings if finding.trial.strength == lowest]
-    pairs = dict.fromkeys(
+    pairs = (
         " and ".join(class_names[label] for label in sorted((finding.pair.source, finding.pair.target)))
         for finding in findings
     )
-    more = f" and {len(pairs) - MAX_PAIRS_SHOWN} more pairs" if len(pairs) > MAX_PAIRS_SHOWN else ""
     worst = max(findings, key=lambda finding: finding.pair.augmented.value)
     evidence = _evidence(worst, class_names)
-    return f"harmful for {', '.join([*pairs][:MAX_PAIRS_SHOWN])}{more} (at {lowest:g}): {evidence}"
+    return f"harmful for {_shortened(pairs, ' pairs')} (at {lowest:g}): {evidence}"
 
 
 def _evidence(finding: Finding, class_names: Sequence[str]) -> str:
@@ -571,13 +571,7 @@ def _plain_trial(trial: Trial, measurement: Measurement, names: Sequence[str]) -
         "strength": trial.strength,
         "options": trial.recipe_options.model_dump(),
         "unchanged": measurement.unchanged,
-        "classes": {
-            name: {
-                metric: {"value": value, "low": low, "high": high}
-                for metric, (value, low, high) in metrics.items()
-            }
-            for name, metrics in zip(names, measurement.classes, strict=False)
-        },
+        "classes": dict(zip(names, measurement.classes, strict=False)),
         "pairs": pairs,
     }
 

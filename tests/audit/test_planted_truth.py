@@ -62,7 +62,7 @@ def test_an_operation_that_needs_training_is_not_harmful():
     (verdict,) = result.verdicts
     (measured,) = result.measured.values()
     changed, trained = (
-        np.mean([class_results[name][0] for class_results in measured.classes])
+        np.mean([class_results[name]["value"] for class_results in measured.classes])
         for name in ("accuracy_augmented", "accuracy_after_training")
     )
     assert changed < 0.9 < trained
