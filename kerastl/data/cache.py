@@ -14,7 +14,7 @@ import time
 import uuid
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -211,7 +211,7 @@ class Entry:
         path: Folder of the entry. A file for `file_checks`.
         num_bytes: Size on disk.
         last_used: Time of last use, in seconds since 1970.
-        holds: Known contents: `network`, `behind` (the last block before the activations), `data_set`, `images`
+        holds: Known contents: `network`, `boundary` (the last block before the activations), `data_set`, `images`
             (number of images, or files for `file_checks`), `views` and `precision`.
         owner: The entry that a partial entry belongs to. None for a complete entry.
     """
@@ -220,8 +220,8 @@ class Entry:
     path: Path
     num_bytes: int
     last_used: float
-    holds: dict[str, Any] = field(default_factory=dict)
-    owner: Path | None = None
+    holds: dict[str, Any]
+    owner: Path | None
 
     @property
     def is_partial(self) -> bool:
@@ -245,18 +245,19 @@ class Entry:
 def cache_entries(folder: Path | None = None) -> list[Entry]:
     """Return the entries of a cache folder (by default that of the user), the most recently used first."""
     folder = folder or cache_folder()
-    entries = [*_file_checks_entry(folder / FILE_NAME)]
-    for kind in NAMES:
-        entries += entries_of_kind(folder / kind, kind)
+    entries = [entry for kind in NAMES for entry in entries_of_kind(folder / kind, kind)]
+    if (folder / FILE_NAME).is_file():
+        entries.append(_entry("file_checks", folder / FILE_NAME))
     return sorted(entries, key=lambda entry: (-entry.last_used, str(entry.path)))
+
+
+def _entry(kind: Kind, path: Path, owner: Path | None = None) -> Entry:
+    holds = _holds(kind, path) if owner is None else {}
+    return Entry(kind, path, _size(path), path.stat().st_mtime, holds, owner)
 
 
 def entries_of_kind(folder: Path, kind: Kind) -> Iterator[Entry]:
     """Yield the entries in the folder of one kind, sorted by name."""
-
-    def entry(path: Path, holds: dict[str, Any], owner: Path | None) -> Entry:
-        return Entry(kind, path, _size(path), path.stat().st_mtime, holds, owner)
-
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.is_symlink() or not path.is_dir():
             continue
@@ -264,26 +265,27 @@ def entries_of_kind(folder: Path, kind: Kind) -> Iterator[Entry]:
         # Skip entries that another process removes meanwhile.
         with contextlib.suppress(FileNotFoundError):
             if NAMES[kind].fullmatch(path.name):
-                yield entry(path, _holds(kind, path), None)
-                yield from (entry(inner, {}, path) for inner in path.glob(".*.*"))
+                yield _entry(kind, path)
+                yield from (_entry(kind, inner, path) for inner in path.glob(".*.*"))
             elif partial and NAMES[kind].fullmatch(partial["owner"]):
-                yield entry(path, {}, folder / partial["owner"])
+                yield _entry(kind, path, folder / partial["owner"])
 
 
-def _size(folder: Path) -> int:
-    """Return the size of an entry in bytes, without partial entries inside it."""
-    total = 0
-    for path in folder.iterdir():
-        if path.is_symlink() or not path.is_dir():
-            total += path.lstat().st_size
-        elif not PARTIAL.fullmatch(path.name):
-            total += _size(path)
-    return total
+def _size(path: Path) -> int:
+    """Return the size of a file or a folder in bytes, without partial entries inside it."""
+    if path.is_symlink() or not path.is_dir():
+        return path.lstat().st_size
+    return sum(
+        _size(inner) for inner in path.iterdir() if not (inner.is_dir() and PARTIAL.fullmatch(inner.name))
+    )
 
 
 def _holds(kind: Kind, path: Path) -> dict[str, Any]:
     """Return the known contents of an entry, empty if it cannot be read."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RequestError):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RequestError, sqlite3.Error):
+        if kind == "file_checks":
+            with _opened(path, "ro") as connection:
+                return {"images": connection.execute("SELECT COUNT(*) FROM file_checks").fetchone()[0]}
         if kind == "activations":
             return dict(json.loads((path / "about.json").read_text(encoding="utf-8"))["holds"])
         if kind == "phantom":
@@ -291,15 +293,6 @@ def _holds(kind: Kind, path: Path) -> dict[str, Any]:
         num_images = sum(len(read_csv(table)) for table in path.glob("*/index.csv"))
         return {"data_set": path.name.rpartition("-")[0], "images": num_images}
     return {}
-
-
-def _file_checks_entry(file: Path) -> Iterator[Entry]:
-    if not file.is_file():
-        return
-    status, holds = file.stat(), {}
-    with contextlib.suppress(sqlite3.Error), _opened(file, "ro") as connection:
-        holds = {"images": connection.execute("SELECT COUNT(*) FROM file_checks").fetchone()[0]}
-    yield Entry("file_checks", file, status.st_size, status.st_mtime, holds)
 
 
 DAY_S = 86_400.0

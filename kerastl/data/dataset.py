@@ -331,10 +331,12 @@ class ImageDataset:
 
     def _finished(self, dataset: tf.data.Dataset, epoch: tf.Tensor) -> tf.data.Dataset:
         """Augment and mix labeled batches."""
+        return self._map(dataset, lambda images, labels, indices: self.finish(images, labels, indices, epoch))
+
+    def _map(self, dataset: tf.data.Dataset, function: Callable[..., Any]) -> tf.data.Dataset:
+        """Apply a function to several elements in parallel and keep their order."""
         return dataset.map(
-            no_autograph(lambda images, labels, indices: self.finish(images, labels, indices, epoch)),
-            num_parallel_calls=self._parallel_calls,
-            deterministic=True,
+            no_autograph(function), num_parallel_calls=self._parallel_calls, deterministic=True
         )
 
     def all_images(self, view: int, rows: int) -> tf.data.Dataset:
@@ -342,11 +344,7 @@ class ImageDataset:
         number = tf.constant(view, tf.int64)
         labeled = self._with_labels(self.select(np.arange(self.num_examples), rows))
         return prefetched(
-            labeled.map(
-                no_autograph(lambda images, *rest: (self._augmented(images, rest[-1], number), *rest)),
-                num_parallel_calls=self._parallel_calls,
-                deterministic=True,
-            )
+            self._map(labeled, lambda images, *rest: (self._augmented(images, rest[-1], number), *rest))
         )
 
     def fingerprint(self) -> str:
@@ -399,10 +397,7 @@ class ImageDataset:
         return images, labels, indices
 
     def _decoded(self, indices: Indices | tf.Tensor, rows: int) -> tf.data.Dataset:
-        loaded = tf.data.Dataset.from_tensor_slices(indices).map(
-            no_autograph(self._load), num_parallel_calls=self._parallel_calls, deterministic=True
-        )
-        return loaded.batch(rows)
+        return self._map(tf.data.Dataset.from_tensor_slices(indices), self._load).batch(rows)
 
     def select(self, indices: Indices | tf.Tensor, rows: int) -> tf.data.Dataset:
         """Return the images of the given indices, in this order, without augmentation or mixing.
