@@ -166,26 +166,22 @@ def verdict_of(
 
     An operation that is harmful at one strength is harmful above it, too, because a wider range includes the narrower.
     """
-    trials = sorted((trial for trial in measured if trial.name == name), key=lambda trial: trial.strength)
-    harmful = sorted(
-        (finding for finding in findings if finding.trial.name == name),
-        key=lambda finding: finding.trial.strength,
-    )
+    trials = [trial for trial in measured if trial.name == name]
+    harmful = [finding for finding in findings if finding.trial.name == name]
     lowest = harmful[0].trial.strength if harmful else 2.0
+    harmless = [trial for trial in trials if trial.strength < lowest]
     safe: Trial | None = None
     reasons: list[str] = []
-    for trial in trials:
-        doubts = _doubts(measured[trial], committee, class_names)
-        if trial.strength >= lowest or doubts:
-            if trial.strength < lowest:
-                reasons = doubts
+    for trial in harmless:
+        reasons = _doubts(measured[trial], committee, class_names)
+        if reasons:
             break
         safe = trial
     state: State = "harmful" if harmful else "undecided" if reasons else "safe"
     needs_training = [
         (trial.strength, *accuracies)
-        for trial in trials
-        if trial.strength < lowest and (accuracies := _restored_accuracy(measured[trial])) is not None
+        for trial in harmless
+        if (accuracies := _restored_accuracy(measured[trial])) is not None
     ]
     unchanged = all(measured[trial].unchanged for trial in trials)
     return Verdict(name, state, safe, tuple(harmful), tuple(reasons), tuple(needs_training), unchanged)
@@ -345,7 +341,7 @@ def audit(
         features: `[n, width]` float32 of the original images.
         labels: Class of each image.
         groups: Group of each image, such as the patient; a name of its own for an image without a group.
-        trials: Operations at strengths.
+        trials: Operations at strengths, those of an operation from the weakest to the strongest.
         augmented_features: Returns the features of the same images, augmented.
         widths: Widths of the parts of the features. All parts have the same weight.
         seed: Seed of the folds and of the bootstrap resamples.
@@ -376,10 +372,8 @@ def audit(
         verdict_of(name, measured, findings, committee, names)
         for name in dict.fromkeys(trial.name for trial in trials)
     )
-    counts = tuple(
-        (int((label_indices == index).sum()), committee.groups_per_class[index])
-        for index in range(len(names))
-    )
+    num_images = np.bincount(label_indices).tolist()
+    counts = tuple(zip(num_images, committee.groups_per_class, strict=True))
     return AuditResult(names, counts, excluded, measured, tuple(findings), verdicts)
 
 

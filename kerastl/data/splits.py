@@ -32,8 +32,8 @@ def shuffled_groups(
 
     Groups are sorted, then shuffled with the seed.
     """
-    strata = SINGLE_LABEL.strata([record.label for record in records], class_names)
-    images = Counter(zip(map(group_key, records), strata, strict=True))
+    labels = SINGLE_LABEL.encode([record.label for record in records], class_names).tolist()
+    images = Counter(zip(map(group_key, records), labels, strict=True))
     keys = sorted({key for key, _ in images})
     generator = np.random.Generator(np.random.Philox(key=np.array([seed, STREAM], np.uint64)))
     shuffled = [keys[index] for index in generator.permutation(len(keys))]

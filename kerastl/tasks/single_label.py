@@ -44,11 +44,6 @@ class SingleLabel:
         indices: dict[str | None, int] = {name: index for index, name in enumerate(class_names)}
         return np.array([indices.get(label, self.unlabeled) for label in labels], np.int32)
 
-    def strata(self, labels: Iterable[str | None], class_names: Sequence[str]) -> list[int]:
-        """Return the stratum of each label, its class index. All splits have the same stratum frequencies."""
-        indices: dict[str | None, int] = {name: index for index, name in enumerate(class_names)}
-        return [indices[label] for label in labels]
-
     def loss(
         self, labels: tf.Tensor, logits: tf.Tensor, *, label_smoothing: float = 0.0, focal_gamma: float = 0.0
     ) -> tf.Tensor:

@@ -50,11 +50,11 @@ def test_missing_and_unknown_labels_are_unlabeled(task):
     assert len(encoded) == 6
 
 
-def test_single_labels_are_encoded_as_class_indices_and_stratified_by_class():
+def test_single_labels_are_encoded_as_class_indices():
     labels = ["=cmd", "cat", "cat", "prob_x"]
     encoded = SINGLE_LABEL.encode(labels, CLASSES)
     assert encoded.dtype == np.int32
-    assert encoded.tolist() == SINGLE_LABEL.strata(labels, CLASSES) == [2, 0, 0, 1]
+    assert encoded.tolist() == [2, 0, 0, 1]
 
 
 def test_loss_of_each_image_is_finite_and_smaller_for_larger_logits_of_its_label(task):

@@ -52,9 +52,7 @@ class Skipped:
 def list_subfolders(folder: Path, root: Path, skipped: Skipped) -> list[Path]:
     """Return the visible subfolders of a folder in natural order. Links to the outside of `root` are ignored."""
     folders = []
-    with os.scandir(folder) as entries:
-        hidden = [entry.name for entry in entries if entry.name.startswith(".") and entry.is_dir()]
-    skipped.names["hidden"] += sorted(hidden)
+    skipped.names["hidden"] += sorted(path.name for path in folder.glob(".*") if path.is_dir())
     for entry in _entries(folder):
         if _stays_inside(entry, root, skipped) and entry.is_dir() and _is_utf8(entry.name, skipped):
             folders.append(Path(entry.path))
@@ -181,23 +179,23 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
     skipped = Skipped()
     try:
         folders = list_subfolders(root, root, skipped) if options.labelled else []
-        if not folders:
-            return _read_unlabeled(root, options, skipped)
-        records, notes = _read_labeled(root, folders, options, skipped)
+        if folders:
+            records, notes = _read_labeled(root, folders, options, skipped)
+        else:
+            records, notes = _read_unlabeled(root, options, skipped)
     except PermissionError as error:
         raise RequestError(f"Cannot read {error.filename}: permission denied.") from error
+    _check_groups(records, options)
     names = natural_order(record.label for record in records if record.label is not None)
     return Collection(root, names, tuple(records), (*notes, *skipped.notes()))
 
 
-def _read_unlabeled(root: Path, options: Options, skipped: Skipped) -> Collection:
+def _read_unlabeled(root: Path, options: Options, skipped: Skipped) -> tuple[list[Record], list[str]]:
     files = list(images(root, root, skipped))
     if not files:
         raise RequestError("\n".join([f"{root} has no images.", *skipped.notes(), FOOTER]))
     records = [_record(file, root, None, None, options) for file in files]
-    _check_groups(records, options)
-    note = f"Read {pluralize(len(files), 'unlabeled image')} from {root.name}."
-    return Collection(root, (), tuple(records), (note, *skipped.notes()))
+    return records, [f"Read {pluralize(len(files), 'unlabeled image')} from {root.name}."]
 
 
 def _read_labeled(
@@ -219,7 +217,6 @@ def _read_labeled(
                 problems.append(Problem(f"class folder {where!r}", "has no images"))
             records += [_record(file, root, folder.name, split, options) for file in files]
     _check_classes(root, records, problems, skipped)
-    _check_groups(records, options)
     return records, _split_notes(splits)
 
 
