@@ -460,15 +460,13 @@ class Committee:
         weights: `[resamples, n]`, how often each image occurs in each bootstrap resample.
 
     Attributes:
-        groups_per_class: Number of groups of each class.
         num_classes: Number of classes.
         original_predictions: Predicted classes of the original images: `[n]` int64.
     """
 
     def __init__(self, data: FeatureSet, weights: Array) -> None:
         self.data, self.weights = data, weights
-        self.groups_per_class = data.groups_per_class
-        self.num_classes = len(self.groups_per_class)
+        self.num_classes = len(data.groups_per_class)
         self._classifiers = data.train([], [])
         self._probabilities = data.predict(self._classifiers, data.features)
         self.original_predictions: Array = self._probabilities.argmax(axis=1)
@@ -526,7 +524,7 @@ class Committee:
             rows = labels == label
             values = columns[rows].mean(axis=0)
             lows = highs = [None] * len(values)
-            if self.groups_per_class[label] >= MIN_GROUPS:
+            if self.data.groups_per_class[label] >= MIN_GROUPS:
                 weights = self.weights[:, rows]
                 drawn = weights.sum(axis=1)
                 means = (weights @ columns[rows])[drawn > 0] / drawn[drawn > 0, None]

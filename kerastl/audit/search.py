@@ -189,24 +189,23 @@ def verdict_of(
 
 def _doubts(measurement: Measurement, committee: Committee, class_names: Sequence[str]) -> list[str]:
     """Return the reasons why a trial cannot be called safe, one line each."""
+    groups_per_class = committee.data.groups_per_class
     too_few, inseparable, uncertain = [], [], []
     for pair in measurement.pairs:
         names = class_names[pair.source], class_names[pair.target]
-        is_small = [committee.groups_per_class[label] < MIN_GROUPS for label in (pair.source, pair.target)]
+        is_small = [groups_per_class[label] < MIN_GROUPS for label in (pair.source, pair.target)]
         if any(is_small):
             too_few.append(names[0] if is_small[0] else names[1])
         elif committee.separability(pair.source, pair.target) < MIN_SEPARABILITY:
             inseparable.append(" and ".join(sorted(names)))
         elif _max_changed(pair) >= SAFE_BELOW:
             uncertain.append(f"{names[0]} as {names[1]} (up to {_max_changed(pair):.0%})")
-    reasons = []
-    if too_few:
-        reasons.append(f"fewer than {MIN_GROUPS} groups of {_shortened(too_few)}")
-    if inseparable:
-        reasons.append(f"the classifiers do not separate the original images of {_shortened(inseparable)}")
-    if uncertain:
-        reasons.append(f"too few images to rule out label changes: {_shortened(uncertain)}")
-    return reasons
+    doubts = {
+        f"fewer than {MIN_GROUPS} groups of": too_few,
+        "the classifiers do not separate the original images of": inseparable,
+        "too few images to rule out label changes:": uncertain,
+    }
+    return [f"{reason} {_shortened(names)}" for reason, names in doubts.items() if names]
 
 
 def _max_changed(pair: Pair) -> float:
@@ -313,7 +312,6 @@ class AuditResult:
         counts: (images, groups) of each class.
         excluded: One line per class that could not be audited.
         measured: Measurements by trial.
-        findings: Harmful effects.
         verdicts: One per operation, in the order of the trials.
     """
 
@@ -321,7 +319,6 @@ class AuditResult:
     counts: tuple[tuple[int, int], ...]
     excluded: tuple[str, ...]
     measured: dict[Trial, Measurement]
-    findings: tuple[Finding, ...]
     verdicts: tuple[Verdict, ...]
 
 
@@ -359,9 +356,8 @@ def audit(
         for trial in track(trials, "auditing", len(trials))
     }
 
-    @lru_cache(
-        maxsize=2
-    )  # at most the draws of one trial, for pairs that are suspicious and pairs that are not
+    # Keeps at most the draws of one trial, for pairs that are suspicious and pairs that are not.
+    @lru_cache(maxsize=2)
     def follow_up(trial: Trial, num_draws: int) -> PairTest:
         draws = [augmented_features(trial, DRAWS + draw)[rows] for draw in range(num_draws)]
         return follow_up_test(committee, draws)
@@ -373,8 +369,8 @@ def audit(
         for name in dict.fromkeys(trial.name for trial in trials)
     )
     num_images = np.bincount(label_indices).tolist()
-    counts = tuple(zip(num_images, committee.groups_per_class, strict=True))
-    return AuditResult(names, counts, excluded, measured, tuple(findings), verdicts)
+    counts = tuple(zip(num_images, data.groups_per_class, strict=True))
+    return AuditResult(names, counts, excluded, measured, verdicts)
 
 
 def _usable_rows(
@@ -402,7 +398,7 @@ def _inconclusive_audit(trials: Sequence[Trial], excluded: tuple[str, ...]) -> A
         Verdict(name, "undecided", None, (), reasons, (), False)
         for name in dict.fromkeys(trial.name for trial in trials)
     )
-    return AuditResult((), (), excluded, {}, (), verdicts)
+    return AuditResult((), (), excluded, {}, verdicts)
 
 
 def sample_per_class(

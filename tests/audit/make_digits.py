@@ -61,3 +61,8 @@ def audited(first, second, what, *, seed=0, groups=None, names=("A", "B")):
 def states(result):
     """Return the verdict of each operation."""
     return {verdict.name: verdict.state for verdict in result.verdicts}
+
+
+def kinds(result):
+    """Return the kinds of all harmful effects."""
+    return {finding.kind for verdict in result.verdicts for finding in verdict.findings}
