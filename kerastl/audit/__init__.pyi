@@ -6,6 +6,7 @@ from .measure import fixed_features as fixed_features
 from .measure import pixel_grid as pixel_grid
 from .measure import recipe_trials as recipe_trials
 from .measure import standard_trials as standard_trials
+from .search import Audited as Audited
 from .search import AuditResult as AuditResult
 from .search import Finding as Finding
 from .search import Verdict as Verdict

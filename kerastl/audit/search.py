@@ -373,6 +373,28 @@ def audit(
     return AuditResult(names, counts, excluded, measured, verdicts)
 
 
+@dataclass(frozen=True)
+class Audited:
+    """An audit and its images.
+
+    Args:
+        result: The verdicts and measurements.
+        paths: The path of each image.
+        labels: The class of each image.
+        images: `[n, size, size, 3]` uint8.
+        augment: Returns the images augmented by a trial, for the number of a draw: `[n, size, size, 3]`
+            uint8.
+        notes: One line each about the features and the data.
+    """
+
+    result: AuditResult
+    paths: tuple[str, ...]
+    labels: tuple[str, ...]
+    images: Array
+    augment: Callable[[Trial, int], Array]
+    notes: tuple[str, ...]
+
+
 def _usable_rows(
     labels: Sequence[str], groups: Sequence[str]
 ) -> tuple[list[int], tuple[str, ...], tuple[str, ...]]:

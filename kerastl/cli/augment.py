@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -56,7 +55,10 @@ def audit_command(
     policy = audit.policy_yaml(result.verdicts, result.class_names)
     plain = {**audit.as_plain(result), "notes": list(audited.notes), "policy": policy}
     if out is not None:
-        _write(out, plain, policy, audited)
+        out.mkdir(parents=True, exist_ok=True)
+        runs.write_json(out / "audit.json", plain)
+        runs.write_atomic(out / "policy.yaml", policy)
+        report.write_audit_sheet(out / "audit.html", audited)
     if as_json:
         click.echo(json.dumps(plain, indent=1))
         return
@@ -75,20 +77,6 @@ def _load(word: str, sets: tuple[str, ...]) -> tuple[recipes.Recipe, Path | None
     if not resolved.is_file():
         raise RequestError(f"{word} is not a run folder: it has no {runs.RESOLVED_RECIPE}.")
     return check_recipe(recipes.find(str(resolved)), sets), folder
-
-
-def _write(out: Path, plain: dict[str, Any], policy: str, audited: workflows.Audited) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    runs.write_json(out / "audit.json", plain)
-    runs.write_atomic(out / "policy.yaml", policy)
-    report.write_audit_sheet(
-        out / "audit.html",
-        audited.result,
-        paths=audited.paths,
-        labels=audited.labels,
-        images=audited.images,
-        augment=audited.augment,
-    )
 
 
 MAX_IMAGES = 32

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kerastl.audit import AuditResult, Finding, Trial, format_lines, format_options
+from kerastl.audit import Audited, Finding, Trial, format_lines, format_options
 from kerastl.report.figures import png_url, write_page
 
 Array = np.ndarray[Any, Any]
@@ -18,60 +17,43 @@ SIDE_PX = 128
 MAX_FINDINGS = 40
 
 
-def write_audit_sheet(
-    file: Path,
-    result: AuditResult,
-    *,
-    paths: Sequence[str],
-    labels: Sequence[str],
-    images: Array,
-    augment: Callable[[Trial, int], Array],
-) -> Path:
+def write_audit_sheet(file: Path, audited: Audited) -> Path:
     """Write the page, a single file that contains images and paths of the data.
 
     Args:
         file: The HTML file.
-        result: The audit.
-        paths, labels: Path and class of each image.
-        images: `[n, size, size, 3]` uint8.
-        augment: Returns all images augmented by a trial, for the number of a draw.
+        audited: The audit and its images.
     """
-    findings = [finding for verdict in result.verdicts for finding in verdict.findings]
+    findings = [finding for verdict in audited.result.verdicts for finding in verdict.findings]
     augmented: dict[Trial, Array] = {}
     sections = []
     for finding in findings[:MAX_FINDINGS]:
         if finding.trial not in augmented:
             augmented.clear()
-            augmented[finding.trial] = augment(finding.trial, 0)
-        sections.append(_section(finding, result, paths, labels, images, augmented[finding.trial]))
+            augmented[finding.trial] = audited.augment(finding.trial, 0)
+        sections.append(_section(finding, audited, augmented[finding.trial]))
     omitted = max(0, len(findings) - MAX_FINDINGS)
-    text = "\n".join(format_lines(result))
+    text = "\n".join(format_lines(audited.result))
     return write_page(file, "audit.html", text=text, findings=sections, omitted=omitted)
 
 
-def _section(
-    finding: Finding,
-    result: AuditResult,
-    paths: Sequence[str],
-    labels: Sequence[str],
-    images: Array,
-    augmented: Array,
-) -> dict[str, Any]:
+def _section(finding: Finding, audited: Audited, augmented: Array) -> dict[str, Any]:
     """Return the rows of one finding: original, augmented, and the nearest original image of the other class.
 
     The images shown are those whose augmented version is closest to the other class relative to their own, by the
     pixels of small copies.
     """
-    source, target = result.class_names[finding.pair.source], result.class_names[finding.pair.target]
-    own = [row for row, label in enumerate(labels) if label == source]
-    other = [row for row, label in enumerate(labels) if label == target]
+    names, images = audited.result.class_names, audited.images
+    source, target = names[finding.pair.source], names[finding.pair.target]
+    own = [row for row, label in enumerate(audited.labels) if label == source]
+    other = [row for row, label in enumerate(audited.labels) if label == target]
     to_other = _distances(augmented[own], images[other])
     to_own = _distances(augmented[own], images[own])
     np.fill_diagonal(to_own, np.inf)
     order = np.argsort(to_other.min(axis=1) - to_own.min(axis=1), kind="stable")[:IMAGES_PER_FINDING]
     rows = [
         {
-            "path": paths[own[index]],
+            "path": audited.paths[own[index]],
             "original": _png(images[own[index]]),
             "augmented": _png(augmented[own[index]]),
             "nearest": _png(images[other[int(to_other[index].argmin())]]),

@@ -1,4 +1,3 @@
-from .augment_audit import Audited as Audited
 from .augment_audit import audit_recipe as audit_recipe
 from .augment_preview import preview as preview
 from .curve_plan import Job as Job

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,28 +36,6 @@ AUDITED_SPLITS = ("train", "val")
 BATCH_SIZE = 32
 
 
-@dataclass(frozen=True)
-class Audited:
-    """An audit and its images.
-
-    Args:
-        result: The verdicts and measurements.
-        paths: The path of each image.
-        labels: The class of each image.
-        images: `[n, size, size, 3]` uint8.
-        augment: Returns the images augmented by a trial, for the number of a draw: `[n, size, size, 3]`
-            uint8.
-        notes: One line each about the features and the data.
-    """
-
-    result: audit.AuditResult
-    paths: tuple[str, ...]
-    labels: tuple[str, ...]
-    images: Array
-    augment: Callable[[audit.Trial, int], Array]
-    notes: tuple[str, ...]
-
-
 def trials_of(recipe: Recipe, operations: Sequence[str]) -> list[audit.Trial]:
     """Return the trials of an audit.
 
@@ -85,7 +62,7 @@ def trials_of(recipe: Recipe, operations: Sequence[str]) -> list[audit.Trial]:
 def audit_recipe(
     recipe: Recipe, *, operations: Sequence[str], most_per_class: int, run: Path | None = None,
     out: Path | None = None,
-) -> Audited:  # fmt: skip
+) -> audit.Audited:  # fmt: skip
     """Audit the operations of a recipe on its own training and validation images.
 
     Args:
@@ -123,7 +100,7 @@ def audit_recipe(
         features(images), labels, groups, trials, lambda trial, draw: features(augment(trial, draw)),
         widths=widths, seed=recipe.seed,
     )  # fmt: skip
-    return Audited(result, paths, tuple(labels), images, augment, (note, *datasets.notes))
+    return audit.Audited(result, paths, tuple(labels), images, augment, (note, *datasets.notes))
 
 
 def _without_test_images(records: Sequence[Record], run: Path) -> list[Record]:
