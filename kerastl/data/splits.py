@@ -196,26 +196,29 @@ def split(
         Problems: A class has too few groups, or a given split divides a group.
         RequestError: There are no labeled images, or only one class.
     """
-    collection = _labeled_only(collection)
-    if len({record.label for record in collection.records}) == 1:
-        only = collection.records[0].label
-        raise RequestError(f"All images have the class {only!r}. At least two classes are needed.")
+    _check_two_classes(collection)
     return _divided(
-        collection, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, allow_rare=allow_rare
+        collection, {"test": test_fraction, "val": val_fraction}, seed=seed, allow_rare=allow_rare
     )
 
 
+def _check_two_classes(collection: Collection) -> None:
+    labels = {record.label for record in collection.records} - {None}
+    if len(labels) == 1:
+        raise RequestError(f"All images have the class {labels.pop()!r}. At least two classes are needed.")
+
+
 def _divided(
-    collection: Collection, *, val_fraction: float, test_fraction: float, seed: int, allow_rare: bool
+    collection: Collection, fractions: dict[str, float], *, seed: int, allow_rare: bool
 ) -> Collection:
-    """Split labeled images."""
+    """Split the labeled images. `fractions` are those of the labeled images for each split except train."""
+    collection = _labeled_only(collection)
     _check_whole_groups(collection.records)
     given_splits = {record.split for record in collection.records}
     if given_splits - {None} and None in given_splits:
         raise RequestError(
             "Some images have a given split and some do not. Give a split for all images or for none."
         )
-    fractions = {"test": test_fraction, "val": val_fraction}
     fractions = {name: value for name, value in fractions.items() if value > 0 and name not in given_splits}
     free = [record for record in collection.records if record.split in (None, "train")]
     chosen, rare = choose_groups(free, collection.class_names, fractions, seed=seed, allow_rare=allow_rare)
@@ -259,18 +262,16 @@ def split_target(
     unlabeled = [record for record in collection.records if record.label is None]
     if labels == "none" and len(unlabeled) == len(collection.records):
         return collection.with_records(map(_without_label, unlabeled))
-    val_fraction = val_fraction if labels == "all" else 0.0
+    fractions = {"test": test_fraction, "val": val_fraction if labels == "all" else 0.0}
     if labels != "all":
         # Unlabeled images join below, so `split` must not report them as dropped.
         labeled = (record for record in collection.records if record.label is not None)
         collection = collection.with_records(
             replace(record, split="train") if record.split == "val" else record for record in labeled
         )
-    # Without labels for training, a single class is allowed.
-    divide = _divided if labels == "none" else split
-    divided = divide(
-        collection, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, allow_rare=allow_rare
-    )
+    if labels != "none":  # without labels for training, a single class is allowed
+        _check_two_classes(collection)
+    divided = _divided(collection, fractions, seed=seed, allow_rare=allow_rare)
     named = divided.with_records(
         replace(record, split=f"target_{record.split}") for record in divided.records
     )
