@@ -75,14 +75,6 @@ def seeds_for(seed: int, epoch: Any, indices: Any) -> Any:
     return tf.bitcast(hash_combine(state, tf.cast(indices, tf.int64)), tf.int32)
 
 
-def epoch_order(
-    seed: int, epoch: int, num_examples: int, stream: int = 0
-) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return the permutation of an epoch, `[num_examples]` int64, as a function of (seed, stream, epoch)."""
-    key = np.array([seed, epoch + (stream << 32)], np.uint64)
-    return np.random.Generator(np.random.Philox(key=key)).permutation(num_examples).astype(np.int64)
-
-
 Policy = Callable[[Any, Any], Any]
 Mixer = Callable[[Any, Any, Any], tuple[Any, Any]]
 Indices = np.ndarray[Any, np.dtype[np.int64]]
@@ -204,9 +196,10 @@ class ImageDataset:
 
     def order(self, epoch: int) -> Indices:
         """Return the order of an epoch: `[num_examples]` int64 indices."""
-        if self.shuffle:
-            return epoch_order(self.seed, epoch, self.num_examples, self._stream)
-        return np.arange(self.num_examples, dtype=np.int64)
+        if not self.shuffle:
+            return np.arange(self.num_examples, dtype=np.int64)
+        key = np.array([self.seed, epoch + (self._stream << 32)], np.uint64)
+        return np.random.Generator(np.random.Philox(key=key)).permutation(self.num_examples).astype(np.int64)
 
     def with_own_order(self, *, labeled: bool) -> ImageDataset:
         """Return a copy with another order, for training on two datasets in parallel.

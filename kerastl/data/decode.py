@@ -93,20 +93,14 @@ def read_header(encoded: tf.Tensor) -> Header:
     numbers = tf.reduce_sum(head * _weights(FIELDS.values(), HEAD_BYTES), axis=1)
     fields = dict(zip(FIELDS, tf.unstack(numbers, len(FIELDS)), strict=True))
     kind = _kind(head)
-
-    def from_fields() -> tf.Tensor:
-        height, width = _size_from_fields(kind, fields)
-        return tf.stack([height, width, tf.zeros([], tf.int64)])
-
-    def from_jpeg() -> tf.Tensor:
-        shape = tf.io.extract_jpeg_shape(encoded, output_type=tf.int64)
-        return tf.concat([shape[:2], tf.zeros([1], tf.int64)], 0)
-
-    def from_gif() -> tf.Tensor:
-        return _gif_first_frame(padded_bytes(encoded))
-
+    no_end = tf.zeros([1], tf.int64)
+    branches = [
+        lambda: tf.concat([_size_from_fields(kind, fields), no_end], 0),
+        lambda: tf.concat([tf.io.extract_jpeg_shape(encoded, output_type=tf.int64)[:2], no_end], 0),
+        lambda: _gif_first_frame(padded_bytes(encoded)),
+    ]
     branch = tf.gather(tf.constant([0, 0, 1, 2, 0, 0, 0]), kind)
-    height, width, end = tf.unstack(tf.switch_case(branch, [from_fields, from_jpeg, from_gif]), 3)
+    height, width, end = tf.unstack(tf.switch_case(branch, branches), 3)
     return Header(kind, height, width, end, fields)
 
 
@@ -147,8 +141,7 @@ def jpeg_orientation(encoded: tf.Tensor) -> tf.Tensor:
     position, _, has_exif = tf.while_loop(
         lambda _, proceed, __: proceed, step, start, maximum_iterations=MAX_JPEG_SEGMENTS
     )
-    upright = tf.ones([], tf.int64)
-    return tf.cond(has_exif, lambda: _orientation_in_tiff(raw, position), lambda: upright)
+    return tf.cond(has_exif, lambda: _orientation_in_tiff(raw, position), lambda: tf.ones([], tf.int64))
 
 
 def _weights(
@@ -174,8 +167,8 @@ def _kind(head: tf.Tensor) -> tf.Tensor:
     return tf.reduce_max(tf.where(matches, kinds, UNKNOWN))
 
 
-def _size_from_fields(kind: tf.Tensor, fields: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the height and width of a PNG, BMP or WebP, or 0 for other formats and unknown chunks."""
+def _size_from_fields(kind: tf.Tensor, fields: dict[str, tf.Tensor]) -> tf.Tensor:
+    """Return `[height, width]` of a PNG, BMP or WebP, or 0 for other formats and unknown chunks."""
     zero = tf.zeros([], tf.int64)
     chunk, packed = fields["webp_chunk"], fields["webp_lossless_size"]
     chunks = tf.constant([ord(" "), ord("L"), ord("X")], tf.int64)
@@ -192,8 +185,7 @@ def _size_from_fields(kind: tf.Tensor, fields: dict[str, tf.Tensor]) -> tuple[tf
         [zero, fields["png_height"], zero, zero, bmp_height, webp_height, zero],
         [zero, fields["png_width"], zero, zero, fields["bmp_width"], webp_width, zero],
     ]
-    height, width = tf.unstack(tf.gather(tf.stack(by_kind), kind, axis=1), 2)
-    return height, width
+    return tf.gather(tf.stack(by_kind), kind, axis=1)
 
 
 def _bytes_at(raw: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:

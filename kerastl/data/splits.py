@@ -212,23 +212,27 @@ def _divided(
     collection: Collection, fractions: dict[str, float], *, seed: int, allow_rare: bool
 ) -> Collection:
     """Split the labeled images. `fractions` are those of the labeled images for each split except train."""
-    collection = _labeled_only(collection)
-    _check_whole_groups(collection.records)
-    given_splits = {record.split for record in collection.records}
+    labeled = [record for record in collection.records if record.label is not None]
+    if not labeled:
+        raise RequestError("No image has a label, so the images cannot be split by class.")
+    _check_whole_groups(labeled)
+    given_splits = {record.split for record in labeled}
     if given_splits - {None} and None in given_splits:
         raise RequestError(
             "Some images have a given split and some do not. Give a split for all images or for none."
         )
     fractions = {name: value for name, value in fractions.items() if value > 0 and name not in given_splits}
-    free = [record for record in collection.records if record.split in (None, "train")]
+    free = [record for record in labeled if record.split in (None, "train")]
     chosen, rare = choose_groups(free, collection.class_names, fractions, seed=seed, allow_rare=allow_rare)
     records = (
         record
         if record.split in ("val", "test")
         else replace(record, split=chosen.get(group_key(record), "train"))
-        for record in collection.records
+        for record in labeled
     )
-    notes = [f"Class {name!r} has too few groups to split. All its images are in train." for name in rare]
+    left_out = len(collection.records) - len(labeled)
+    notes = [f"Ignored {pluralize(left_out, 'unlabeled image')}."] if left_out else []
+    notes += [f"Class {name!r} has too few groups to split. All its images are in train." for name in rare]
     return collection.with_records(records, *notes)
 
 
@@ -345,16 +349,6 @@ def _join_unlabeled(divided: Collection, unlabeled: Sequence[Record]) -> Collect
 
 def _without_label(record: Record) -> Record:
     return replace(record, label=None, split="target_unlabelled")
-
-
-def _labeled_only(collection: Collection) -> Collection:
-    labeled = [record for record in collection.records if record.label is not None]
-    if not labeled:
-        raise RequestError("No image has a label, so the images cannot be split by class.")
-    left_out = len(collection.records) - len(labeled)
-    if not left_out:
-        return collection
-    return collection.with_records(labeled, f"Ignored {pluralize(left_out, 'unlabeled image')}.")
 
 
 def _check_whole_groups(records: Sequence[Record]) -> None:

@@ -172,21 +172,19 @@ def _check_files(
     known = read_file_checks(cache_dir, {key for key in keys if key})
     fresh: dict[str, FileCheck] = {}
 
-    def check(row: int) -> FileCheck:
-        file, key = records[row].file, keys[row]
-        known_check = known.get(key or "")
-        if known_check is None or (
-            known_check.needs_conversion and not _converted_path(file, converted_dir).exists()
-        ):
-            known_check = _check_file(file, max_pixels, converted_dir)
-            if key:
-                fresh[key] = known_check
-        return known_check
+    def check(record: Record, key: str | None) -> FileCheck:
+        result = known.get(key or "")
+        if result and (not result.needs_conversion or _converted_path(record.file, converted_dir).exists()):
+            return result
+        result = _check_file(record.file, max_pixels, converted_dir)
+        if key:
+            fresh[key] = result
+        return result
 
     threads = min(MAX_THREADS, os.cpu_count() or 1)
     try:
         with no_pillow_warnings(), ThreadPoolExecutor(threads) as pool:
-            checks = pool.map(check, range(len(records)))
+            checks = pool.map(check, records, keys)
             return list(track(checks, "checking images", len(records)))
     finally:
         # Also after Ctrl-C, so that the next run continues here.

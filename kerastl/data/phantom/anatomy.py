@@ -127,8 +127,6 @@ def _cut_rod(coverage: Image, grid: Grid, rod: Rod, height_mm: float) -> None:
         return
     rows, columns = (slice(*np.searchsorted(grid.axis_mm, (low[axis], high[axis]))) for axis in (0, 1))
     down, right = grid.axis_mm[rows, None] - start[0], grid.axis_mm[None, columns] - start[1]
-    if down.size == 0 or right.size == 0:
-        return
     along, up = end - start, height_mm - start[2]
     share = (down * along[0] + right * along[1] + up * along[2]) / max(along @ along, 1e-9)
     share = np.clip(share, 0, 1)
