@@ -143,10 +143,15 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return near[0] if near else None
 
 
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Return `Did you mean ...? `, with a space, for the nearest known word, or an empty string if none is close."""
+    near = nearest(word, known)
+    return f"Did you mean {quote(near)}? " if near else ""
+
+
 def did_you_mean(word: str, known: Sequence[str]) -> str:
     """Return `Did you mean ...?` with the nearest known word, or the list of known words."""
-    near = nearest(word, known)
-    return f"Did you mean '{near}'?" if near else f"Known: {', '.join(known)}."
+    return suggest(word, known).strip() or f"Known: {', '.join(known)}."
 
 
 def join_words(words: Sequence[str], last: str = "or") -> str:

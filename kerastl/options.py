@@ -25,7 +25,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError, core_schema
 
 from kerastl import registry
-from kerastl.errors import Problem, Problems, did_you_mean, join_words, nearest, quote
+from kerastl.errors import Problem, Problems, did_you_mean, join_words, nearest, quote, suggest
 
 Fraction = Annotated[float, Ge(0), Le(1)]
 Loc = tuple[str | int, ...]
@@ -424,8 +424,8 @@ def _hint(annotation: Any, given: Any) -> str:
     if value is None:
         return "Write none." if "none" in words else ""
     if isinstance(value, str):
-        if near := nearest(value, words):
-            return f"Did you mean '{near}'?"
+        if hint := suggest(value, words):
+            return hint.strip()
         if Path in parts and words:
             return f"For a path, write ./{quote(value, '')}"
         return _number_hint(annotation, value, is_plain=isinstance(given, Scalar) and given.plain)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kerastl.errors import RequestError, join_words, nearest, quote
+from kerastl.errors import RequestError, join_words, quote, suggest
 
 if TYPE_CHECKING:
     from kerastl.recipe.phase import Phase
@@ -60,8 +60,7 @@ def find(word: str) -> RecipeText:
     path = Path(word)
     if os.path.exists(word):  # noqa: PTH110 - Path raises if the name is too long
         return RecipeText(path.stem, word, _text_of(path))
-    near = nearest(path.stem, names())
-    hint = f"Did you mean '{near}'?" if near else f"Shipped: {', '.join(names())}."
+    hint = suggest(path.stem, names()).strip() or f"Shipped: {', '.join(names())}."
     raise RequestError(
         f"Recipe {quote(word)} not found: it is neither a shipped recipe nor a file. {hint}\n"
         "List the shipped recipes: kerastl ls"

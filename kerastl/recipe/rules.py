@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from kerastl import registry
-from kerastl.errors import Problems, RequestError, did_you_mean, join_words, nearest, quote
+from kerastl.errors import Problems, RequestError, did_you_mean, join_words, quote, suggest
 from kerastl.options import hints
 from kerastl.recipe.phase import FromBlock
 
@@ -206,8 +206,7 @@ def backbone_findings(recipe: Any, tables: ModuleType) -> Iterator[Finding]:
     known = tables.block_names(name)
     for path, block in _named_blocks(recipe):
         if block not in known:
-            near = nearest(block, known)
-            hint = f"Did you mean '{near}'? " if near else ""
+            hint = suggest(block, known)
             yield (path, f"{name} has no block {quote(block)}. {hint}Blocks: {', '.join(known)}.")
 
 
@@ -352,7 +351,6 @@ def missing_columns(recipe: Recipe) -> Iterator[str]:
         reported.append(known)
         for name in recipe.evaluation.subgroups:
             if name not in known:
-                near = nearest(name, known)
-                hint = f" Did you mean {quote(near)}?" if near else ""
                 columns = ", ".join(quote(column, "") for column in known)
-                yield f"the table of {section_name}.reader has no column {quote(name)}.{hint} Columns: {columns}."
+                hint = suggest(name, known)
+                yield f"the table of {section_name}.reader has no column {quote(name)}. {hint}Columns: {columns}."

@@ -18,7 +18,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerastl.errors import PermanentFailure, RequestError, nearest
+from kerastl.errors import PermanentFailure, RequestError, suggest
 from kerastl.models import Block, get_blocks, layers_inside
 from kerastl.recipe.phase import BatchNorm, FromBlock, LayerNames, Phase, TopFraction, Trainable, Unfreeze
 
@@ -91,10 +91,9 @@ def _select_layers(blocks: Sequence[Block], trainable: Trainable) -> list[str]:
     if isinstance(trainable, FromBlock):
         known = [block.name for block in blocks]
         if trainable.from_block not in known:
-            similar = nearest(trainable.from_block, known)
-            hint = f" Did you mean '{similar}'?" if similar else ""
+            hint = suggest(trainable.from_block, known)
             raise RequestError(
-                f"trainable.from_block: there is no block '{trainable.from_block}'.{hint} Blocks: {', '.join(known)}."
+                f"trainable.from_block: there is no block '{trainable.from_block}'. {hint}Blocks: {', '.join(known)}."
             )
         return names[starts[known.index(trainable.from_block)] :]
     if isinstance(trainable, Unfreeze):

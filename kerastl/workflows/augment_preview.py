@@ -16,7 +16,7 @@ from kerastl import report
 from kerastl.augment.preview import POLICY_TITLE, Block, mixing_block, operation_block, policy_block
 from kerastl.console import track
 from kerastl.data import Record, seeds_for
-from kerastl.errors import RequestError, join_words, nearest, quote
+from kerastl.errors import RequestError, join_words, quote, suggest
 from kerastl.recipe import Augment, Recipe
 from kerastl.runs import Run, is_new_or_empty, next_free_path
 from kerastl.tasks import SINGLE_LABEL
@@ -114,8 +114,7 @@ def _selected_augment(augment: Augment, operation: str | None) -> Augment:
         return augment
     names = list(dict.fromkeys(step.name for step in (*augment.operations, *augment.mixing)))
     if operation not in names:
-        near = nearest(operation, names)
-        hint = f"Did you mean '{near}'?" if near else f"It has {join_words(names, 'and')}."
+        hint = suggest(operation, names).strip() or f"It has {join_words(names, 'and')}."
         raise RequestError(f"The recipe has no operation {quote(operation)}. {hint}")
     return augment.model_copy(
         update={

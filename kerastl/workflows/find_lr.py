@@ -11,7 +11,7 @@ import keras
 
 from kerastl import report
 from kerastl.console import print_status, track
-from kerastl.errors import RequestError, join_words, nearest
+from kerastl.errors import RequestError, join_words, suggest
 from kerastl.recipe import Recipe
 from kerastl.runs import Run, next_free_path
 from kerastl.training import LearningRateTest
@@ -118,9 +118,7 @@ def _phase_index(phase: str | None, names: Sequence[str]) -> int:
     if phase is None:
         return 0
     if phase not in names:
-        near = nearest(phase, names)
-        hint = f"Did you mean '{near}'? " if near else ""
-        raise RequestError(f"Unknown phase '{phase}'. {hint}Phases: {join_words(names)}.")
+        raise RequestError(f"Unknown phase '{phase}'. {suggest(phase, names)}Phases: {join_words(names)}.")
     return names.index(phase)
 
 

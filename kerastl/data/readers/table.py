@@ -12,7 +12,7 @@ from annotated_types import MinLen
 from pydantic import Field
 
 from kerastl.data.records import SPLIT_WORDS, Collection, Record, check_class_names, natural_order, pluralize
-from kerastl.errors import Problem, RequestError, nearest, raise_problems
+from kerastl.errors import Problem, RequestError, nearest, raise_problems, suggest
 from kerastl.options import StrictModel
 
 DELIMITERS = ",;\t"
@@ -56,9 +56,7 @@ def parse_table(path: Path) -> tuple[list[str], list[Row]]:
 
 def missing_column(name: str, header: Sequence[str]) -> str:
     """Return the message for a missing column, with the nearest and all column names."""
-    near = nearest(name, header)
-    hint = f" Did you mean {near!r}?" if near else ""
-    return f"the table has no column {name!r}.{hint} Columns: {', '.join(header)}."
+    return f"the table has no column {name!r}. {suggest(name, header)}Columns: {', '.join(header)}."
 
 
 def _header(lines: Iterator[tuple[int, list[str]]]) -> list[str]:

@@ -16,7 +16,7 @@ from kerastl.console import track
 from kerastl.data.cache import cache_folder, fill_entry
 from kerastl.data.convert import extension_of
 from kerastl.data.records import SPLIT_WORDS, Collection, Record, check_class_names, natural_order
-from kerastl.errors import Problem, RequestError, did_you_mean, nearest, raise_problems
+from kerastl.errors import Problem, RequestError, did_you_mean, raise_problems, suggest
 from kerastl.options import StrictModel
 from kerastl.runs import read_csv, write_csv
 
@@ -141,10 +141,9 @@ def _not_prepared(options: Options) -> str:
     name = options.dataset.partition("/")[0].partition(":")[0]
     # The catalog of community datasets would need the network.
     known = _library().list_builders(with_community_datasets=False)
-    near = None if name in known else nearest(name, known)
-    hint = f" Did you mean {near!r}?" if near else ""
+    hint = "" if name in known else suggest(name, known)
     return (
-        f"The dataset {options.dataset} is not prepared on this machine.{hint} Searched in "
+        f"The dataset {options.dataset} is not prepared on this machine. {hint}Searched in "
         f"{', '.join(map(str, folders))}. To download and prepare it: --set data.reader.download=true. "
         "If it is in another folder: --set data.reader.data_dir=DIR. Nothing was run."
     )
