@@ -24,6 +24,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from kerastl.data.convert import MAX_THREADS, TIFF_STARTS
+
 UNKNOWN, PNG, JPEG, GIF, BMP, WEBP, TIFF = range(7)
 HEAD_BYTES = 64
 MAX_EXIF_ENTRIES = 1024
@@ -38,10 +40,7 @@ SIGNATURES = [
     (GIF, b"GIF89a", b""),
     (BMP, b"BM", b""),
     (WEBP, b"RIFF", b"WEBP"),
-    (TIFF, b"II*\0", b""),
-    (TIFF, b"MM\0*", b""),
-    (TIFF, b"II+\0", b""),
-    (TIFF, b"MM\0+", b""),
+    *((TIFF, start, b"") for start in TIFF_STARTS),
 ]
 
 # Header fields: first byte, number of bytes, byte order. PNG specification 3, section
@@ -449,9 +448,6 @@ def _decode_webp(encoded: tf.Tensor) -> tf.Tensor:
         lambda: _on_white(image[..., :3], image[..., 3:] * (1.0 / 255.0)),
         lambda: image[..., :3],
     )
-
-
-MAX_THREADS = 8
 
 
 def decode_images(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -77,17 +75,12 @@ def write_phantoms(
         raise RequestError(f"{out} {reason}. Nothing was written. Choose a new folder.")
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial_out = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    try:
-        _write_files(partial_out, options, seed, workers or 2)
-        partial_out.chmod(0o755)
-        if out.exists():
-            out.rmdir()
-        os.rename(partial_out, out)  # noqa: PTH104
-    except BaseException:
-        shutil.rmtree(partial_out, ignore_errors=True)
-        raise
-    return out
+    with tempfile.TemporaryDirectory(
+        dir=out.parent, prefix=f".{out.name}.", ignore_cleanup_errors=True
+    ) as part:
+        _write_files(Path(part), options, seed, workers or 2)
+        Path(part).chmod(0o755)
+        return Path(part).replace(out)
 
 
 def _write_files(out: Path, options: Options, seed: int, workers: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -192,19 +191,16 @@ def _folder(builder: Any, options: Options, cache_dir: Path | None) -> Path:
 def _write_split(builder: Any, split: str, options: Options, folder: Path, names: Any) -> None:
     """Write the images of a split and their index atomically."""
     folder.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=folder, prefix=f".{split}."))
-    try:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=f".{split}.", ignore_cleanup_errors=True) as part:
         rows = []
         total = builder.info.splits[split].num_examples
         examples = track(_examples(builder, split, options), f"writing {split}", total)
         for index, (content, number) in enumerate(examples):
             file = f"{index:07d}.{extension_of(content) or 'bin'}"
-            (partial / file).write_bytes(content)
+            Path(part, file).write_bytes(content)
             rows.append((index, file, names.int2str(number) if number >= 0 else ""))
-        write_csv(partial / INDEX, ["index", "file", "label"], rows)
-        partial.rename(folder / split)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        write_csv(Path(part, INDEX), ["index", "file", "label"], rows)
+        Path(part).rename(folder / split)
 
 
 def _examples(builder: Any, split: str, options: Options) -> Iterator[tuple[bytes, int]]:
