@@ -347,9 +347,8 @@ def audit(
     if len(names) < 2:
         return _inconclusive_audit(trials, excluded)
     label_indices = SINGLE_LABEL.encode([labels[row] for row in rows], names)
-    group_indices = np.unique(np.asarray([groups[row] for row in rows]), return_inverse=True)[1]
-    data = FeatureSet(np.asarray(features)[rows], label_indices, group_indices, tuple(widths), seed)
-    drawn = resample([f"{group:09d}" for group in data.groups], data.labels, seed=seed, resamples=RESAMPLES)
+    drawn = resample([groups[row] for row in rows], label_indices, seed=seed, resamples=RESAMPLES)
+    data = FeatureSet(np.asarray(features)[rows], label_indices, drawn.group_of, tuple(widths), seed)
     committee = Committee(data, drawn.counts[:, drawn.group_of].astype(np.float32))
     measured = {
         trial: committee.measure([augmented_features(trial, draw)[rows] for draw in range(DRAWS)])

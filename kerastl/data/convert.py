@@ -210,7 +210,7 @@ def to_decodable(content: bytes, *, max_pixels: int) -> bytes:
 
 LEVELS = 65536
 LOW_FRACTION, HIGH_FRACTION = 0.005, 0.995
-MAX_THREADS = 8
+NUM_THREADS = min(8, os.cpu_count() or 1)
 
 
 def auto_window(records: Sequence[Record]) -> tuple[float, float] | None:
@@ -224,8 +224,7 @@ def auto_window(records: Sequence[Record]) -> tuple[float, float] | None:
     """
     import numpy as np
 
-    threads = min(MAX_THREADS, os.cpu_count() or 1)
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
         histograms = pool.map(_histogram, [record.file for record in records])
         total = np.zeros(LEVELS, np.int64)
         for histogram in track(histograms, "computing the window", len(records)):

@@ -14,7 +14,6 @@ in some contexts only, and the results must be equal to the bit in all.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
@@ -24,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from kerastl.data.convert import MAX_THREADS, TIFF_STARTS
+from kerastl.data.convert import NUM_THREADS, TIFF_STARTS
 
 UNKNOWN, PNG, JPEG, GIF, BMP, WEBP, TIFF = range(7)
 HEAD_BYTES = 64
@@ -461,7 +460,7 @@ def decode_images(
         tf.errors.InvalidArgumentError: An image cannot be decoded.
     """
     load = traced_loader(image_size_px, window, max_pixels)
-    with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1, len(encoded))) as pool:
+    with ThreadPoolExecutor(min(NUM_THREADS, len(encoded))) as pool:
         return np.stack([image.numpy() for image in pool.map(load, encoded)])
 
 

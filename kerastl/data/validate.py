@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +15,8 @@ from kerastl.console import track
 from kerastl.data.cache import FileCheck, cache_key, read_file_checks, write_file_checks
 from kerastl.data.convert import (
     HEADER_BYTES,
-    MAX_THREADS,
     NO_MEMORY,
+    NUM_THREADS,
     UnreadableError,
     is_16_bit_gray,
     no_pillow_warnings,
@@ -181,9 +180,8 @@ def _check_files(
             fresh[key] = result
         return result
 
-    threads = min(MAX_THREADS, os.cpu_count() or 1)
     try:
-        with no_pillow_warnings(), ThreadPoolExecutor(threads) as pool:
+        with no_pillow_warnings(), ThreadPoolExecutor(NUM_THREADS) as pool:
             checks = pool.map(check, records, keys)
             return list(track(checks, "checking images", len(records)))
     finally:
