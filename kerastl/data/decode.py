@@ -434,7 +434,7 @@ def _decode_bmp(encoded: tf.Tensor, header: Header) -> tf.Tensor:
         raw = padded_bytes(encoded)
         entries = 14 + header.fields["bmp_header_size"] + 4 * tf.range(256, dtype=tf.int64)
         blue_green_red = entries[:, None] + tf.constant([2, 1, 0], tf.int64)
-        palette = tf.gather(raw, tf.minimum(blue_green_red, tf.size(raw, out_type=tf.int64) - 1))
+        palette = _bytes_at(raw, blue_green_red)
         return tf.cast(tf.gather(palette, tf.cast(pixels[..., 0], tf.int32)), tf.float32)
 
     return tf.cond(header.fields["bmp_bits"] == 8, with_palette, lambda: tf.cast(pixels[..., :3], tf.float32))

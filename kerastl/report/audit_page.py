@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kerastl.audit import Audited, Finding, Trial, format_lines, format_options
+from kerastl.audit import Audited, Finding, format_lines, format_options
 from kerastl.report.figures import png_url, write_page
 
 Array = np.ndarray[Any, Any]
@@ -25,13 +26,8 @@ def write_audit_sheet(file: Path, audited: Audited) -> Path:
         audited: The audit and its images.
     """
     findings = [finding for verdict in audited.result.verdicts for finding in verdict.findings]
-    augmented: dict[Trial, Array] = {}
-    sections = []
-    for finding in findings[:MAX_FINDINGS]:
-        if finding.trial not in augmented:
-            augmented.clear()
-            augmented[finding.trial] = audited.augment(finding.trial, 0)
-        sections.append(_section(finding, audited, augmented[finding.trial]))
+    augment = lru_cache(maxsize=1)(lambda trial: audited.augment(trial, 0))
+    sections = [_section(finding, audited, augment(finding.trial)) for finding in findings[:MAX_FINDINGS]]
     omitted = max(0, len(findings) - MAX_FINDINGS)
     text = "\n".join(format_lines(audited.result))
     return write_page(file, "audit.html", text=text, findings=sections, omitted=omitted)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -163,17 +163,16 @@ def make_augment(images: Array, *, seed: int) -> Callable[[audit.Trial, int], Ar
         images: `[n, size, size, 3]` uint8.
         seed: Seed of the random numbers; the draw takes the place of the epoch.
     """
-    policies: dict[audit.Trial, Any] = {}
+
+    @lru_cache(maxsize=1)
+    def build(trial: audit.Trial) -> Any:
+        return build_policy([(trial.name, trial.options)], image_size_px=images.shape[1], exact=True)
 
     def augment(trial: audit.Trial, draw: int) -> Array:
-        if trial not in policies:
-            policies.clear()
-            policies[trial] = build_policy(
-                [(trial.name, trial.options)], image_size_px=images.shape[1], exact=True
-            )
+        policy = build(trial)
 
         def of_batch(batch: Array, indices: Array) -> Array:
-            augmented: Array = policies[trial](batch, seeds_for(seed, draw, indices)).numpy()
+            augmented: Array = policy(batch, seeds_for(seed, draw, indices)).numpy()
             return np.round(augmented).astype(np.uint8)
 
         return _in_batches(of_batch, images)
