@@ -25,38 +25,30 @@ def group_key(record: Record) -> str:
     return f"group:{record.group}" if record.group is not None else f"path:{record.path}"
 
 
-def shuffled_groups(
-    records: Sequence[Record], class_names: Sequence[str], seed: int
-) -> tuple[list[str], Any]:
-    """Return the keys of the groups of labeled records, and their images per class: `[num_groups, num_classes]` int64.
+def shuffled_groups(labeled: Collection, seed: int) -> tuple[list[str], Any]:
+    """Return the keys of the groups of labeled images, and their images per class: `[num_groups, num_classes]` int64.
 
     Groups are sorted, then shuffled with the seed.
     """
-    labels = SINGLE_LABEL.encode([record.label for record in records], class_names).tolist()
-    images = Counter(zip(map(group_key, records), labels, strict=True))
+    labels = SINGLE_LABEL.encode([record.label for record in labeled.records], labeled.class_names).tolist()
+    images = Counter(zip(map(group_key, labeled.records), labels, strict=True))
     keys = sorted({key for key, _ in images})
     generator = np.random.Generator(np.random.Philox(key=np.array([seed, STREAM], np.uint64)))
     shuffled = [keys[index] for index in generator.permutation(len(keys))]
     rows = {key: row for row, key in enumerate(shuffled)}
-    counts = np.zeros((len(keys), len(class_names)), np.int64)
+    counts = np.zeros((len(keys), len(labeled.class_names)), np.int64)
     for (key, column), number in images.items():
         counts[rows[key], column] = number
     return shuffled, counts
 
 
 def choose_groups(
-    records: Sequence[Record],
-    class_names: Sequence[str],
-    fractions: dict[str, float],
-    *,
-    seed: int,
-    allow_rare: bool,
+    labeled: Collection, fractions: dict[str, float], *, seed: int, allow_rare: bool
 ) -> tuple[dict[str, str], list[str]]:
     """Choose the groups of the new splits.
 
     Args:
-        records: Labeled images, all in train.
-        class_names: Names of all classes.
+        labeled: Labeled images, all in train.
         fractions: Fraction of the images for each new split, 0 to 1.
         seed: Seed of the shuffle.
         allow_rare: Whether a class with fewer groups than splits stays in train instead of raising an error.
@@ -68,10 +60,10 @@ def choose_groups(
         Problems: Classes have fewer groups than splits.
         RequestError: Groups contain several classes and cannot be divided.
     """
-    keys, counts = shuffled_groups(records, class_names, seed)
+    keys, counts = shuffled_groups(labeled, seed)
     free, rare = _find_rare(counts, len(fractions) + 1)
     if rare.any() and not allow_rare:
-        _refuse_rare(counts, class_names, rare, len(fractions) + 1)
+        _refuse_rare(counts, labeled.class_names, rare, len(fractions) + 1)
     stays = (counts[~free] > 0).any(0)
     total = counts.sum(0)
     chosen: dict[str, str] = {}
@@ -82,7 +74,7 @@ def choose_groups(
         taken = rows[_choose(counts[rows], total * fraction, needed=~rare, reserve=reserve)]
         free[taken] = False
         chosen |= {keys[row]: name for row in taken}
-    return chosen, [class_names[column] for column in np.flatnonzero(rare).tolist()]
+    return chosen, [labeled.class_names[column] for column in np.flatnonzero(rare).tolist()]
 
 
 def _refuse_rare(counts: Any, class_names: Sequence[str], rare: Any, needed: int) -> None:
@@ -222,8 +214,8 @@ def _divided(
             "Some images have a given split and some do not. Give a split for all images or for none."
         )
     fractions = {name: value for name, value in fractions.items() if value > 0 and name not in given_splits}
-    free = [record for record in labeled if record.split in (None, "train")]
-    chosen, rare = choose_groups(free, collection.class_names, fractions, seed=seed, allow_rare=allow_rare)
+    free = collection.with_records(record for record in labeled if record.split in (None, "train"))
+    chosen, rare = choose_groups(free, fractions, seed=seed, allow_rare=allow_rare)
     records = (
         record
         if record.split in ("val", "test")
@@ -304,8 +296,8 @@ def keep_few_labels(
     Raises:
         Problems: A class has fewer groups in target_train.
     """
-    pool = [record for record in collection.records if record.split == "target_train"]
-    keys, counts = shuffled_groups(pool, collection.class_names, seed)
+    pool = collection.with_records(record for record in collection.records if record.split == "target_train")
+    keys, counts = shuffled_groups(pool, seed)
     holds = counts > 0
     problems = [
         Problem(f"class {name!r}", f"has {number} groups, but groups_per_class is {groups_per_class}")

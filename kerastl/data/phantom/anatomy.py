@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 Image = NDArray[np.float32]
+Vector = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,8 @@ class Rod:
         start_radius_mm, end_radius_mm: Radius at each end.
     """
 
-    start_mm: NDArray[np.float64]
-    end_mm: NDArray[np.float64]
+    start_mm: Vector
+    end_mm: Vector
     start_radius_mm: float
     end_radius_mm: float
 
@@ -233,26 +234,22 @@ def draw_vessels(rng: np.random.Generator) -> list[Rod]:
             start = np.array([rng.uniform(-12, 22), side * 34.0, rng.uniform(-16, 16)])
             angle = rng.uniform(-1.5, 1.5)
             direction = np.array([np.sin(angle), side * np.cos(angle), rng.uniform(-0.35, 0.35)])
-            _grow(rods, rng, start, direction, rng.uniform(1.8, 2.8), depth=3)
+            rods += _grow(rng, start, direction, rng.uniform(1.8, 2.8), depth=3)
     return rods
 
 
 def _grow(
-    rods: list[Rod],
-    rng: np.random.Generator,
-    start: NDArray[np.float64],
-    direction: NDArray[np.float64],
-    radius_mm: float,
-    depth: int,
-) -> None:
+    rng: np.random.Generator, start: Vector, direction: Vector, radius_mm: float, depth: int
+) -> Iterator[Rod]:
+    """Yield a segment of a vessel and its branches."""
     end = start + direction / np.linalg.norm(direction) * rng.uniform(15, 32)
     thinner = radius_mm * 0.78
-    rods.append(Rod(start, end, radius_mm, thinner))
+    yield Rod(start, end, radius_mm, thinner)
     if depth == 0:
         return
     for _ in range(2):
         turned = direction + rng.normal(0, 0.42, 3)
-        _grow(rods, rng, end, turned, thinner * rng.uniform(0.7, 0.95), depth - 1)
+        yield from _grow(rng, end, turned, thinner * rng.uniform(0.7, 0.95), depth - 1)
 
 
 HEAD_WIDTH_MM = 250.0
