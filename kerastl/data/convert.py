@@ -52,15 +52,18 @@ NO_MEMORY = "not enough memory to decode it"
 class UnreadableError(Exception):
     """A file cannot be read as an image. The message is the reason, without the file name.
 
-    Args:
-        reason: Why the file cannot be read.
+    Attributes:
         is_permanent: Whether the same bytes always fail, so that the result can be cached. False for errors of the
             disk, memory or permissions.
     """
 
-    def __init__(self, reason: str, *, is_permanent: bool = False) -> None:
-        super().__init__(reason)
-        self.is_permanent = is_permanent
+    is_permanent = False
+
+
+class InvalidImageError(UnreadableError):
+    """The bytes of a file are not an image that can be decoded."""
+
+    is_permanent = True
 
 
 HEADER_BYTES = 64
@@ -108,9 +111,8 @@ def convert_to_png(content: bytes, kind: Kind, *, max_pixels: int) -> bytes:
         with Image.open(io.BytesIO(content), formats=(kind,)) as image:
             width, height = image.size
             if width * height > max_pixels:
-                raise UnreadableError(
-                    f"{width} x {height} pixels (width x height) exceed the limit of {max_pixels} pixels",
-                    is_permanent=True,
+                raise InvalidImageError(
+                    f"{width} x {height} pixels (width x height) exceed the limit of {max_pixels} pixels"
                 )
             return _as_png(image)
     except UnreadableError:
@@ -118,15 +120,13 @@ def convert_to_png(content: bytes, kind: Kind, *, max_pixels: int) -> bytes:
     except MemoryError as error:
         raise UnreadableError(NO_MEMORY) from error
     except Image.DecompressionBombError as error:
-        reason = f"the image exceeds the limit of {max_pixels} pixels"
-        raise UnreadableError(reason, is_permanent=True) from error
+        raise InvalidImageError(f"the image exceeds the limit of {max_pixels} pixels") from error
     # Pillow raises many types of errors on damaged files: struct.error, KeyError, SyntaxError ...
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             # Only errors of the system have a number, e.g. too many open files. They are not permanent.
             raise UnreadableError(f"it cannot be converted: {error.strerror}") from error
-        reason = f"the {kind} file is damaged or not supported. Convert it to PNG"
-        raise UnreadableError(reason, is_permanent=True) from error
+        raise InvalidImageError(f"the {kind} file is damaged or not supported. Convert it to PNG") from error
 
 
 def _as_png(image: Any) -> bytes:
@@ -138,15 +138,11 @@ def _as_png(image: Any) -> bytes:
     image.load()
     image = ImageOps.exif_transpose(image) or image
     if image.mode == "F":
-        raise UnreadableError(
-            "its pixels are floating-point numbers. Convert it to 16-bit grayscale PNG", is_permanent=True
-        )
+        raise InvalidImageError("its pixels are floating-point numbers. Convert it to 16-bit grayscale PNG")
     if image.mode.startswith("I"):
         levels = np.asarray(image).astype(np.int64)
         if levels.min() < 0 or levels.max() > 65535:
-            raise UnreadableError(
-                "its gray levels exceed 16 bits. Convert it to 16-bit grayscale PNG", is_permanent=True
-            )
+            raise InvalidImageError("its gray levels exceed 16 bits. Convert it to 16-bit grayscale PNG")
         if inverted and image.mode != "I":
             levels = 65535 - levels
         image = Image.fromarray(levels.astype(np.uint16))
@@ -203,7 +199,7 @@ def to_decodable(content: bytes, *, max_pixels: int) -> bytes:
         UnreadableError: The content is empty, or cannot be converted.
     """
     if not content:
-        raise UnreadableError("the file is empty", is_permanent=True)
+        raise InvalidImageError("the file is empty")
     kind = format_to_convert(content)
     return content if kind is None else convert_to_png(content, kind, max_pixels=max_pixels)
 

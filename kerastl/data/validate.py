@@ -17,6 +17,7 @@ from kerastl.data.convert import (
     HEADER_BYTES,
     NO_MEMORY,
     NUM_THREADS,
+    InvalidImageError,
     UnreadableError,
     is_16_bit_gray,
     no_pillow_warnings,
@@ -48,11 +49,11 @@ def check_content(content: bytes, *, max_pixels: int) -> None:
         UnreadableError: The bytes cannot be decoded, or there is not enough memory.
     """
     if not content:
-        raise UnreadableError("the file is empty", is_permanent=True)
+        raise InvalidImageError("the file is empty")
     try:
         decode_image(tf.constant(content), max_pixels=max_pixels)
     except tf.errors.InvalidArgumentError as error:
-        raise UnreadableError(_decode_reason(error.message, content), is_permanent=True) from error
+        raise InvalidImageError(_decode_reason(error.message, content)) from error
     except (MemoryError, tf.errors.ResourceExhaustedError) as error:
         raise UnreadableError(NO_MEMORY) from error
     except tf.errors.OpError as error:
