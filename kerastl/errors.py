@@ -113,7 +113,7 @@ def raise_problems(
 
 def first_line(error: Exception) -> str:
     """Return the first line of an error's message, or its type name if the message is empty."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections import Counter, defaultdict
@@ -117,12 +118,9 @@ def _is_image(name: str, skipped: Skipped) -> bool:
 def _stays_inside(entry: os.DirEntry[str], root: Path, skipped: Skipped) -> bool:
     if not entry.is_symlink():
         return True
-    try:
-        target = Path(entry.path).resolve(strict=True)
-    except (OSError, RuntimeError):
-        target = None
-    if target is not None and target.is_relative_to(root):
-        return True
+    with contextlib.suppress(OSError, RuntimeError):
+        if Path(entry.path).resolve(strict=True).is_relative_to(root):
+            return True
     skipped.names["link"].append(entry.name.encode(errors="backslashreplace").decode())
     return False
 

@@ -15,7 +15,7 @@ from kerastl.console import track
 from kerastl.data.cache import cache_folder, fill_entry
 from kerastl.data.convert import extension_of
 from kerastl.data.records import SPLIT_WORDS, Collection, Record, check_class_names, natural_order
-from kerastl.errors import Problem, RequestError, did_you_mean, raise_problems, suggest
+from kerastl.errors import Problem, RequestError, did_you_mean, first_line, raise_problems, suggest
 from kerastl.options import StrictModel
 from kerastl.runs import read_csv, write_csv
 
@@ -127,10 +127,7 @@ def _prepared(options: Options) -> Any:
         return builder_from_files(options.dataset, **data_dir)
     # Builders have many authors and raise any type of error: of the network, the disk, checksums and their own.
     except Exception as error:
-        reason = str(error).strip().splitlines()
-        raise RequestError(
-            f"Cannot download the dataset {options.dataset}: {reason[0] if reason else error!r}"
-        ) from error
+        raise RequestError(f"Cannot download the dataset {options.dataset}: {first_line(error)}") from error
 
 
 def _not_prepared(options: Options) -> str:
