@@ -62,7 +62,7 @@ def choose_groups(
     """
     keys, counts = shuffled_groups(labeled, seed)
     free, rare = _find_rare(counts, len(fractions) + 1)
-    if rare.any() and not allow_rare:
+    if not allow_rare:
         _refuse_rare(counts, labeled.class_names, rare, len(fractions) + 1)
     stays = (counts[~free] > 0).any(0)
     total = counts.sum(0)
