@@ -40,7 +40,7 @@ def _parse(plugin: type[Plugin], values: Any, subject: str, where: str) -> list[
     if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
         raise Problems(subject, [Problem(where, f"must be a list, got {values!r}.")])
     results = [plugin.read(value) for value in values]
-    errors = [((index, *loc), message) for index, (_, found) in enumerate(results) for loc, message in found]
+    errors = [((index, *loc), message) for index, (_, below) in enumerate(results) for loc, message in below]
     raise_problems(subject, list_problems(errors, where))
     return [(operation.name, operation.options) for operation, _ in results]
 
