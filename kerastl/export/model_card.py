@@ -140,13 +140,16 @@ def _training(
 
 def _count_images(file: Path) -> tuple[dict[str, dict[str, int]], dict[str, int]]:
     counts: dict[str, Counter[str]] = {}
-    groups: dict[str, set[str]] = {}
+    groups: dict[str, set[tuple[str, str]]] = {}
     for row in read_csv(file) if file.is_file() else []:
         split = row.get("split", "")
         counts.setdefault(split, Counter())[row.get("label", "")] += 1
-        groups.setdefault(split, set()).add(row.get("group", ""))
+        if row.get("group"):
+            groups.setdefault(split, set()).add((row.get("domain", ""), row["group"]))
     order = sorted(counts, key=lambda split: SPLITS.index(split) if split in SPLITS else len(SPLITS))
-    return {split: dict(counts[split]) for split in order}, {split: len(groups[split]) for split in order}
+    return {split: dict(counts[split]) for split in order}, {
+        split: len(groups.get(split, ())) for split in order
+    }
 
 
 def _read_object(file: Path, parse: Callable[[str], Any]) -> dict[str, Any]:

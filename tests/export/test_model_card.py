@@ -105,6 +105,14 @@ def test_the_card_has_counts_scores_and_the_origin_of_the_model(run):
         assert words in card
 
 
+def test_groups_are_counted_by_domain_and_images_without_a_group_are_not_one(run):
+    rows = ["1.png,cat,train,p1,a", "2.png,cat,train,p1,b", "3.png,dog,train,,b", "4.png,dog,test,,a"]
+    (run / "split.csv").write_text("\n".join(["path,label,split,group,domain", *rows]) + "\n")
+    assert read_model_facts(run).groups == {"train": 2, "test": 0}
+    table = cells(render_card(read_model_facts(run), **ABOUT))
+    assert table[table.index("<em>groups</em>") : table.index("<em>groups</em>") + 3] == ["<em>groups</em>", "2", "\N{EN DASH}"]  # fmt: skip
+
+
 def test_a_list_of_scores_is_damaged(run):
     (run / "scores.json").write_text("[]")
     with pytest.raises(RequestError, match=r"scores\.json"):
