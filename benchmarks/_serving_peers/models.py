@@ -28,6 +28,8 @@ def write_models(folder: Path) -> tuple[dict[str, Path], str]:
     """
     import keras
 
+    from kerastl.data.decode import MAX_PIXELS
+    from kerastl.evaluation import Trained
     from kerastl.export import export_saved_model
     from kerastl.export.endpoints import ServedModel
     from kerastl.models import fold_batch_norm
@@ -37,7 +39,7 @@ def write_models(folder: Path) -> tuple[dict[str, Path], str]:
     def write_archive(name: str, served_model: keras.Model) -> Path:
         archive = keras.export.ExportArchive()
         archive.track(served_model)
-        served = ServedModel(served_model, CLASS_NAMES, SIZE_PX)
+        served = ServedModel(Trained(CLASS_NAMES, SIZE_PX, None, MAX_PIXELS, served_model))
         endpoint, takes = served.endpoints()["serving_default"]
         archive.add_endpoint("serving_default", endpoint, input_signature=[takes])
         archive.write_out(str(folder / name), verbose=False)

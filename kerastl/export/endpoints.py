@@ -16,7 +16,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerastl.data.decode import MAX_PIXELS, load_image
+from kerastl.data.decode import load_image
+from kerastl.evaluation.trained_model import Trained
 from kerastl.export.graph_check import ENCODED
 from kerastl.export.postprocess import NO_POSTPROCESSING, SLACK, Postprocessing
 from kerastl.tasks import SINGLE_LABEL
@@ -128,19 +129,11 @@ class ServedModel:
     """The parts that all endpoints share: decoding and the network, each one function in the graph.
 
     Args:
-        model: `[n, size, size, 3]` float32 in [0, 255] to logits, without augmentation.
-        class_names: Class names in the order of the logits.
-        image_size_px: Side length of the square input image in pixels.
-        window: (low, high) in stored values for 16-bit gray PNG; None for the full range.
-        max_pixels: Maximum height times width of an image that is decoded.
+        trained: The model, without augmentation, and its description.
         postprocessing: The postprocessing that is applied to the softmax of the logits.
     """
 
-    model: keras.Model
-    class_names: tuple[str, ...]
-    image_size_px: int
-    window: tuple[float, float] | None = None
-    max_pixels: int = MAX_PIXELS
+    trained: Trained
     postprocessing: Postprocessing = NO_POSTPROCESSING
 
     def endpoints(self) -> dict[str, tuple[Endpoint, tf.TensorSpec]]:
@@ -168,7 +161,7 @@ class ServedModel:
         Images of a different size are rejected with a message that states the correct size. TF Serving does
         not compare its inputs with the signature, so the check is part of the graph.
         """
-        size = self.image_size_px
+        size = self.trained.image_size_px
         message = f"this model takes RGB images of {size} x {size} pixels, [n, {size}, {size}, 3]"
         check = tf.debugging.assert_equal(tf.shape(images)[1:], [size, size, 3], message=message)
         with tf.control_dependencies([check] if check is not None else []):
@@ -183,8 +176,8 @@ class ServedModel:
         """
         spec = {ENCODED: tf.io.FixedLenFeature([], tf.string)}
         outputs = self.predict(self.decode(tf.io.parse_example(examples, spec)[ENCODED]))
-        ranked = tf.math.top_k(outputs["probabilities"], k=len(self.class_names))
-        names = tf.constant(list(self.class_names), tf.string)
+        ranked = tf.math.top_k(outputs["probabilities"], k=len(self.trained.class_names))
+        names = tf.constant(list(self.trained.class_names), tf.string)
         return {"classes": tf.gather(names, ranked.indices), "scores": ranked.values}
 
     def features(self, image_bytes: tf.Tensor) -> Outputs:
@@ -206,8 +199,10 @@ class ServedModel:
         with tf.GradientTape() as tape:
             tape.watch(maps)
             logits = self.parts.head(self.parts.pooling(maps), training=False)
-            predicted = outputs_from_logits(logits, self.class_names, self.postprocessing)["predicted"]
-            names = tf.constant(list(self.class_names), tf.string)
+            predicted = outputs_from_logits(logits, self.trained.class_names, self.postprocessing)[
+                "predicted"
+            ]
+            names = tf.constant(list(self.trained.class_names), tf.string)
             score = tf.reduce_sum(logits * tf.cast(predicted[:, None] == names[None], logits.dtype))
         weights = tf.reduce_mean(tape.gradient(score, maps), axis=[1, 2], keepdims=True)
         heat = tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1))
@@ -221,7 +216,7 @@ class ServedModel:
         logits = self._network(images)
         if self.parts is not None:
             logits = self.parts.head(self.parts.pooling(logits), training=False)
-        return outputs_from_logits(logits, self.class_names, self.postprocessing)
+        return outputs_from_logits(logits, self.trained.class_names, self.postprocessing)
 
     def _feature_maps(self, image_bytes: tf.Tensor) -> tf.Tensor:
         return tf.cast(self._network(self.decode(image_bytes)), tf.float32)
@@ -229,12 +224,12 @@ class ServedModel:
     @cached_property
     def parts(self) -> ModelParts | None:
         """The parts of the model; None if it does not pool one feature map."""
-        return split_at_pooling(self.model)
+        return split_at_pooling(self.trained.model)
 
     @cached_property
     def _network(self) -> Any:
-        part = self.model if self.parts is None else self.parts.trunk
-        images = tf.TensorSpec([None, self.image_size_px, self.image_size_px, 3], tf.float32)
+        part = self.trained.model if self.parts is None else self.parts.trunk
+        images = tf.TensorSpec([None, self.trained.image_size_px, self.trained.image_size_px, 3], tf.float32)
 
         @tf.function(input_signature=[images], autograph=False)
         def network(images: tf.Tensor) -> tf.Tensor:
@@ -248,11 +243,11 @@ class ServedModel:
 
         If an image cannot be decoded, the whole batch fails, with the reason.
         """
-        size = self.image_size_px
+        size, window, max_pixels = self.trained.image_size_px, self.trained.window, self.trained.max_pixels
         spec = tf.TensorSpec([size, size, 3], tf.float32)
 
         def load(encoded: tf.Tensor) -> tf.Tensor:
-            return load_image(encoded, image_size_px=size, window=self.window, max_pixels=self.max_pixels)
+            return load_image(encoded, image_size_px=size, window=window, max_pixels=max_pixels)
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
         def decode_all(image_bytes: tf.Tensor) -> tf.Tensor:

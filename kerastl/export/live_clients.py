@@ -469,7 +469,6 @@ def as_names(row: Any, count: int) -> tuple[str, ...]:
     Raises:
         ServerFault: Not `count` texts.
     """
-    is_list = isinstance(row, Sequence) and not isinstance(row, str) and len(row) == count
-    if not is_list or not all(isinstance(name, str) for name in row):
+    if not isinstance(row, list) or len(row) != count or not all(isinstance(name, str) for name in row):
         raise ServerFault(f"class names are not {count} texts")
     return tuple(row)

@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,11 +143,8 @@ def write_saved_model(
     description = model_fields(trained) | {"postprocessing": postprocessing}
 
     def fill(folder: Path) -> None:
-        served = ServedModel(
-            fold_for_inference(trained.model), trained.class_names, trained.image_size_px, trained.window,
-            trained.max_pixels, postprocessing,
-        )  # fmt: skip
-        _write_graph(served, folder)
+        folded = replace(trained, model=fold_for_inference(trained.model))
+        _write_graph(ServedModel(folded, postprocessing), folder)
         write_warm_up(folder, image_size_px=trained.image_size_px, max_pixels=trained.max_pixels)
         write_card(folder, facts, versions=library_versions(), **description)
 
@@ -197,7 +195,7 @@ def _check_model(model: keras.Model, class_names: Sequence[str], image_size_px: 
 
 def _write_graph(served: ServedModel, folder: Path) -> None:
     archive = keras.export.ExportArchive()
-    archive.track(served.model)
+    archive.track(served.trained.model)
     for name, (endpoint, spec) in served.endpoints().items():
         archive.add_endpoint(name, endpoint, input_signature=[spec])
     archive.write_out(str(folder), verbose=False)

@@ -14,10 +14,9 @@ from tensorflow.core.protobuf import saved_model_pb2
 from kerastl.errors import RequestError
 from kerastl.export import read_export, verify
 from kerastl.export._probe import ServingSession
-from kerastl.export.endpoints import ServedModel
 from kerastl.export.graph_check import graph_faults, reasons_not_to_load
 from tests.export.conftest import SIZE
-from tests.export.test_verify import SETTINGS, faults, planted
+from tests.export.test_verify import faults, planted, served
 
 
 @pytest.fixture
@@ -224,7 +223,7 @@ def test_a_session_would_run_a_python_function_that_this_process_has_registered(
 def test_verify_and_predict_never_call_a_registered_python_function(
     function: Any, model: Any, encoded: list[bytes], tmp_path: Path
 ) -> None:
-    honest = ServedModel(model, **SETTINGS).from_files
+    honest = served(model).from_files
 
     def leaning(image_bytes: tf.Tensor) -> Any:
         lengths = tf.cast(tf.strings.length(image_bytes), tf.float32)
@@ -257,8 +256,7 @@ def test_augmentation_that_was_left_in_is_named(model: Any, encoded: list[bytes]
             del training
             return augmented(images)
 
-    served: Any = ServedModel(AsTrained(), **SETTINGS)  # type: ignore[arg-type]
-    export = planted(augmented, tmp_path / "served", served.from_files)
+    export = planted(augmented, tmp_path / "served", served(AsTrained()).from_files)
     messages = faults(verify(export, encoded=encoded, expected=None))
     assert "StatelessRandom" in messages["no random operation"]
     assert "Assign" in messages["no variable is written"]

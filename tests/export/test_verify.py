@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from kerastl.data import load_image
 from kerastl.errors import RequestError
+from kerastl.evaluation import Trained
 from kerastl.export import ExpectedPredictions, Finding, check_export, export_saved_model, read_export, verify
 from kerastl.export._probe import probe_saved_model
 from kerastl.export.endpoints import ServedModel, outputs_from_logits
@@ -45,6 +46,10 @@ def copied_export(export: Path, tmp_path: Path) -> Path:
     return shutil.copytree(export, tmp_path / "served" / "1")
 
 
+def served(model: Any, **settings: Any) -> ServedModel:
+    return ServedModel(Trained(model=model, **(SETTINGS | settings)))
+
+
 def planted(
     model: keras.Model,
     folder: Path,
@@ -59,8 +64,8 @@ def planted(
     module.kept = [*(variable.value for variable in model.variables), *kept]
     spec = tf.TensorSpec([None], tf.string, name="image_bytes")
     images = tf.TensorSpec([None, None, None, 3], tf.float32, name="images")
-    from_bytes = from_bytes or ServedModel(model, **SETTINGS).from_files
-    from_pixels = from_pixels or ServedModel(model, **SETTINGS).from_pixels
+    from_bytes = from_bytes or served(model).from_files
+    from_pixels = from_pixels or served(model).from_pixels
     module.from_bytes = tf.function(from_bytes, input_signature=[spec], autograph=False)
     module.from_pixels = tf.function(from_pixels, input_signature=[images], autograph=False)
     signatures = {"serving_default": module.from_bytes, "pixels": module.from_pixels}
@@ -72,7 +77,7 @@ def planted(
 
 def changed_endpoint(model: keras.Model, change: Any) -> Any:
     """Return the endpoint for files with changed outputs."""
-    honest = ServedModel(model, **SETTINGS).from_files
+    honest = served(model).from_files
     return lambda image_bytes: change(honest(image_bytes))
 
 
@@ -128,7 +133,7 @@ def test_a_missing_window_is_a_fault_of_decoding(
     if honest:
         export = export_saved_model(model, tmp_path / "served", **without)
     else:
-        export = planted(model, tmp_path / "served", ServedModel(model, **without).from_files)
+        export = planted(model, tmp_path / "served", served(model, window=None).from_files)
     messages = faults(verify(export, encoded=encoded, expected=expected))
     assert ("window" in messages.get("settings", "")) == honest
     assert "probabilities differ" in messages["equal to kerastl predict"]
