@@ -4,7 +4,6 @@ from .formats import PORTABLE as PORTABLE
 from .formats import ExportFolder as ExportFolder
 from .formats import check_formats as check_formats
 from .formats import find_export as find_export
-from .formats.keras import verify_keras_export as verify_keras_export
 from .live_clients import read_server as read_server
 from .loaded_export import read_export as read_export
 from .manifest import read_manifest as read_manifest
@@ -32,5 +31,6 @@ from .run_export import export_run as export_run
 from .saved_model import export_saved_model as export_saved_model
 from .serving_files import modified_serving_files as modified_serving_files
 from .verification import verify as verify
+from .verification import verify_keras_export as verify_keras_export
 from .versions import highest_version as highest_version
 from .versions import prune as prune

@@ -199,9 +199,7 @@ class ServedModel:
         with tf.GradientTape() as tape:
             tape.watch(maps)
             logits = self.parts.head(self.parts.pooling(maps), training=False)
-            predicted = outputs_from_logits(logits, self.trained.class_names, self.postprocessing)[
-                "predicted"
-            ]
+            predicted = self._outputs(logits)["predicted"]
             names = tf.constant(list(self.trained.class_names), tf.string)
             score = tf.reduce_sum(logits * tf.cast(predicted[:, None] == names[None], logits.dtype))
         weights = tf.reduce_mean(tape.gradient(score, maps), axis=[1, 2], keepdims=True)
@@ -216,6 +214,9 @@ class ServedModel:
         logits = self._network(images)
         if self.parts is not None:
             logits = self.parts.head(self.parts.pooling(logits), training=False)
+        return self._outputs(logits)
+
+    def _outputs(self, logits: tf.Tensor) -> Outputs:
         return outputs_from_logits(logits, self.trained.class_names, self.postprocessing)
 
     def _feature_maps(self, image_bytes: tf.Tensor) -> tf.Tensor:

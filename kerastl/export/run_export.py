@@ -13,7 +13,6 @@ from kerastl.evaluation.trained_model import Trained, load_trained
 from kerastl.export.converted import write_converted
 from kerastl.export.findings import Finding
 from kerastl.export.formats import PORTABLE, check_formats, find_export
-from kerastl.export.formats.keras import verify_keras_export
 from kerastl.export.live_clients import Server
 from kerastl.export.manifest import read_manifest
 from kerastl.export.postprocess import (
@@ -25,7 +24,7 @@ from kerastl.export.postprocess import (
 from kerastl.export.probe_images import MAX_IMAGES, find_enclosing_run, load_probe_set
 from kerastl.export.saved_model import model_fields
 from kerastl.export.serving_files import write_serving_files
-from kerastl.export.verification import verify
+from kerastl.export.verification import verify, verify_keras_export
 from kerastl.export.versions import check_version_free
 from kerastl.runs import hash_files
 

@@ -15,12 +15,14 @@ import numpy as np
 
 from kerastl.data.decode import decode_images
 from kerastl.errors import RequestError
+from kerastl.evaluation.trained_model import load_trained, read_unverified_model
 from kerastl.export.findings import ExpectedPredictions, Finding, check_outputs
 from kerastl.export.formats import check_formats, find_export
 from kerastl.export.graph_check import ENDPOINTS, check_endpoints, graph_findings, is_safe_to_load
 from kerastl.export.live import check_live, reference_predictions
 from kerastl.export.live_clients import Server
 from kerastl.export.manifest import Manifest, read_manifest
+from kerastl.export.saved_model import weights_fingerprint
 from kerastl.runs import compare_hashes
 
 TIME_LIMIT_S = 1200
@@ -113,6 +115,34 @@ def verify(
         findings += check_live(
             server, export, images=encoded, image_size_px=manifest.image_size_px, reference=reference
         )
+    return findings
+
+
+def verify_keras_export(folder: Path, run: Path | None) -> list[Finding]:
+    """Check that the files of a Keras export are unchanged, and that its model loads and has the weights of the run.
+
+    Args:
+        folder: The folder that contains `manifest.json`.
+        run: The run that was exported; None if unavailable.
+
+    Raises:
+        RequestError: `manifest.json` is damaged, or `run` is not a finished run.
+    """
+    manifest = read_manifest(folder)
+    files = check_files(folder, manifest)
+    try:
+        weights = weights_fingerprint(load_trained(folder).model)
+        read_unverified_model(folder)
+    except RequestError as error:
+        return [files, Finding("model", False, str(error))]
+    is_same = weights == manifest.model_sha256
+    detail = (
+        "loads, and has the weights of the manifest" if is_same else "has other weights than the manifest"
+    )
+    findings = [files, Finding("model", is_same, detail)]
+    if run is not None:
+        is_same = weights == weights_fingerprint(load_trained(run).model)
+        findings.append(Finding("run", is_same, f"{'same' if is_same else 'other'} weights as {run}"))
     return findings
 
 

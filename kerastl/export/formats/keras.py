@@ -9,7 +9,6 @@ from kerastl.errors import RequestError
 
 if TYPE_CHECKING:
     from kerastl.evaluation.trained_model import Trained
-    from kerastl.export.findings import Finding
     from kerastl.export.postprocess import Postprocessing
 
 
@@ -42,37 +41,3 @@ def write(trained: Trained, out: Path, *, postprocessing: Postprocessing, versio
         description.write(folder)
 
     return write_version(out, fill, version=version, **model_fields(trained))
-
-
-def verify_keras_export(folder: Path, run: Path | None) -> list[Finding]:
-    """Check that the files of a Keras export are unchanged, and that its model loads and has the weights of the run.
-
-    Args:
-        folder: The folder that contains `manifest.json`.
-        run: The run that was exported; None if unavailable.
-
-    Raises:
-        RequestError: `manifest.json` is damaged, or `run` is not a finished run.
-    """
-    from kerastl.evaluation.trained_model import load_trained, read_unverified_model
-    from kerastl.export.findings import Finding
-    from kerastl.export.manifest import read_manifest
-    from kerastl.export.saved_model import weights_fingerprint
-    from kerastl.export.verification import check_files
-
-    manifest = read_manifest(folder)
-    files = check_files(folder, manifest)
-    try:
-        weights = weights_fingerprint(load_trained(folder).model)
-        read_unverified_model(folder)
-    except RequestError as error:
-        return [files, Finding("model", False, str(error))]
-    is_same = weights == manifest.model_sha256
-    detail = (
-        "loads, and has the weights of the manifest" if is_same else "has other weights than the manifest"
-    )
-    findings = [files, Finding("model", is_same, detail)]
-    if run is not None:
-        is_same = weights == weights_fingerprint(load_trained(run).model)
-        findings.append(Finding("run", is_same, f"{'same' if is_same else 'other'} weights as {run}"))
-    return findings
