@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -55,19 +54,16 @@ def write_version(
         raise RequestError(
             f"The folder {out} cannot be created: a file or a broken link has that path. Choose another: --out DIR"
         ) from error
-    # Hidden and not a number: a server that watches `out` ignores it.
-    staged = Path(tempfile.mkdtemp(dir=out, prefix=".kerastl."))
-    try:
+    # Hidden and not a number: a server that watches `out` ignores it. It is renamed, or removed after an error.
+    with tempfile.TemporaryDirectory(dir=out, prefix=".kerastl.", ignore_cleanup_errors=True) as name:
+        staged = Path(name)
         staged.chmod(0o755)
-        fill(staged)
+        try:
+            fill(staged)
+        except tf.errors.ResourceExhaustedError as error:
+            raise RunFailed(f"{out} cannot be written: the disk or the memory is full.") from error
         write_manifest(staged, versions=library_versions(), **fields)
         return _rename(staged, out, version)
-    except tf.errors.ResourceExhaustedError as error:
-        shutil.rmtree(staged, ignore_errors=True)
-        raise RunFailed(f"{out} cannot be written: the disk or the memory is full.") from error
-    except BaseException:
-        shutil.rmtree(staged, ignore_errors=True)
-        raise
 
 
 def library_versions() -> dict[str, str]:

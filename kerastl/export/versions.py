@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,6 +121,5 @@ def _format_of(path: Path) -> str | None:
 
 def _remove(path: Path) -> None:
     # Hidden and not a number, so that if the process is killed, no server treats the remains as a version.
-    hidden = Path(tempfile.mkdtemp(dir=path.parent, prefix=".kerastl."))
-    shutil.rmtree(path.rename(hidden / path.name))
-    hidden.rmdir()
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".kerastl.") as hidden:
+        path.rename(Path(hidden, path.name))

@@ -1,6 +1,7 @@
 """Versions: written at a given number, refused if they exist, and old ones removed without touching other entries."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -67,8 +68,8 @@ def test_a_version_is_hidden_before_it_is_removed(tmp_path, monkeypatch):
     version(tmp_path, 1)
     version(tmp_path, 2)
 
-    def stopped(path):
-        assert (path / "saved_model.pb").is_file(), "whole"
+    def stopped(path, **options):
+        assert (Path(path) / "1" / "saved_model.pb").is_file(), "whole"
         raise KeyboardInterrupt
 
     monkeypatch.setattr("shutil.rmtree", stopped)
