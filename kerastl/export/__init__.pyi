@@ -24,12 +24,12 @@ from .probe_images import read_samples as read_samples
 from .probe_images import select_test_images as select_test_images
 from .probe_images import write_samples as write_samples
 from .run_export import EXPORT_FOLDER as EXPORT_FOLDER
-from .run_export import VerificationResult as VerificationResult
-from .run_export import check_export as check_export
 from .run_export import export_once as export_once
 from .run_export import export_run as export_run
 from .saved_model import export_saved_model as export_saved_model
 from .serving_files import modified_serving_files as modified_serving_files
+from .verification import VerificationResult as VerificationResult
+from .verification import check_export as check_export
 from .verification import verify as verify
 from .verification import verify_keras_export as verify_keras_export
 from .versions import highest_version as highest_version

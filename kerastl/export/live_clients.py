@@ -19,7 +19,7 @@ import re
 import socket
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -353,26 +353,24 @@ class RestClient:
         limit_s = self.server.time_limit_s
         path = f"/v1/models/{quote(self.server.model_name, safe='')}{verb}"
         body = None if payload is None else json.dumps(payload).encode()
-        connection = http.client.HTTPConnection(self.address, timeout=limit_s)
         is_late = threading.Event()
         try:
-            connection.connect()
-            # A socket's timeout is for each read: a server that sends a byte now and then never exceeds it.
-            watchdog = threading.Timer(limit_s, _hang_up, [connection.sock, is_late])
-            watchdog.start()
-            try:
-                connection.request(method, path, body, {"Content-Type": "application/json"})
-                response = connection.getresponse()
-                content = response.read(MAX_BYTES + 1)
-                if response.length and len(content) <= MAX_BYTES:
-                    raise http.client.IncompleteRead(content, response.length)
-            finally:
-                watchdog.cancel()
+            with closing(http.client.HTTPConnection(self.address, timeout=limit_s)) as connection:
+                connection.connect()
+                # A socket's timeout is for each read: a server that sends a byte now and then never exceeds it.
+                watchdog = threading.Timer(limit_s, _hang_up, [connection.sock, is_late])
+                watchdog.start()
+                try:
+                    connection.request(method, path, body, {"Content-Type": "application/json"})
+                    response = connection.getresponse()
+                    content = response.read(MAX_BYTES + 1)
+                    if response.length and len(content) <= MAX_BYTES:
+                        raise http.client.IncompleteRead(content, response.length)
+                finally:
+                    watchdog.cancel()
         except (OSError, http.client.HTTPException) as error:
             text = self._why_unreachable(TimeoutError() if is_late.is_set() else error)
             raise ServerFault(text, is_unreachable=True) from error
-        finally:
-            connection.close()
         if len(content) > MAX_BYTES:
             raise ServerFault(f"a response of more than {MAX_BYTES // 2**20} MiB was not read")
         return response.status, content

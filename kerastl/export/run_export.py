@@ -1,19 +1,14 @@
-"""Export a finished run, and verify exports."""
+"""Export a finished run."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from kerastl import registry
 from kerastl.errors import RequestError
 from kerastl.evaluation.trained_model import Trained, load_trained
 from kerastl.export.converted import write_converted
-from kerastl.export.findings import Finding
-from kerastl.export.formats import PORTABLE, check_formats, find_export
-from kerastl.export.live_clients import Server
+from kerastl.export.formats import PORTABLE, SAVED_MODEL, check_formats, find_export
 from kerastl.export.manifest import read_manifest
 from kerastl.export.postprocess import (
     NO_POSTPROCESSING,
@@ -21,77 +16,13 @@ from kerastl.export.postprocess import (
     PostprocessingOptions,
     resolve_postprocessing,
 )
-from kerastl.export.probe_images import MAX_IMAGES, find_enclosing_run, load_probe_set
 from kerastl.export.saved_model import model_fields
 from kerastl.export.serving_files import write_serving_files
-from kerastl.export.verification import verify, verify_keras_export
 from kerastl.export.versions import check_version_free
 from kerastl.runs import hash_files
 
 EXPORT_FOLDER = "export"
-SAVED_MODEL = "saved_model"
 DEFAULT_OPTIONS = PostprocessingOptions()
-
-
-@dataclass(frozen=True)
-class VerificationResult:
-    """The result of `check_export`.
-
-    Args:
-        folder: The version folder that was checked.
-        findings: One finding per check.
-        num_images: Number of images on which it was verified.
-        problems: `file: reason` for each image that was ignored.
-    """
-
-    folder: Path
-    findings: tuple[Finding, ...]
-    num_images: int = 0
-    problems: tuple[str, ...] = ()
-
-
-def check_export(
-    path: Path,
-    *,
-    images: Sequence[Path] = (),
-    run: Path | None = None,
-    server: Server | None = None,
-    limit: int = MAX_IMAGES,
-) -> VerificationResult:
-    """Verify the files and the predictions of an export.
-
-    Args:
-        path: The export, or a folder of versions, of which the highest is verified.
-        images: Files and folders; if empty, test images of the run, or else the samples of the export.
-        run: The run that was exported; None for the run folder that contains the export, if there is one.
-        server: A running TensorFlow Serving to check as well; the images are sent to it.
-        limit: Maximum number of images.
-
-    Raises:
-        RequestError: It is not an export, there are no images, its runtime is not installed, or TensorFlow
-            Serving does not support its format.
-    """
-    export = find_export(path)
-    if export is None:
-        raise RequestError(
-            f"{path} is not an export: it has neither saved_model.pb nor a file of another format."
-        )
-    folder = export.folder
-    if export.format_name != SAVED_MODEL and server is not None:
-        raise RequestError(f"TensorFlow Serving cannot serve {folder}. Omit --url and --rest-url.")
-    run = run or find_enclosing_run(folder)
-    if export.format_name == PORTABLE:
-        # No server runs a Keras file: only its files and weights are checked.
-        return VerificationResult(folder, tuple(verify_keras_export(folder, run)))
-    probes = load_probe_set(folder, images=images, run=run, limit=limit)
-    if not probes.encoded:
-        skipped = "".join(f"\n  Ignored: {problem}" for problem in probes.problems[:5])
-        raise RequestError(
-            f"There are no images to verify {folder} on. Add images, and the run that was exported: "
-            f"kerastl verify {shlex.quote(str(folder))} --run RUN IMAGES...{skipped}"
-        )
-    findings = verify(folder, encoded=probes.encoded, expected=probes.expected, server=server)
-    return VerificationResult(folder, tuple(findings), len(probes.encoded), probes.problems)
 
 
 def export_run(

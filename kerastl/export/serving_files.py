@@ -32,10 +32,8 @@ def batch_sizes(image_size_px: int) -> tuple[int, ...]:
     Args:
         image_size_px: Side length of the square input image in pixels.
     """
-    sizes = [1]
-    while 2 * sizes[-1] <= MAX_BATCH_SIZE and 2 * sizes[-1] * image_size_px**2 <= MAX_BATCH_PIXELS:
-        sizes.append(2 * sizes[-1])
-    return tuple(sizes)
+    sizes = [2**power for power in range(MAX_BATCH_SIZE.bit_length())]
+    return tuple(size for size in sizes if size == 1 or size * image_size_px**2 <= MAX_BATCH_PIXELS)
 
 
 HASHES = ".written.json"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +19,79 @@ from kerastl.data.decode import decode_images
 from kerastl.errors import RequestError
 from kerastl.evaluation.trained_model import load_trained, read_unverified_model
 from kerastl.export.findings import ExpectedPredictions, Finding, check_outputs
-from kerastl.export.formats import check_formats, find_export
+from kerastl.export.formats import PORTABLE, SAVED_MODEL, check_formats, find_export
 from kerastl.export.graph_check import ENDPOINTS, check_endpoints, graph_findings, is_safe_to_load
 from kerastl.export.live import check_live, reference_predictions
 from kerastl.export.live_clients import Server
 from kerastl.export.manifest import Manifest, read_manifest
+from kerastl.export.probe_images import MAX_IMAGES, find_enclosing_run, load_probe_set
 from kerastl.export.saved_model import weights_fingerprint
 from kerastl.runs import compare_hashes
 
 TIME_LIMIT_S = 1200
 PROBE = Path(__file__).with_name("_probe.py")
 FRESH_PROCESS = "fresh process"
+
+
+@dataclass(frozen=True)
+class VerificationResult:
+    """The result of `check_export`.
+
+    Args:
+        folder: The version folder that was checked.
+        findings: One finding per check.
+        num_images: Number of images on which it was verified.
+        problems: `file: reason` for each image that was ignored.
+    """
+
+    folder: Path
+    findings: tuple[Finding, ...]
+    num_images: int = 0
+    problems: tuple[str, ...] = ()
+
+
+def check_export(
+    path: Path,
+    *,
+    images: Sequence[Path] = (),
+    run: Path | None = None,
+    server: Server | None = None,
+    limit: int = MAX_IMAGES,
+) -> VerificationResult:
+    """Verify the files and the predictions of an export.
+
+    Args:
+        path: The export, or a folder of versions, of which the highest is verified.
+        images: Files and folders; if empty, test images of the run, or else the samples of the export.
+        run: The run that was exported; None for the run folder that contains the export, if there is one.
+        server: A running TensorFlow Serving to check as well; the images are sent to it.
+        limit: Maximum number of images.
+
+    Raises:
+        RequestError: It is not an export, there are no images, its runtime is not installed, or TensorFlow
+            Serving does not support its format.
+    """
+    export = find_export(path)
+    if export is None:
+        raise RequestError(
+            f"{path} is not an export: it has neither saved_model.pb nor a file of another format."
+        )
+    folder = export.folder
+    if export.format_name != SAVED_MODEL and server is not None:
+        raise RequestError(f"TensorFlow Serving cannot serve {folder}. Omit --url and --rest-url.")
+    run = run or find_enclosing_run(folder)
+    if export.format_name == PORTABLE:
+        # No server runs a Keras file: only its files and weights are checked.
+        return VerificationResult(folder, tuple(verify_keras_export(folder, run)))
+    probes = load_probe_set(folder, images=images, run=run, limit=limit)
+    if not probes.encoded:
+        skipped = "".join(f"\n  Ignored: {problem}" for problem in probes.problems[:5])
+        raise RequestError(
+            f"There are no images to verify {folder} on. Add images, and the run that was exported: "
+            f"kerastl verify {shlex.quote(str(folder))} --run RUN IMAGES...{skipped}"
+        )
+    findings = verify(folder, encoded=probes.encoded, expected=probes.expected, server=server)
+    return VerificationResult(folder, tuple(findings), len(probes.encoded), probes.problems)
 
 
 def _run_probe(

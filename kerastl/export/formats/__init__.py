@@ -15,6 +15,7 @@ from types import ModuleType
 from kerastl import registry
 from kerastl.errors import RequestError, join_words
 
+SAVED_MODEL = "saved_model"
 PORTABLE = "keras"
 """The format for another hospital, which adapts the model. No server runs it."""
 
