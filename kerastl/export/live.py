@@ -87,19 +87,17 @@ def check_live(
 def _findings(client: Client, checks: Mapping[str, Callable[[], str]]) -> Iterator[Finding]:
     is_unreachable = False
     for name, check in checks.items():
-        title = f"{client.name}: {name}"
-        if is_unreachable:
-            yield Finding(title, None, "not checked, because the server did not respond")
-            continue
+        passed: bool | None = None
         try:
-            detail = check()
+            if is_unreachable:
+                raise NotChecked("not checked, because the server did not respond")
+            detail, passed = check(), True
         except ServerFault as fault:
             is_unreachable = fault.is_unreachable
-            yield Finding(title, False, str(fault))
+            detail, passed = str(fault), False
         except NotChecked as reason:
-            yield Finding(title, None, str(reason))
-        else:
-            yield Finding(title, True, detail)
+            detail = str(reason)
+        yield Finding(f"{client.name}: {name}", passed, detail)
 
 
 def _checks(

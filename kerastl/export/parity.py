@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from tensorflow.core.framework import types_pb2
 
 from kerastl.errors import first_line
 from kerastl.export._probe import Outputs, ServingSession
@@ -51,45 +52,35 @@ def outputs_and_pixels(
 
 def _expose_pixels(meta: Any) -> bool:
     """Add the decoded pixels to the outputs of the endpoint; return False if there is no such node."""
-    from tensorflow.core.framework import types_pb2
-
     functions = {function.signature.name: function for function in meta.graph_def.library.function}
     outputs = meta.signature_def[SIGNATURE].outputs
     names = {info.name.split(":")[0] for info in outputs.values()}
     for node in meta.graph_def.node:
-        index = _add_output(node, functions) if node.name in names else None
-        if index is not None:
-            outputs[PIXELS].name = f"{node.name}:{index}"
+        source = _add_output(node, functions) if node.name in names else None
+        if source is not None:
+            # Within a function, the name of a tensor includes the name of the output.
+            outputs[PIXELS].name = source.replace(":output:", ":")
             outputs[PIXELS].dtype = types_pb2.DT_FLOAT
             return True
     return False
 
 
-def _add_output(call: Any, functions: dict[str, Any]) -> int | None:
-    """Add the pixels to the outputs of a call and of every function on the way to them; return their index."""
-    from tensorflow.core.framework import types_pb2
-
-    name = call.attr["f"].func.name if "f" in call.attr else ""
-    if name not in functions:
-        return None
-    function = functions[name]
-    source = None
-    for node in function.node_def:
-        if node.name == DECODED:
-            source = f"{DECODED}:output:0"
-        elif (index := _add_output(node, functions)) is not None:
-            source = f"{node.name}:output:{index}"
-        if source is not None:
-            break
-    else:
+def _add_output(node: Any, functions: dict[str, Any]) -> str | None:
+    """Return the tensor of a node that holds the pixels, after adding it to every function on the way to them."""
+    if node.name == DECODED:
+        return f"{DECODED}:output:0"
+    function = functions.get(node.attr["f"].func.name) if "f" in node.attr else None
+    sources = (_add_output(inner, functions) for inner in function.node_def) if function else iter(())
+    source = next((source for source in sources if source is not None), None)
+    if function is None or source is None:
         return None
     function.signature.output_arg.add(name=PIXELS, type=types_pb2.DT_FLOAT)
     function.ret[PIXELS] = source
     # A list of shapes, one for each output, that no longer fits; TensorFlow infers it.
-    call.attr.pop("_output_shapes", None)
-    types = call.attr["Tout"].list.type
+    node.attr.pop("_output_shapes", None)
+    types = node.attr["Tout"].list.type
     types.append(types_pb2.DT_FLOAT)
-    return len(types) - 1
+    return f"{node.name}:output:{len(types) - 1}"
 
 
 Array = np.ndarray[Any, Any]
