@@ -50,19 +50,14 @@ class ExpectedPredictions:
     Args:
         class_names: Class names in the order of the probabilities.
         probabilities: `[n, classes]` float32, one row for each image.
-        predicted: The predicted class of each image; None for the most probable one.
+        predicted: The predicted class of each image.
         settings: Required values of fields of the manifest; empty if unknown.
     """
 
     class_names: tuple[str, ...]
     probabilities: Floats
-    predicted: tuple[str, ...] | None = None
+    predicted: tuple[str, ...]
     settings: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The predicted class of each image."""
-        return self.predicted or tuple(self.class_names[row] for row in self.probabilities.argmax(axis=1))
 
 
 NO_RUN = "not compared, because the model of the run is unavailable. Add --run RUN"
@@ -160,8 +155,8 @@ def _check_agreement(
         return Finding(
             check, differ <= allowed, f"{detail}, {differ} labels differ ({allowed} allowed for {quantize})"
         )
-    predicted = outputs["batch"][0].get("predicted", expected.labels)
-    wrong = sum(name != label for name, label in zip(predicted, expected.labels, strict=True))
+    predicted = outputs["batch"][0].get("predicted", expected.predicted)
+    wrong = sum(name != label for name, label in zip(predicted, expected.predicted, strict=True))
     if differ <= allowed and not wrong:
         return Finding(check, True, detail)
     detail = f"probabilities differ by up to {difference:.2g}, {wrong} of {len(first)} labels differ"

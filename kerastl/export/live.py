@@ -281,7 +281,7 @@ def check_predictions(predictions: Sequence[Predictions], reference: ExpectedPre
         raise ServerFault(f"classes in another order: {_listed(names[0])}, in the export {_listed(own)}")
     wanted = reference.probabilities[: len(rows)]
     gap = float(np.abs(rows - wanted).max())
-    others = sum(name != label for name, label in zip(predicted, reference.labels, strict=False))
+    others = sum(name != label for name, label in zip(predicted, reference.predicted, strict=False))
     # Not `gap > MAX_DIFFERENCE`: NaN never agrees.
     if gap <= MAX_DIFFERENCE and not others:
         return f"{len(rows)} images, largest difference {gap:.1e}"

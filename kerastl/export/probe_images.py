@@ -109,7 +109,7 @@ def write_samples(export: Path, encoded: Sequence[bytes], expected: ExpectedPred
         predictions = {
             "class_names": list(expected.class_names),
             "probabilities": dict(zip(names, expected.probabilities.tolist(), strict=True)),
-            "predicted": dict(zip(names, expected.labels, strict=True)),
+            "predicted": dict(zip(names, expected.predicted, strict=True)),
         }
         write_json(folder / EXPECTED, predictions)
     except BaseException:

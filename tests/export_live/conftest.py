@@ -82,7 +82,8 @@ class Drawn(Model):
 
 
 IMAGES = [b"one", b"two", b"three", b"four", b"five", b"six", b"seven"]
-REFERENCE = ExpectedPredictions(CLASS_NAMES, np.array([formula(image) for image in IMAGES], np.float32))
+ROWS = np.array([formula(image) for image in IMAGES], np.float32)
+REFERENCE = ExpectedPredictions(CLASS_NAMES, ROWS, tuple(CLASS_NAMES[index] for index in ROWS.argmax(axis=1)))
 
 
 @pytest.fixture(scope="session")

@@ -164,7 +164,7 @@ def test_accepting_an_invalid_image_or_a_server_error_is_a_fault() -> None:
 
 
 def test_a_server_is_compared_with_the_export_or_else_with_the_run() -> None:
-    expected = ExpectedPredictions(("a", "b"), np.array([[0.2, 0.8]], np.float32))
+    expected = ExpectedPredictions(("a", "b"), np.array([[0.2, 0.8]], np.float32), ("b",))
     answer = {"probabilities": [[0.7, 0.3]], "predicted": ["b"], "class_names": [["a", "b"]]}
     own = reference_predictions({"batch": [answer]}, expected)
     assert own is not None
@@ -181,7 +181,7 @@ def test_a_server_must_apply_the_threshold_of_the_export() -> None:
     assert "1 images" in check_predictions([Predictions(names, rows, ("b",))], reference)
     with pytest.raises(ServerFault, match="1 of 1 labels differ"):
         check_predictions([Predictions(names, rows, ("a",))], reference)
-    most_probable = ExpectedPredictions(("a", "b"), rows)
+    most_probable = ExpectedPredictions(("a", "b"), rows, ("a",))
     assert "1 images" in check_predictions([Predictions(names, rows, ("a",))], most_probable)
 
 
