@@ -32,9 +32,6 @@ def convert(graph: InferenceGraph, folder: Path) -> dict[str, Any]:
         _without_erfc(graph.graph_def), name="kerastl", input_names=[f"{INPUT}:0"], output_names=[f"{OUTPUT}:0"],
         opset=OPSET, tensors_to_rename={f"{INPUT}:0": INPUT, f"{OUTPUT}:0": OUTPUT},
     )  # fmt: skip
-    inputs = [tensor.name for tensor in proto.graph.input]
-    if inputs != [INPUT]:
-        raise ValueError(f"the graph has the inputs {', '.join(inputs)} instead of {INPUT}")
     for tensor in (*proto.graph.input, *proto.graph.output):
         # tf2onnx numbers the batch dimension by a counter.
         tensor.type.tensor_type.shape.dim[0].dim_param = "n"

@@ -28,15 +28,12 @@ def convert(graph: InferenceGraph, folder: Path) -> dict[str, Any]:
         frozen = Path(name, "frozen.pb")
         frozen.write_bytes(graph.graph_def.SerializeToString(deterministic=True))
         model = openvino.Core().read_model(frozen)
-    if len(model.inputs) != 1:
-        names = ", ".join(tensor.get_any_name() for tensor in model.inputs)
-        raise ValueError(f"the graph has the inputs {names} instead of {INPUT}")
-    model.inputs[0].tensor.set_names({INPUT})
-    model.outputs[0].tensor.set_names({OUTPUT})
+    model.input().tensor.set_names({INPUT})
+    model.output().tensor.set_names({OUTPUT})
     # Names contain a process-wide counter: renamed, so that equal models are equal files.
     for index, operation in enumerate(model.get_ordered_ops()):
         operation.set_friendly_name(f"{operation.get_type_name()}_{index}")
-    model.inputs[0].get_node().set_friendly_name(INPUT)
+    model.input().get_node().set_friendly_name(INPUT)
     model.set_rt_info(json.dumps(graph.trained.class_names, ensure_ascii=False), NAMES)
     openvino.save_model(model, folder / FILE, compress_to_fp16=False)
     return {}
