@@ -337,17 +337,15 @@ class RestClient:
         if status != http.client.OK:
             is_unknown = status == http.client.NOT_FOUND
             raise _refused(self.server, f"HTTP {status}", str(status), _error_in(content), is_unknown)
-        try:
+        with suppress(ValueError, RecursionError):
             response = json.loads(content)
-        except (ValueError, RecursionError):
-            response = None
-        if not isinstance(response, dict):
-            start = clean(content[:60].decode(errors="replace"))
-            raise ServerFault(
-                f"no JSON object from {self.address} but {start!r}: this is not TF Serving's REST API. "
-                "Give its address: --rest-url HOST:PORT"
-            )
-        return response
+            if isinstance(response, dict):
+                return response
+        start = clean(content[:60].decode(errors="replace"))
+        raise ServerFault(
+            f"no JSON object from {self.address} but {start!r}: this is not TF Serving's REST API. "
+            "Give its address: --rest-url HOST:PORT"
+        )
 
     def _exchange(self, method: str, verb: str, payload: Any) -> tuple[int, bytes]:
         limit_s = self.server.time_limit_s
@@ -422,11 +420,9 @@ def _message(content: Any, empty: Any) -> Any:
     """Return JSON as the protocol buffer that it represents."""
     from google.protobuf import json_format
 
-    try:
+    with suppress(json_format.Error, TypeError, ValueError, AttributeError):
         if isinstance(content, dict):
             return json_format.ParseDict(content, empty, ignore_unknown_fields=True)
-    except (json_format.Error, TypeError, ValueError, AttributeError):
-        pass
     raise ServerFault(f"the response is not a {empty.DESCRIPTOR.name}")
 
 
@@ -451,14 +447,11 @@ def as_floats(rows: Any, count: int) -> Floats:
     Raises:
         ServerFault: Not `count` rows of equally many numbers.
     """
-    try:
+    with suppress(ValueError), np.errstate(over="ignore"):
         array = np.asarray(rows)
-    except ValueError:
-        array = np.asarray(None)
-    if array.ndim != 2 or len(array) != count or array.dtype.kind not in "fi":
-        raise ServerFault(f"probabilities are not {count} rows of equally many numbers")
-    with np.errstate(over="ignore"):
-        return array.astype(np.float32)
+        if array.ndim == 2 and len(array) == count and array.dtype.kind in "fi":
+            return array.astype(np.float32)
+    raise ServerFault(f"probabilities are not {count} rows of equally many numbers")
 
 
 def as_names(row: Any, count: int) -> tuple[str, ...]:
