@@ -26,7 +26,7 @@ def read_graph(export: Path) -> Any:
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is damaged.
+        RequestError: It is damaged.
     """
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
@@ -34,14 +34,14 @@ def read_graph(export: Path) -> Any:
     try:
         return saved_model_pb2.SavedModel.FromString((export / GRAPH).read_bytes())
     except DecodeError as error:
-        raise ValueError(str(error)) from error
+        raise RequestError(f"{export} cannot be loaded: {first_line(error)}") from error
 
 
 def served_graph(export: Path) -> Any:
     """Return the graph that a server loads, a `MetaGraphDef`; None if there is no graph for serving.
 
     Raises:
-        OSError, ValueError: As in `read_graph`.
+        OSError, RequestError: As in `read_graph`.
     """
     return next((meta for meta in read_graph(export).meta_graphs if SERVE in meta.meta_info_def.tags), None)
 
@@ -50,7 +50,7 @@ def served_signatures(export: Path) -> dict[str, Any]:
     """Return the signatures of the served graph, without TensorFlow's internal ones: each `SignatureDef`, by name.
 
     Raises:
-        OSError, ValueError: As in `read_graph`.
+        OSError, RequestError: As in `read_graph`.
     """
     meta = served_graph(export)
     return {} if meta is None else without_internal(meta.signature_def)
@@ -98,7 +98,7 @@ def graph_faults(export: Path) -> dict[str, list[str]]:
         variable).
 
     Raises:
-        OSError, ValueError: The graph cannot be read.
+        OSError, RequestError: The graph cannot be read.
     """
     faults: dict[str, set[str]] = {kind: set() for kind in (*BLOCKING, "writes")}
     for meta in read_graph(export).meta_graphs:
@@ -126,7 +126,7 @@ def graph_findings(export: Path) -> list[Finding]:
     """
     try:
         faults = graph_faults(export)
-    except (OSError, ValueError):
+    except (OSError, RequestError):
         return [Finding(check, None, "the graph cannot be read") for check, _ in GRAPH_CHECKS.values()]
     return [
         Finding(check, False, f"{', '.join(faults[kind][:5])}: {reason}")
@@ -151,12 +151,10 @@ def check_graph(export: Path) -> None:
     """Check that an export may be loaded.
 
     Raises:
-        RequestError: The graph cannot be read, or contains an operation that is not allowed.
+        OSError: The graph cannot be read.
+        RequestError: It is damaged, or contains an operation that is not allowed.
     """
-    try:
-        reasons = reasons_not_to_load(graph_faults(export))
-    except ValueError as error:
-        raise RequestError(f"{export} cannot be loaded: {first_line(error)}") from error
+    reasons = reasons_not_to_load(graph_faults(export))
     if reasons:
         raise RequestError(
             f"{export} is not loaded: its graph contains operations that kerastl never exports: "
@@ -345,7 +343,7 @@ def check_endpoints(export: Path) -> list[Finding]:
     folder = _check_version_number(export)
     try:
         signatures = served_signatures(export)
-    except (OSError, ValueError):
+    except (OSError, RequestError):
         damaged = "saved_model.pb is damaged: it cannot be read"
         return [folder, Finding(ENDPOINTS, False, damaged), Finding("types for REST", None, damaged)]
     return [folder, _check_endpoints(signatures), _check_types(signatures)]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kerastl.errors import RequestError
 from kerastl.export.findings import MAX_DIFFERENCE, ExpectedPredictions, Finding
 from kerastl.export.graph_check import CLASSIFY, served_signatures, without_internal
 from kerastl.export.live_clients import (
@@ -211,7 +212,7 @@ def _signatures_of(export: Path) -> Signatures:
     """Return the signatures of an export; empty if its graph cannot be read."""
     try:
         return _plain(served_signatures(export))
-    except (OSError, ValueError):
+    except (OSError, RequestError):
         return {}
 
 
