@@ -78,8 +78,7 @@ class ServingSession:
         tensors = self.signatures[signature]
         fetches = {name: tensors.outputs[name].name for name in outputs or tensors.outputs}
         feeds = {tensors.inputs[name].name: _array(values) for name, values in inputs.items()}
-        results: Outputs = self._session.run(fetches, feeds)
-        return results
+        return self._session.run(fetches, feeds)
 
 
 def _array(values: Any) -> npt.NDArray[Any]:
@@ -118,8 +117,7 @@ def _example(image: bytes) -> bytes:
 
     example = tf.train.Example()
     example.features.feature["image/encoded"].bytes_list.value.append(image)
-    serialized: bytes = example.SerializeToString()
-    return serialized
+    return example.SerializeToString()
 
 
 def probe_converted(export: Path, plugin: str, images: Any) -> dict[str, Any]:

@@ -315,8 +315,7 @@ def _log_odds(rows: Floats) -> Floats:
     """Return log probabilities minus their mean in each row; not finite if a probability is 0 or less."""
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log(rows.astype(np.float64))
-        centered: Floats = logs - logs.mean(axis=1, keepdims=True)
-    return centered
+        return logs - logs.mean(axis=1, keepdims=True)
 
 
 def _listed(names: Sequence[str]) -> str:

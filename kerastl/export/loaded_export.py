@@ -98,12 +98,10 @@ def load_converted(export: ExportFolder, manifest: Manifest) -> Callable[[Any], 
             manifest.
     """
     check_formats([export.format_name])
-    loaded: tuple[list[str], Callable[[Any], Floats]]
     try:
-        loaded = export.module.load(export.folder)
+        names, predict = export.module.load(export.folder)
     except Exception as error:  # each runtime has errors of its own
         raise RequestError(f"{export.folder} cannot be loaded: {first_line(error)}") from error
-    names, predict = loaded
     _check_same_classes(export.folder, names, manifest)
     lock = Lock()
 

@@ -225,7 +225,7 @@ def render_card(facts: ModelFacts, *, postprocessing: Postprocessing, **descript
     environment = template_environment(finalize=escape_markdown)
     environment.filters |= {"number": _number, "interval": _with_interval}
     columns = [column for column in PREVALENCE_COLUMNS if any(row[column] for row in facts.shift.values())]
-    card: str = environment.get_template(f"version/{CARD}.jinja").render(
+    return environment.get_template(f"version/{CARD}.jinja").render(
         description,
         model_name=MODEL_NAME,
         facts=facts,
@@ -234,7 +234,6 @@ def render_card(facts: ModelFacts, *, postprocessing: Postprocessing, **descript
         postprocessing=postprocessing.describe(description["class_names"]),
         is_postprocessed=postprocessing != NO_POSTPROCESSING,
     )
-    return card
 
 
 def _with_interval(score: Estimate | None) -> str:

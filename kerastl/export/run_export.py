@@ -64,8 +64,7 @@ def export_run(
     postprocessing, _ = resolve_postprocessing(run_folder, trained.class_names, options)
     if hasattr(module, "convert"):
         return write_converted(trained, target, format_name, postprocessing, version, quantize)
-    written: Path = module.write(trained, target, postprocessing=postprocessing, version=version)
-    return written
+    return module.write(trained, target, postprocessing=postprocessing, version=version)
 
 
 def export_once(

@@ -6,7 +6,7 @@ and a function from images to probabilities.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -55,7 +55,7 @@ def find_export(path: Path) -> ExportFolder | None:
     return None
 
 
-def check_formats(names: Iterable[str], quantize: str | None = None) -> None:
+def check_formats(names: Sequence[str], quantize: str | None = None) -> None:
     """Check that formats can be written, without importing their packages.
 
     Args:
@@ -65,13 +65,12 @@ def check_formats(names: Iterable[str], quantize: str | None = None) -> None:
     Raises:
         RequestError: A package is missing (the text names the extra), or no format has that quantization.
     """
-    requested = list(names)
-    problems = [problem for name in requested if (problem := _missing_packages(name))]
-    if quantize is not None and not any(quantize in registry.quantize_choices(name) for name in requested):
+    problems = [problem for name in names if (problem := _missing_packages(name))]
+    if quantize is not None and not any(quantize in registry.quantize_choices(name) for name in names):
         choices = {name: registry.quantize_choices(name) for name in registry.names("format")}
         available = "; ".join(f"{name}: {', '.join(values)}" for name, values in choices.items() if values)
         problems.append(
-            f"{', '.join(requested) or 'No format'} cannot be quantized to {quantize}. Available quantizations: {available}."
+            f"{', '.join(names) or 'No format'} cannot be quantized to {quantize}. Available quantizations: {available}."
         )
     if problems:
         raise RequestError("\n".join(problems))
