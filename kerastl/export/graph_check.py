@@ -324,7 +324,8 @@ def name_classify(folder: Path) -> None:
 
 
 ENDPOINTS = "endpoints"
-ENDPOINT_INPUTS = {"serving_default": "image_bytes", "pixels": "images", CLASSIFY: "inputs"}
+DEFAULT_SIGNATURE = "serving_default"
+ENDPOINT_INPUTS = {DEFAULT_SIGNATURE: "image_bytes", "pixels": "images", CLASSIFY: "inputs"}
 """The name of the one input of each signature. Only `classify` may be missing."""
 REST_TYPES = frozenset({
     "DT_FLOAT", "DT_DOUBLE", "DT_INT8", "DT_UINT8", "DT_INT16", "DT_UINT16", "DT_INT32", "DT_UINT32", "DT_INT64",

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from kerastl.errors import RequestError, first_line
 from kerastl.export.formats import PORTABLE, ExportFolder, check_formats, find_export
-from kerastl.export.graph_check import GRAPH, check_graph
+from kerastl.export.graph_check import DEFAULT_SIGNATURE, GRAPH, check_graph
 from kerastl.export.manifest import Manifest, read_manifest
 
 Floats = npt.NDArray[np.float32]
@@ -75,12 +75,12 @@ def _load_saved_model(folder: Path, manifest: Manifest) -> Predict:
         loaded = tf.saved_model.load(str(folder))
     except Exception as error:  # a damaged file can raise anything, such as IndexError
         raise RequestError(f"{folder} cannot be loaded: {first_line(error)}") from error
-    if "serving_default" not in loaded.signatures:
-        raise RequestError(f"{folder} has no endpoint serving_default.")
+    if DEFAULT_SIGNATURE not in loaded.signatures:
+        raise RequestError(f"{folder} has no endpoint {DEFAULT_SIGNATURE}.")
 
     def predict(encoded: Sequence[bytes]) -> tuple[list[str], Floats]:
         # `loaded` is referenced here, because its endpoints exist as long as it does.
-        outputs = loaded.signatures["serving_default"](tf.constant(list(encoded)))
+        outputs = loaded.signatures[DEFAULT_SIGNATURE](tf.constant(list(encoded)))
         _check_same_classes(folder, [name.decode() for name in outputs["class_names"].numpy()[0]], manifest)
         return [name.decode() for name in outputs["predicted"].numpy()], outputs["probabilities"].numpy()
 

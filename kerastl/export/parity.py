@@ -15,12 +15,11 @@ from kerastl.export._probe import Outputs, ServingSession
 from kerastl.export.endpoints import DECODED
 from kerastl.export.findings import MAX_DIFFERENCE, count_differences
 from kerastl.export.formats import ExportFolder
-from kerastl.export.graph_check import check_graph, served_graph
+from kerastl.export.graph_check import DEFAULT_SIGNATURE, check_graph, served_graph
 from kerastl.export.loaded_export import load_converted
 from kerastl.export.manifest import read_manifest
 
 PIXELS = "kerastl_pixels"
-SIGNATURE = "serving_default"
 
 
 def outputs_and_pixels(
@@ -43,17 +42,17 @@ def outputs_and_pixels(
         ValueError: The graph is damaged.
     """
     meta = served_graph(export)
-    if meta is None or SIGNATURE not in meta.signature_def:
-        raise ValueError(f"it has no endpoint {SIGNATURE}")
+    if meta is None or DEFAULT_SIGNATURE not in meta.signature_def:
+        raise ValueError(f"it has no endpoint {DEFAULT_SIGNATURE}")
     with ServingSession(export, meta=meta if _expose_pixels(meta) else None) as session:
-        outputs = session.run(SIGNATURE, {"image_bytes": encoded})
+        outputs = session.run(DEFAULT_SIGNATURE, {"image_bytes": encoded})
     return outputs, outputs.pop(PIXELS, None)
 
 
 def _expose_pixels(meta: Any) -> bool:
     """Add the decoded pixels to the outputs of the endpoint; return False if there is no such node."""
     functions = {function.signature.name: function for function in meta.graph_def.library.function}
-    outputs = meta.signature_def[SIGNATURE].outputs
+    outputs = meta.signature_def[DEFAULT_SIGNATURE].outputs
     names = {info.name.split(":")[0] for info in outputs.values()}
     for node in meta.graph_def.node:
         source = _add_output(node, functions) if node.name in names else None

@@ -262,9 +262,7 @@ def read_file_list(file: BinaryIO) -> Iterator[Path]:
     Raises:
         RequestError: If a line is not a path.
     """
-    number = 0
-    while line := file.readline(MAX_LINE_BYTES):
-        number += 1
+    for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES), b""), start=1):
         if b"\0" in line or len(line) == MAX_LINE_BYTES:
             raise RequestError(
                 f"Line {number} of the list is not a path: it contains a zero byte or is too long. "

@@ -17,7 +17,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
-from kerastl.export.graph_check import put_image, served_signatures
+from kerastl.export.graph_check import DEFAULT_SIGNATURE, put_image, served_signatures
 from kerastl.export.model_card import MODEL_NAME, SERVER_IMAGE, TEMPLATES, template_environment
 from kerastl.runs import sha256_of, write_atomic, write_json
 
@@ -111,7 +111,6 @@ def _read_hashes(out: Path) -> dict[str, str]:
 
 
 WARM_UP = "assets.extra/tf_serving_warmup_requests"
-DEFAULT_SIGNATURE = "serving_default"
 GRAY_LEVEL = 128.0
 
 
