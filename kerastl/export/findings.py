@@ -152,9 +152,8 @@ def _check_agreement(
     differ, allowed = count_differences(first, wanted, quantize)
     detail = f"{len(first)} images, largest difference {difference:.1e}"
     if quantize is not None:
-        return Finding(
-            check, differ <= allowed, f"{detail}, {differ} labels differ ({allowed} allowed for {quantize})"
-        )
+        detail += f", {differ} labels differ ({allowed} allowed for {quantize})"
+        return Finding(check, differ <= allowed, detail)
     predicted = outputs["batch"][0].get("predicted", expected.predicted)
     wrong = sum(name != label for name, label in zip(predicted, expected.predicted, strict=True))
     if differ <= allowed and not wrong:

@@ -58,9 +58,8 @@ def read_export(path: Path) -> LoadedExport:
     def predict(encoded: Sequence[bytes]) -> tuple[list[str], Floats]:
         from kerastl.data.decode import decode_images
 
-        probabilities = predict_images(
-            decode_images(encoded, manifest.image_size_px, manifest.window, max_pixels)
-        )
+        images = decode_images(encoded, manifest.image_size_px, manifest.window, max_pixels)
+        probabilities = predict_images(images)
         softmax = manifest.postprocessing.invert(probabilities)
         return manifest.postprocessing.predict_labels(softmax, class_names), probabilities
 

@@ -113,9 +113,8 @@ class Postprocessing:
             steps.append(f"temperature {self.temperature:.3g}")
         if self.prevalence is not None:
             shares = zip(class_names, self.prevalence.served, strict=True)
-            steps.append(
-                "corrected for the prevalence " + ", ".join(f"{name} {share:.3g}" for name, share in shares)
-            )
+            listed = ", ".join(f"{name} {share:.3g}" for name, share in shares)
+            steps.append(f"corrected for the prevalence {listed}")
         if self.threshold is not None:
             served = self.output_threshold(class_names)
             where = "" if served is not None else " before temperature and prevalence"

@@ -167,9 +167,8 @@ def verify(
         images = decode_images(encoded, manifest.image_size_px, manifest.window, manifest.max_pixels)
         outputs, error = _run_probe(export, plugin, encoded, images)
         others = "TensorFlow, Keras and kerastl" if plugin else "Keras and kerastl"
-        findings.append(
-            Finding(FRESH_PROCESS, not error, f"it failed: {error}" if error else f"it runs without {others}")
-        )
+        detail = f"it failed: {error}" if error else f"it runs without {others}"
+        findings.append(Finding(FRESH_PROCESS, not error, detail))
     if any(finding.check == ENDPOINTS and not finding.ok for finding in static):
         outputs = None
     if outputs is not None:

@@ -98,9 +98,8 @@ def prune(written: Path, keep: int) -> PrunedVersions:
     if format_name is None:
         raise RequestError(f"{written} is not an export of kerastl.")
     numbers = list_versions(written.parent)
-    older = sorted(
-        (path for path, number in numbers.items() if number < int(written.name)), key=numbers.__getitem__
-    )
+    older = [path for path, number in numbers.items() if number < int(written.name)]
+    older.sort(key=numbers.__getitem__)
     same_type = [path for path in older if _format_of(path) == format_name]
     removed = same_type[: max(0, len(same_type) - (keep - 1))]
     for path in removed:
