@@ -142,11 +142,6 @@ def is_safe_to_load(findings: Iterable[Finding]) -> bool:
     return not any(finding.check in blocking and not finding.passed for finding in findings)
 
 
-def reasons_not_to_load(faults: Mapping[str, list[str]]) -> list[str]:
-    """Return the faults because of which an export must not be loaded."""
-    return [fault for kind in BLOCKING for fault in faults[kind]]
-
-
 def check_graph(export: Path) -> None:
     """Check that an export may be loaded.
 
@@ -154,7 +149,8 @@ def check_graph(export: Path) -> None:
         OSError: The graph cannot be read.
         RequestError: It is damaged, or contains an operation that is not allowed.
     """
-    reasons = reasons_not_to_load(graph_faults(export))
+    faults = graph_faults(export)
+    reasons = [fault for kind in BLOCKING for fault in faults[kind]]
     if reasons:
         raise RequestError(
             f"{export} is not loaded: its graph contains operations that kerastl never exports: "
