@@ -309,14 +309,14 @@ class AuditResult:
 
     Args:
         class_names: The audited classes.
-        counts: (images, groups) of each class.
+        counts: (images, groups) of each class, by name.
         excluded: One line per class that could not be audited.
         measured: Measurements by trial.
         verdicts: One per operation, in the order of the trials.
     """
 
     class_names: tuple[str, ...]
-    counts: tuple[tuple[int, int], ...]
+    counts: dict[str, tuple[int, int]]
     excluded: tuple[str, ...]
     measured: dict[Trial, Measurement]
     verdicts: tuple[Verdict, ...]
@@ -368,7 +368,7 @@ def audit(
         for name in dict.fromkeys(trial.name for trial in trials)
     )
     num_images = np.bincount(label_indices).tolist()
-    counts = tuple(zip(num_images, data.groups_per_class, strict=True))
+    counts = dict(zip(names, zip(num_images, data.groups_per_class, strict=True), strict=True))
     return AuditResult(names, counts, excluded, measured, verdicts)
 
 
@@ -419,7 +419,7 @@ def _inconclusive_audit(trials: Sequence[Trial], excluded: tuple[str, ...]) -> A
         Verdict(name, "undecided", None, (), reasons, (), False)
         for name in dict.fromkeys(trial.name for trial in trials)
     )
-    return AuditResult((), (), excluded, {}, verdicts)
+    return AuditResult((), {}, excluded, {}, verdicts)
 
 
 def sample_per_class(
@@ -452,8 +452,9 @@ def format_lines(result: AuditResult) -> list[str]:
     """Return the lines of the table: the verdict on each operation, and the measurements of its strengths."""
     lines = [f"Excluded: {line}" for line in result.excluded]
     if result.class_names:
-        counts = zip(result.class_names, result.counts, strict=True)
-        classes = ", ".join(f"{name} ({images} images, {groups} groups)" for name, (images, groups) in counts)
+        classes = ", ".join(
+            f"{name} ({images} images, {groups} groups)" for name, (images, groups) in result.counts.items()
+        )
         lines += [f"Classes: {classes}", ""]
     for verdict in result.verdicts:
         lines.append(f"{verdict.name}: {_headline(verdict, result.class_names)}")
@@ -543,8 +544,7 @@ def as_plain(result: AuditResult) -> dict[str, Any]:
     return {
         "error_rate": ERROR_RATE,
         "classes": {
-            name: {"images": images, "groups": groups}
-            for name, (images, groups) in zip(names, result.counts, strict=True)
+            name: {"images": images, "groups": groups} for name, (images, groups) in result.counts.items()
         },
         "excluded": list(result.excluded),
         "operations": [

@@ -159,7 +159,10 @@ def check_images(
             kept.append(record)
     if len(quarantined) > max_unreadable_fraction * len(checks):
         raise TooManyUnreadableError(quarantined, len(checks), max_unreadable_fraction, dataset_name)
-    _check_no_class_is_empty(collection, kept, dataset_name)
+    present = {record.label for record in kept}
+    missing = [name for name in collection.class_names if name not in present]
+    problems = [Problem(f"class {name!r}", "none of its images can be read") for name in missing]
+    raise_problems(f"The dataset{_of(dataset_name)}", problems, "Fix or remove them. Nothing was run.")
     has_16_bit = any(check.is_16_bit for check in checks if check.reason is None)
     return CheckedImages(collection.with_records(kept), tuple(quarantined), has_16_bit)
 
@@ -228,13 +231,6 @@ def _converted_path(file: Path, converted_dir: Path) -> Path:
 def _of(dataset_name: str) -> str:
     """Return the dataset name as part of a sentence."""
     return f" of {dataset_name}" if dataset_name else ""
-
-
-def _check_no_class_is_empty(collection: Collection, kept: Sequence[Record], dataset_name: str) -> None:
-    present = {record.label for record in kept}
-    missing = [name for name in collection.class_names if name not in present]
-    problems = [Problem(f"class {name!r}", "none of its images can be read") for name in missing]
-    raise_problems(f"The dataset{_of(dataset_name)}", problems, "Fix or remove them. Nothing was run.")
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,6 @@ Row = tuple[int, dict[str, str]]
 """The line where a row starts, and its cells by column name."""
 
 
-def _raise_problems(path: Path, problems: Sequence[Problem]) -> None:
-    """Raise the problems of a table, if there are any."""
-    raise_problems(f"The table {path}", problems, "Nothing was run.", SHOWN)
-
-
 def parse_table(path: Path) -> tuple[list[str], list[Row]]:
     """Return the header and the rows of a table.
 
@@ -48,7 +43,7 @@ def parse_table(path: Path) -> tuple[list[str], list[Row]]:
             problems.append(Problem(f"line {line}", message))
     duplicates = sorted({name for name in header if header.count(name) > 1})
     problems += [Problem("line 1", f"several columns are named {name!r}") for name in duplicates]
-    _raise_problems(path, problems)
+    raise_problems(f"The table {path}", problems, "Nothing was run.", SHOWN)
     if not rows:
         raise RequestError(f"The table {path} has no rows. Expected a header and one row per image.")
     return header, rows
@@ -184,13 +179,13 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
     raise_problems(f"The table {options.path}", [Problem("", text) for text in options.problems()])
     header, rows = parse_table(options.path)
     columns, notes = _columns(header, options, problems)
-    _raise_problems(options.path, problems)
+    raise_problems(f"The table {options.path}", problems, "Nothing was run.", SHOWN)
     root = (options.root or options.path.parent).resolve()
     rows = _of_domains(rows, columns.get("domain"), options.domains, problems)
     records = _records(rows, columns, options.columns.subgroups, root, problems)
     names = natural_order(record.label for record in records if record.label is not None)
     problems += check_class_names(names)
-    _raise_problems(options.path, problems)
+    raise_problems(f"The table {options.path}", problems, "Nothing was run.", SHOWN)
     outside = [record.path for record in records if Path(record.path).is_absolute()]
     if outside:
         number = pluralize(len(outside), "image")
