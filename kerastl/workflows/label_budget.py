@@ -27,18 +27,9 @@ from kerastl.recipe import LARGEST_SEED, Recipe
 from kerastl.report import Curve, Point, TargetTest
 from kerastl.report.label_budget_page import ADAPT_THEN_FINE_TUNE, FINE_TUNE, SCRATCH, STRATEGIES
 from kerastl.runs import RESOLVED_RECIPE, Run
+from kerastl.workflows import curve_plan
 from kerastl.workflows import run as runner
-from kerastl.workflows.curve_plan import (
-    ADAPTED,
-    DEFAULT_METHOD,
-    RECIPE,
-    REQUEST,
-    SOURCE,
-    Job,
-    Plan,
-    recipe_problems,
-    resume_command,
-)
+from kerastl.workflows.curve_plan import ADAPTED, SOURCE, Job, Plan
 from kerastl.workflows.datasets import Datasets, check_outside, load_datasets
 from kerastl.workflows.evaluate import write_summary
 from kerastl.workflows.model import build_initial_model, check_weights
@@ -62,7 +53,7 @@ def check_same(plan: Plan, request: dict[str, Any], run: Run) -> None:
     Raises:
         RequestError: Something differs; the message lists the first differences.
     """
-    first = run.read_json(REQUEST)
+    first = run.read_json(curve_plan.REQUEST)
     changes = [
         "the images have changed"
         if key == "data_sha256"
@@ -70,7 +61,7 @@ def check_same(plan: Plan, request: dict[str, Any], run: Run) -> None:
         for key, value in request.items()
         if first.get(key) != value
     ]
-    old_recipe = run.file(RECIPE).read_text(encoding="utf-8")
+    old_recipe = run.file(curve_plan.RECIPE).read_text(encoding="utf-8")
     refuse_changes(run, [*changes, *diff_recipes(old_recipe, recipes.write(plan.recipe))])
 
 
@@ -121,7 +112,7 @@ def _plan(
         message = f"{recipe.seed} and the {seeds - 1} seeds after it exceed {LARGEST_SEED}."
         problems.append(Problem("seed", message))
         seeds = 1
-    if unusable := list(recipe_problems(recipe)):
+    if unusable := list(curve_plan.recipe_problems(recipe)):
         _raise_all([*problems, *unusable])
     counts = (0, 1) if "--labels" in invalid else tuple(dict.fromkeys((0, *labels)))
     plan = Plan(recipe, counts, tuple(range(recipe.seed, recipe.seed + seeds)), scratch_epochs)
@@ -286,7 +277,7 @@ def _target_test(plan: Plan, run: Run, seed: int) -> TargetTest:
     is_selected = plan.recipe.adaptation is not None
     return TargetTest(
         seed, scored.groups, scored.count,
-        adapted.chosen if is_selected else DEFAULT_METHOD, adapted.verdict if is_selected else "",
+        adapted.chosen if is_selected else curve_plan.DEFAULT_METHOD, adapted.verdict if is_selected else "",
     )  # fmt: skip
 
 
@@ -396,7 +387,7 @@ def adapt_curve(
             value.
     """
     # Before the images are read.
-    resumed = runs.find_unfinished_run(f"{name}-curve", out, start_file=RECIPE) if resume else None
+    resumed = runs.find_unfinished_run(f"{name}-curve", out, start_file=curve_plan.RECIPE) if resume else None
     plan, datasets = _plan(recipe, labels, seeds, scratch_epochs, list(problems), None if resume else out)
     logging.getLogger("tensorflow").addFilter(_is_not_about_retracing)
     with _opened(name, out, plan, datasets, resumed) as run:
@@ -408,7 +399,7 @@ def _write_results(plan: Plan, datasets: CurveDatasets, run: Run, failed: Mappin
     """Collect the scores of all runs, write the files of a curve and mark it as finished."""
     curve = Curve(
         # A resumed curve uses the recipe in its folder, which has a different name.
-        recipe=run.read_json(REQUEST)["recipe"],
+        recipe=run.read_json(curve_plan.REQUEST)["recipe"],
         network=_network(plan.recipe),
         metric=datasets.metric,
         unit=datasets.unit,
@@ -443,12 +434,12 @@ def _opened(
         else:
             runs.write_atomic(run.file("CONFIDENTIAL.txt"), CONFIDENTIAL)
             run.file("runs").mkdir()
-            run.write_json(REQUEST, {"recipe": name, **request})
-            runs.write_atomic(run.file(RECIPE), recipes.write(plan.recipe))
+            run.write_json(curve_plan.REQUEST, {"recipe": name, **request})
+            runs.write_atomic(run.file(curve_plan.RECIPE), recipes.write(plan.recipe))
         try:
             yield run
         except BaseException:
-            print_status(f"To resume the curve: {resume_command(request, run)}")
+            print_status(f"To resume the curve: {curve_plan.resume_command(request, run)}")
             raise
 
 
