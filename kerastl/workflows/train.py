@@ -88,7 +88,9 @@ def train(initial: InitialModel, plan: Plan, datasets: Datasets, run: Run, *, re
         run_writer.write_history(run, history.rows)
         run_writer.write_freeze_reports(run, history.freeze_reports)
         return Trained(initial.model, history, _write_source_only(initial, plan, datasets, run, history))
-    trains, vals = (datasets_by_domain(datasets, plan.phases, split) for split in ("train", "val"))
+    images: dict[str, Any] = {
+        split: datasets_by_domain(datasets, plan.phases, split) for split in ("train", "val")
+    }
     source_only: Candidate | None = None
 
     def on_phase_end(_: Phase, history: History) -> None:
@@ -98,14 +100,7 @@ def train(initial: InitialModel, plan: Plan, datasets: Datasets, run: Run, *, re
 
     try:
         history = train_phases(
-            initial.model,
-            plan.phases,
-            plan,
-            run,
-            resume=resume,
-            train=trains,
-            val=vals,
-            on_phase_end=on_phase_end,
+            initial.model, plan.phases, plan, run, resume=resume, on_phase_end=on_phase_end, **images
         )
     except PermanentFailure as error:
         if not run.file("history.jsonl").is_file():
