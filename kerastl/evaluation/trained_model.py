@@ -23,6 +23,8 @@ Window = tuple[float, float]
 
 MODEL = "model.keras"
 DESCRIPTION = schemas.ModelDescription.FILE
+IMAGE_FIELDS = set(schemas.ImageModel.model_fields)
+"""The fields of a description that are also those of a loaded model."""
 
 
 @dataclass(frozen=True)
@@ -112,10 +114,7 @@ def load_trained(run_folder: Path) -> Trained:
     except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
         raise RequestError(f"{file} cannot be loaded as a Keras model: {first_line(error)}") from error
     _check_shapes(file, model, description)
-    return Trained(
-        description.class_names, description.image_size_px, description.window, description.max_pixels, model,
-        run_folder,
-    )  # fmt: skip
+    return Trained(**description.model_dump(include=IMAGE_FIELDS), model=model, folder=run_folder)
 
 
 def _check_shapes(file: Path, model: Any, description: schemas.ModelDescription) -> None:
@@ -230,7 +229,7 @@ def _describe_run(folder: Path, description: schemas.ModelDescription) -> schema
     recipe = read_plain((folder / RESOLVED_RECIPE).read_text(encoding="utf-8"))
     backbone = {key: value for key, value in recipe["backbone"].items() if key != "weights"}
     return schemas.ModelDescription(
-        **description.model_dump(include=set(schemas.ImageModel.model_fields)),
+        **description.model_dump(include=IMAGE_FIELDS),
         backbone=schemas.BackboneDescription(**backbone),
         head=schemas.HeadDescription(dropout=recipe["head"]["dropout"]),
         class_shares=read_class_shares(folder, description.class_names),
@@ -261,15 +260,12 @@ def read_validation_fit(folder: Path) -> schemas.ValidationResults | None:
             schemas.OperatingPoint(fixed=point.fixed, at=point.at, threshold=point.threshold)
             for point in val.operating_points.points
         ),
-        bounded_information=_bounded_information(val, val.calibration),
+        bounded_information=_bounded_information(val, val.calibration.overall.get("log_loss")),
     )
 
 
-def _bounded_information(
-    val: schemas.SplitScores, calibration: schemas.CalibrationScores
-) -> schemas.Estimate | None:
+def _bounded_information(val: schemas.SplitScores, loss: schemas.Estimate | None) -> schemas.Estimate | None:
     """Return a lower bound of the mutual information of predictions and labels: the label entropy minus the log loss."""
-    loss = calibration.overall.get("log_loss")
     counts = [sum(row) for row in val.confusion]
     if loss is None or loss.value is None or not sum(counts):
         return None

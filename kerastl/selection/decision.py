@@ -159,9 +159,8 @@ def _nothing_to_adapt(source_only: Evidence, prevalence: Mapping[str, Any], seed
             reason = f"{counts[domain]} {domain} patients (at least {MIN_GROUPS} are needed to test for a domain shift)"
         return Guard(None, reason, auc)
     if not is_above_chance(auc):
-        return Guard(
-            True, f"the domain classifier does not separate source and target ({_describe(auc)})", auc
-        )
+        reason = f"the domain classifier does not separate source and target ({_describe(auc)})"
+        return Guard(True, reason, auc)
     if prevalence["differs"]:
         weights = prevalence_weights(val.known_labels, prevalence["source"], prevalence["em"]["value"])
         weighted = domain_auc(*sides, weights_a=weights, seed=seed)
@@ -299,8 +298,7 @@ def decide(
     source_only = candidates[SOURCE_ONLY]
     guards = evaluate_guards(source_only, renormalized=renormalized, adapted=adapted, seed=seed)
     reason = "its method assumes equal class frequencies, but those of source and target differ"
-    excluded = assumes_equal_prevalence if guards["other_prevalence"].fired else ()
-    not_eligible = dict.fromkeys(excluded, reason)
+    not_eligible = dict.fromkeys(assumes_equal_prevalence if guards["other_prevalence"].fired else (), reason)
     ranking = rank(candidates, select_by, options=options, not_eligible=not_eligible, seed=seed)
     if source_only.source_val is None:
         verdict, reason = _verdict_without_source(len(set(source_only.target.units)), ranking)

@@ -231,8 +231,7 @@ def _estimate(
 
 def _units(domain: str, count: int, groups: Sequence[str] | None) -> list[str]:
     """Return the group of each image; a patient in both domains is held out in both."""
-    if groups is None:
-        return [f"\0{domain}{row}" for row in range(count)]
+    groups = [""] * count if groups is None else groups
     if len(groups) != count:
         raise RequestError(f"There are {len(groups)} groups for {count} rows of features.")
     return [group or f"\0{domain}{row}" for row, group in enumerate(groups)]

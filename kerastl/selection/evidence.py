@@ -59,9 +59,8 @@ class Outputs:
     @property
     def units(self) -> list[str]:
         """The resampling unit of each image: its group, or the image itself if it has no group."""
-        if self.groups is None:
-            return [f"\0{row}" for row in range(len(self.features))]
-        return [group or f"\0{row}" for row, group in enumerate(self.groups)]
+        groups = self.groups or [""] * len(self.features)
+        return [group or f"\0{row}" for row, group in enumerate(groups)]
 
     def resample(self, *, seed: int, resamples: int, level: float = 0.95) -> Resamples:
         """Return resamples of the units, in which all labels occur that there are."""

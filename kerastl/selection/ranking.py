@@ -53,9 +53,8 @@ def source_accuracy_floor(source_only: Evidence, *, seed: int) -> dict[str, Any]
 
 
 def _accuracy_statistic(evidence: Evidence) -> Statistic:
-    val = evidence.known_val
     # Only the predicted class matters, so logits can replace probabilities.
-    return lambda weights: balanced_accuracy(val.known_labels, val.logits, weights)
+    return partial(balanced_accuracy, evidence.known_val.known_labels, evidence.known_val.logits)
 
 
 def prediction_agreement(evidence: Evidence) -> float | None:
