@@ -144,7 +144,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """Return `Did you mean ...? `, with a space, for the nearest known word, or an empty string if none is close."""
+    """Return `Did you mean ...? `, with a trailing space, for the nearest known word, or an empty string if none is close."""
     near = nearest(word, known)
     return f"Did you mean {quote(near)}? " if near else ""
 

@@ -155,7 +155,7 @@ class StrictModel(BaseModel, metaclass=_Constructor):
             vars(model).pop(key, None)  # its default would not be the value that was meant
         is_partial = bool(errors)
         for rule in cls.RULES:
-            findings = readable(rule(model), is_partial=is_partial)
+            findings = iter_findings(rule(model), is_partial=is_partial)
             errors += [(split_path(path) or (), message) for path, message in findings]
         order: dict[Any, int] = {key: index for index, key in enumerate(cls.model_fields)}
         errors.sort(key=lambda error: order.get(next(iter(error[0]), None), 0))
@@ -181,7 +181,7 @@ class StrictModel(BaseModel, metaclass=_Constructor):
     def _read_values(
         cls, given: Mapping[str, Any], other_keys: Sequence[str]
     ) -> tuple[dict[str, Any], list[Error]]:
-        """Convert the value of each known key to its type, and return all problems."""
+        """Return the value of each known key, converted to its type, and all problems."""
         annotations = hints(cls)
         values: dict[str, Any] = {}
         errors: list[Error] = []
@@ -255,8 +255,10 @@ def section_of(loc: Loc, message: str) -> Loc:
     return loc[:-1] if message.startswith(MISSING) else loc
 
 
-def readable(findings: Iterable[tuple[str, str]], *, is_partial: bool = True) -> Iterator[tuple[str, str]]:
-    """Yield what a rule finds in a model. In a partial model, the rule stops at the first missing attribute."""
+def iter_findings(
+    findings: Iterable[tuple[str, str]], *, is_partial: bool = True
+) -> Iterator[tuple[str, str]]:
+    """Yield the findings of a rule. In a partial model, the rule stops at the first missing attribute."""
     try:
         yield from findings
     except AttributeError:
@@ -306,6 +308,7 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
 
 
 def _read_items(kind: Any, limits: Any, given: Sequence[Any], loc: Loc, errors: list[Error]) -> Any:
+    """Return a sequence as a tuple of its item types, or `INVALID`, and add its problems."""
     inner = typing.get_args(kind)
     least = next((limit.min_length for limit in limits if isinstance(limit, MinLen)), 0)
     if Ellipsis not in inner and len(inner) != len(given):
@@ -348,6 +351,7 @@ def _read_mapping(
 
 
 def _read_model(model: Any, given: Any, loc: Loc, errors: list[Error], other_keys: Sequence[str] = ()) -> Any:
+    """Return a value as a model, or `INVALID`, and add its problems."""
     read, below = model.read(given, other_keys)
     errors += [((*loc, *inner), message) for inner, message in below]
     return INVALID if read is None else read

@@ -99,7 +99,7 @@ class AdaptationStep(ABC):
 
 
 class SourceStep(AdaptationStep):
-    """Classification of source images, which a subclass may change."""
+    """Classification of source images. A subclass may change the images first."""
 
     stream_names: Sequence[str] = ("source",)
     changed_stream = "source"

@@ -56,7 +56,7 @@ def _head_and_model(model: keras.Model) -> tuple[Any, keras.Model]:
 
 
 def _with_features(model: keras.Model) -> tuple[Any, keras.Model]:
-    """Return the last operation, and a model of the same layers that returns its input and its output."""
+    """Return the last operation of a model, and a model that returns the input and the output of that operation."""
     (output,) = model.outputs
     history = output._keras_history
     head = history.operation

@@ -103,7 +103,7 @@ class FeatureSet:
 
 
 def standardizer(features: Array, widths: Sequence[int]) -> Callable[[Array], Array]:
-    """Return a function that standardizes features, so that all parts of those given have a total variance of 1."""
+    """Return a function that standardizes features, so that each part of the given features has a total variance of 1."""
     mean, spread = features.mean(axis=0), features.std(axis=0)
     constant = spread <= MIN_SPREAD * max(float(spread.max()), 1e-12)
     share = np.concatenate([np.full(width, width**-0.5) for width in widths])

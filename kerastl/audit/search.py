@@ -111,7 +111,7 @@ def find_harmful(
 
     Args:
         measured: Measurements by trial.
-        follow_up: Returns the test on a number of fresh draws of a trial.
+        follow_up: Returns the follow-up test of a trial, given the number of fresh draws.
         num_fresh: Number of draws for suspicious pairs. The others need fewer.
     """
     pairs = [(trial, pair) for trial, measurement in measured.items() for pair in measurement.pairs]
@@ -125,7 +125,7 @@ def find_harmful(
         tested[trial].append(follow_up(trial, num_draws)(pair) if needs_test else pair)
         if is_confused:
             confused.append((trial, tested[trial][-1]))
-            # Skipped pairs count, too, because they were selected by the data.
+            # Skipped pairs also count, because they were selected by the data.
             p_values.append(_follow_up_p_value(tested[trial][-1]) if is_suspicious else 1.0)
     findings = []
     for (trial, pair), changes_label in zip(confused, holm(p_values, level=ERROR_RATE / 2), strict=True):
@@ -226,9 +226,9 @@ MAX_SHOWN = 3
 
 
 def _shortened(names: Iterable[str], noun: str = "") -> str:
-    """Join the distinct names, and count those after the third, e.g. `a, b, c and 2 more`."""
+    """Join the first distinct names and count the others, e.g. `a, b, c and 2 more`."""
     distinct = list(dict.fromkeys(names))
-    more = f" and {len(distinct) - MAX_SHOWN} more{noun}" if distinct[MAX_SHOWN:] else ""
+    more = f" and {len(distinct) - MAX_SHOWN} more{noun}" if len(distinct) > MAX_SHOWN else ""
     return ", ".join(distinct[:MAX_SHOWN]) + more
 
 
@@ -257,7 +257,7 @@ def mean_metric(measurement: Measurement, name: str) -> float:
 
 
 def follow_up_test(committee: Committee, draws: Sequence[Array]) -> PairTest:
-    """Return a test on fresh draws whether confused images are in the region of the other class.
+    """Return a test of whether confused images are in the region of the other class.
 
     Classifiers trained on augmented images of all classes show whether a model can learn the operation. Classifiers
     trained on augmented images of all classes except the target predict the target only where its original images
@@ -265,7 +265,7 @@ def follow_up_test(committee: Committee, draws: Sequence[Array]) -> PairTest:
 
     Args:
         committee: The classifiers.
-        draws: Features of augmented images, as in `Committee.measure`.
+        draws: Features of freshly augmented images, as in `Committee.measure`.
     """
     classes = range(committee.num_classes)
     augmented = committee.predict_after_training(draws, classes)
@@ -355,7 +355,7 @@ def audit(
         for trial in track(trials, "auditing", len(trials))
     }
 
-    # Keeps at most the draws of one trial, for pairs that are suspicious and pairs that are not.
+    # Two entries: the draws of one trial for suspicious pairs, and those for the other pairs.
     @lru_cache(maxsize=2)
     def follow_up(trial: Trial, num_draws: int) -> PairTest:
         draws = [augmented_features(trial, DRAWS + draw)[rows] for draw in range(num_draws)]

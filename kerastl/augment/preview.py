@@ -109,7 +109,7 @@ def _block(
     title: str, strength: str, images: Any, samples: Sequence[Any], *,
     extremes: Sequence[tuple[str, Any]] = (), note: str = "", captions: tuple[tuple[str, ...], ...] = (),
 ) -> Block:  # fmt: skip
-    """Return a block of images, their versions at the extremes, each with its column title, and their random samples."""
+    """Return a block of the original images, the titled extremes, and the random samples."""
     numbered = ((f"sample {number}", sample) for number, sample in enumerate(samples, 1))
     titles, columns = zip(("original", images), *extremes, *numbered, strict=True)
     return Block(title, strength, note, titles, to_pixels(columns), captions)

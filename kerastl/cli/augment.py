@@ -68,14 +68,14 @@ def audit_command(
         click.echo("audit.html contains images and paths of the data and is as confidential as the data.")
 
 
-def _load(word: str, sets: tuple[str, ...]) -> tuple[recipes.Recipe, Path | None]:
-    """Return the checked recipe, and the run folder if the word is one."""
-    folder = Path(word)
+def _load(recipe_or_run: str, sets: tuple[str, ...]) -> tuple[recipes.Recipe, Path | None]:
+    """Return the checked recipe, and the run folder if one is given."""
+    folder = Path(recipe_or_run)
     if not folder.is_dir():
-        return check_recipe(recipes.find(word), sets), None
+        return check_recipe(recipes.find(recipe_or_run), sets), None
     resolved = folder / runs.RESOLVED_RECIPE
     if not resolved.is_file():
-        raise RequestError(f"{word} is not a run folder: it has no {runs.RESOLVED_RECIPE}.")
+        raise RequestError(f"{recipe_or_run} is not a run folder: it has no {runs.RESOLVED_RECIPE}.")
     return check_recipe(recipes.find(str(resolved)), sets), folder
 
 

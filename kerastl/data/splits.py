@@ -203,7 +203,7 @@ def _check_two_classes(collection: Collection) -> None:
 def _divided(
     collection: Collection, fractions: dict[str, float], *, seed: int, allow_rare: bool
 ) -> Collection:
-    """Split the labeled images. `fractions` are those of the labeled images for each split except train."""
+    """Split the labeled images. `fractions` has the fraction of them for each split except train."""
     labeled = [record for record in collection.records if record.label is not None]
     if not labeled:
         raise RequestError("No image has a label, so the images cannot be split by class.")

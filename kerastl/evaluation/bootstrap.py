@@ -238,14 +238,14 @@ def without_interval(value: float | None, reason: str) -> dict[str, Any]:
 
 
 def counted(value: float) -> dict[str, Any]:
-    """Return an estimate of a value that was counted."""
+    """Return the estimate for an exact count, which has no interval."""
     return without_interval(value, "exact count")
 
 
 def make_estimate(
     value: float, resampled: Array, level: float, *, undefined: str, no_interval: str
 ) -> dict[str, Any]:
-    """Return an estimate with the interval of its resampled values, or the reason why value or interval is missing."""
+    """Return an estimate with the interval of its resampled values, or the reason why either is missing."""
     if np.isnan(value):
         return no_value(undefined)
     limits = None if no_interval else interval(resampled, level=level)

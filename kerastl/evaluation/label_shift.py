@@ -33,8 +33,8 @@ class PrevalenceEstimate:
         source: `[classes]` float64, the frequencies of the source labels.
         value: `[classes]` float64, the estimated frequencies at the target. NaN without an estimate.
         low, high: `[classes]` float64, their interval. NaN without an interval.
-        signs: `[classes]` int, -1 if less frequent at the target beyond the interval of target minus source, resampled
-            together; 1 if more frequent; 0 otherwise.
+        signs: `[classes]` int: -1 if the class is less frequent at the target, 1 if it is more frequent, and 0 if the
+            interval of the difference between the target and the source, resampled together, contains 0.
         reason: Why the estimate or the interval is missing. Empty if neither is.
     """
 

@@ -68,7 +68,7 @@ class Predictions:
         return taken._with(self.probabilities[index])
 
     def binary(self, positive: int) -> tuple[Array, Array]:
-        """Return whether each image is of the positive class, `[n]` bool, and its probability."""
+        """Return whether each image is of the positive class, `[n]` bool, and the probability of that class, `[n]`."""
         return self.labels == positive, self.probabilities[:, positive]
 
     def of(self, *splits: str) -> Predictions:

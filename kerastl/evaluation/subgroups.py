@@ -22,7 +22,7 @@ UNKNOWN = ""
 
 
 def subgroup_columns(records: Sequence[Record]) -> dict[str, tuple[str, ...]]:
-    """Return the cell of each image by column, in the order of the columns in the records; empty if there is none."""
+    """Return the cells of each column, one per image, by column name. A missing cell is empty."""
     cells = [dict(record.subgroups) for record in records]
     names = dict.fromkeys(name for row in cells for name in row)
     return {name: tuple(row.get(name, UNKNOWN) for row in cells) for name in names}

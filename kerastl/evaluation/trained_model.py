@@ -37,7 +37,7 @@ class Trained:
         window: (low, high) in stored values for 16-bit gray images. None for the full range.
         max_pixels: Images with more pixels are refused.
         model: `[n, size, size, 3]` float32 in [0, 255] to logits `[n, classes]`.
-        folder: Folder of both. None if they were not read from a folder.
+        folder: The folder that the model and its description were read from, or None.
     """
 
     class_names: tuple[str, ...]

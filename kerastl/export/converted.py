@@ -108,7 +108,7 @@ def _allow_inlining(graph_def: Any) -> bool:
 
 
 def make_constant(node: Any, value: Any) -> None:
-    """Replace a node by a constant with the same name."""
+    """Replace a node with a constant of the same name."""
     name = node.name
     node.Clear()
     node.name, node.op = name, "Const"
@@ -140,7 +140,7 @@ def write_converted(
 
     Raises:
         RequestError: The model cannot be converted; nothing is written.
-        OSError: The disk is full; no partial export remains.
+        OSError, RunFailed: The disk is full; no partial export remains.
     """
     module, options = registry.module("format", name), {}
     if quantize is not None:

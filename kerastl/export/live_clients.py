@@ -92,7 +92,7 @@ def read_server(url: str | None, rest_url: str | None, model_name: str) -> Serve
 
 
 def _address(option: str, text: str | None, default_port: int, problems: list[Problem]) -> str | None:
-    """Return `HOST:PORT`; None without a text or if it is malformed, which is added to `problems`."""
+    """Return `HOST:PORT`, or None if there is no text or it is malformed, which adds a problem."""
     match = ADDRESS.fullmatch(text or "")
     port = int(match[2] or default_port) if match else 0
     if match is not None and 0 < port < 2**16:
@@ -153,7 +153,7 @@ class Predictions:
 
     @classmethod
     def of_pairs(cls, rows: Any, count: int) -> Predictions:
-        """Return rows of pairs of label and score as predictions for `count` images.
+        """Return predictions for `count` images, given the pairs of label and score of each image.
 
         Raises:
             ServerFault: They are not of that form.

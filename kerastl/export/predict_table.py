@@ -229,9 +229,9 @@ def write_table(
 def _predict_rows(
     model: ModelOnDisk, files: FileList, batch_size: int, table_format: str, first: int = 0
 ) -> Generator[tuple[str, int, int], None, None]:
-    """Yield the rows of each batch from the file of index `first`, and report progress and the first problems.
+    """Yield the rows of each batch starting with file number `first`, and report progress and the first problems.
 
-    Each batch has its text, its number of rows, and its number of files that could not be read.
+    For each batch, yield its text, the number of rows, and the number of files that could not be read.
     """
     num_reported = 0
     if first == files.count:
@@ -389,7 +389,7 @@ def write_parquet(rows: Path, out: Path, class_names: Sequence[str]) -> None:
 
 
 def _by_column(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row of JSON lines by the names of the columns."""
+    """Return a row of the JSON lines with one key per column."""
     probabilities = row.pop("probabilities", {})
     return row | dict(zip(SINGLE_LABEL.columns(probabilities), probabilities.values(), strict=True))
 

@@ -121,7 +121,7 @@ def export_saved_model(
     Raises:
         RequestError: The class names or the image size do not match the model, `out` is not a folder, or has
             that version.
-        OSError: The disk is full; no partial export remains.
+        OSError, RunFailed: The disk is full; no partial export remains.
 
     Example:
         >>> export_saved_model(model, "served", class_names=["cat", "dog"], image_size_px=160)

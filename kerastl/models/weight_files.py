@@ -47,7 +47,7 @@ def weights_file_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def open_h5(file: Path | io.BytesIO) -> Iterator[h5py.File]:
-    """Open an HDF5 file. Refuses links, which may refer to any file of the machine, before any entry is read.
+    """Open an HDF5 file without links. A link may refer to any file on the machine, so links are checked first.
 
     Raises:
         OSError: If the file contains a link, or is not an HDF5 file.
@@ -139,7 +139,7 @@ class SavedLayer(NamedTuple):
 
     Args:
         kind: The name of its class.
-        name: Its name, in a new process.
+        name: Its name in a new process.
         arrays: Its own arrays in the order of `layer.weights`, not read yet.
         holds_weights: Whether it, or a sublayer, has weights.
     """
@@ -463,7 +463,7 @@ def check_published_weights(located: weights.LocatedWeights, name: str, source: 
     """Check that a file in the Keras cache is the published one.
 
     Raises:
-        RequestError: If it is not; the message says how to download it again.
+        RequestError: If it is not. The message contains the command that downloads it again.
     """
     row = located.weights
     problem = weights_problem(located.path, name, row, source=source)

@@ -11,7 +11,7 @@ from typing import Any
 
 from kerastl import registry
 from kerastl.errors import RequestError, join_words, raise_problems
-from kerastl.options import MISSING, Loc, join_path, means_null, readable, section_of, split_path
+from kerastl.options import MISSING, Loc, iter_findings, join_path, means_null, section_of, split_path
 from kerastl.recipe import loader, rules
 from kerastl.recipe.loader import Document
 from kerastl.recipe.rules import Finding, value_at
@@ -75,8 +75,8 @@ def check(
         if problem:
             findings.append(("source.model", problem))
         if tables is not None and defined is not None:
-            findings += readable(rules.backbone_findings(recipe, tables))
-        findings += readable(_source_findings(recipe, defined or {}, models))
+            findings += iter_findings(rules.backbone_findings(recipe, tables))
+        findings += iter_findings(_source_findings(recipe, defined or {}, models))
         for path, message in findings:
             _add(document, split_path(path) or (), message)
     if not document.problems:
@@ -150,9 +150,9 @@ def _fill_from_model(document: Document, models: ModuleType | None) -> tuple[Map
         models: The look-ups; None reads no model.
 
     Returns:
-        The settings that the model defines, and why it could not be read, unless that is reported elsewhere.
-        If it could not, the first is None, and a placeholder stands for its backbone, so that the rest of the
-        recipe can be checked.
+        The settings that the model defines, and why the model could not be read, unless that is reported
+        elsewhere. If it could not be read, the settings are None, and the recipe gets a placeholder backbone, so
+        that the rest of it can be checked.
     """
     source: Any = document.data.get("source") if isinstance(document.data, dict) else None
     if means_null(source):
@@ -188,7 +188,7 @@ def _definition(source: Any, models: ModuleType | None) -> tuple[Mapping[str, An
 
 
 def _source_findings(recipe: Any, defined: Mapping[str, Any], models: ModuleType | None) -> Iterator[Finding]:
-    """Yield what is wrong with where the initial model of a recipe comes from.
+    """Yield the problems with the source of the initial model.
 
     Args:
         recipe: The recipe, which may be only partly valid.

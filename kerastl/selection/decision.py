@@ -182,7 +182,7 @@ def _other_prevalence(evidence: Evidence, space: open_set.ClassSpace, seed: int)
     """Return whether the prevalence of some class differs between source and target.
 
     Estimates from predictions (EM, BBSE) assume that only the prevalence changed. Another scanner shifts
-    predictions towards a class, which looks like prevalence. EM therefore counts only if a domain classifier
+    predictions toward a class, which looks like prevalence. EM therefore counts only if a domain classifier
     does not separate the target from the source images weighted by the new prevalence. Otherwise, a
     location-scale model shifts the source's classes together to fit the target. Its prevalence must differ
     beyond the interval, and BBSE, which ignores positions, must agree for the class: if a shift moves two
@@ -194,7 +194,7 @@ def _other_prevalence(evidence: Evidence, space: open_set.ClassSpace, seed: int)
         seed: Seed of resamples and folds.
 
     Returns:
-        A guard that measures `differs` (None: inconclusive), `less_frequent` and `more_frequent` (class names),
+        A guard. Its measured values are `differs` (None: inconclusive), `less_frequent` and `more_frequent` (class names),
         `source` (prevalence), `em`, `bbse` and `location_scale` (`value`, `low`, `high`: a list over classes;
         None if unknown), and `remaining_shift`: the AUC of the domain classifier after weighting.
     """

@@ -63,7 +63,7 @@ class Outputs:
         return [group or f"\0{row}" for row, group in enumerate(groups)]
 
     def resample(self, *, seed: int, resamples: int, level: float = 0.95) -> Resamples:
-        """Return resamples of the units, in which all labels occur that there are."""
+        """Return resamples of the units; see `kerastl.evaluation.bootstrap.resample`."""
         labels = np.zeros(len(self.features), int) if self.labels is None else self.labels
         return resample(self.units, labels, seed=seed, resamples=resamples, level=level)
 

@@ -256,7 +256,7 @@ def detect_unknown_class(source: Outputs, target: Outputs, space: ClassSpace, *,
 
 
 def explain_unknown_class(result: Mapping[str, Any]) -> str:
-    """Return why there is an unknown class, or none, or no conclusion, given a result of `detect_unknown_class`."""
+    """Return the reason for a result of `detect_unknown_class`, as a clause for messages."""
     if result["detected"] is None:
         return f"at least {MIN_GROUPS} target patients are needed to detect an unknown class"
     share, distance = f"{result['share']:.0%} of the target images", f"{result['distance']:.1f}"

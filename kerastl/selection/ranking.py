@@ -24,7 +24,7 @@ RULE_OF_THREE = 3.0
 MIN_AGREEMENT = 0.5
 RESAMPLES = 1000
 Checked = tuple[dict[str, str], dict[str, Any]]
-"""Rejected candidates with reasons, and a field of `Ranking` that holds what was checked."""
+"""The reason for each rejected candidate, and the field of `Ranking` with the results of the check."""
 
 
 def source_balanced_accuracy(evidence: Evidence) -> float:

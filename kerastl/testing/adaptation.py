@@ -263,7 +263,7 @@ def _check_changed_variables(case: _Case) -> None:
 def _check_state(case: _Case) -> None:
     """Check that state can be restored; runs after `on_epoch`, so that there is some."""
     state = case.step.state()
-    # Random maps follow the seed, so losses are compared between steps with the same one, the last of the loop.
+    # The last seed is that of the original step, because random maps depend on it and the losses are compared below.
     for seed in (2, 1):
         restored = case.build(seed)
         restored.restore(state)

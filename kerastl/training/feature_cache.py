@@ -32,7 +32,7 @@ Precision = Literal["float32", "bfloat16", "uint8"]
 
 
 def row_type(shape: tuple[int, ...], precision: Precision) -> np.dtype[Any]:
-    """Return the type on disk of the activations `shape` of one image.
+    """Return the data type in which the activations of one image, of this shape, are stored.
 
     A uint8 is one of 256 equal steps between the minimum and maximum of each channel. `ranges` holds this minimum and the
     size of a step.

@@ -316,7 +316,7 @@ def copy_of(variable: keras.Variable) -> Array:
 
 
 def backbone_values(model: keras.Model) -> dict[str, Array]:
-    """Return copies of all weights but those of the head, by path."""
+    """Return copies of all weights except those of the head, by path."""
     head = {weight.path for weight in model.get_layer(HEAD).weights}
     return {weight.path: copy_of(weight) for weight in model.weights if weight.path not in head}
 

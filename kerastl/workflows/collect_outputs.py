@@ -72,7 +72,7 @@ def source_statistics(model: keras.Model, train: ImageDataset, target_phase: Pha
     """Inside the context, BatchNorm layers that adopted target statistics in a phase use source statistics.
 
     Args:
-        model: The model. Its weights are unchanged afterwards, its `trainable` flags are not.
+        model: The model. Its weights are restored afterwards, but its `trainable` flags are not.
         train: Source training images, for the statistics.
         target_phase: The phase; None if BatchNorm has source statistics.
     """
@@ -143,7 +143,7 @@ def collect_evidence(
     """Return the outputs of a candidate.
 
     Args:
-        model: The candidate. Its weights are unchanged afterwards, its `trainable` flags are not.
+        model: The candidate. Its weights are restored afterwards, but its `trainable` flags are not.
         selection_data: The images.
         target_phase: The phase in which BatchNorm adopted target statistics. Source images are then evaluated
             with source statistics, because with target statistics the outputs would not show how well the
@@ -173,8 +173,8 @@ def collect_renormalized_evidence(
     """Return the outputs with separate BatchNorm statistics per domain, or None without BatchNorm.
 
     Args:
-        model: The model before adaptation. Its weights are unchanged afterwards, its `trainable` flags are
-            not.
+        model: The model before adaptation. Its weights are restored afterwards, but its `trainable` flags
+            are not.
         selection_data: The images.
         target: Target images for the statistics.
     """
@@ -244,7 +244,7 @@ def compute_held_out_outputs(
     """Return the outputs of a model on held-out images.
 
     Args:
-        model: The model. Its weights are unchanged afterwards, its `trainable` flags are not.
+        model: The model. Its weights are restored afterwards, but its `trainable` flags are not.
         held_out: The images.
         target_phase: The phase in which BatchNorm adopted target statistics: source images are then evaluated
             with source statistics. None if BatchNorm has source statistics.

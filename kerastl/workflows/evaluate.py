@@ -87,8 +87,8 @@ def evaluate(
         plan: The options of the evaluation.
         datasets: All images.
         run: The run folder.
-        oracle: Evaluate all candidates on test images, to show which one would be selected with target
-            labels.
+        oracle: Whether to evaluate all candidates on test images, to show which one would be selected with
+            target labels.
     """
     held_out, options = HeldOutData.of(datasets, model), plan.recipe.evaluation
     bootstrap = {"seed": datasets.seed, "resamples": options.resamples}

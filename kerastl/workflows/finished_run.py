@@ -98,8 +98,9 @@ def run(
         target: The images of the target domain, in the same form.
         sets: Changes to the recipe, as with `--set`, for example `["data.batch_size=16"]`.
         out: The run folder, new or empty. The default is `runs/<recipe>-<n>`.
-        resume: Continue an interrupted run in `out`.
-        oracle: Also evaluate every candidate of an adaptation on the labeled test images of the target.
+        resume: Whether to continue an interrupted run in `out`.
+        oracle: Whether to also evaluate every candidate of an adaptation on the labeled test images of the
+            target.
 
     Raises:
         RequestError: The recipe or the data cannot be used. All problems are listed, and nothing was trained.

@@ -92,7 +92,7 @@ def build_initial_model(recipe: Recipe, datasets: Datasets) -> InitialModel:
 def _load_head(
     recipe: Recipe, model: keras.Model, class_names: Sequence[str]
 ) -> tuple[models.HeadReport, Path | None]:
-    """Carry over the head rows of matching classes, and return them and the file that contains them."""
+    """Copy the head rows of matching classes. Return a report, and the file that contains the rows, if any."""
     backbone, weights, start = recipe.backbone, str(recipe.backbone.weights), None
     if weights == "none":
         reason = "backbone with random weights"

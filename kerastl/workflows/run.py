@@ -27,9 +27,9 @@ def run(
         recipe: A checked recipe.
         name: Name of the recipe. If `out` is None, the run folder is `runs/<name>-<n>`.
         out: The run folder. It must be new or empty unless `resume` is true.
-        resume: Continue an interrupted run in `out`.
-        oracle: Also evaluate every candidate of an adaptation on the labeled test images of the target, after
-            the selection.
+        resume: Whether to continue an interrupted run in `out`.
+        oracle: Whether to also evaluate every candidate of an adaptation on the labeled test images of the
+            target, after the selection.
 
     Returns:
         The run folder with all its files.

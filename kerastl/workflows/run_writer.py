@@ -26,7 +26,7 @@ NUM_DIFFERENCES = 10
 """Number of differences that a refused resume lists."""
 MAX_VALUE_LENGTH = 80
 MISSING = object()
-"""Stands for a value that a recipe does not have."""
+"""Marks a value that a recipe does not have."""
 SPLIT_COLUMNS = ("path", "label", "split", "group", "domain")
 """Attributes of a record that `split.csv` lists."""
 
@@ -96,7 +96,7 @@ def open_run(name: str, out: Path | None, *, resume: bool) -> Iterator[Run]:
     Args:
         name: Name of the recipe.
         out: The run folder; None for the next free `runs/<name>-<n>`.
-        resume: Open an unfinished run.
+        resume: Whether to open an unfinished run.
 
     Raises:
         RequestError: The folder is in use or cannot be written, or there is no run to resume.

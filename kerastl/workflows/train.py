@@ -78,7 +78,7 @@ def train(initial: InitialModel, plan: Plan, datasets: Datasets, run: Run, *, re
         plan: The phases.
         datasets: All images. Only training and validation images are opened.
         run: The run folder.
-        resume: Continue from the newest checkpoint.
+        resume: Whether to continue from the newest checkpoint.
 
     Raises:
         PermanentFailure: Training diverged. The last good weights are in `last_good.keras`.
@@ -125,9 +125,9 @@ def train_phases(
     Args:
         model: The model.
         phases: The phases.
-        plan: The time budget.
+        plan: The plan of the run, which limits the training time.
         run: The run folder.
-        resume: Continue from the newest checkpoint.
+        resume: Whether to continue from the newest checkpoint.
         **options: Further arguments of `kerastl.training.fit`.
     """
     num_epochs = sum(phase.epochs for phase in phases)

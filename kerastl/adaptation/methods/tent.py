@@ -46,7 +46,7 @@ class Tent(AdaptationStep):
     freezes_head = True
 
     def losses(self, model: keras.Model, batches: Batches, progress: tf.Tensor) -> Losses:  # noqa: ARG002
-        """Return `loss`, the mean entropy of the target batch in nats; weights in `frozen_paths` do not minimize it."""
+        """Return `loss`, the mean entropy of the target batch in nats."""
         import tensorflow as tf
 
         logits = adaptation.logits_of_frozen_head(model, batches["target"][0], training=True)

@@ -41,7 +41,7 @@ class Grid:
 
     @cached_property
     def rows_mm(self) -> Image:
-        """`[size, 1]` float32 row positions, increasing towards the patient's back."""
+        """`[size, 1]` float32 row positions, increasing toward the patient's back."""
         return self.axis_mm[:, None]
 
     @cached_property

@@ -1,7 +1,7 @@
 """Export formats, one file each: `write` exports a model, and `FILES` identify its folder.
 
-Formats of other runtimes have `convert` instead, which writes a graph to a folder, and `load`, which returns the class names
-and a function from images to probabilities.
+Formats of other runtimes have `convert` instead, which writes a graph to a folder and returns details for the manifest,
+and `load`, which returns the class names and a function from images to probabilities.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ def write(trained: Trained, out: Path, *, postprocessing: Postprocessing, versio
 
     Raises:
         RequestError: A file of the run folder is missing, `out` is not a folder, or has that version.
-        OSError: The disk is full; no partial export remains.
+        OSError, RunFailed: The disk is full; no partial export remains.
     """
     from kerastl.evaluation.trained_model import MODEL, read_source_model
     from kerastl.export.saved_model import model_fields, write_version
