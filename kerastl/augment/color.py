@@ -168,10 +168,11 @@ def _group_hsv(members: Sequence[BuiltOperation]) -> list[Group]:
     groups: list[Group] = []
     for index, operation in enumerate(members):
         is_hsv = operation.lowering == "hsv"
+        is_last_hsv, last = groups[-1] if groups else (False, [])
         # Saturation is clipped at 1, so that two changes of it cannot be multiplied.
-        num_saturating = sum(members[other].saturates for other in (groups[-1][1] if groups else ()))
-        if is_hsv and groups and groups[-1][0] and num_saturating + operation.saturates < 2:
-            groups[-1][1].append(index)
+        saturates_twice = operation.saturates and any(members[other].saturates for other in last)
+        if is_hsv and is_last_hsv and not saturates_twice:
+            last.append(index)
         else:
             groups.append((is_hsv, [index]))
     return groups

@@ -10,6 +10,7 @@ import click
 
 from kerastl import report, workflows
 from kerastl.cli._output import load_recipe, option, out_option, sets_option, shell_path
+from kerastl.data.records import pluralize
 
 
 @click.command()
@@ -72,7 +73,7 @@ def _print_rules(rates: workflows.Rates) -> None:
     """Print one curve, and the suggestions of each rule over all curves."""
     for line in report.curve_in_characters(rates.tests[0]):
         click.echo(line)
-    click.echo(f"\n{'':16} {'rate':>9}   over {len(rates.tests)} seed{'s'[: len(rates.tests) > 1]}")
+    click.echo(f"\n{'':16} {'rate':>9}   over {pluralize(len(rates.tests), 'seed')}")
     for rule, description in report.RULES.items():
         bracket = rates.bracket(rule)
         values = f"{bracket[0]:9.2g}   {bracket[1]:.2g} to {bracket[2]:.2g}" if bracket else "inconclusive"

@@ -84,10 +84,12 @@ def command(
 def _report(num_unreadable: int, count: int) -> None:
     from kerastl.export.predict_table import MAX_REPORTED
 
-    if num_unreadable:
+    if not num_unreadable:
+        return
+    rest = ""
+    if num_unreadable > MAX_REPORTED:
         rest = f" The table lists all of them; the first {MAX_REPORTED} are above."
-        rest = rest if num_unreadable > MAX_REPORTED else ""
-        print_status(f"{num_unreadable} of {count} files could not be read.{rest}")
+    print_status(f"{num_unreadable} of {count} files could not be read.{rest}")
 
 
 @contextmanager

@@ -142,7 +142,8 @@ def write_converted(
         RequestError: The model cannot be converted; nothing is written.
         OSError, RunFailed: The disk is full; no partial export remains.
     """
-    module, options = registry.module("format", name), {}
+    module = registry.module("format", name)
+    options: dict[str, Any] = {}
     if quantize is not None:
         options["quantize"] = quantize
         print_status(f"Quantizing to {quantize} and measuring the effect on the run's test images")

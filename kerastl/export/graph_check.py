@@ -237,7 +237,8 @@ def _called(nodes: Iterable[Any]) -> list[str]:
 
 def _reachable(names: Iterable[str], successors: Mapping[str, Iterable[str]]) -> set[str]:
     """Return the names that are keys of `successors`, and all keys that they lead to, directly or indirectly."""
-    waiting, reached = list(names), set[str]()
+    waiting = list(names)
+    reached: set[str] = set()
     while waiting:
         name = waiting.pop()
         if name in successors and name not in reached:

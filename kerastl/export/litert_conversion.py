@@ -153,12 +153,15 @@ def measure_effect(trained: Trained, *, before: Predict, after: Predict) -> dict
         of a probability, and `balanced_accuracy` and `auc` of labeled images, each `{"before", "after"}`,
         None if undefined. Splits without images are omitted.
     """
-    of_run = None if trained.folder is None else read_run_predictions(trained.folder)
-    if trained.folder is None or of_run is None:
+    if trained.folder is None:
         return {}
-    description, effect = read_description(trained.folder), {}
+    run_predictions = read_run_predictions(trained.folder)
+    if run_predictions is None:
+        return {}
+    description = read_description(trained.folder)
+    effect: dict[str, Any] = {}
     for split in TEST_SPLITS:
-        predictions = of_run.of(split)
+        predictions = run_predictions.of(split)
         root, paths = description.root_of(split), track(predictions.paths, "comparing")
         decoded = _decoded(enumerate(resolve_image(root, path) for path in paths), trained)
         rows: list[int] = []

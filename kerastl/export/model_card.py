@@ -147,9 +147,9 @@ def _count_images(file: Path) -> tuple[dict[str, dict[str, int]], dict[str, int]
         if row.get("group"):
             groups.setdefault(split, set()).add((row.get("domain", ""), row["group"]))
     order = sorted(counts, key=lambda split: SPLITS.index(split) if split in SPLITS else len(SPLITS))
-    return {split: dict(counts[split]) for split in order}, {
-        split: len(groups.get(split, ())) for split in order
-    }
+    num_images = {split: dict(counts[split]) for split in order}
+    num_groups = {split: len(groups.get(split, ())) for split in order}
+    return num_images, num_groups
 
 
 def _read_object(file: Path, parse: Callable[[str], Any]) -> dict[str, Any]:

@@ -69,9 +69,11 @@ def _add_output(node: Any, functions: dict[str, Any]) -> str | None:
     if node.name == DECODED:
         return f"{DECODED}:output:0"
     function = functions.get(node.attr["f"].func.name) if "f" in node.attr else None
-    sources = (_add_output(inner, functions) for inner in function.node_def) if function else iter(())
+    if function is None:
+        return None
+    sources = (_add_output(inner, functions) for inner in function.node_def)
     source = next((source for source in sources if source is not None), None)
-    if function is None or source is None:
+    if source is None:
         return None
     function.signature.output_arg.add(name=PIXELS, type=types_pb2.DT_FLOAT)
     function.ret[PIXELS] = source

@@ -106,13 +106,13 @@ def predict_batch(predictor: Predictor, batch: Sequence[Path]) -> list[FilePredi
         return _predict(predictor, batch, contents)
     except tf.errors.InvalidArgumentError:
         # One damaged image fails the whole batch: find it, and predict the others.
-        decodable = [
+        checked = [
             content if isinstance(content, str) else decode_error(content, max_pixels=max_pixels) or content
             for content in contents
         ]
-        if decodable == contents:
+        if checked == contents:
             raise
-    return _predict(predictor, batch, decodable)
+    return _predict(predictor, batch, checked)
 
 
 def map_ahead(function: Callable[[Batch], Result], batches: Iterable[Batch]) -> Generator[Result, None, None]:

@@ -103,7 +103,7 @@ def _render_files(class_names: Sequence[str], image_size_px: int) -> dict[str, b
 
 
 def _read_hashes(out: Path) -> dict[str, str]:
-    """Return the hashes of the files as written; empty if missing or damaged, so that every file is kept."""
+    """Return the hashes of the files as written; empty if missing or damaged, so that every file that differs is kept."""
     try:
         return dict(json.loads((out / HASHES).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):

@@ -152,7 +152,8 @@ def verify(
     findings = [check_files(export, manifest)]
     if expected is not None and expected.settings:
         findings.append(_check_settings(manifest, expected.settings))
-    plugin, static = None, list[Finding]()
+    plugin: str | None = None
+    static: list[Finding] = []
     if model.is_converted:
         check_formats([model.format_name])
         plugin = str(model.module.__file__)

@@ -125,13 +125,13 @@ def reliability_chart(reliability: Reliability) -> str | None:
     axes.plot([0, 1], [0, 1], color=INK, linewidth=1.0, linestyle=":")
     for color, (name, bins) in zip(COLORS, present.items(), strict=False):
         if bins:
-            predicted, values = [each.predicted for each in bins], [each.observed.value for each in bins]
+            predicted, values = [point.predicted for point in bins], [point.observed.value for point in bins]
             axes.plot(predicted, values, marker="o", markersize=4, color=color, linewidth=1.6, label=name)
-    known = [each for each in curves.uncalibrated if each.observed.low is not None]
+    known = [point for point in curves.uncalibrated if point.observed.low is not None]
     axes.vlines(
-        [each.predicted for each in known],
-        [each.observed.low for each in known],
-        [each.observed.high for each in known],
+        [point.predicted for point in known],
+        [point.observed.low for point in known],
+        [point.observed.high for point in known],
         color=COLORS[0], alpha=0.35, linewidth=2.5,
     )  # fmt: skip
     axes.set_xlim(-0.02, 1.02)

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.special import entr
 
 from kerastl.adaptation.method import SOURCE_ONLY
+from kerastl.data.records import pluralize
 from kerastl.evaluation.bootstrap import MIN_GROUPS, Resamples, round_numbers, single_threaded
 from kerastl.evaluation.label_shift import PrevalenceEstimate, estimate_prevalence, resample_prevalence
 from kerastl.runs.schemas import Adaptation, CandidateRanking, Verdict
@@ -367,7 +368,7 @@ def _best_rank(ranking: Ranking) -> str:
     validators = len(next(iter(ranking.ranks.values())))
     return (
         f"'{ranking.chosen}' has the best mean rank, {ranking.mean_rank[ranking.chosen]:.1f} of "
-        f"{len(ranking.order)}, over {validators} validator{'s'[: validators != 1]} (without adaptation: "
+        f"{len(ranking.order)}, over {pluralize(validators, 'validator')} (without adaptation: "
         f"{ranking.mean_rank[SOURCE_ONLY]:.1f})."
     )
 

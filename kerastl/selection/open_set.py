@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kerastl.data.records import pluralize
 from kerastl.evaluation.bootstrap import MIN_GROUPS, resample
 from kerastl.selection.evidence import Array, Outputs
 
@@ -285,7 +286,7 @@ def _objections(component: Mapping[str, Any]) -> list[str]:
         f"its spread between classes is {component['spread']:.2f} times that of the other images, like that of several "
         f"classes (a single class: up to {MAX_RELATIVE_SPREAD:g})"
     )
-    few_patients = f"it holds {patients} patient{'s'[: patients != 1]} (at least {MIN_PATIENTS} are needed)"
+    few_patients = f"it holds {pluralize(patients, 'patient')} (at least {MIN_PATIENTS} are needed)"
     objections = {
         "the cluster may be due to chance": low is None or not low > 0,
         f"it holds fewer than {MIN_UNKNOWN_SHARE:.0%} of the images": not share >= MIN_UNKNOWN_SHARE,

@@ -43,9 +43,8 @@ def build_statistics_estimator(model: keras.Model) -> Callable[[ImageDataset], N
         return [(copy_of(layer.moving_mean), copy_of(layer.moving_variance)) for layer in layers]
 
     def estimate(dataset: ImageDataset) -> None:
-        with override_attribute(
-            layers, "momentum", 0.0
-        ):  # the running statistics are those of the last batch
+        # Without momentum, the running statistics are those of the last batch.
+        with override_attribute(layers, "momentum", 0.0):
             batches = [
                 (float(images.shape[0]), statistics_of_batch(images))
                 for images, _, _ in read_batches(dataset, 0)

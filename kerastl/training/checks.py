@@ -106,7 +106,8 @@ def _disk_problem(
 
 def _entries(model: keras.Model, phases: Sequence[Phase], images: PhaseImages) -> Collection[tuple[str, int]]:
     """Return (description, bytes) of each cache entry of the phases. Two phases can share an entry."""
-    network, entries = identify_backbone(model), {}
+    network = identify_backbone(model)
+    entries: dict[tuple[Any, ...], tuple[str, int]] = {}
     for index, (phase, datasets) in enumerate(zip(phases, images, strict=True)):
         if phase.cache == "none":
             continue
@@ -118,7 +119,7 @@ def _entries(model: keras.Model, phases: Sequence[Phase], images: PhaseImages) -
             description = describe_entry(dataset, phase.cache_precision, about)
             size = activations_size(trunk, dataset, phase.cache_precision)
             shared = (boundary, id(dataset), phase.cache_precision, max(changing, default=-1))
-            entries[shared] = json.dumps(description, sort_keys=True), size
+            entries[shared] = (json.dumps(description, sort_keys=True), size)
     return entries.values()
 
 

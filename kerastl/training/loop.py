@@ -473,8 +473,9 @@ def fit(
             model, _divide(model, phases), trains=trains, vals=vals, target=target, step_for=step_for
         )
     phase_images = [list(data.streams.values()) for data in all_phase_data]
-    phases = [data.phase for data in all_phase_data]
-    phases = decide_phases(model, phases, phase_images, vals=vals, cache_dir=cache_dir)
+    phases = decide_phases(
+        model, [data.phase for data in all_phase_data], phase_images, vals=vals, cache_dir=cache_dir
+    )
     all_phase_data = [replace(data, phase=phase) for data, phase in zip(all_phase_data, phases, strict=True)]
     saved = _read_checkpoint(checkpoints, resume=resume)
     loop = PhaseLoop(model, all_phase_data, callbacks, on_epoch, checkpoints, cache_dir, strategy, saved)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kerastl import recipe as recipes
+from kerastl.data.records import pluralize
 from kerastl.errors import Problem
 from kerastl.recipe import Recipe
 from kerastl.report.label_budget_page import ADAPT_THEN_FINE_TUNE, SCRATCH, STRATEGIES
@@ -48,7 +49,7 @@ class Job:
         text = f"seed {self.seed}, {titles.get(self.strategy, self.strategy)}"
         if not self.groups_per_class:
             return text
-        return f"{text}, {self.groups_per_class} {unit}{'s'[: self.groups_per_class != 1]} per class"
+        return f"{text}, {pluralize(self.groups_per_class, unit)} per class"
 
 
 @dataclass(frozen=True)

@@ -513,9 +513,8 @@ def _pixel_warnings(recipe: Recipe, datasets: Datasets) -> Iterator[str]:
             "gray value. They contain no information."
         )
     source_sample = evenly_spaced(datasets.in_split("train"), MAX_STATISTICS_IMAGES)
-    source_is_16_bit = sum(is_16_bit_file(record.file) for record in source_sample) > MOST * len(
-        source_sample
-    )
+    num_16_bit = sum(is_16_bit_file(record.file) for record in source_sample)
+    source_is_16_bit = num_16_bit > MOST * len(source_sample)
     if source_sample and source_is_16_bit != (statistics.num_16_bit > MOST * len(sample)):
         source_depth, target_depth = ("16-bit", "8-bit") if source_is_16_bit else ("8-bit", "16-bit")
         yield (

@@ -152,8 +152,10 @@ def check_run(
     if sample.decodings is not None and (sample.checks_model or exports):
         records = sample.dataset.records
         print_status(f"Checking determinism of {run.path.name} on {len(records)} {sample.split} images")
-        paths, batch_size = [record.path for record in records], sample.dataset.batch_size
-        determinism, logits = compare_passes(model, sample.decodings, paths, batch_size=batch_size)
+        paths = [record.path for record in records]
+        determinism, logits = compare_passes(
+            model, sample.decodings, paths, batch_size=sample.dataset.batch_size
+        )
     determinism = determinism if sample.checks_model else skipped
     comparisons = _compare_exports(sample, logits, run, exports)
     content = {"phases": freeze_reports, "determinism": determinism, "exports": comparisons}

@@ -22,6 +22,7 @@ from kerastl import recipe as recipes
 from kerastl import report, runs
 from kerastl.console import format_duration, print_status
 from kerastl.data import Record, group_key
+from kerastl.data.records import pluralize
 from kerastl.errors import PermanentFailure, Problem, Problems, RequestError, raise_problems
 from kerastl.recipe import LARGEST_SEED, Recipe
 from kerastl.report import Curve, Point, TargetTest
@@ -116,7 +117,7 @@ def _plan(
         _raise_all([*problems, *unusable])
     counts = (0, 1) if "--labels" in invalid else tuple(dict.fromkeys((0, *labels)))
     plan = Plan(recipe, counts, tuple(range(recipe.seed, recipe.seed + seeds)), scratch_epochs)
-    print_status(f"Checking the images of {seeds} seed{'s'[: seeds > 1]}")
+    print_status(f"Checking the images of {pluralize(seeds, 'seed')}")
     with tempfile.TemporaryDirectory() as folder:
         scratch = Run(Path(folder))
         problems += _problems_of("", check_weights, recipe)
@@ -124,11 +125,11 @@ def _plan(
         if not problems:
             problems += _phase_problems(plan, datasets[plan.seeds[0]], scratch)
     if out is not None:
-        roots = {root for each in datasets.values() for root in (each.root, each.target_root) if root}
+        roots = {root for images in datasets.values() for root in (images.root, images.target_root) if root}
         for root in sorted(roots):
             problems += _problems_of("--out", check_outside, out, root, "curve")
     _raise_all(problems)
-    fingerprints = {str(seed): each.fingerprints for seed, each in datasets.items()}
+    fingerprints = {str(seed): images.fingerprints for seed, images in datasets.items()}
     return plan, CurveDatasets(*metric_of(list(datasets.values())), fingerprints)
 
 
@@ -222,7 +223,7 @@ def _phase_problems(plan: Plan, datasets: Datasets, scratch: Run) -> Iterator[Pr
 
 def metric_of(datasets: Sequence[Datasets]) -> tuple[str, str]:
     """Return the metric that is defined for all seeds, and the unit of labeling."""
-    tests = [each.in_split("target_test") for each in datasets]
+    tests = [images.in_split("target_test") for images in datasets]
     has_groups = all(any(record.group is not None for record in test) for test in tests)
     is_binary = len(datasets[0].class_names) == MIN_CLASSES
     has_mixed_groups = any(_has_mixed_groups(test) for test in tests)
@@ -294,8 +295,8 @@ def _notes(plan: Plan, run: Run, failed: Mapping[Job, str]) -> Iterator[str]:
     falling = [job for job in trained if is_still_falling(_losses(run.inner(job.name)))]
     if falling:
         yield (
-            f"The training loss of {len(falling)} of {len(trained)} run{'s'[: len(trained) != 1]} from scratch did not reach a plateau in "
-            f"{plan.scratch_epochs} epoch{'s'[: plan.scratch_epochs != 1]} ({', '.join(job.name for job in falling)}). Longer training "
+            f"The training loss of {len(falling)} of {pluralize(len(trained), 'run')} from scratch did not reach a plateau in "
+            f"{pluralize(plan.scratch_epochs, 'epoch')} ({', '.join(job.name for job in falling)}). Longer training "
             "may improve them: start a new curve with a larger --scratch-epochs."
         )
     validated = [

@@ -93,7 +93,8 @@ def _load_head(
     recipe: Recipe, model: keras.Model, class_names: Sequence[str]
 ) -> tuple[models.HeadReport, Path | None]:
     """Copy the head rows of matching classes. Return a report, and the file that contains the rows, if any."""
-    backbone, weights, start = recipe.backbone, str(recipe.backbone.weights), None
+    backbone, weights = recipe.backbone, str(recipe.backbone.weights)
+    start: models.InitialHead | None = None
     if weights == "none":
         reason = "backbone with random weights"
     elif weights == "imagenet":
