@@ -38,9 +38,9 @@ def predict(*words: Any, code: int = 0, **options: Any) -> "subprocess.Completed
 
 
 def predict_in_process(*words: Any) -> Result:
-    done = CliRunner().invoke(app, ["predict", *map(str, words)], catch_exceptions=False)
-    assert done.exit_code == 0, done.stderr
-    return done
+    result = CliRunner().invoke(app, ["predict", *map(str, words)], catch_exceptions=False)
+    assert result.exit_code == 0, result.stderr
+    return result
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ def test_every_recipe_in_the_repository_is_shipped():
 
 
 @pytest.mark.parametrize("name", NEEDED)
-def test_a_shipped_recipe_is_good_once_it_has_its_data(name):
+def test_a_shipped_recipe_is_valid_once_it_has_its_data(name):
     recipe = check(catalog.find(name).text, name=name, sets=NEEDED[name])
     text = write(recipe)
     assert recipe.seed == 7
@@ -120,7 +120,7 @@ def test_check_prints_json(capsys, tmp_path):
 
 
 @pytest.mark.parametrize("make", ["folder", "bytes", "missing", "nul"])
-def test_a_file_that_is_no_recipe_is_a_clear_error(make, capsys, tmp_path):
+def test_a_file_that_is_not_a_recipe_gives_a_clear_error(make, capsys, tmp_path):
     path = tmp_path / "x.yaml"
     if make == "folder":
         path.mkdir()
@@ -151,7 +151,7 @@ def test_the_light_commands_load_nothing_heavy():
     assert done.stderr.strip() == "[] []"
 
 
-def test_a_run_folder_instead_of_a_recipe_is_answered_with_the_path_of_its_recipe(tmp_path):
+def test_a_run_folder_instead_of_a_recipe_is_refused_with_the_path_of_its_recipe(tmp_path):
     with pytest.raises(RequestError, match=str(tmp_path)):
         catalog.find(str(tmp_path))
     (tmp_path / "recipe.resolved.yaml").write_text("format: 1")

@@ -55,6 +55,6 @@ def test_a_family_gives_the_same_predictions_in_another_runtime(
     assert np.ptp(expected, axis=0).max() > 0.1
     module = registry.module("format", format_name)
     trained = Trained(NAMES, SIZE, None, 10**8, model)
-    names, ask = module.load(write_format(trained, tmp_path, format_name))
+    names, predict = module.load(write_format(trained, tmp_path, format_name))
     assert names == list(NAMES)
-    assert ask(images) == pytest.approx(expected, abs=1e-4)
+    assert predict(images) == pytest.approx(expected, abs=1e-4)

@@ -37,8 +37,8 @@ def test_arrays_of_a_layer_that_are_not_weights_become_constants(tmp_path: Path)
     images = np.random.default_rng(1).uniform(0, 255, (2, SIZE, SIZE, 3)).astype(np.float32)
     folder = write_format(trained, tmp_path, "onnx")
     assert read_class_names(folder, "onnx") == list(CLASS_NAMES)
-    _, ask = registry.module("format", "onnx").load(folder)
-    assert ask(images) == pytest.approx(tf.nn.softmax(model(images)).numpy(), abs=1e-5)
+    _, predict = registry.module("format", "onnx").load(folder)
+    assert predict(images) == pytest.approx(tf.nn.softmax(model(images)).numpy(), abs=1e-5)
 
 
 @pytest.mark.parametrize("name", FORMATS_ONE_FAST)
@@ -53,8 +53,8 @@ def test_grouped_convolutions_and_gelu_can_be_converted(name: str, tmp_path: Pat
     model = keras.Model(image, keras.layers.Dense(3)(pooled))
     trained = Trained(CLASS_NAMES, SIZE, None, 10**6, model)
     images = np.random.default_rng(1).uniform(0, 255, (2, SIZE, SIZE, 3)).astype(np.float32)
-    _, ask = registry.module("format", name).load(write_format(trained, tmp_path, name))
-    assert ask(images) == pytest.approx(tf.nn.softmax(model(images)).numpy(), abs=1e-6)
+    _, predict = registry.module("format", name).load(write_format(trained, tmp_path, name))
+    assert predict(images) == pytest.approx(tf.nn.softmax(model(images)).numpy(), abs=1e-6)
 
 
 @keras.saving.register_keras_serializable("tests")

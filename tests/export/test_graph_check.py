@@ -240,7 +240,7 @@ def test_verify_and_predict_never_call_a_registered_python_function(
 
 
 @pytest.mark.slow
-def test_augmentation_that_was_left_in_is_named(model: Any, encoded: list[bytes], tmp_path: Path) -> None:
+def test_augmentation_left_in_the_model_is_reported(model: Any, encoded: list[bytes], tmp_path: Path) -> None:
     augmented = keras.Sequential(
         [keras.Input((SIZE, SIZE, 3)), keras.layers.RandomBrightness(0.5, seed=3), model]
     )

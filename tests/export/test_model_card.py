@@ -105,7 +105,7 @@ def test_the_card_has_counts_scores_and_the_origin_of_the_model(run):
         assert words in card
 
 
-def test_groups_are_counted_by_domain_and_images_without_a_group_are_not_one(run):
+def test_groups_are_counted_by_domain_and_images_without_a_group_are_ignored(run):
     rows = ["1.png,cat,train,p1,a", "2.png,cat,train,p1,b", "3.png,dog,train,,b", "4.png,dog,test,,a"]
     (run / "split.csv").write_text("\n".join(["path,label,split,group,domain", *rows]) + "\n")
     assert read_model_facts(run).groups == {"train": 2, "test": 0}

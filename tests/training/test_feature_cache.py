@@ -399,14 +399,14 @@ REAL = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REAL)
-def test_a_folded_and_a_cached_front_teach_a_real_network_the_same(
+def test_a_real_network_trains_the_same_with_a_folded_or_a_cached_trunk(
     records, keras_home, tmp_path, monkeypatch, name
 ):
     """The cells of NASNet have two outputs. BatchNorm gets the statistics of the images."""
     options = dict(REAL[name])
     block, size = options.pop("block"), options["image_size_px"]
     backbone = build_backbone(name, seed=1, **options)
-    # Images as training decodes them. Resized by Pillow, they lie closer to the kinks of ReLU, and differences grow.
+    # Images as training decodes them. Resized by Pillow, they are closer to the kinks of ReLU, and differences grow.
     source = ImageDataset(records, class_names=CLASSES, image_size_px=size, batch_size=7, seed=3)
     if options["weights"] == "none":
         for layer in backbone.layers:
@@ -433,8 +433,8 @@ def test_a_folded_and_a_cached_front_teach_a_real_network_the_same(
         others.append(trained(phase)[0])
     assert bool(list(tmp_path.glob("*/tensor1.bin"))) == (name == "nasnet_mobile")
     assert history.freeze_reports[0]["cache"]["boundary"] != "pooled"
-    way = np.linalg.norm(weights_of(folded) - weights_of(start))
-    assert way > 1e-2
+    distance = np.linalg.norm(weights_of(folded) - weights_of(start))
+    assert distance > 1e-2
     for other in others:
         # At kinks of ReLU, rounding errors decide. Measured on several CPUs: 0.1 to 1.3%.
-        assert np.linalg.norm(weights_of(other) - weights_of(folded)) < 0.05 * way
+        assert np.linalg.norm(weights_of(other) - weights_of(folded)) < 0.05 * distance

@@ -71,15 +71,15 @@ def test_a_phase_in_which_no_trainable_variable_changes_stops_the_run(model, tra
 def test_batch_norm_statistics_are_updated_while_scale_and_offset_stay(model, train):
     before = {w.path: keras.ops.convert_to_numpy(w) for w in model.weights}
     phase = plain_phase("adapt", epochs=1, batch_norm="statistics")
-    (proof,) = fit(model, train, phases=[phase]).freeze_reports
+    (report,) = fit(model, train, phases=[phase]).freeze_reports
     moved = {
         w.path.rsplit("/", 1)[-1]
         for w in model.weights
         if not np.array_equal(before[w.path], keras.ops.convert_to_numpy(w))
     }
     assert moved == {"moving_mean", "moving_variance", "kernel", "bias"}
-    assert {row["layer"] for row in proof["layers"] if row["changed"]} == {"head"}
-    assert any(row["statistics_changed"] for row in proof["layers"])
+    assert {row["layer"] for row in report["layers"] if row["changed"]} == {"head"}
+    assert any(row["statistics_changed"] for row in report["layers"])
 
 
 def test_estimated_statistics_are_those_of_the_pixels(model, train):
@@ -102,9 +102,9 @@ def test_the_weights_of_the_best_epoch_are_restored(model, train, val):
     worse_at_last = keras.callbacks.LearningRateScheduler(lambda epoch, _: (1e-2, 1e-2, 50.0)[epoch])
     history = fit(model, train, val=val, phases=[phase], callbacks=[worse_at_last])
     losses = [row["val_loss"] for row in history.rows]
-    assert losses[-1] > min(losses), "the last epoch is the best: this would prove nothing"
-    (now,) = validate([lambda images: model(images, training=False)], val)
-    assert now["val_loss"] == pytest.approx(min(losses), rel=1e-5)
+    assert losses[-1] > min(losses), "the last epoch is the best: the test cannot show anything"
+    (metrics,) = validate([lambda images: model(images, training=False)], val)
+    assert metrics["val_loss"] == pytest.approx(min(losses), rel=1e-5)
 
 
 @pytest.mark.slow

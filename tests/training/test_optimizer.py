@@ -134,7 +134,7 @@ def test_accumulated_gradients_are_equivalent_to_their_mean():
         assert np.isfinite(variable.numpy()).all()
 
 
-def test_layer_decay_decreases_towards_the_input_and_rates_override_it():
+def test_layer_decay_decreases_toward_the_input_and_rates_override_it():
     backbone = build_backbone("small_cnn", weights="none", image_size_px=32)
     model = build_model(backbone, class_names=("a", "b"))
     blocks = [block.name for block in get_blocks(model)]

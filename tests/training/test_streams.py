@@ -315,12 +315,12 @@ class Follows(Aligned):
 def test_statistics_that_may_change_are_no_fault_and_are_validated(train, val):
     model = model_of()
     history = fit(model, train, val=val, target=target_of(), phases=[HEAD], step_for=lambda *_: Follows())
-    (proof,) = history.freeze_reports
-    assert proof["faults"] == []
-    assert {row["layer"] for row in proof["layers"] if row["changed"]} == {"head"}
-    assert sum(row["statistics_changed"] for row in proof["layers"]) == 1
-    (now,) = validate([lambda images: model(images, training=False)], val)
-    assert history.rows[-1]["val_loss"] == pytest.approx(now["val_loss"], rel=1e-5)
+    (report,) = history.freeze_reports
+    assert report["faults"] == []
+    assert {row["layer"] for row in report["layers"] if row["changed"]} == {"head"}
+    assert sum(row["statistics_changed"] for row in report["layers"]) == 1
+    (metrics,) = validate([lambda images: model(images, training=False)], val)
+    assert history.rows[-1]["val_loss"] == pytest.approx(metrics["val_loss"], rel=1e-5)
 
 
 @pytest.mark.slow
