@@ -334,7 +334,8 @@ def _read_mapping(
     known = [name for model in models for name in hints(model)]
     near = {nearest(key, known) for key in given}
     chosen = [model for model in models if len(models) == 1 or set(given) & set(hints(model))]
-    chosen = chosen or [model for model in models if near & set(hints(model))][:1]
+    if not chosen:
+        chosen = [model for model in models if near & set(hints(model))][:1]
     num_errors = len(errors)
     if len(chosen) == 1:
         read = _read_model(chosen[0], given, loc, errors)

@@ -65,7 +65,7 @@ def _expose_pixels(meta: Any) -> bool:
 
 
 def _add_output(node: Any, functions: dict[str, Any]) -> str | None:
-    """Return the tensor of a node that holds the pixels, after adding it to every function on the way to them."""
+    """Return the tensor of a node with the decoded pixels, and add it to the outputs of the functions around it."""
     if node.name == DECODED:
         return f"{DECODED}:output:0"
     function = functions.get(node.attr["f"].func.name) if "f" in node.attr else None

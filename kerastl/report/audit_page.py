@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kerastl.audit import Audited, Finding, format_lines, format_options
+from kerastl.audit import Audited, Finding, Trial, format_lines, format_options
 from kerastl.report.figures import png_url, write_page
 
 Array = np.ndarray[Any, Any]
@@ -26,7 +26,12 @@ def write_audit_sheet(file: Path, audited: Audited) -> Path:
         audited: The audit and its images.
     """
     findings = [finding for verdict in audited.result.verdicts for finding in verdict.findings]
-    augment = lru_cache(maxsize=1)(lambda trial: audited.augment(trial, 0))
+
+    # The findings of a trial follow one another.
+    @lru_cache(maxsize=1)
+    def augment(trial: Trial) -> Array:
+        return audited.augment(trial, 0)
+
     sections = [_section(finding, audited, augment(finding.trial)) for finding in findings[:MAX_FINDINGS]]
     omitted = max(0, len(findings) - MAX_FINDINGS)
     text = "\n".join(format_lines(audited.result))

@@ -251,8 +251,9 @@ def detect_unknown_class(source: Outputs, target: Outputs, space: ClassSpace, *,
     at_source = _extra_component(source_space, source.units, seed)
     source_distance = 0.0 if _objections(at_source) else at_source["distance"]
     is_far = component["distance"] > max(MIN_DISTANCE, source_distance)
-    has_enough_patients = len(set(target.units)) >= MIN_GROUPS
-    detected = is_far and not _objections(component) if has_enough_patients else None
+    detected: bool | None = None
+    if len(set(target.units)) >= MIN_GROUPS:
+        detected = is_far and not _objections(component)
     return {"detected": detected, **component, "source_distance": source_distance}
 
 

@@ -242,7 +242,11 @@ def trace(function: Callable[[Any], Any], model: keras.Model) -> Callable[[Any],
     It calls the concrete function. TensorFlow would warn about retracing if many `tf.function` objects were created, e.g.
     one per candidate.
     """
-    graph = cache(lambda: tf.function(function, autograph=False).get_concrete_function(signature_of(model)))
+
+    @cache
+    def graph() -> Any:
+        return tf.function(function, autograph=False).get_concrete_function(signature_of(model))
+
     return lambda inputs: graph()(inputs)
 
 
