@@ -101,6 +101,13 @@ def test_calibrator_of_two_classes_is_a_logistic_regression_on_the_logit():
     assert calibrated.mean(axis=0)[1] == pytest.approx(labels.mean(), abs=1e-4)
 
 
+def test_calibrator_keeps_a_temperature_that_the_labels_do_not_determine():
+    labels = np.array([0, 1, 1, 1])
+    inverse_temperature, bias = fit_calibrator(labels, np.zeros((4, 2)))
+    assert inverse_temperature == pytest.approx(1.0)
+    assert bias == pytest.approx(np.log(3), abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("classes", "signal", "spread"),
     [(2, 1.5, 1), (3, 1.5, 3), (5, 0.5, 10), (2, -1, 1), (2, 50, 1), (4, 8, 1)],
