@@ -14,6 +14,8 @@ import pytest
 import tensorflow as tf
 from make_runs import RECIPE, Answer, Finished, call, draw, run
 
+from kerastl import adaptation
+
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
@@ -137,13 +139,11 @@ def few(hospitals: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture(scope="session")
 def unlabelled(hospitals: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """Adapted without target labels, every candidate evaluated; the loss of `mcc` is NaN."""
-    from kerastl.adaptation import alignment_losses
-
     methods = f"adaptation: {{methods: [adabn, coral, mcc, fine_tune], {NO_LABELS}}}"
     recipe = hospitals("unlabelled", "b_divided", "none", methods)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            alignment_losses, "class_confusion_loss", lambda logits, **_: tf.reduce_sum(logits) * math.nan
+            adaptation, "class_confusion_loss", lambda logits, **_: tf.reduce_sum(logits) * math.nan
         )
         return run(recipe, tmp_path_factory.mktemp("unlabelled") / "run", "--oracle")
 
@@ -152,8 +152,7 @@ def unlabelled(hospitals: Callable[..., Path], tmp_path_factory: pytest.TempPath
 def drawing(hospitals: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """Like `unlabelled`, with the target's labels exchanged and with methods that draw random images."""
     methods = "{name: fda, beta: 0.1, share: 0.5}, {name: fixmatch, policy: light, threshold: 0.5}"
-    adaptation = f"adaptation: {{methods: [coral, {methods}]}}"
-    recipe = hospitals("drawing", "b_swapped", "none", adaptation)
+    recipe = hospitals("drawing", "b_swapped", "none", f"adaptation: {{methods: [coral, {methods}]}}")
     return run(recipe, tmp_path_factory.mktemp("drawing") / "run")
 
 
