@@ -9,7 +9,7 @@ from stopping import snapshots
 from kerastl.errors import PermanentFailure
 from kerastl.models import get_blocks
 from kerastl.recipe import FromBlock
-from kerastl.training import batch_norm_layers, fit
+from kerastl.training import batch_norm_layers, fit, unfreeze
 
 HEAD = plain_phase("head", epochs=1, learning_rate=1e-2)
 STATISTICS = plain_phase(
@@ -26,6 +26,13 @@ def statistics_of(model):
         ]
         for layer in batch_norm_layers(model)
     ]
+
+
+@pytest.mark.parametrize("rule", ["frozen", "trainable"])
+def test_unfreeze_returns_the_layers_that_are_trained(model, rule):
+    names = unfreeze(model, FromBlock(from_block="block_2"), batch_norm=rule)
+    with_weights = [name for name in names if model.get_layer(name).weights]
+    assert with_weights == [layer.name for layer in model.layers if layer.trainable_variables]
 
 
 def test_changes_and_counts_equal_numpy_and_keras(model, train):
