@@ -37,12 +37,12 @@ def command(
     recipe: str, sets: tuple[str, ...], labels: str, seeds: int, scratch_epochs: int,
     out: Path | None, resume: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Estimate how many target patients to label: plot the score at hospital B against their number.
+    """Estimate how many target patients to label. Plots the score at hospital B against their number.
 
     RECIPE must have a target, such as hospital-adaptation. Three strategies are compared: fine-tuning of A's model on
     the labeled patients, fine-tuning after adaptation without labels, and training of the same network from random
-    weights on the same patients. Each model has its own run folder. A curve consists of many runs: try few labels and
-    one seed first.
+    weights on the same patients. Each model has its own run folder. A curve consists of many runs. Start with few
+    labels and one seed.
 
     \b
     Examples:

@@ -31,7 +31,7 @@ from kerastl.workflows.check_recipe import check_recipe
 def audit_command(
     recipe: str, sets: tuple[str, ...], operations: str, max_images: int, out: Path | None, as_json: bool
 ) -> None:
-    """Find augmentations that do not preserve the label on the images of RECIPE, by operation and strength.
+    """Find augmentations that do not preserve the label. Tests each operation and strength on the images of RECIPE.
 
     RECIPE is the name of a shipped recipe or the path of a recipe file; RUN is a run folder. Augmented training and
     validation images are predicted by classifiers that were not trained on their group. Test images are not read.
@@ -89,11 +89,11 @@ MAX_IMAGES = 32
 @out_option("Output folder, new or empty.  [default: preview-RECIPE, numbered]")
 @option("--images", type=click.IntRange(1, MAX_IMAGES), default=4, help="Number of images.")
 @option("--samples", type=click.IntRange(0, MAX_IMAGES), default=3, help="Augmented samples per image.")
-@click.option("--operation", metavar="NAME", help="Show only this operation or mixing.")
+@click.option("--operation", metavar="NAME", help="Show only this operation.")
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**31 - 1),
-    help="Seed of the images and samples.  [default: that of the recipe]",
+    help="Seed of the images and samples.  [default: the seed of the recipe]",
 )
 @option("--open", "opens", type=click.Choice(["yes", "no"]), default="no", help="Open the page in a browser.")
 def preview(
@@ -126,7 +126,7 @@ def preview(
 
 @click.group()
 def command() -> None:
-    """Preview the augmentation of a recipe, and audit whether it preserves the labels.
+    """Preview or audit the augmentation of a recipe.
 
     \b
     Examples:

@@ -17,7 +17,7 @@ DAY_S = 86_400
 
 @click.group("cache")
 def command() -> None:
-    """List and delete the files in the cache folder, which runs share.
+    """List and delete cached files. All runs share the cache folder.
 
     \b
     Example:
@@ -28,7 +28,7 @@ def command() -> None:
 @command.command("ls")
 @json_option
 def list_entries(as_json: bool) -> None:
-    """List the entries of the cache with kind, size, last use and content, most recently used first.
+    """List the cache entries, most recently used first. Prints kind, size, last use and content.
 
     \b
     Example:
@@ -83,7 +83,7 @@ def prune(
       kerastl cache prune --all
     """
     if keep_gb is None and older_than is None and not everything:
-        raise click.UsageError("Give --keep-gb N, --older-than DAYS, or --all.")
+        raise click.UsageError("Specify --keep-gb N, --older-than DAYS, or --all.")
     if everything and (keep_gb is not None or older_than is not None):
         raise click.UsageError("--all cannot be combined with --keep-gb or --older-than.")
     pruned = data.prune_cache(

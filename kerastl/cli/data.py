@@ -32,7 +32,7 @@ def command() -> None:
     "--hospital",
     type=click.Choice(["a", "b", "c"]),
     required=True,
-    help="a: reference scanner. b: another scanner, a strong domain shift. c: scanner of a, lower prevalence.",
+    help="a: reference scanner. b: a different scanner, a strong domain shift. c: scanner of a, lower prevalence.",
 )
 @option("--patients", type=click.IntRange(2, 10000), default=80, help="Number of patients.")
 @option("--seed", type=click.IntRange(0, 2**32 - 1), default=7, help="Seed of the images.")
@@ -42,15 +42,15 @@ def command() -> None:
     "--region",
     type=click.Choice(["lung", "head"]),
     default="lung",
-    help="Lungs with a nodule, or a head with a lesion.",
+    help="A lung with a nodule, or a head with a lesion.",
 )
 def phantom(
     out: Path, hospital: str, patients: int, seed: int, slices: int, image_size_px: int, region: str
 ) -> None:
-    """Write simulated CT slices with a benign or malignant nodule to the new folder OUT.
+    """Write the CT slices of a phantom hospital to a folder. Each patient has a benign or malignant nodule.
 
-    The images are phantoms of a simulated scanner and have no clinical meaning. OUT contains images/, masks/ and
-    labels.csv (path, label, patient_id, site, mask, box). The same options give the same bytes.
+    The images are phantoms of a simulated scanner and have no clinical meaning. The new or empty folder OUT then contains
+    images/, masks/ and labels.csv (path, label, patient_id, site, mask, box). The same options give the same bytes.
 
     \b
     Example:

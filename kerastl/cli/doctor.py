@@ -44,7 +44,7 @@ def _advice(report: dict[str, Any]) -> list[str]:
 @click.command()
 @json_option
 def command(as_json: bool) -> None:
-    """Report versions, devices and caches of this machine, and how to get what is missing.
+    """Report versions, devices and caches of this machine. Suggests how to install what is missing.
 
     \b
     Example:

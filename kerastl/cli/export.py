@@ -22,20 +22,20 @@ from kerastl.errors import RequestError
     "--temperature",
     type=click.Choice(["validation", "none"]),
     default="validation",
-    help="Calibrate probabilities by the temperature from validation, or not at all.",
+    help="Calibrate the probabilities with the temperature fitted on validation images, or not at all.",
 )
 @option(
     "--threshold",
     type=click.Choice(["none", "specificity", "sensitivity"]),
     default="none",
-    help="Predict by this operating point from validation, or the most probable class.",
+    help="Predict with the threshold of this operating point, or predict the most probable class.",
 )
 @click.option(
     "--prevalence",
     "prevalence",
     multiple=True,
     metavar="target|CLASS=SHARE",
-    help="Correct probabilities for the estimated prevalence at the target, or for given prevalences.",
+    help="Correct the probabilities for the prevalence estimated at the target, or for a known one, once per class.",
 )
 @click.option(
     "--quantize",
@@ -63,7 +63,7 @@ def command(
     version: int | None,
     keep: int | None,
 ) -> None:
-    """Export the model of the finished run RUN to a numbered version folder, with configuration files for TF Serving.
+    """Export the model of a finished run for serving. Writes a numbered version and configuration files for TF Serving.
 
     Versions are not overwritten, and configuration files that you have edited are kept.
 
@@ -72,7 +72,7 @@ def command(
     decoded images instead of files and need extras, such as pip install 'kerastl[onnx]'.
 
     \b
-    Example:
+    Examples:
       kerastl export runs/folder-classifier-1
       kerastl verify runs/folder-classifier-1/export/saved_model
       kerastl export runs/folder-classifier-1 --format litert --quantize int8

@@ -34,7 +34,7 @@ def command(
     recipe: str, sets: tuple[str, ...], phase: str | None, seeds: int, steps: int,
     lowest: float, highest: float, out: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Find the learning rate of one phase of RECIPE: record the loss while the learning rate increases.
+    """Find the learning rate of one phase of RECIPE. Records the loss while the learning rate increases.
 
     Each test starts from the initial weights of the recipe and trains the layers of the phase, on cached features if
     the phase uses them. Three rules suggest a learning rate from each curve; their range over the seeds is printed. A

@@ -43,7 +43,7 @@ def command(
     batch_size: int,
     as_json: bool,
 ) -> None:
-    """Predict the classes of image files, and of the images in folders and their subfolders.
+    """Predict the classes of image files. Folders are searched with their subfolders.
 
     Writes a table with the columns path, predicted, problem and prob_<class> for each class. A file that cannot be
     read has a row with the problem; the first 20 are also printed to stderr. The exit code is 1 if no file could be
@@ -52,7 +52,7 @@ def command(
     With --out, the table is written to the folder FILE.part and moved to FILE when it is complete. After an
     interruption, the same command with --resume continues and writes the same bytes as an uninterrupted one.
 
-    With another --batch-size, the last of the six digits can differ.
+    With a different --batch-size, the last of the six digits can differ.
 
     \b
     Examples:

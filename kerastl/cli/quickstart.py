@@ -15,7 +15,7 @@ from kerastl.cli._output import format_metric, load_tensorflow, option, out_opti
 
 @click.command()
 @out_option("Run folder, new or empty.  [default: runs/quickstart-N]")
-@click.option("--seed", type=click.IntRange(min=0), help="Seed.  [default: that of the recipe]")
+@click.option("--seed", type=click.IntRange(min=0), help="Random seed.  [default: the seed of the recipe]")
 @option(
     "--backbone",
     type=click.Choice(["small_cnn", "mobilenet_v2"]),
@@ -24,7 +24,7 @@ from kerastl.cli._output import format_metric, load_tensorflow, option, out_opti
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(out: Path | None, seed: int | None, backbone: str, as_json: bool) -> None:
-    """Run transfer learning between two phantom hospitals, offline, in minutes, without a GPU.
+    """Run transfer learning between two phantom hospitals. Works offline, takes minutes and needs no GPU.
 
     The run trains at hospital A, evaluates the model at hospital B, adapts it with a few labeled patients from B, compares
     it with training from scratch on the same patients, evaluates on test patients from B, and exports and verifies the

@@ -13,7 +13,7 @@ from kerastl.cli._output import NonEmptyPath
 @click.command()
 @click.argument("run", type=NonEmptyPath())
 def command(run: Path) -> None:
-    """Regenerate RUN/report.html: scores, curves, errors and freeze checks of a run.
+    """Regenerate the report of a run. RUN/report.html shows scores, curves, errors and consistency checks.
 
     The page is a single file. It contains paths and images of the data and is as confidential as the data.
 

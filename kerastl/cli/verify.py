@@ -17,16 +17,16 @@ RESULTS = {True: "ok", False: "FAULT", None: "not checked"}
 @click.command()
 @click.argument("export", type=NonEmptyPath())
 @click.argument("images", nargs=-1, type=NonEmptyPath())
-@click.option("--run", type=NonEmptyPath(), help="The exported run.")
+@click.option("--run", type=NonEmptyPath(), help="The run that was exported.")
 @click.option(
     "--url",
     metavar="HOST[:PORT]",
-    help="Also check a running TF Serving: its gRPC port (8500). REST is expected at port 8501 of the host.",
+    help="Also check a running TF Serving at this gRPC address (default port: 8500). REST is expected on port 8501.",
 )
 @click.option(
     "--rest-url",
     metavar="HOST[:PORT]",
-    help="Another REST port. Without --url, the server is only checked by REST.",
+    help="REST address, if different. Without --url, only REST is checked.",
 )
 @option("--model-name", default="kerastl", help="Name of the model on the server.")
 @json_option
@@ -39,7 +39,7 @@ def command(
     model_name: str,
     as_json: bool,
 ) -> None:
-    """Load EXPORT in a new process without kerastl, and compare its predictions on real images with those of kerastl.
+    """Verify an export in a new process without kerastl. Compares predictions on real images with those of kerastl.
 
     IMAGES are files or folders. The default is the test images of --run, or of the run folder that contains EXPORT, or
     the samples of the export. Exports of the formats onnx, litert and openvino are loaded by their own runtimes. For

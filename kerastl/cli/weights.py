@@ -13,7 +13,7 @@ from kerastl.cli._output import format_value, json_option, load_tensorflow
 
 @click.group("weights")
 def command() -> None:
-    """List, download and verify pretrained weights of the backbones.
+    """List, download and verify pretrained weights.
 
     \b
     Example:
@@ -24,7 +24,7 @@ def command() -> None:
 @command.command("ls")
 @json_option
 def list_weights(as_json: bool) -> None:
-    """List all backbones with size, parameters, published accuracy, image size and cached weights.
+    """List all backbones and their cached weights. Prints size, parameters, published accuracy and image size.
 
     \b
     Example:
@@ -71,7 +71,7 @@ def _row(name: str, backbone: models.Backbone) -> dict[str, Any]:
     "--option", "words", multiple=True, help="Option of the family, such as alpha=0.35; can be repeated."
 )
 def fetch(name: str, image_size_px: int | None, words: tuple[str, ...]) -> None:
-    """Download the ImageNet weights of one backbone to the cache folder of Keras.
+    """Download the ImageNet weights of one backbone. They are stored in the cache folder of Keras.
 
     \b
     Examples:
