@@ -74,12 +74,13 @@ class NameOf:
     def _check(self, name: str) -> str:
         if registry.has(self.kind, name):
             return name
-        message = f"unknown {self.kind} {quote(name)}. {did_you_mean(name, registry.names(self.kind))}"
+        title = registry.TITLES.get(self.kind, self.kind)
+        message = f"unknown {title} {quote(name)}. {did_you_mean(name, registry.names(self.kind))}"
         if (self.kind, name) in RENAMED_PLUGINS:
             message = f"{quote(name)} was renamed to '{RENAMED_PLUGINS[self.kind, name]}'."
         for other, key in AUGMENTING.items():
             if self.kind in AUGMENTING and other != self.kind and name in registry.names(other):
-                message = f"{quote(name)} is not {_with_article(self.kind)}. It is allowed in {key}."
+                message = f"{quote(name)} is not {_with_article(title)}. It is allowed in {key}."
         raise PydanticCustomError(CUSTOM, "{message}", {"message": message})
 
 
@@ -393,17 +394,18 @@ def means_null(given: Any) -> bool:
 def _missing(key: str, annotation: Any) -> str:
     """Return the message for a missing key, with an example."""
     kind, limits = unwrap(annotation)
-    example = "DIR" if kind is Path else allowed(annotation)
+    words = allowed(annotation)
+    example = "DIR" if kind is Path else words if len(choices(annotation)) == 1 else ""
     for limit in limits:
         if isinstance(limit, NameOf):
-            example = join_words(registry.names(limit.kind))
+            words = join_words(registry.names(limit.kind))
         elif isinstance(limit, FieldInfo) and limit.examples:
             example = limit.examples[0]
     if typing.get_origin(kind) is tuple and is_model(typing.get_args(kind)[0]):
         fields = typing.get_args(kind)[0].model_fields.items()
         names = [name for name, field in fields if field.is_required()]
         example = f"[{{{', '.join(f'{name}: ...' for name in names)}}}]"
-    return f"{MISSING} '{key}'. Add: {key}: {example}"
+    return f"{MISSING} '{key}'. Add: {key}: {example}" if example else f"{MISSING} '{key}', which must be {words}."
 
 
 def _type_message(annotation: Any, given: Any) -> str:
@@ -411,7 +413,7 @@ def _type_message(annotation: Any, given: Any) -> str:
     parts = members(annotation)
     if not isinstance(given, list | tuple) and any(typing.get_origin(part) is tuple for part in parts):
         text = given.text if isinstance(given, Scalar) and given.value is not None else given
-        hint = f" Write [{quote(text, '')}]." if isinstance(text, str) else ""
+        hint = f" Use [{quote(text, '')}]." if isinstance(text, str) else ""
         return f"must be a list, got {describe_value(given)}.{hint}"
     if str in parts and _value_of(given) == "":
         return "must not be empty."
@@ -427,15 +429,15 @@ def _hint(annotation: Any, given: Any) -> str:
     parts, words = members(annotation), list(map(str, choices(annotation)))
     value = _value_of(given)
     if value is None:
-        return "Write none." if "none" in words else ""
+        return "Use none." if "none" in words else ""
     if isinstance(value, str):
         if hint := suggest(value, words):
             return hint.strip()
         if Path in parts and words:
-            return f"For a path, write ./{quote(value, '')}"
+            return f"For a path, use ./{quote(value, '')}"
         return _number_hint(annotation, value, is_plain=isinstance(given, Scalar) and given.plain)
     if isinstance(value, float) and int in parts and value.is_integer():
-        return f"Write {int(value)}."
+        return f"Use {int(value)}."
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _percent(annotation, value)
     if isinstance(value, list | dict) and str in parts:
@@ -445,7 +447,7 @@ def _hint(annotation: Any, given: Any) -> str:
 
 def _percent(annotation: Any, number: float) -> str:
     if is_fraction(*unwrap(annotation)) and 1 < number <= 100:
-        return f"For {number:g}% write {number / 100:g}."
+        return f"For {number:g}%, use {number / 100:g}."
     return ""
 
 
@@ -457,7 +459,7 @@ def _number_hint(annotation: Any, text: str, *, is_plain: bool) -> str:
             return _percent(annotation, float(text.strip()[:-1]))
         if math.isfinite(float(text)):
             number = text.strip().replace("_", "")
-            return f"Write {number}." if is_plain else f"Remove the quotes: {number}"
+            return f"Use {number}." if is_plain else f"Remove the quotes: {number}"
     return ""
 
 
@@ -561,7 +563,7 @@ def _text(limits: tuple[Any, ...]) -> str:
         if isinstance(limit, FieldInfo) and limit.description:
             return limit.description
         if isinstance(limit, NameOf):
-            return f"the name of {_with_article(limit.kind)}"
+            return f"the name of {_with_article(registry.TITLES.get(limit.kind, limit.kind))}"
     return "a string"
 
 

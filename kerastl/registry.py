@@ -23,6 +23,8 @@ FOLDERS = {
     "adaptation": "kerastl.adaptation.methods",
     "validator": "kerastl.selection.validators",
 }
+TITLES = {"mixing": "mixing operation", "format": "export format", "adaptation": "adaptation method"}
+"""The names of kinds in messages, if different."""
 
 
 @cache
@@ -67,7 +69,7 @@ def module(kind: str, name: str) -> ModuleType:
     """
     path = _find(kind, name)
     if path is None:
-        raise RequestError(f"Unknown {kind} '{name}'. {did_you_mean(name, names(kind))}")
+        raise RequestError(f"Unknown {TITLES.get(kind, kind)} '{name}'. {did_you_mean(name, names(kind))}")
     return importlib.import_module(path)
 
 

@@ -24,10 +24,10 @@ DEFINED_BY_MODEL = ("backbone", "head", "data.image_size_px", "data.window")
 FOR_SOURCE_IMAGES = {
     "data.reader": "reads source images and cannot be combined with source.model. Remove one of the two.",
     "data.split": (
-        "divides the images of data.reader, and there are none. Remove it: target.split divides the target."
+        "splits the images of data.reader, but there are none. Remove it. target.split splits the target images."
     ),
-    "target.domains": "selects rows of the table of data.reader, and there is none. Write target.reader.domains.",
-    "augment.mixing": "mixes labeled images, and none is used for training. Remove it.",
+    "target.domains": "selects rows of the table of data.reader, but there is none. Use target.reader.domains.",
+    "augment.mixing": "mixes labeled images, but none are used for training. Remove it.",
 }
 
 
@@ -198,7 +198,7 @@ def _source_findings(recipe: Any, defined: Mapping[str, Any], models: ModuleType
     if recipe.source is None:
         if recipe.data.reader is None:
             names = join_words(registry.names("reader"))
-            yield "data.reader", f"{MISSING} 'reader'. Add: reader: {{name: {names}}}"
+            yield "data.reader", f"{MISSING} 'reader'. Add: reader: {{name: NAME}}, where NAME is {names}."
         return
     yield from _contradictions(recipe, defined)
     yield from _of_images(recipe)
@@ -211,7 +211,7 @@ def _contradictions(recipe: Any, settings: Mapping[str, Any]) -> Iterator[Findin
     for path in DEFINED_BY_MODEL if settings else ():
         given, defined = value_at(recipe, path), value_at(model, path)
         if given is not None and defined is not None and not _same(given, defined):
-            yield path, "is defined by source.model, which has another value. Remove it."
+            yield path, "is defined by source.model, which has a different value. Remove it."
 
 
 def _same(given: Any, defined: Any) -> bool:
@@ -232,13 +232,13 @@ def _of_phases(recipe: Any) -> Iterator[Finding]:
         if getattr(phase, "domain", None) == "source":
             yield (
                 f"phases[{index}].domain",
-                "'source' is not allowed with source.model, because no source images are loaded. Write domain: target, "
+                "'source' is not allowed with source.model, because no source images are loaded. Use domain: target, "
                 "or remove the phase.",
             )
         if getattr(phase, "class_weights", "none") != "none":
             yield (
                 f"phases[{index}].class_weights",
-                "weights classes by their labels, and none is read. Remove it.",
+                "weights classes by their labels, but no labels are used. Remove it.",
             )
 
 
@@ -254,7 +254,7 @@ def _of_methods(recipe: Any, models: ModuleType | None) -> Iterator[Finding]:
     if getattr(block, "when", "always") == "no_labels" and labels != "none":
         yield (
             "adaptation.when",
-            f"must be always with source.model, which is adapted without labels, got no_labels with target.labels: {labels}.",
+            f"must be 'always' with source.model, which is adapted without labels, got no_labels with target.labels: {labels}.",
         )
     if target is None:
         yield ("target", "Missing required key 'target'. Add the images that source.model is adapted to.")

@@ -174,7 +174,7 @@ class Phase(StrictModel):
     )
     RENAMED: ClassVar = {
         "momenta": "was renamed to 'optimizer_state' (renew is now reset).",
-        "stretch": "was removed: write trainable: {unfreeze: one_block_per_epoch} in one phase.",
+        "stretch": "was removed. Use trainable: {unfreeze: one_block_per_epoch} in one phase.",
     }
 
     name: Label

@@ -44,7 +44,7 @@ def target_has_one_source_of_images(target: Target) -> Iterator[Finding]:
         yield (
             "domains",
             "selects rows of the source's table and cannot be combined with reader. "
-            "For another table, write target.reader.domains.",
+            "For a different table, use target.reader.domains.",
         )
 
 
@@ -106,13 +106,13 @@ def _random_weights_are_trained(recipe: Recipe) -> Iterator[Finding]:
         if phase.trainable != "all":
             yield (
                 f"phases[{index}].trainable",
-                "must be all with backbone.weights: none, because otherwise random features would be frozen. "
+                "must be 'all' with backbone.weights: none, because otherwise random features would be frozen. "
                 "Use trainable: all, or weights: imagenet.",
             )
         elif phase.batch_norm == "frozen":
             yield (
                 f"phases[{index}].batch_norm",
-                "must not be frozen with random weights. Use batch_norm: trainable.",
+                "must not be 'frozen' with random weights. Use batch_norm: trainable.",
             )
         else:
             return
@@ -125,12 +125,12 @@ def _target_phases_have_labels(recipe: Recipe) -> Iterator[Finding]:
         if recipe.target is None:
             yield (
                 f"phases[{index}].domain",
-                "is target, but the recipe has no target. Add target, or use domain: source.",
+                "'target' is not allowed, because the recipe has no target. Add target, or use domain: source.",
             )
         elif recipe.target.labels == "none" and recipe.adaptation is None:
             yield (
                 f"phases[{index}].domain",
-                "is target, but target.labels is none. Use labels: few or labels: all, or add methods "
+                "'target' is not allowed, because target.labels is none. Use labels: few or labels: all, or add methods "
                 "that adapt without labels, such as adaptation: {methods: [adabn, coral]}.",
             )
 
@@ -144,13 +144,13 @@ def _adaptation_has_its_phases(recipe: Recipe) -> Iterator[Finding]:
     elif "target" not in domains:
         yield (
             "phases",
-            "has no phase for the adaptation methods. Add a phase with domain: target after the source phases.",
+            "contains no phase for the adaptation methods. Add a phase with domain: target after the source phases.",
         )
     elif "source" in domains[domains.index("target") :]:
         index = len(domains) - 1 - domains[::-1].index("source")
         yield (
             f"phases[{index}].domain",
-            "is source after a target phase, but adaptation methods start where the source phases end.",
+            "'source' is not allowed after a target phase, because adaptation methods start where the source phases end.",
         )
 
 
@@ -167,7 +167,7 @@ def _calibration_needs_files(recipe: Recipe) -> Iterator[Finding]:
         yield (
             "export.quantize",
             "int8 is calibrated on image files, which the reader tfds does not have. "
-            "Write float16, or read a folder.",
+            "Use float16, or read a folder.",
         )
 
 
@@ -288,7 +288,7 @@ def with_shared_table(recipe: Recipe) -> Recipe:
     known = _domains(reader, target.domains)
     rest = tuple(name for name in known if name not in target.domains)
     if not rest:
-        raise ValueError("selects all domains of the table: none is left for the source.")
+        raise ValueError("selects all domains of the table, so none is left for the source.")
     # The same table has the same column of patients, who are not divided at the target either.
     group_by = target.split.group_by or recipe.data.split.group_by
     target = target.model_copy(

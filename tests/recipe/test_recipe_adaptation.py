@@ -36,7 +36,7 @@ def test_methods_have_options_and_the_default_validators_are_written_out():
 @pytest.mark.parametrize(
     ("change", "expected_text"),
     [
-        ("adaptation.methods=[corla]", "unknown adaptation 'corla'. Did you mean 'coral'?"),
+        ("adaptation.methods=[corla]", "unknown adaptation method 'corla'. Did you mean 'coral'?"),
         ("adaptation.methods=[]", "must contain at least 1 item."),
         ("adaptation.methods=[coral, coral]", "adaptation.methods[1]: 'coral' is already in the list."),
         ("adaptation.select_by=[snd, snd]", "adaptation.select_by[1]: 'snd' is already in the list."),
@@ -58,7 +58,7 @@ def test_methods_need_a_target_and_target_phases_after_the_source_phases():
         "name: b, domain: target", "name: b"
     )
     (problem,) = problems(mixed, TARGET, METHODS)
-    assert "phases[1].domain: is source after a target phase" in problem
+    assert "phases[1].domain: 'source' is not allowed after a target phase" in problem
 
 
 def test_without_methods_a_target_phase_needs_labels():

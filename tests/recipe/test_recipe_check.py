@@ -39,7 +39,7 @@ augment:
     assert f"Error: {caught.value}" == (
         "Error: flowers.yaml has 2 problems.\n"
         "  line 7, phases[0].epoch: unknown key. Did you mean 'epochs'?\n"
-        "  line 12, augment[1].area: must be a fraction from 0 to 1, got 30. For 30% write 0.3.\n"
+        "  line 12, augment[1].area: must be a fraction from 0 to 1, got 30. For 30%, use 0.3.\n"
         "Nothing was run. Check again: kerastl check flowers.yaml"
     )
 
@@ -154,16 +154,16 @@ def test_each_invalid_value_is_one_problem_that_states_what_is_allowed():
         {
             "data.batch_size=true": "--set data.batch_size: must be auto or an integer from 1 to 65536, got true.",
             "data.batch_size=0": "--set data.batch_size: must be auto or an integer from 1 to 65536, got 0.",
-            "data.batch_size=32.0": "--set data.batch_size: must be auto or an integer from 1 to 65536, got 32.0. Write 32.",
-            "data.batch_size=1_0": "--set data.batch_size: must be auto or an integer from 1 to 65536, got '1_0'. Write 10.",
-            "data.max_unreadable_fraction=5%": "--set data.max_unreadable_fraction: must be a fraction from 0 to 1, got '5%'. For 5% write 0.05.",
+            "data.batch_size=32.0": "--set data.batch_size: must be auto or an integer from 1 to 65536, got 32.0. Use 32.",
+            "data.batch_size=1_0": "--set data.batch_size: must be auto or an integer from 1 to 65536, got '1_0'. Use 10.",
+            "data.max_unreadable_fraction=5%": "--set data.max_unreadable_fraction: must be a fraction from 0 to 1, got '5%'. For 5%, use 0.05.",
             'phases[0].learning_rate="1e-3"': "--set phases[0].learning_rate: must be a number greater than 0 and at most 10, got '1e-3'. Remove the quotes: 1e-3",
             "phases[0].learning_rate=.nan": "--set phases[0].learning_rate: must be a number greater than 0 and at most 10, got .nan.",
             "phases[0].learning_rate=.inf": "--set phases[0].learning_rate: must be a number greater than 0 and at most 10, got .inf.",
             "phases[0].name=a b": "--set phases[0].name: must be text of up to 40 letters, digits, '_' and '-' without spaces, got 'a b'.",
             "phases[0].name=../../etc": "--set phases[0].name: must be text of up to 40 letters, digits, '_' and '-' without spaces, got '../../etc'.",
             "phases[0].optimizer=adamm": "--set phases[0].optimizer: must be adam, adamw or sgd, got 'adamm'. Did you mean 'adam'?",
-            "phases[0].trainable=null": "--set phases[0].trainable: must be all, none, {top_fraction: a number greater than 0 and at most 1}, {from_block: a string}, {names: a string} or {unfreeze: one_block_per_epoch}, got null. Write none.",
+            "phases[0].trainable=null": "--set phases[0].trainable: must be all, none, {top_fraction: a number greater than 0 and at most 1}, {from_block: a string}, {names: a string} or {unfreeze: one_block_per_epoch}, got null. Use none.",
             "phases[0].trainable={top_fraction: 0.3, names: x}": "--set phases[0].trainable: accepts only one of top_fraction or names.",
             "phases=[]": "--set phases: must contain at least 1 item.",
             "backbone.name=mobilenet": "--set backbone.name: unknown backbone 'mobilenet'. Did you mean 'mobilenet_v2'?",
@@ -172,7 +172,7 @@ def test_each_invalid_value_is_one_problem_that_states_what_is_allowed():
             "backbone.aplha=1": "--set backbone.aplha: unknown key. Did you mean 'alpha'?",
             "data.reader.path=": "--set data.reader.path: must be a path, got nothing.",
             "data.reader.labelled=maybe": "--set data.reader.labelled: must be true or false, got 'maybe'.",
-            "data.reader={name: table, path: a, domains: b}": "--set data.reader.domains: must be a list, got 'b'. Write [b].",
+            "data.reader={name: table, path: a, domains: b}": "--set data.reader.domains: must be a list, got 'b'. Use [b].",
             "data.reader={name: table, path: a, columns: {lable: x}}": "--set data.reader.columns.lable: unknown key. Did you mean 'label'?",
             "augment=[{name: cutout, range_deg: [1]}]": "--set augment[0].range_deg: must be a list of 2: a number, a number, got 1.",
             "lr=1": "--set lr: unknown key. Known: format, data, backbone, phases, seed, task, augment, head, source, target, adaptation, export, evaluation, budget.",
@@ -181,10 +181,10 @@ def test_each_invalid_value_is_one_problem_that_states_what_is_allowed():
             "format=true": "--set format: must be 1, got true.",
             "format=1.0": "--set format: must be 1, got 1.0.",
             "seed=-1": "--set seed: must be an integer from 0 to 2147483647, got -1.",
-            "export.formats=[onx]": "--set export.formats[0]: unknown format 'onx'. Did you mean 'onnx'?",
+            "export.formats=[onx]": "--set export.formats[0]: unknown export format 'onx'. Did you mean 'onnx'?",
             "data.split={val_fraction: 0.5, test_fraction: 0.5}": "--set data.split.test_fraction: val_fraction and test_fraction together must be below 1, got 1: no images are left for training.",
-            "backbone.weights=none": "line 7, phases[0].trainable: must be all with backbone.weights: none, because otherwise random features would be frozen. Use trainable: all, or weights: imagenet.",
-            "phases[0].domain=target": "--set phases[0].domain: is target, but the recipe has no target. Add target, or use domain: source.",
+            "backbone.weights=none": "line 7, phases[0].trainable: must be 'all' with backbone.weights: none, because otherwise random features would be frozen. Use trainable: all, or weights: imagenet.",
+            "phases[0].domain=target": "--set phases[0].domain: 'target' is not allowed, because the recipe has no target. Add target, or use domain: source.",
             "phases[0].weight_decay=0.1": "--set phases[0].weight_decay: must be 0 with optimizer adam. Set optimizer: adamw to use weight decay.",
             "phases[0].warmup_epochs=2": "--set phases[0].warmup_epochs: must be below epochs (2), got 2.",
             "phases[0].trainable={names: '('}": "--set phases[0].trainable.names: is not a regular expression: missing ), unterminated subpattern at position 0.",
@@ -203,7 +203,7 @@ def test_problems_of_renamed_keys_and_values_name_the_new_ones():
     assert {change: problems_of(GOOD, change)[0] for change in RENAMED} == snapshot(
         {
             "phases[0].momenta=keep": "--set phases[0].momenta: was renamed to 'optimizer_state' (renew is now reset).",
-            "phases[0].stretch={before: 1, epochs: 3}": "--set phases[0].stretch: was removed: write trainable: {unfreeze: one_block_per_epoch} in one phase.",
+            "phases[0].stretch={before: 1, epochs: 3}": "--set phases[0].stretch: was removed. Use trainable: {unfreeze: one_block_per_epoch} in one phase.",
             "adaptation={methods: [adabn], select_by: [proven_information]}": "--set adaptation.select_by[0].name: 'proven_information' was renamed to 'bounded_information'.",
         }
     )
@@ -220,13 +220,13 @@ def test_values_of_another_shape_are_reported_with_what_is_allowed():
             ],
             "seed: 3": [
                 "line 1: Missing required key 'format'. Add: format: 1",
-                "line 1: Missing required key 'data'. Add: data: a mapping",
-                "line 1: Missing required key 'backbone'. Add: backbone: {name: the name of a backbone, weights: imagenet, none or a path}",
+                "line 1: Missing required key 'data', which must be a mapping.",
+                "line 1: Missing required key 'backbone', which must be {name: the name of a backbone, weights: imagenet, none or a path}.",
                 "line 1: Missing required key 'phases'. Add: phases: [{name: ..., epochs: ...}]",
             ],
             "head: null": ["line 8, head: must be a mapping with the keys dropout, got null."],
             "augment: [{options: {area: 1}}]": [
-                "line 8, augment[0]: Missing required key 'name'. Add: name: cutout, holder or random_flip"
+                "line 8, augment[0]: Missing required key 'name', which must be cutout, holder or random_flip."
             ],
         }
     )
@@ -236,7 +236,7 @@ def test_python_callers_get_the_same_messages():
     with pytest.raises(Problems) as caught:
         Operation("cutout", area=30, direction="left")
     assert str(caught.value) == snapshot(
-        "Operation 'cutout' has 2 problems.\n  area: must be a fraction from 0 to 1, got 30. For 30% write 0.3.\n  direction: must be horizontal, vertical or both, got 'left'."
+        "Operation 'cutout' has 2 problems.\n  area: must be a fraction from 0 to 1, got 30. For 30%, use 0.3.\n  direction: must be horizontal, vertical or both, got 'left'."
     )
     assert Operation("cutout", area=0.5).options.area == 0.5
     assert checked(GOOD, "augment=[{name: cutout, area: 0.5}]").augment.operations == (

@@ -35,12 +35,12 @@ def test_a_mixing_is_a_name_or_a_mapping_with_options():
 @pytest.mark.parametrize(
     ("mixing", "expected_text"),
     [
-        ("mix_up", "augment.mixing: must be a list, got 'mix_up'. Write [mix_up]."),
-        ("[mixup]", "augment.mixing[0].name: unknown mixing 'mixup'. Did you mean 'mix_up'?"),
+        ("mix_up", "augment.mixing: must be a list, got 'mix_up'. Use [mix_up]."),
+        ("[mixup]", "augment.mixing[0].name: unknown mixing operation 'mixup'. Did you mean 'mix_up'?"),
         ("[{name: mix_up, alpha: 3}]", "augment.mixing[0].alpha: must be a number from 0.1 to 2, got 3."),
         ("[{name: mix_up, alfa: 1}]", "augment.mixing[0].alfa: unknown key. Did you mean 'alpha'?"),
-        ("[{alpha: 1}]", "augment.mixing[0]: Missing required key 'name'. Add: name: cut_mix or mix_up"),
-        ("[random_flip]", "augment.mixing[0].name: 'random_flip' is not a mixing. It is allowed in augment.operations."),
+        ("[{alpha: 1}]", "augment.mixing[0]: Missing required key 'name', which must be cut_mix or mix_up."),
+        ("[random_flip]", "augment.mixing[0].name: 'random_flip' is not a mixing operation. It is allowed in augment.operations."),
     ],
 )  # fmt: skip
 def test_an_invalid_mixing_is_one_problem_that_states_what_is_allowed(mixing, expected_text):

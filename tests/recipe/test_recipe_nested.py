@@ -74,10 +74,10 @@ def test_each_nested_problem_is_reported_with_its_line_and_the_closest_name():
         [
             "line 11, augment[0].operations[0].name: unknown operation 'random_flap'. Did you mean 'random_flip'?",
             "line 13, augment[0].operations[1].aria: unknown key. Did you mean 'area'?",
-            "line 14, augment[0].operations[2].area: must be a fraction from 0 to 1, got 30. For 30% write 0.3.",
+            "line 14, augment[0].operations[2].area: must be a fraction from 0 to 1, got 30. For 30%, use 0.3.",
             "line 15, augment[1].operations: must contain at least 1 item.",
             "line 16, augment[2]: Missing required key 'operations'. Add: operations: [{name: ...}]",
-            "line 17, augment[3].operations: must be a list, got 'cutout'. Write [cutout].",
+            "line 17, augment[3].operations: must be a list, got 'cutout'. Use [cutout].",
         ]
     )
 
@@ -138,7 +138,7 @@ def test_problems_of_shipped_nested_operations():
                 "--set augment[1].operations[0]: must be identity, auto_contrast, equalization, random_rotation, solarization, random_saturation, posterization, random_contrast, random_brightness, random_sharpness, random_shear or random_translation, got 'solarisation'. Did you mean 'solarization'?"
             ],
             "augment[1].magnitude=9": [
-                "--set augment[1].magnitude: must be a fraction from 0 to 1, got 9. For 9% write 0.09."
+                "--set augment[1].magnitude: must be a fraction from 0 to 1, got 9. For 9%, use 0.09."
             ],
             "augment[2].num_chains=0": [
                 "--set augment[2].num_chains: must be an integer from 1 to 16, got 0."

@@ -103,35 +103,35 @@ def test_settings_that_contradict_the_model_are_reported(monkeypatch):
                 "--set data.reader: reads source images and cannot be combined with source.model. Remove one of the two."
             ],
             "data.split.val_fraction=0.2": [
-                "--set data.split: divides the images of data.reader, and there are none. Remove it: target.split divides the target."
+                "--set data.split: splits the images of data.reader, but there are none. Remove it. target.split splits the target images."
             ],
             "data.image_size_px=64": [
-                "--set data.image_size_px: is defined by source.model, which has another value. Remove it."
+                "--set data.image_size_px: is defined by source.model, which has a different value. Remove it."
             ],
             "data.window=full": [
-                "--set data.window: is defined by source.model, which has another value. Remove it."
+                "--set data.window: is defined by source.model, which has a different value. Remove it."
             ],
             "data.window=auto": [
-                "--set data.window: is defined by source.model, which has another value. Remove it."
+                "--set data.window: is defined by source.model, which has a different value. Remove it."
             ],
             "head.dropout=0.5": [
-                "--set head: is defined by source.model, which has another value. Remove it."
+                "--set head: is defined by source.model, which has a different value. Remove it."
             ],
             "backbone=small_cnn": [
-                "--set backbone: is defined by source.model, which has another value. Remove it."
+                "--set backbone: is defined by source.model, which has a different value. Remove it."
             ],
             "backbone={name: mobilenet_v2, alpha: 0.35}": [
-                "--set backbone: is defined by source.model, which has another value. Remove it."
+                "--set backbone: is defined by source.model, which has a different value. Remove it."
             ],
             "augment.mixing=[cut_mix]": [
-                "--set augment.mixing: mixes labeled images, and none is used for training. Remove it."
+                "--set augment.mixing: mixes labeled images, but none are used for training. Remove it."
             ],
             "phases[0].class_weights=balanced": [
-                "--set phases[0].class_weights: weights classes by their labels, and none is read. Remove it."
+                "--set phases[0].class_weights: weights classes by their labels, but no labels are used. Remove it."
             ],
             "phases[0].domain=source": [
-                "line 3, phases: has no phase for the adaptation methods. Add a phase with domain: target after the source phases.",
-                "--set phases[0].domain: 'source' is not allowed with source.model, because no source images are loaded. Write domain: target, or remove the phase.",
+                "line 3, phases: contains no phase for the adaptation methods. Add a phase with domain: target after the source phases.",
+                "--set phases[0].domain: 'source' is not allowed with source.model, because no source images are loaded. Use domain: target, or remove the phase.",
             ],
             "adaptation.methods=[coral, adabn]": [
                 "--set adaptation.methods[0]: coral needs source images, which are not available with source.model. Use adabn or source_only."
@@ -141,7 +141,7 @@ def test_settings_that_contradict_the_model_are_reported(monkeypatch):
             ],
             "adaptation=null": [
                 "line 1: Missing required key 'adaptation'. Add: adaptation: {methods: [tent, shot, adabn]}",
-                "line 4, phases[0].domain: is target, but target.labels is none. Use labels: few or labels: all, or add methods that adapt without labels, such as adaptation: {methods: [adabn, coral]}.",
+                "line 4, phases[0].domain: 'target' is not allowed, because target.labels is none. Use labels: few or labels: all, or add methods that adapt without labels, such as adaptation: {methods: [adabn, coral]}.",
             ],
             "source.model=elsewhere": ["--set source.model: Run folder not found: /here/elsewhere."],
             "source.model=null": ["--set source.model: must be a path, got null."],
@@ -151,7 +151,7 @@ def test_settings_that_contradict_the_model_are_reported(monkeypatch):
 
 def test_adaptation_without_labels_only_is_refused_with_a_source_model():
     (problem,) = problems_of("target.labels=all", "adaptation.when=no_labels")
-    assert "adaptation.when: must be always with source.model" in problem
+    assert "adaptation.when: must be 'always' with source.model" in problem
 
 
 def test_without_a_model_a_recipe_needs_images():
@@ -159,7 +159,7 @@ def test_without_a_model_a_recipe_needs_images():
         checked(GOOD, "data.reader=null")
     (message,) = (str(problem) for problem in caught.value.problems)
     assert message == snapshot(
-        "line 3, data: Missing required key 'reader'. Add: reader: {name: folder, phantom or table}"
+        "line 3, data: Missing required key 'reader'. Add: reader: {name: NAME}, where NAME is folder, phantom or table."
     )
 
 
