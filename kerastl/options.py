@@ -405,7 +405,9 @@ def _missing(key: str, annotation: Any) -> str:
         fields = typing.get_args(kind)[0].model_fields.items()
         names = [name for name, field in fields if field.is_required()]
         example = f"[{{{', '.join(f'{name}: ...' for name in names)}}}]"
-    return f"{MISSING} '{key}'. Add: {key}: {example}" if example else f"{MISSING} '{key}', which must be {words}."
+    if not example:
+        return f"{MISSING} '{key}', which must be {words}."
+    return f"{MISSING} '{key}'. Add: {key}: {example}"
 
 
 def _type_message(annotation: Any, given: Any) -> str:
