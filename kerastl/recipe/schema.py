@@ -46,7 +46,7 @@ class Mixing(Plugin):
     """One augmentation that mixes the images of a batch.
 
     Args:
-        name: Name of the mixing; its options are written next to it.
+        name: Name of the mixing operation; its options are written next to it.
         options: Options of the mixing.
     """
 
@@ -167,7 +167,7 @@ class Augment(StrictModel):
         operations: Operations applied to each image, in this order.
         exact: Run the keras-cv layers one by one, without fusing or compiling them. This is slower and serves
             as the reference.
-        mixing: Operations that mix each image and its label with another one in the batch, after
+        mixing: Operations that mix each image and its label with those of another image in the batch, after
             `operations`; if there are several, one is drawn per image.
         views: Number of augmented versions per image, used in turn, one per epoch; null draws a new one in
             each epoch. Required to cache augmented images.
@@ -227,8 +227,8 @@ class Target(StrictModel):
         reader: Reader of the images; omitted with `domains`.
         domains: Domains in the source's table that form the target; the others form the source.
         labels: Labels that may be used for training: `none`, `few` or `all`.
-        few: Number of labels, with `labels: few`; ignored otherwise.
-        split: How the images are divided into training, validation and test.
+        few: Number of labels with `labels: few`; ignored otherwise.
+        split: How the images are split into training, validation and test sets.
     """
 
     RULES: ClassVar = (rules.target_has_one_source_of_images,)
@@ -330,7 +330,7 @@ class Recipe(StrictModel):
         augment: Augmentation of the training images.
         head: The classification head.
         source: A trained model that replaces source images; null trains on the images of `data.reader`.
-        target: The other hospital; null if there is none.
+        target: The target domain, such as a second hospital; null if there is none.
         adaptation: Candidate methods that adapt the model to the target; null trains the target phases on the
             target's labels.
         export: Models that are exported for serving.

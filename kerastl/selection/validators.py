@@ -52,8 +52,8 @@ class SourceValidationOptions(StrictModel):
     """Options of `source_validation`.
 
     Args:
-        metric: `balanced_accuracy`, or `auc`: of the last class of two, or the mean one-vs-rest AUC of more
-            than two.
+        metric: `balanced_accuracy` or `auc`. With two classes, `auc` is that of the last class, and otherwise the
+            mean one-vs-rest AUC.
     """
 
     metric: Literal["balanced_accuracy", "auc"] = "balanced_accuracy"
@@ -235,7 +235,7 @@ class ClassAmiOptions(StrictModel):
     """Options of `class_ami`.
 
     Args:
-        starts: Number of k-means initializations; the tightest clustering is used.
+        starts: Number of k-means initializations; the clustering with the lowest inertia is used.
         seed: Seed of the initializations.
     """
 

@@ -30,7 +30,7 @@ class Options(StrictModel):
         steepness: How fast the strength increases, as in `dann`.
         hidden: Number of units in the domain classifier's hidden layer.
         widest: Maximum number of features times classes for which all products are used; 4096 in the paper.
-        random_width: Width of the random projection if this number is exceeded.
+        random_width: Width of the random projection that is used above `widest`.
     """
 
     entropy_conditioning: bool = True

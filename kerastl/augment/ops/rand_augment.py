@@ -36,8 +36,8 @@ class Options(StrictModel):
     Args:
         num_operations: Number of operations per image, applied in sequence, drawn with replacement.
         magnitude: Strength of the operations, 0 (identity) to 1.
-        operations: Names of the operations to choose from. Empty means all, or on grayscale images all that
-            support them. `identity` leaves the image unchanged.
+        operations: Names of the operations to choose from. An empty list means all operations or, for grayscale
+            images, all that support them. `identity` leaves the image unchanged.
         apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 

@@ -16,7 +16,7 @@ class Options(StrictModel):
     """Options of `random_color_degeneration`.
 
     Args:
-        max_fraction: Maximum weight of the gray image, 0 to 1; uniform from 0. At 1 the result is gray.
+        max_fraction: Maximum weight of the gray image, 0 to 1; uniform from 0. At 1, the result is gray.
         apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 

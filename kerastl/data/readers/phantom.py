@@ -22,7 +22,7 @@ class Options(StrictModel):
         hospital: `a` (standard scanner), `b` (a different scanner: a strong shift) or `c` (the scanner of
             `a`, fewer malignant nodules).
         patients: Number of patients, each with one nodule.
-        seed: Seed of the patients. By default the seed of the recipe.
+        seed: Seed of the patients. By default, the seed of the recipe.
         slices_per_patient: Number of images per patient.
         image_size_px: Side length of the generated images.
         region: `lung`, or `head` for a lesion in the brain.

@@ -117,12 +117,12 @@ class Columns(StrictModel):
     """Names of the columns of the table.
 
     Args:
-        path: Column of the image file.
-        label: Column of the class. An empty cell means unlabeled.
-        split: Column of the split: train, val (validation, valid, dev) or test.
-        group: Column of the group that must stay in one split, e.g. the patient.
-        domain: Column of the domain, e.g. the hospital.
-        subgroups: Columns for scores by subgroup. A recipe sets them with evaluation.subgroups.
+        path: Column with the paths of the images.
+        label: Column with the class labels. An image with an empty cell is unlabeled.
+        split: Column with the splits: train, val (validation, valid, dev) or test.
+        group: Column with the groups, such as patients. All images of a group are in one split.
+        domain: Column with the domains, such as hospitals.
+        subgroups: Columns for scores by subgroup. In a recipe, use evaluation.subgroups instead.
     """
 
     path: Name = "path"
@@ -137,10 +137,10 @@ class Options(StrictModel):
     """Options of the reader `table`.
 
     Args:
-        path: CSV file in UTF-8 with a header, or Parquet file. Cells of CSV are separated by `,`, `;` or tab.
+        path: CSV file in UTF-8 with a header, or Parquet file. CSV cells are separated by `,`, `;` or tabs.
         columns: Names of the columns, if not path, label, split, group (or patient_id) and domain (or site).
-        domains: Read only rows of these domains. By default all rows.
-        root: Folder that the paths in the table are relative to. By default the folder of the table.
+        domains: Only rows of these domains are read. By default, all rows are read.
+        root: Folder that the paths in the table are relative to. By default, the folder of the table.
     """
 
     path: Annotated[Path, Field(examples=["TABLE.csv"])]

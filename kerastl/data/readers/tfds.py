@@ -34,10 +34,10 @@ class Options(StrictModel):
 
     Args:
         dataset: Name in the catalog, optionally with configuration and version: `name/config:1.0.0`.
-        splits: Splits to read. By default train, validation and test, as far as they exist.
+        splits: Splits to read. By default, train, validation and test, if they exist.
         image_key: Name of the image feature.
         label_key: Name of the class feature.
-        data_dir: Folder of prepared datasets. By default that of TensorFlow Datasets.
+        data_dir: Folder with the prepared datasets. By default, that of TensorFlow Datasets.
         download: Whether to download and prepare a missing dataset.
     """
 

@@ -42,7 +42,7 @@ def convert(graph: InferenceGraph, folder: Path) -> dict[str, Any]:
 def load(folder: Path) -> tuple[list[str], Callable[[Any], Any]]:
     """Return the class names and a function from images to probabilities, on the CPU in float32.
 
-    By default OpenVINO computes in bfloat16 on processors that support it, with errors of about 1e-2.
+    By default, OpenVINO computes in bfloat16 on processors that support it, with errors of about 1e-2.
     """
     import openvino
 
