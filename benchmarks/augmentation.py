@@ -2,8 +2,8 @@
 
     python benchmarks/augmentation.py [--quick] [--peers a,b,c] [--sizes 224,96]
 
-Measures images/s of a policy of nine operations in batches of 32: horizontal flip; rotation up to 15 degrees, zoom 20 %, translation
-10 %; brightness 20 %, contrast 20 %, saturation 30 %, hue 20 degrees; one cutout up to a quarter of the side. All peers get the
+Measures images/s of a policy of nine operations in batches of 32: horizontal flip; rotation up to 15 degrees, zoom 20%, translation
+10%; brightness 20%, contrast 20%, saturation 30%, hue 20 degrees; one cutout up to a quarter of the side. All peers get the
 same images (uint8, random crops of scikit-learn's two sample photographs, without decoding), run as their own documentation
 recommends, and yield batches. Each peer has its own process for all rounds. Imports, tracing, compilation and the start
 of workers are not timed. The peers run in turn in each round. Ratios are computed within a round, and their median is reported.

@@ -255,7 +255,7 @@ def main() -> int:
     parser.add_argument("--table", help="table of chest X-rays; without it they are left out")
     parser.add_argument("--images", default="fashion,xrays")
     parser.add_argument(
-        "--parts", default=",".join(PATHS), help="head: train only the head; last: train the last 30 %%"
+        "--parts", default=",".join(PATHS), help="head: train only the head; last: train the last 30%%"
     )
     parser.add_argument("--quick", action="store_true", help="two seeds of one epoch")
     arguments = parser.parse_args()

@@ -211,7 +211,7 @@ def _divided(
     given_splits = {record.split for record in labeled}
     if given_splits - {None} and None in given_splits:
         raise RequestError(
-            "Some images have a given split and some do not. Give a split for all images or for none."
+            "Some images have a given split and some do not. Specify a split for all images or for none."
         )
     fractions = {name: value for name, value in fractions.items() if value > 0 and name not in given_splits}
     free = collection.with_records(record for record in labeled if record.split in (None, "train"))

@@ -37,7 +37,7 @@ def calibrate(logits: Array, parameters: Array) -> Array:
 def fit_calibrator(labels: Array, logits: Array, *, weights: Array | None = None) -> Array:
     """Return the parameters of `calibrate` that minimize the log loss.
 
-    The mean of the probabilities equals the frequencies of the labels. EM for another prevalence relies on this.
+    The mean of the probabilities equals the frequencies of the labels. EM for a different prevalence relies on this.
 
     Args:
         labels: `[n]` int, each class at least once.

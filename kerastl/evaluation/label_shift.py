@@ -1,6 +1,6 @@
 """Prevalence at a target without labels, if it differs from the source only in prevalence (label shift).
 
-Label shift means that p(image | class) is the same at both sites, but p(class) is not. Another scanner violates this
+Label shift means that p(image | class) is the same at both sites, but p(class) is not. A different scanner violates this
 assumption, and the estimates are then wrong.
 """
 
@@ -121,7 +121,7 @@ def resample_prevalence(
 
 
 def correct_prevalence(probabilities: Array, source: ArrayLike, target: ArrayLike) -> Array:
-    """Return `[n, classes]` float64, probabilities for another prevalence (Saerens et al. 2002, equation 2.4).
+    """Return `[n, classes]` float64, probabilities for a different prevalence (Saerens et al. 2002, equation 2.4).
 
     Args:
         probabilities: `[n, classes]`, calibrated at the source.
@@ -232,7 +232,7 @@ TARGET = (TEST, "target_unlabelled")
 MAX_RESAMPLES = 200
 """Each resample fits the calibrator again."""
 CORRECTION_METRICS = CALIBRATION_METRICS | {"balanced_accuracy": balanced_accuracy}
-ASSUMPTION = "images of a class look the same at both sites. Another scanner violates this, and the estimates are then wrong"
+ASSUMPTION = "images of a class look the same at both sites. A different scanner violates this assumption and invalidates the estimates"
 
 
 def estimate_label_shift(

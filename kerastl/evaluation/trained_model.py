@@ -130,7 +130,7 @@ def _check_shapes(file: Path, model: Any, description: schemas.ModelDescription)
 
 def _missing_message(run_folder: Path, name: str) -> str:
     if run_folder.exists() and not run_folder.is_dir():
-        return f"{run_folder} is a file. Give a run folder, or the output folder of kerastl export RUN --format keras."
+        return f"{run_folder} is a file. Specify a run folder, or the output folder of kerastl export RUN --format keras."
     if not run_folder.is_dir():
         return f"Run folder not found: {run_folder}."
     if (run_folder / RESOLVED_RECIPE).is_file():
@@ -218,7 +218,7 @@ def read_unverified_model(folder: Path) -> schemas.ModelDescription:
             raise ValueError("the head is missing")
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         raise RequestError(
-            f"{folder} has no valid description of its model ({type(error).__name__}: {error}). Give a run folder, or "
+            f"{folder} has no valid description of its model ({type(error).__name__}: {error}). Specify a run folder, or "
             "the output of kerastl export RUN --format keras."
         ) from error
     return description

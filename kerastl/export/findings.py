@@ -18,7 +18,7 @@ MAX_DIFFERENCE = 1e-4
 MAX_BATCH_DIFFERENCE = 1e-5
 """Largest difference of a probability between an image alone and in a batch."""
 MAX_CHANGED_LABELS = 0.02
-"""Share of images for which a quantized model may predict another class; at least one image."""
+"""Share of images for which a quantized model may predict a different class; at least one image."""
 MIN_SPREAD = 1e-2
 """Smallest difference between the predictions for two images with which the checks are meaningful."""
 
@@ -210,7 +210,7 @@ def _check_spread(first: Floats) -> Finding:
     check = "images differ"
     if spread >= MIN_SPREAD:
         return Finding(check, True, f"predictions differ by up to {spread:.2g}")
-    return Finding(check, False, f"predictions differ by only {spread:.1e}. Verify on other images")
+    return Finding(check, False, f"predictions differ by only {spread:.1e}. Verify on different images")
 
 
 def _check_extra(first: Floats, batch: dict[str, Any], extra: dict[str, Any]) -> list[Finding]:
@@ -259,7 +259,7 @@ def _check_features(features: Floats, rows: Floats) -> Finding:
 def _check_explain(output: dict[str, Any], predicted: list[str]) -> Finding:
     check, heatmap = "explain", as_floats(output["heatmap"])
     if output["predicted"] != predicted:
-        return Finding(check, False, "explains another class than serving_default predicts")
+        return Finding(check, False, "explains a different class from the one that serving_default predicts")
     if not (np.isfinite(heatmap).all() and heatmap.min() >= 0 and heatmap.max() <= 1):
         return Finding(check, False, "a heatmap has values outside [0, 1]")
     return Finding(check, True, f"heatmaps of {heatmap.shape[1]} x {heatmap.shape[2]}, in [0, 1]")

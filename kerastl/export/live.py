@@ -274,12 +274,12 @@ def check_predictions(predictions: Sequence[Predictions], reference: ExpectedPre
     names = [row for batch in predictions for row in batch.class_names]
     for row in names:
         if sorted(row) != sorted(own):
-            raise ServerFault(f"other classes: {_listed(row)}, in the export {_listed(own)}")
+            raise ServerFault(f"different classes: {_listed(row)}, in the export {_listed(own)}")
     rows = np.concatenate([_ordered(batch, own) for batch in predictions])
     predicted = [name for batch in predictions for name in batch.predicted or ()]
     # Classify returns a name with each score, so any order is allowed.
     if predicted and any(row != own for row in names):
-        raise ServerFault(f"classes in another order: {_listed(names[0])}, in the export {_listed(own)}")
+        raise ServerFault(f"classes in a different order: {_listed(names[0])}, in the export {_listed(own)}")
     wanted = reference.probabilities[: len(rows)]
     gap = float(np.abs(rows - wanted).max())
     others = sum(name != label for name, label in zip(predicted, reference.predicted, strict=False))
@@ -290,9 +290,9 @@ def check_predictions(predictions: Sequence[Predictions], reference: ExpectedPre
     if predicted:
         detail += f", {others} of {len(rows)} labels differ"
     factor = _common_factor(_log_odds(rows), _log_odds(wanted))
-    cause = "probably another model, window, size or prevalence"
+    cause = "probably a different model, window, size or prevalence"
     if factor is not None:
-        cause = f"all log odds are {factor:.3g} times the export's, as with another temperature"
+        cause = f"all log odds are {factor:.3g} times the export's, as with a different temperature"
     raise ServerFault(f"{detail}: {cause}")
 
 

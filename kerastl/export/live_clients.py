@@ -84,7 +84,7 @@ def read_server(url: str | None, rest_url: str | None, model_name: str) -> Serve
     grpc = _address("--url", url, GRPC_PORT, problems)
     rest = _address("--rest-url", rest_url, REST_PORT, problems)
     if not MODEL_NAMES.fullmatch(model_name):
-        problems.append(Problem("--model-name", f"{model_name!r} must hold no '/', ':' or space."))
+        problems.append(Problem("--model-name", f"{model_name!r} must not contain '/', ':' or spaces."))
     raise_problems("The address of the server", problems)
     if rest_url is None and grpc is not None:
         rest = f"{_host(grpc)}:{REST_PORT}"
@@ -207,7 +207,7 @@ class GrpcClient:
         with suppress(DecodeError):
             if response.metadata["signature_def"].Unpack(signatures):
                 return response.model_spec.version.value, signatures
-        raise ServerFault("the metadata hold no signature_def")
+        raise ServerFault("the metadata contain no signature_def")
 
     def predict(self, images: Sequence[bytes]) -> Predictions:
         """Return the predictions for whole image files."""
@@ -247,7 +247,7 @@ class GrpcClient:
             if error.code() == grpc.StatusCode.UNAVAILABLE:
                 raise ServerFault(
                     f"no gRPC server at {self.address}. Start the server (docker compose up -d in the export's folder), "
-                    f"or give its gRPC port: --url HOST:PORT ({clean(details)})",
+                    f"or specify its gRPC address: --url HOST:PORT ({clean(details)})",
                     is_unreachable=True,
                 ) from error
             is_unknown = error.code() == grpc.StatusCode.NOT_FOUND
@@ -258,7 +258,7 @@ def _refused(server: Server, title: str, code: str, reason: str, is_unknown: boo
     """Return the fault for a request that a server rejected, possibly because it does not serve the model."""
     text = f"{title}: {clean(reason)}"
     if is_unknown:
-        text += f". If the model has another name than {server.model_name!r}: --model-name NAME"
+        text += f". If the model is not named {server.model_name!r}, use --model-name NAME"
     return ServerFault(text, code=code, reason=reason_in(reason))
 
 
@@ -274,7 +274,7 @@ def _tensor_values(name: str, tensor: Any) -> Any:
     # A shape may claim more values than there are; they would be filled up with copies of the last one.
     held = len(tensor.float_val) or len(tensor.string_val) or len(tensor.tensor_content) // 4
     if min(shape, default=0) < 0 or math.prod(shape) != held:
-        raise ServerFault(f"{name!r} claims the shape {shape} and holds {held} values")
+        raise ServerFault(f"{name!r} has shape {shape} but {held} values")
     try:
         return as_texts(tf.make_ndarray(tensor).tolist())
     except UnicodeDecodeError:
@@ -344,7 +344,7 @@ class RestClient:
         start = clean(content[:60].decode(errors="replace"))
         raise ServerFault(
             f"no JSON object from {self.address} but {start!r}: this is not TF Serving's REST API. "
-            "Give its address: --rest-url HOST:PORT"
+            "Specify its address: --rest-url HOST:PORT"
         )
 
     def _exchange(self, method: str, verb: str, payload: Any) -> tuple[int, bytes]:
@@ -389,7 +389,7 @@ class RestClient:
                 return f"{address} closed the connection within a response. See the server's log"
             case OSError():
                 return f"{address} cannot be reached ({text}): --rest-url HOST:PORT"
-        return f"{address} does not speak HTTP ({text}). gRPC has another port: --url HOST:8500 --rest-url HOST:8501"
+        return f"{address} does not speak HTTP ({text}). gRPC uses a different port: --url HOST:8500 --rest-url HOST:8501"
 
 
 def _hang_up(connected: socket.socket, is_late: threading.Event) -> None:

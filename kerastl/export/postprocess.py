@@ -1,4 +1,4 @@
-"""Postprocessing of an export: temperature scaling, correction for another prevalence, and an operating point."""
+"""Postprocessing of an export: temperature scaling, correction for a different prevalence, and an operating point."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def predict_files(
 def predict_batch(predictor: Predictor, batch: Sequence[Path]) -> list[FilePrediction]:
     """Predict one batch of files. Call this inside `no_pillow_warnings`.
 
-    Probabilities can differ by about 1e-7 if the same file is part of another batch.
+    Probabilities can differ by about 1e-7 if the same file is part of a different batch.
     """
     import tensorflow as tf
 

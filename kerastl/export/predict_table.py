@@ -146,7 +146,7 @@ def check_output(out: Path, resume: bool) -> None:
         RequestError: The output cannot be written. The message states how to fix it.
     """
     if not out.name:
-        raise RequestError(f"--out {out} is a folder. Give a file: --out FILE")
+        raise RequestError(f"--out {out} is a folder. Specify a file: --out FILE")
     parent, folder = out.absolute().parent, part_folder(out)
     if not parent.is_dir():
         raise RequestError(f"The folder {parent} for {out.name} does not exist.")
@@ -154,7 +154,7 @@ def check_output(out: Path, resume: bool) -> None:
         raise RequestError(f"{out} already exists and is not overwritten. Choose another: --out FILE")
     if not resume and folder.exists():
         raise RequestError(
-            f"{folder} holds predictions of a command that was interrupted or is still running. Continue it with the same "
+            f"{folder} contains predictions of a command that was interrupted or is still running. Continue it with the same "
             "command and --resume, or delete the folder."
         )
     if resume and not folder.is_dir():
@@ -220,7 +220,7 @@ def write_table(
             with _disk_errors_of(table.folder):
                 write_parquet(table.folder / ROWS, finished, model.class_names)
         if out.exists():
-            raise RequestError(f"{out} was created meanwhile and is not overwritten. Move it away.")
+            raise RequestError(f"{out} was created in the meantime and is not overwritten. Move it.")
         finished.replace(out)
         shutil.rmtree(table.folder)
         return table.num_unreadable
@@ -349,7 +349,7 @@ def _check_same(folder: Path, before: TableRequest, now: TableRequest) -> None:
     if now.model != before.model:
         problems.append(Problem("", "the model changed"))
     if now.files != before.files:
-        same = "the same number of files, with other names or in another order"
+        same = "the same number of files, but with different names or in a different order"
         counts = f"{now.num_files:,} files now, {int(before.num_files):,} before"
         detail = same if now.num_files == before.num_files else counts
         problems.append(Problem("", f"the list of files changed: {detail}"))

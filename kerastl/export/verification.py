@@ -72,9 +72,11 @@ def check_export(
             Serving does not support its format.
     """
     export = find_export(path)
+    if export is None and not path.exists():
+        raise RequestError(f"Export folder not found: {path}.")
     if export is None:
         raise RequestError(
-            f"{path} is not an export: it has neither saved_model.pb nor a file of another format."
+            f"{path} is not an export: it contains neither saved_model.pb nor a model in any other format."
         )
     folder = export.folder
     if export.format_name != SAVED_MODEL and server is not None:
@@ -201,12 +203,14 @@ def verify_keras_export(folder: Path, run: Path | None) -> list[Finding]:
         return [files, Finding("model", False, str(error))]
     is_same = weights == manifest.model_sha256
     detail = (
-        "loads, and has the weights of the manifest" if is_same else "has other weights than the manifest"
+        "loads, and its weights match the manifest" if is_same else "its weights do not match the manifest"
     )
     findings = [files, Finding("model", is_same, detail)]
     if run is not None:
         is_same = weights == weights_fingerprint(load_trained(run).model)
-        findings.append(Finding("run", is_same, f"{'same' if is_same else 'other'} weights as {run}"))
+        findings.append(
+            Finding("run", is_same, f"weights {'equal' if is_same else 'differ from'} those of {run}")
+        )
     return findings
 
 

@@ -56,7 +56,7 @@ def build_backbone(
 
     Raises:
         RequestError: If a name or option is unknown, the size is too small, or the weights are missing or
-            belong to another architecture.
+            belong to a different architecture.
 
     Example:
         >>> backbone = build_backbone("mobilenet_v2", weights="none", image_size_px=96, alpha=0.35)

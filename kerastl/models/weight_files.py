@@ -251,7 +251,7 @@ def load_weights_file(
         copies: The layers of `model` with weights by the name of the corresponding layer of `source`.
 
     Raises:
-        RequestError: If the file is damaged, or belongs to another architecture.
+        RequestError: If the file is damaged, or belongs to a different architecture.
     """
     with weights_file_errors(path):
         if path.suffix == ".keras":
@@ -383,7 +383,7 @@ def _pixel_problems(constants: list[np.ndarray]) -> list[Problem]:
 
     EfficientNet's files hold ImageNet's standard deviations in place of variances, and Keras compensates with
     another division (github.com/tensorflow/tensorflow/issues/49930): together they equal `mean_and_std`.
-    Other constants mean another preprocessing.
+    Other constants mean different preprocessing.
     """
     if not constants:
         return []
@@ -394,7 +394,7 @@ def _pixel_problems(constants: list[np.ndarray]) -> list[Problem]:
     return [
         Problem(
             "layer normalization",
-            f"trained with another preprocessing: expected mean {expected[0]} and variance {expected[1]}, "
+            f"trained with different preprocessing: expected mean {expected[0]} and variance {expected[1]}, "
             f"found {tuple(mean.round(4).tolist())} and {tuple(variance.round(4).tolist())}",
         )
     ]
@@ -406,7 +406,9 @@ def _refusal(path: Path, name: str, problems: list[Problem]) -> RequestError:
     lines += [f"  {problem}" for problem in problems[:SHOWN_DIFFERENCES]]
     if number > SHOWN_DIFFERENCES:
         lines.append(f"  and {number - SHOWN_DIFFERENCES} more.")
-    lines.append("The file belongs to another architecture, or to other options of this architecture.")
+    lines.append(
+        "The file belongs to a different architecture, or to different options of this architecture."
+    )
     return RequestError("\n".join(lines))
 
 

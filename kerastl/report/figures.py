@@ -380,7 +380,7 @@ def write_style_sheet(run_folder: Path, source: Any, target: Any, changed: Mappi
     sheet = draw_sheet(
         [block], [f"pair {row + 1}" for row in range(len(images))],
         title="Training images of both domains, and their styled versions",
-        foot="Training pairs each source image with another target image in each epoch.",
+        foot="Training pairs each source image with a different target image in each epoch.",
     )  # fmt: skip
     write_atomic(run_folder / SHEET, sheet)
 

@@ -39,6 +39,8 @@ def write_report(run_folder: Path) -> Path:
     Raises:
         RequestError: It is not a run folder, or one of its files is damaged.
     """
+    if not run_folder.exists():
+        raise RequestError(f"Run folder not found: {run_folder}.")
     scores = Scores.read_if_present(run_folder)
     if scores is None and not (run_folder / RESOLVED_RECIPE).is_file():
         raise RequestError(

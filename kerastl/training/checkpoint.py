@@ -209,7 +209,7 @@ class Checkpoint:
         """Restore every variable.
 
         Raises:
-            RequestError: If the checkpoint is of another model.
+            RequestError: If the checkpoint is of a different model.
         """
         assign(model.variables, self._in_order("model/"))
         assign(optimizer.variables, self._in_order("optimizer/"))
@@ -227,7 +227,7 @@ def assign(variables: Sequence[keras.Variable], values: Sequence[Any]) -> None:
     shapes = [tuple(variable.shape) for variable in variables]
     if shapes != [np.shape(value) for value in values]:
         raise RequestError(
-            "The checkpoint does not fit: it was written for another model or another optimizer."
+            "The checkpoint does not match: it was written for a different model or optimizer."
         )
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)

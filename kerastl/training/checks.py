@@ -38,24 +38,24 @@ def _cache_problem(model: keras.Model, phase: Phase, datasets: Sequence[ImageDat
     if phase.batch_norm != "frozen":
         return (
             f"cache: {phase.cache} needs constant frozen layers, but with batch_norm: {phase.batch_norm} their "
-            "statistics change with each batch. Write batch_norm: frozen, or cache: none."
+            "statistics change with each batch. Use batch_norm: frozen, or cache: none."
         )
     for dataset in datasets:
         if dataset.mixes:
             return (
                 f"cache: {phase.cache} stores activations of single images, but augment.mixing combines two images. "
-                "Remove augment.mixing, or write cache: none."
+                "Remove augment.mixing, or use cache: none."
             )
         if not dataset.has_fingerprint:
             return (
                 f"cache: {phase.cache} identifies entries by the augmentation, but `augment` is a custom layer or function "
                 "that cannot be identified. Build the augmentation from operations, "
-                'augment=kerastl.augment.build_policy([{"name": ...}], image_size_px=...), or write cache: none.'
+                'augment=kerastl.augment.build_policy([{"name": ...}], image_size_px=...), or use cache: none.'
             )
         if dataset.augmented and not dataset.repeats:
             return (
                 f"cache: {phase.cache} would use the augmentation of a single epoch. Set the number of augmented views "
-                "to cache per image, e.g. augment.views: 4, or write cache: none."
+                "to cache per image, e.g. augment.views: 4, or use cache: none."
             )
     return _request_error(find_cached_boundary, model, phase)
 
@@ -100,7 +100,7 @@ def _disk_problem(
         f"cache: {kinds} needs {format_bytes(needed)}{together}, but {existing_folder} has "
         f"{format_bytes(free)} free. {_suggest_precision(caching)}"
         "To free space: kerastl cache prune --older-than 30. "
-        "To use another folder: export KERASTL_CACHE=DIR. To disable the cache: cache: none."
+        "To use a different folder: export KERASTL_CACHE=DIR. To disable the cache: cache: none."
     )
 
 
@@ -225,7 +225,7 @@ def _check_validation(phase: Phase, val: ImageDataset | None) -> Iterator[str]:
         if absent:
             yield (
                 f"monitor: val_auc needs validation images of every class, but '{absent[0]}' has none. "
-                "Write monitor: val_loss, or increase split.val_fraction."
+                "Use monitor: val_loss, or increase split.val_fraction."
             )
 
 
@@ -234,7 +234,7 @@ def _check_precision(model: keras.Model, phase: Phase) -> Iterator[str]:
     if phase.precision != "float32" and trains_head_only:
         yield (
             f"precision: {phase.precision} has no effect if only the head is trained, because the head computes in "
-            "float32. Write precision: float32, or trunk_precision: bfloat16 for the frozen layers."
+            "float32. Use precision: float32, or trunk_precision: bfloat16 for the frozen layers."
         )
     if phase.trunk_precision == "float32":
         return
@@ -246,11 +246,11 @@ def _check_precision(model: keras.Model, phase: Phase) -> Iterator[str]:
         )
         later = ", ".join(block.name for block in get_blocks(model)[1:])
         yield f"{requirement}, " + (
-            "but all layers are trainable. Write trainable: none, or trainable: {from_block: NAME} "
+            "but all layers are trainable. Use trainable: none, or trainable: {from_block: NAME} "
             f"with one of {later}; or trunk_precision: float32."
             if phase.batch_norm == "frozen"
             else f"but with batch_norm: {phase.batch_norm} the statistics of all layers change. "
-            "Write batch_norm: frozen, or trunk_precision: float32."
+            "Use batch_norm: frozen, or trunk_precision: float32."
         )
 
 

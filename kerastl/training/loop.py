@@ -502,6 +502,6 @@ def _read_checkpoint(folder: Path | None, *, resume: bool) -> Checkpoint | None:
     path = newest_checkpoint(folder) if folder else None
     if path and not resume:
         raise RequestError(
-            f"{path.parent} contains checkpoints of another training. Choose a new folder, or resume it."
+            f"{path.parent} contains checkpoints of a different training run. Choose a new folder, or resume that run."
         )
     return Checkpoint(path) if path else None

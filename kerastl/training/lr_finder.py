@@ -78,7 +78,7 @@ def find_learning_rate(
         phase: The layers to train, and how. Its learning rate and schedule are ignored.
         lowest, highest: Learning rates of the first and the last step.
         steps: Number of steps, at least 10. The test ends early if the loss diverges.
-        first_epoch: The first epoch. Another value gives another order of the images.
+        first_epoch: The first epoch. A different value gives a different order of the images.
         cache_dir: As in `fit`.
 
     Raises:

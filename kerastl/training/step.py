@@ -162,7 +162,7 @@ def build_phase_data(
             continue
         names = {variable.path for variable in step.variables} & {weight.path for weight in model.weights}
         messages = [
-            f"the step has a variable {name}, and so does the model. Give the layer of the step another name=."
+            f"the step has a variable {name}, and so does the model. Set a different name= for the layer of the step."
             for name in sorted(names)
         ]
         messages += _check_streams(step, train, target, replicas)
@@ -196,7 +196,7 @@ def _check_streams(
     if TARGET not in step.stream_names:
         return
     if target is None:
-        yield "the step reads target images, but there are none. Write fit(..., target=ImageDataset(...))."
+        yield "the step reads target images, but there are none. Use fit(..., target=ImageDataset(...))."
         return
     smallest_batch = min(target.batch_size, target.num_examples)
     if target.steps_per_epoch < 1 or smallest_batch < replicas:
@@ -208,7 +208,7 @@ def _check_streams(
     for name in ("image_size_px", "placement"):
         own, other = getattr(train, name), getattr(target, name)
         if own != other:
-            yield f"target: {name} is {other}, but {own} for the phase's own images. Write {name}={own}."
+            yield f"target: {name} is {other}, but {own} for the phase's own images. Use {name}={own}."
     if target.mixes and not step.uses_target_labels:
         yield "target: images and labels are mixed, but the step does not use target labels. Remove mix=."
     if step.uses_target_labels and tuple(target.class_names) != tuple(train.class_names):
@@ -226,7 +226,7 @@ def _check_constant_trunk(phase: Phase) -> Iterator[str]:
     if settings:
         yield (
             f"{' and '.join(settings)}: not possible, because the step changes statistics of frozen layers. "
-            "Write cache: none and trunk_precision: float32."
+            "Use cache: none and trunk_precision: float32."
         )
 
 

@@ -21,7 +21,7 @@ FLOAT32_LAYERS = (keras.layers.GlobalAveragePooling2D, keras.layers.InputLayer)
 
 
 def computing_in_precision(precision: str, model: keras.Model) -> AbstractContextManager[None]:
-    """Return a context in which the trainable part of a model is traced in another precision.
+    """Return a context in which the trainable part of a model is traced in a different precision.
 
     It works like the Keras policy `mixed_bfloat16` (Micikevicius et al. 2018, arXiv:1710.03740, section 3.1; bfloat16 has
     the range of float32 and needs no loss scaling: Kalamkar et al. 2019, arXiv:1905.12322), except that pixels are

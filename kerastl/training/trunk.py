@@ -251,13 +251,13 @@ def find_cached_boundary(model: keras.Model, phase: Phase) -> str:
     if phase.cache == "features" and boundary != HEAD_INPUT:
         raise RequestError(
             "cache: features stores the inputs of the head, so only the head can be trained. "
-            "Write trainable: none, or cache: boundary."
+            "Use trainable: none, or cache: boundary."
         )
     # A pattern can leave frozen layers after the first trainable one, so the cached part would be unclear.
     is_pattern = isinstance(phase.trainable, LayerNames)
     if boundary is None or is_pattern or (phase.cache == "boundary" and boundary == HEAD_INPUT):
         raise RequestError(
-            "cache: boundary needs frozen blocks followed by trainable blocks. Write trainable: {from_block: NAME} "
+            "cache: boundary needs frozen blocks followed by trainable blocks. Use trainable: {from_block: NAME} "
             f"with one of {', '.join(block.name for block in models.get_blocks(model)[1:])}."
         )
     return boundary

@@ -395,7 +395,7 @@ def _check_distinct_images(source: Collection, target: Collection) -> None:
         raise RequestError(
             f"{len(shared)} images are in both source and target: {', '.join(shared[:NUM_LISTED])}"
             f"{', ...' if len(shared) > NUM_LISTED else ''}. An image must be in one domain. Choose other target images, "
-            "or set target.domains if one table holds both domains."
+            "or set target.domains if one table contains both domains."
         )
 
 

@@ -76,7 +76,7 @@ def load_run(path: str | Path) -> FinishedRun:
         0.93
     """
     if not (Path(path) / Summary.FILE).is_file():
-        raise RequestError(f"{path} is not the folder of a finished run: it holds no {Summary.FILE}.")
+        raise RequestError(f"{path} is not the folder of a finished run: it contains no {Summary.FILE}.")
     return FinishedRun(path)
 
 

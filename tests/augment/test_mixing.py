@@ -146,7 +146,7 @@ def test_fourier_mix_power_decays_equally_in_all_directions(size, decay_power):
     whole, slanted = np.arange(1, 9), np.arange(1, 7) * np.sqrt(2)
     for line, frequency in ((down, whole), (right, whole), (diagonal, slanted)):
         slope, height = np.polyfit(np.log(frequency), np.log(line), 1)
-        # Each mean of 400 powers is off by 5 to 7 %; a factor 2, which half a spectrum would give, is 0.69.
+        # Each mean of 400 powers is off by 5 to 7%; a factor 2, which half a spectrum would give, is 0.69.
         assert abs(slope + 2 * decay_power) < 0.2
         assert abs(height - np.log(diagonal[0]) - decay_power * np.log(2)) < 0.3
 

@@ -59,7 +59,7 @@ def test_grid_mask_fails_on_noise():
 
 
 def test_rotation_enlarges_the_squares_of_a_grid_mask():
-    """A ratio of 0.2 should mask 4 %; interpolation of the rotated grid enlarges each square."""
+    """A ratio of 0.2 should mask 4%; interpolation of the rotated grid enlarges each square."""
     layer = layers.GridMask((0.2, 0.2), rotation_factor=0.125, seed=3)
     shares = (layer(flat(25)).numpy()[..., 0] == 0).mean(axis=(1, 2))
     assert shares.mean() > 0.04 + 5 * shares.std() / 25**0.5

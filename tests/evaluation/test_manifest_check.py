@@ -156,7 +156,7 @@ def test_damaged_description_is_rejected_with_a_remedy_for_its_folder(export):
 def test_file_and_missing_folder_have_different_messages(tmp_path):
     file = tmp_path / "labels.csv"
     file.write_text("path,label\n")
-    with pytest.raises(RequestError, match=r"labels.csv is a file. Give a run folder"):
+    with pytest.raises(RequestError, match=r"labels.csv is a file. Specify a run folder"):
         read_source_model(file)
     with pytest.raises(RequestError, match="Run folder not found"):
         read_source_model(tmp_path / "nowhere")

@@ -108,7 +108,7 @@ def test_another_request_is_refused_with_all_differences(tmp_path: Path) -> None
         write_batches(out, other, None, resume=True)
     expected = ("the model", "7 files now, 6 before", "was 2, is 3", "json", "was 3, is 4")
     assert all(words in str(refused.value) for words in expected)
-    with pytest.raises(Problems, match="in another order"):
+    with pytest.raises(Problems, match="in a different order"):
         write_batches(out, dataclasses.replace(REQUEST, files="reversed"), None, resume=True)
     assert (folder / "rows").read_bytes() == before
 

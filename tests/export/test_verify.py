@@ -277,7 +277,7 @@ def test_identical_images_are_a_fault(export: Path) -> None:
     grey = png(np.full((30, 30), 90, np.uint8))
     messages = faults(verify(export, encoded=[grey, grey], expected=None))
     assert set(messages) == {"images differ"}, messages
-    assert "Verify on other images" in messages["images differ"]
+    assert "Verify on different images" in messages["images differ"]
 
 
 @pytest.mark.slow

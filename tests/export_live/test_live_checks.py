@@ -64,11 +64,11 @@ def one_label(row: Row) -> Row:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (hotter, r"up to 0\.\d+.*log odds are 0\.4 times the export's, as with another temperature"),
-        (reversed_names, "classes in another order"),
-        (other_classes, "other classes: .*11"),
+        (hotter, r"up to 0\.\d+.*log odds are 0\.4 times the export's, as with a different temperature"),
+        (reversed_names, "classes in a different order"),
+        (other_classes, "different classes: .*11"),
         (twice, "other classes"),
-        (other_model, "another model"),
+        (other_model, "a different model"),
         (not_a_number, "differ by up to nan"),
         (one_label, "labels differ"),
     ],

@@ -249,5 +249,5 @@ def test_verify_exits_with_1_if_another_export_is_served(
     findings = {finding["check"]: finding for finding in json.loads(done.stdout)}
     assert findings["equal to kerastl predict"]["passed"]
     assert findings["gRPC: version"]["passed"]
-    assert "another model" in findings["gRPC: predictions"]["detail"]
+    assert "a different model" in findings["gRPC: predictions"]["detail"]
     assert findings["REST: signatures"]["passed"] is False

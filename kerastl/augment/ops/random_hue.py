@@ -13,7 +13,7 @@ class Options(StrictModel):
 
     Args:
         max_deg: Maximum shift in either direction, in degrees, 0 to 180.
-        model: `hsv` as in keras-cv, or `linear`: one matrix per image, which is faster and gives other
+        model: `hsv` as in keras-cv, or `linear`: one matrix per image, which is faster and gives different
             colors.
         apply_probability: Fraction of the images that are changed, 0 to 1.
     """

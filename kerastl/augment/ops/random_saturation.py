@@ -17,7 +17,7 @@ class Options(StrictModel):
 
     Args:
         max_fraction: 0.3 multiplies the HSV saturation by 0.7 to 1.3.
-        model: `hsv` as in keras-cv, or `linear`: one matrix per image, which is faster and gives other
+        model: `hsv` as in keras-cv, or `linear`: one matrix per image, which is faster and gives different
             colors.
         apply_probability: Fraction of the images that are changed, 0 to 1.
     """
