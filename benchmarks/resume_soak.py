@@ -39,7 +39,7 @@ from _resume_soak.recipes import RECIPES, command, digests
 
 WAYS = ("any moment", *stops.PARTIAL_FILES, "disk full", "disk full, cache")
 DISK = "400m"
-RESOLVED_RECIPE, FINISHED = "recipe.resolved.yaml", "finished.json"
+RESOLVED_RECIPE, VERSIONS, FINISHED = "recipe.resolved.yaml", "versions.json", "finished.json"
 
 
 class Soak:
@@ -69,11 +69,8 @@ class Soak:
         self.turn = 0
 
     def start(self, recipe: str, out: Path, cache: Path) -> stops.Process:
-        """Start or resume a run."""
-        resume = (out / RESOLVED_RECIPE).is_file()
-        if not resume and out.exists():
-            shutil.rmtree(out)  # stopped before the recipe was written: start again
-        return stops.Process(command(recipe, out, resume=resume), cache, self.disk.parent / "log")
+        """Start a run with `--resume`, which also starts a run that was stopped before its first file."""
+        return stops.Process(command(recipe, out), cache, self.disk.parent / "log")
 
     def stop_once(self, recipe: str, out: Path, cache: Path) -> None:
         """Resume a run and stop it in the next way. The run may finish first.
@@ -101,8 +98,9 @@ class Soak:
         self.partial_files.update(
             what for what in stops.PARTIAL_FILES if stops.is_being_written(what, out, cache)
         )
-        if not (out / RESOLVED_RECIPE).is_file():
-            self.stops["of these before the first file"] += 1
+        if not (out / VERSIONS).is_file():
+            what = "training" if (out / RESOLVED_RECIPE).is_file() else "first file"
+            self.stops[f"of these before the {what}"] += 1
 
     def _wait_for(
         self, what: str, process: stops.Process, recipe: str, out: Path, cache: Path, skip: int
@@ -119,7 +117,7 @@ class Soak:
 
     def _fill(self, way: str, process: stops.Process, recipe: str, out: Path, cache: Path) -> None:
         if way == "disk full":
-            stops.wait_for(process, (out / RESOLVED_RECIPE).is_file, 0, 3 * self.seconds[recipe])
+            stops.wait_for(process, (out / VERSIONS).is_file, 0, 3 * self.seconds[recipe])
             self._sleep(process, recipe)
         else:
             self._wait_for("cache entry", process, recipe, out, cache, 0)
@@ -170,7 +168,7 @@ def soak(disk: Path, keep: Path | None, arguments: argparse.Namespace) -> dict[s
         print(f"{name}: {runs.seconds[name]:.1f} s uninterrupted, {files} files compared", flush=True)
     unequal, compared = [], Counter[str]()
     total = sum(compared.values())
-    while sum(n for way, n in runs.stops.items() if "first file" not in way) < arguments.stops:
+    while sum(n for way, n in runs.stops.items() if "of these" not in way) < arguments.stops:
         total += 1
         name = names[total % len(names)]
         out, cache = disk / f"run-{total}", disk / f"cache-{total}"

@@ -72,10 +72,10 @@ RECIPES = {
 COMPARED = ("history.jsonl", "predictions.csv", "scores.json", "freeze.json")
 
 
-def command(recipe: str, out: Path, *, resume: bool) -> list[str]:
-    """Return the arguments of `kerastl` that run or resume a recipe."""
+def command(recipe: str, out: Path) -> list[str]:
+    """Return the arguments of `kerastl` that start or resume a run of a recipe."""
     sets = [word for setting in RECIPES[recipe] for word in ("--set", setting)]
-    return ["run", "quickstart", "--out", str(out), *sets, *(["--resume"] if resume else [])]
+    return ["run", "quickstart", "--out", str(out), *sets, "--resume"]
 
 
 def digests(folder: Path) -> dict[str, str]:

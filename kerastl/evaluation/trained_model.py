@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from kerastl.errors import RequestError, first_line, report_damage
 from kerastl.recipe import read_plain
-from kerastl.runs import EXPORT_AGAIN, MANIFEST, RESOLVED_RECIPE, compare_hashes, read_csv, schemas
+from kerastl.runs import EXPORT_AGAIN, MANIFEST, RESOLVED_RECIPE, Run, compare_hashes, read_csv, schemas
 from kerastl.tasks import SINGLE_LABEL
 
 Window = tuple[float, float]
@@ -136,7 +136,7 @@ def _missing_message(run_folder: Path, name: str) -> str:
     if (run_folder / RESOLVED_RECIPE).is_file():
         return (
             f"The run {run_folder} is not finished: it has no {name}. "
-            "Finish it with: kerastl run RECIPE --resume --out " + str(run_folder)
+            f"To finish it: {Run(run_folder).resume_command}"
         )
     return f"{run_folder} is not a run folder: it has no {name}."
 

@@ -31,11 +31,11 @@ from kerastl.export.predict import (
     map_ahead,
     predict_batch,
 )
-from kerastl.runs import csv_line, locked, package_versions, write_json
+from kerastl.runs import csv_line, is_new_or_empty, locked, package_versions, write_json
 from kerastl.tasks import SINGLE_LABEL
 
 TableFormat = Literal["csv", "json", "parquet"]
-PROGRESS, ROWS, PARQUET, LOCK = "progress.json", "rows", "parquet", "lock"
+FILES = PROGRESS, ROWS, PARQUET, LOCK = "progress.json", "rows", "parquet", "lock"
 MAX_REPORTED = 20
 CELLS_PER_GROUP = 2**19
 """The number of Parquet cells that are held in memory and written as one row group."""
@@ -140,7 +140,7 @@ def check_parquet() -> None:
 
 
 def check_output(out: Path, resume: bool) -> None:
-    """Refuse to overwrite a file, to resume a table that does not exist, or to follow a link.
+    """Refuse to overwrite a file, to write to a folder with other files, or to follow a link.
 
     Raises:
         RequestError: The output cannot be written. The message states how to fix it.
@@ -150,6 +150,8 @@ def check_output(out: Path, resume: bool) -> None:
     parent, folder = out.absolute().parent, part_folder(out)
     if not parent.is_dir():
         raise RequestError(f"The folder {parent} for {out.name} does not exist.")
+    if out.exists() and resume:
+        raise RequestError(f"{out} is complete: there is nothing to resume.")
     if out.exists():
         raise RequestError(f"{out} already exists and is not overwritten. Choose another: --out FILE")
     if not resume and folder.exists():
@@ -157,12 +159,12 @@ def check_output(out: Path, resume: bool) -> None:
             f"{folder} contains predictions of a command that was interrupted or is still running. Continue it with the same "
             "command and --resume, or delete the folder."
         )
-    if resume and not folder.is_dir():
-        raise RequestError(f"{folder} does not exist: there is nothing to resume. Omit --resume.")
-    for path in (folder, *(folder / name for name in (PROGRESS, ROWS, PARQUET, LOCK))):
+    for path in (folder, *(folder / name for name in FILES)):
         # Opening it could truncate any file of this user.
         if resume and path.is_symlink():
             raise RequestError(f"{path} is a link and is not followed. Delete it and start again.")
+    if not is_new_or_empty(folder, *FILES):
+        raise RequestError(f"{folder} contains other files than predictions. Choose another: --out FILE")
 
 
 def part_folder(out: Path) -> Path:
@@ -290,10 +292,10 @@ def open_partial_table(
         out: The file to write.
         request: Must equal the request of the table that is resumed.
         header: The text above the first row.
-        resume: Whether to continue a table that was interrupted.
+        resume: Whether to continue a table that was interrupted, or to start it if no row was written.
 
     Raises:
-        RequestError: If there is nothing to resume, or if it belongs to a different request.
+        RequestError: If the table is complete, or if it belongs to a different request.
         RunFailed: If the disk is full.
     """
     folder = part_folder(out)
@@ -304,9 +306,10 @@ def open_partial_table(
         table = None
         try:
             with _disk_errors_of(folder):
-                if resume:
+                if (folder / PROGRESS).is_file():
                     table = _resume_table(folder, request)
                 else:
+                    # New, or interrupted before the first row.
                     table = PartialTable(folder, request, (folder / ROWS).open("wb"))
                     table.append(header, 0, 0)
             yield table
@@ -316,7 +319,7 @@ def open_partial_table(
                     f"The predictions for {table.num_rows:,} of {request.num_files:,} files are kept in {folder}. "
                     "Run the same command with --resume to continue."
                 )
-            elif table is not None or not resume:
+            elif table is not None or not (folder / PROGRESS).is_file():
                 shutil.rmtree(folder, ignore_errors=True)
             raise
         finally:

@@ -17,6 +17,7 @@ from .files import write_atomic as write_atomic
 from .files import write_csv as write_csv
 from .files import write_json as write_json
 from .folder import RESOLVED_RECIPE as RESOLVED_RECIPE
+from .folder import VERSIONS as VERSIONS
 from .folder import Run as Run
 from .folder import create_run as create_run
 from .folder import find_unfinished_run as find_unfinished_run

@@ -22,6 +22,8 @@ QUOTED_STARTS = ("=", "+", "-", "@", "\t", "\r", "'")
 """First characters of formulas in spreadsheets, and the quote that `csv_cell` adds, so that reading is exact."""
 PARTIAL = re.compile(r"\..+\.[a-z0-9_]{8}\.part(\.\w+)?|\.kerastl\.[a-z0-9_]{8}")
 """Names of files from `atomic_path` and of unfinished export folders that a killed process leaves."""
+LOCK = ".lock"
+"""Lock file of a run folder."""
 
 
 @contextmanager
@@ -86,9 +88,17 @@ def remove_partial_files(folder: Path, *, skip_folders_with: str) -> None:
             folders.remove(name)
 
 
-def is_new_or_empty(folder: Path) -> bool:
-    """Return whether a folder does not exist yet or is empty."""
-    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+def is_new_or_empty(folder: Path, *ignored: str) -> bool:
+    """Return whether a folder does not exist yet, or is empty.
+
+    Args:
+        folder: The folder.
+        ignored: Names of files that are ignored, like lock files and the partial files of killed processes.
+    """
+    if not folder.is_dir():
+        return not folder.exists()
+    ignored = (LOCK, *ignored)
+    return all(path.name in ignored or PARTIAL.fullmatch(path.name) for path in folder.iterdir())
 
 
 def next_free_path(stem: str, suffix: str = "") -> Path:

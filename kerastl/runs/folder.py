@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from kerastl.errors import RequestError
-from kerastl.runs.files import is_new_or_empty, locked, remove_partial_files, write_json
+from kerastl.runs.files import LOCK, is_new_or_empty, locked, remove_partial_files, write_json
 
 RESOLVED_RECIPE = "recipe.resolved.yaml"
-"""Written after all checks have passed. A folder with this file can be resumed."""
+"""Written first, and again when all values are decided. A folder with this file can be resumed."""
+VERSIONS = "versions.json"
+"""Written last before the training starts."""
 FINISHED = "finished.json"
 """Written last. A folder with this file is a finished run."""
 
@@ -44,6 +46,11 @@ class Run:
     def finished(self) -> bool:
         """Whether the run wrote all its files."""
         return self.file(FINISHED).is_file()
+
+    @property
+    def started(self) -> bool:
+        """Whether all checks have passed and the files that a resumed run is compared with are complete."""
+        return self.file(VERSIONS).is_file()
 
     def check_unfinished(self) -> None:
         """Raise RequestError if there is nothing to resume."""
@@ -73,15 +80,15 @@ class Run:
         """Lock the folder, so that no other process writes to it.
 
         Args:
-            resume: Whether the run is resumed. Then its partial files are removed.
+            resume: Whether the run is resumed. Then it must be unfinished.
 
         Raises:
             RequestError: Another process holds the lock, or finished the run before it could be locked.
         """
-        with locked(self.path, ".lock"):
+        with locked(self.path, LOCK):
             if resume:
                 self.check_unfinished()
-                remove_partial_files(self.path, skip_folders_with=RESOLVED_RECIPE)
+            remove_partial_files(self.path, skip_folders_with=RESOLVED_RECIPE)
             yield
 
 
@@ -142,21 +149,27 @@ def _runs_of(name: str) -> list[tuple[int, Run]]:
 def find_unfinished_run(name: str, out: Path | None, *, start_file: str = RESOLVED_RECIPE) -> Run:
     """Return the run to resume: `out`, or the only unfinished run of a recipe.
 
+    A run that was killed before its first file has an empty folder, or none if `out` is given.
+
     Args:
         name: Name of the recipe.
         out: The run folder. None searches `runs/<name>-<n>`.
-        start_file: File that a run of this type writes when it starts.
+        start_file: The first file of a run of this type.
 
     Raises:
         RequestError: There is no such run, or more than one.
     """
     if out is not None:
         run = Run(out)
-        if not run.file(start_file).is_file():
-            raise RequestError(f"Cannot resume {out}: it has no {start_file}.")
+        if not is_new_or_empty(out) and not run.file(start_file).is_file():
+            raise RequestError(
+                f"Cannot resume {out}: it has other files, but no {start_file}. Choose another folder with --out DIR."
+            )
         run.check_unfinished()
         return run
-    runs = [run for _, run in _runs_of(name) if run.file(start_file).is_file() and not run.finished]
+    all_runs = [run for _, run in _runs_of(name)]
+    runs = [run for run in all_runs if run.file(start_file).is_file() and not run.finished]
+    runs = runs or [run for run in all_runs if is_new_or_empty(run.path)]
     if not runs:
         raise RequestError(f"There is no unfinished run of {name} in {PARENT.absolute()}.")
     if len(runs) > 1:

@@ -17,7 +17,7 @@ from kerastl.data.records import evenly_spaced
 from kerastl.errors import Diverged
 from kerastl.evaluation import load_trained
 from kerastl.recipe import Method
-from kerastl.runs import RESOLVED_RECIPE, Adaptation, Freeze, ModelDescription, Run, schemas
+from kerastl.runs import Adaptation, Freeze, ModelDescription, Run, schemas
 from kerastl.selection.evidence import Evidence
 from kerastl.training import preserve_values
 from kerastl.workflows.collect_outputs import SelectionData, collect_evidence, collect_renormalized_evidence
@@ -157,7 +157,7 @@ def _obtain(
         model.set_weights(load_trained(inner.path).model.get_weights())
         freeze_reports = [phase.to_json() for phase in Freeze.read(inner.path).phases]
         return Candidate(method.name, inner, model.get_weights(), freeze_reports, planned.target_phase)
-    resume = resume and inner.file(RESOLVED_RECIPE).is_file()
+    resume = resume and inner.started
     inner.path.mkdir(parents=True, exist_ok=True)
     write_start(planned.recipe, initial, datasets, inner, resume=resume)
     step_for = adaptation.step_for(

@@ -131,7 +131,7 @@ def _with_batch_statistics(phase: recipes.Phase) -> recipes.Phase:
 
 
 RECIPE, REQUEST = "recipe.yaml", "request.json"
-"""Written when a curve starts. `RECIPE` is written last: a folder that contains it can be resumed."""
+"""Written first and last when a curve starts. A folder with `RECIPE` can be resumed."""
 
 
 def resume_command(request: Mapping[str, Any], run: Run) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import tempfile
 import time
 from collections import Counter, defaultdict
@@ -27,7 +26,7 @@ from kerastl.errors import PermanentFailure, Problem, Problems, RequestError, ra
 from kerastl.recipe import LARGEST_SEED, Recipe
 from kerastl.report import Curve, Point, TargetTest
 from kerastl.report.label_budget_page import ADAPT_THEN_FINE_TUNE, FINE_TUNE, SCRATCH, STRATEGIES
-from kerastl.runs import RESOLVED_RECIPE, Run
+from kerastl.runs import Run
 from kerastl.workflows import curve_plan
 from kerastl.workflows import run as runner
 from kerastl.workflows.curve_plan import ADAPTED, SOURCE, Job, Plan
@@ -389,7 +388,8 @@ def adapt_curve(
     """
     # Before the images are read.
     resumed = runs.find_unfinished_run(f"{name}-curve", out, start_file=curve_plan.RECIPE) if resume else None
-    plan, datasets = _plan(recipe, labels, seeds, scratch_epochs, list(problems), None if resume else out)
+    is_started = resumed is not None and resumed.file(curve_plan.REQUEST).is_file()
+    plan, datasets = _plan(recipe, labels, seeds, scratch_epochs, list(problems), None if is_started else out)
     logging.getLogger("tensorflow").addFilter(_is_not_about_retracing)
     with _opened(name, out, plan, datasets, resumed) as run:
         failed = _train(plan, datasets.unit, run)
@@ -428,15 +428,18 @@ def _opened(
 ) -> Iterator[Run]:
     """Lock the folder of a new curve, or of the one to resume."""
     run = resumed or runs.create_run(f"{name}-curve", out)
+    run.path.mkdir(parents=True, exist_ok=True)
     with run.locked(resume=resumed is not None):
         request = request_of(plan, datasets)
-        if resumed:
+        if run.file(curve_plan.REQUEST).is_file():
             check_same(plan, request, run)
         else:
-            runs.write_atomic(run.file("CONFIDENTIAL.txt"), CONFIDENTIAL)
-            run.file("runs").mkdir()
-            run.write_json(curve_plan.REQUEST, {"recipe": name, **request})
+            if resumed:
+                print_status(f"{run.path} has nothing to resume. Starting from the beginning.")
             runs.write_atomic(run.file(curve_plan.RECIPE), recipes.write(plan.recipe))
+            runs.write_atomic(run.file("CONFIDENTIAL.txt"), CONFIDENTIAL)
+            run.file("runs").mkdir(exist_ok=True)
+            run.write_json(curve_plan.REQUEST, {"recipe": name, **request})
         try:
             yield run
         except BaseException:
@@ -469,17 +472,13 @@ def _train(plan: Plan, unit: str, run: Run) -> dict[Job, str]:
 
 def _run(plan: Plan, job: Job, inner: Run) -> None:
     """Train one run, or continue it if it was interrupted."""
-    resume = inner.file(RESOLVED_RECIPE).is_file()
-    if not resume and inner.path.exists():
-        # The run was killed before its first step. This curve holds the lock, so the folder is its own.
-        shutil.rmtree(inner.path)
     # Reset layer names and free the graphs of earlier runs, so that a run is the same as in its own process.
     keras.backend.clear_session()
     runner.run(
         plan.recipe_of(job, inner.path.parent),
         name=job.name,
         out=inner.path,
-        resume=resume,
+        resume=inner.path.exists(),
         # The default method is not selected, so only the oracle evaluates it on the test images.
         oracle=job.strategy == ADAPTED and plan.recipe.adaptation is None,
     )

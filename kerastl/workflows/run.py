@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kerastl import export, report
+from kerastl import recipe as recipes
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
 from kerastl.workflows.adapt import select, train_candidates
@@ -27,7 +28,7 @@ def run(
         recipe: A checked recipe.
         name: Name of the recipe. If `out` is None, the run folder is `runs/<name>-<n>`.
         out: The run folder. It must be new or empty unless `resume` is true.
-        resume: Whether to continue an interrupted run in `out`.
+        resume: Whether to continue an interrupted run in `out`, or to start one that was killed before it started.
         oracle: Whether to also evaluate every candidate of an adaptation on the labeled test images of the
             target, after the selection.
 
@@ -41,7 +42,8 @@ def run(
     set_determinism(recipe.seed)
     check_weights(recipe)
     export.check_formats(recipe.export.formats)
-    with open_run(name, out, resume=resume) as folder:
+    with open_run(name, out, recipes.write(recipe), resume=resume) as folder:
+        resume = folder.started
         datasets = warn_about_target(recipe, load_datasets(recipe, folder), oracle=oracle)
         initial = build_initial_model(recipe, datasets)
         plan = resolve(recipe, initial, datasets, folder, resume=resume)

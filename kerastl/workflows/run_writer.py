@@ -18,7 +18,7 @@ from kerastl import runs
 from kerastl.console import format_duration, print_status
 from kerastl.errors import PermanentFailure, RequestError
 from kerastl.recipe import Recipe, read_plain, to_yaml
-from kerastl.runs import RESOLVED_RECIPE, Freeze, ModelDescription, Run
+from kerastl.runs import RESOLVED_RECIPE, VERSIONS, Freeze, ModelDescription, Run
 from kerastl.workflows.datasets import Datasets
 from kerastl.workflows.model import InitialModel
 
@@ -88,15 +88,16 @@ CONFIDENTIAL = (
 
 
 @contextmanager
-def open_run(name: str, out: Path | None, *, resume: bool) -> Iterator[Run]:
-    """Create a run folder, or open an unfinished one, and lock it against other processes.
+def open_run(name: str, out: Path | None, recipe_text: str, *, resume: bool) -> Iterator[Run]:
+    """Create a run folder, or open an unfinished one, lock it against other processes, and write the recipe.
 
-    If the run is rejected before it starts, everything that was created is removed.
+    If a new run is rejected before it starts, everything that was created is removed.
 
     Args:
         name: Name of the recipe.
         out: The run folder; None for the next free `runs/<name>-<n>`.
-        resume: Whether to open an unfinished run.
+        recipe_text: The recipe as YAML, the first file of a run. It is not written to a run that has started.
+        resume: Whether to open an unfinished run. A run that was killed before it started is started.
 
     Raises:
         RequestError: The folder is in use or cannot be written, or there is no run to resume.
@@ -105,18 +106,24 @@ def open_run(name: str, out: Path | None, *, resume: bool) -> Iterator[Run]:
     run = runs.find_unfinished_run(name, out) if resume else runs.create_run(name, out)
     if out is None and not resume:
         created.insert(0, run.path)
+    is_new = runs.is_new_or_empty(run.path)
+    run.path.mkdir(parents=True, exist_ok=True)
     with run.locked(resume=resume):
+        if not run.started:
+            if resume:
+                print_status(f"{run.path} has nothing to resume. Starting from the beginning.")
+            runs.write_atomic(run.file(RESOLVED_RECIPE), recipe_text)
         try:
             yield run
         except (RequestError, PermanentFailure):
             raise  # resuming would fail in the same way
         except BaseException:
-            if run.file(RESOLVED_RECIPE).is_file():
+            if run.started:
                 print_status(f"Finished work is kept. To resume: {run.resume_command}")
             raise
         finally:
             # Under the lock, because another process may start a run in a folder of the same name.
-            if not run.file(RESOLVED_RECIPE).is_file():
+            if is_new and not run.started:
                 _remove_created(run, created)
 
 
@@ -167,10 +174,9 @@ def write_start(recipe: Recipe, initial: InitialModel, datasets: Datasets, run: 
     rows = ([getattr(record, column) for column in SPLIT_COLUMNS] for record in datasets.records)
     runs.write_csv(run.file("split.csv"), SPLIT_COLUMNS, rows)
     runs.write_csv(run.file("quarantine.csv"), ("path", "reason"), datasets.quarantined)
-    run.write_json("versions.json", versions)
     run.write_json("notes.json", [*datasets.notes, *initial.notes])
-    # Last, because a folder with a resolved recipe counts as a run that can be resumed.
     runs.write_atomic(run.file(RESOLVED_RECIPE), text)
+    run.write_json(VERSIONS, versions)  # last: see Run.started
 
 
 def _versions(initial: InitialModel, datasets: Datasets) -> dict[str, Any]:
@@ -189,7 +195,7 @@ def _versions(initial: InitialModel, datasets: Datasets) -> dict[str, Any]:
 def _check_unchanged(text: str, versions: dict[str, Any], run: Run) -> None:
     """Raise RequestError if the recipe, the data or the weights have changed; warn about other package versions."""
     old_text = run.file(RESOLVED_RECIPE).read_text(encoding="utf-8")
-    old_versions = run.read_json("versions.json")
+    old_versions = run.read_json(VERSIONS)
     changes = diff_recipes(old_text, text)
     if not changes and old_text != text:
         changes = [f"{run.file(RESOLVED_RECIPE)} was edited"]

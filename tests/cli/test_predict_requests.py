@@ -47,8 +47,6 @@ def test_a_file_list_can_come_from_stdin_and_must_not_be_empty(run_folder: Path,
     result = predict(run_folder, "--list", "-", "--out", tmp_path / "a.csv", input="\n\n")
     assert "The list is empty" in str(result.exception)
     assert not list(tmp_path.glob("a.csv*"))
-    nothing = predict(run_folder, run_folder / "model.json", "--out", tmp_path / "a.csv", "--resume")
-    assert "Omit --resume" in str(nothing.exception)
     missing = predict(run_folder, "--list", tmp_path / "no-such-list").exception
     assert "no-such-list cannot be read: No such file" in str(missing)
 

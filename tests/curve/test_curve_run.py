@@ -108,11 +108,14 @@ def test_a_curve_needs_labels_at_the_target(call, tmp_path):
 
 
 def test_resume_without_an_unfinished_curve_is_refused_before_any_image_is_opened(call, tmp_path):
-    for words in (("--out", "nowhere"), ()):
+    note = tmp_path / "mine" / "note.txt"
+    note.parent.mkdir()
+    note.write_text("")
+    for words in (("--out", "mine"), ()):
         code, _, err = call(*words_of(), "--labels", "1", "--resume", *words)
         assert code == 1
         assert "Checking the images" not in err
-    assert not list(tmp_path.iterdir())
+    assert [*tmp_path.rglob("*")] == [note.parent, note]
 
 
 ASKED = ["--labels", "0,1,2", "--seeds", "1", "--scratch-epochs", "2"]
@@ -138,9 +141,9 @@ def test_a_killed_curve_resumes_without_training_a_run_twice(call, tmp_path):
     done = sorted(path.parent for path in folder.glob("runs/*/finished.json"))
     assert [path.name for path in done] == ["seed_7_adapted", "seed_7_fine_tune_1", "seed_7_source"]
     before = {path: (path / "model.keras").stat().st_mtime_ns for path in done}
-    # Killed before its first step: such a run cannot be resumed, and starts again.
+    # Killed before its first file: such a run starts again.
     (folder / "runs" / "seed_7_scratch_1").mkdir()
-    (folder / "runs" / "seed_7_scratch_1" / "notes.json").write_text("{")
+    (folder / "runs" / "seed_7_scratch_1" / ".lock").write_text("")
     code, _, err = call(*words[:-4], "--seeds", "2", "--out", folder, "--resume")
     assert (code, "--seeds" in err) == (1, True)
     code, out, err = call(folder / "recipe.yaml", *ASKED, "--out", folder, "--resume")

@@ -95,8 +95,38 @@ def test_finished_rows_are_kept_and_not_overwritten(tmp_path: Path, capsys) -> N
     with pytest.raises(RequestError, match="--resume"):
         write_batches(out, REQUEST, None, resume=False)
     assert (folder / "rows").read_bytes() == before
+
+
+KILLED_BEFORE_THE_FIRST_ROW = [
+    None,
+    {},
+    {"lock": ""},
+    {"rows": ""},
+    {"rows": "pa", ".progress.ab12cd34.part.json": "{"},
+]
+
+
+@pytest.mark.parametrize("left", KILLED_BEFORE_THE_FIRST_ROW)
+def test_a_table_that_was_killed_before_its_first_row_is_started(tmp_path: Path, left: dict | None) -> None:
+    out, folder = tmp_path / "t.csv", tmp_path / "t.csv.part"
+    if left is not None:
+        folder.mkdir()
+        for name, content in left.items():
+            (folder / name).write_text(content)
+    write_batches(out, REQUEST, None, resume=True)
+    assert out.read_bytes() == (HEADERS["csv"] + format_rows("csv", PREDICTIONS, CLASSES)).encode()
+    assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
     with pytest.raises(RequestError, match="nothing to resume"):
-        write_batches(tmp_path / "other.csv", REQUEST, None, resume=True)
+        write_batches(out, REQUEST, None, resume=True)
+
+
+def test_a_folder_with_other_files_is_not_resumed(tmp_path: Path) -> None:
+    note = tmp_path / "t.csv.part" / "note.txt"
+    note.parent.mkdir()
+    note.write_text("mine")
+    with pytest.raises(RequestError, match="other files"):
+        write_batches(tmp_path / "t.csv", REQUEST, None, resume=True)
+    assert [path.name for path in note.parent.iterdir()] == ["note.txt"]
 
 
 def test_another_request_is_refused_with_all_differences(tmp_path: Path) -> None:
