@@ -6,6 +6,7 @@ Recipes of tiny images that together use every kind of state (`_resume_soak/reci
 Then runs of them, each with its own cache, are started, stopped and resumed until they finish. Every array of each model,
 history.jsonl, predictions.csv, scores.json and freeze.json must be equal. The runs are stopped in turn by:
 
+- `start`: SIGKILL at a random time before the first epoch ends;
 - `any moment`: SIGKILL after a random time;
 - `checkpoint`, `history`, `cache entry`: SIGKILL while this file is partially written;
 - `disk full`: at a random time only a few kB are left. The run must exit with code 3, or with 1 if its cache does not
@@ -37,8 +38,10 @@ import numpy as np
 from _resume_soak import stops
 from _resume_soak.recipes import RECIPES, command, digests
 
-WAYS = ("any moment", *stops.PARTIAL_FILES, "disk full", "disk full, cache")
+WAYS = ("start", "any moment", *stops.PARTIAL_FILES, "disk full", "disk full, cache")
 DISK = "400m"
+START = 0.4
+"""The part of an uninterrupted run before the first epoch ends, about."""
 RESOLVED_RECIPE, VERSIONS, FINISHED = "recipe.resolved.yaml", "versions.json", "finished.json"
 
 
@@ -84,8 +87,8 @@ class Soak:
         if way.startswith("disk full"):
             self._fill(way, process, recipe, out, cache)
             return
-        if way == "any moment":
-            self._sleep(process, recipe)
+        if way in ("start", "any moment"):
+            self._sleep(process, recipe, START if way == "start" else 1.1)
         else:
             skip = int(self.generator.integers(0, 2 if way == "cache entry" else 5))
             self._wait_for(way, process, recipe, out, cache, skip)
@@ -110,8 +113,8 @@ class Soak:
             3 * self.seconds[recipe],
         )  # fmt: skip
 
-    def _sleep(self, process: stops.Process, recipe: str) -> None:
-        end = time.perf_counter() + self.generator.uniform(0, 1.1 * self.seconds[recipe])
+    def _sleep(self, process: stops.Process, recipe: str, share: float = 1.1) -> None:
+        end = time.perf_counter() + self.generator.uniform(0, share * self.seconds[recipe])
         while time.perf_counter() < end and not process.ended():
             time.sleep(0.01)
 

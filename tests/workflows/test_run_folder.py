@@ -9,7 +9,6 @@ from kerastl.errors import RequestError, RunFailed
 from kerastl.runs import RESOLVED_RECIPE, VERSIONS, Run
 from kerastl.workflows.run_writer import open_run
 
-
 RECIPE = "format: 1\n"
 
 
