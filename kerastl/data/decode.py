@@ -1,7 +1,7 @@
 """Image decoding as a function of TensorFlow operations, shared by training, evaluation, prediction and exports.
 
 - The size is read from the header. An image over `max_pixels` is rejected before it is decompressed.
-- The EXIF orientation of JPEG is applied. Orientation in PNG or WebP metadata is ignored.
+- The EXIF orientation of JPEG, PNG and WebP is applied, stored as a 16-bit or 32-bit integer.
 - The window is applied to 16-bit grayscale PNG. 16-bit color PNG is divided by 257.
 - Transparent PNG and WebP are composited on white. Transparency of GIF and BMP is ignored.
 - Only the first frame of a GIF is decoded. Animated WebP and TIFF are rejected.
@@ -28,8 +28,8 @@ from kerastl.data.convert import NUM_THREADS, TIFF_STARTS
 UNKNOWN, PNG, JPEG, GIF, BMP, WEBP, TIFF = range(7)
 HEAD_BYTES = 64
 MAX_EXIF_ENTRIES = 1024
-MAX_JPEG_SEGMENTS = 256
-EXIF_MARKER = 0x457869660000  # "Exif", 0, 0
+MAX_BLOCKS = 4096  # segments of a JPEG, or chunks of a PNG or WebP, that are searched for EXIF data
+EXIF_MARKER = b"Exif\0\0"
 
 # Format, its first bytes, and for WebP the bytes after the file size.
 SIGNATURES = [
@@ -103,43 +103,99 @@ def read_header(encoded: tf.Tensor) -> Header:
 
 
 def padded_bytes(encoded: tf.Tensor) -> tf.Tensor:
-    """Return the bytes of a file as `[num_bytes + 1]` int64, padded with a zero."""
-    raw = tf.io.decode_raw(tf.strings.join([encoded, b"\0"]), tf.uint8)
-    return tf.cast(raw, tf.int64)
+    """Return the bytes of a file as `[num_bytes + 1]` uint8, padded with a zero."""
+    return tf.io.decode_raw(tf.strings.join([encoded, b"\0"]), tf.uint8)
 
 
 def contains(encoded: tf.Tensor, text: bytes) -> tf.Tensor:
     """Return whether the bytes contain `text`: scalar bool."""
-    raw = tf.io.decode_raw(tf.strings.join([encoded, bytes(len(text))]), tf.uint8)
-    size = tf.size(raw) - len(text)
-    matches = [tf.equal(raw[offset : offset + size], code) for offset, code in enumerate(text)]
-    return tf.reduce_any(tf.reduce_all(tf.stack(matches), axis=0))
+    # Faster than a comparison of shifted bytes or a regular expression.
+    return tf.size(tf.strings.split(encoded[None], text).values) > 1
 
 
-def jpeg_orientation(encoded: tf.Tensor) -> tf.Tensor:
-    """Return the EXIF orientation of a JPEG, 1 to 8: scalar int64. It is 1 without valid EXIF data.
+def exif_orientation(encoded: tf.Tensor, header: Header) -> tf.Tensor:
+    """Return the EXIF orientation of a JPEG, PNG or WebP, 1 to 8: scalar int64.
+
+    It is 1 for other formats and without valid EXIF data.
 
     Reference:
-        CIPA DC-008 (Exif 2.32), section 4.5: APP1 segment, TIFF header, IFD 0, tag 0x0112.
+        CIPA DC-008 (Exif 2.32), section 4.5: APP1 segment, TIFF header, IFD 0, tag 0x0112. PNG specification 3,
+        section 11.3.4.5: eXIf chunk. RFC 9649, section 2.7: EXIF chunk and its flag.
     """
     raw = padded_bytes(encoded)
-    # Marker and length of each segment, and the EXIF marker.
-    weights = _weights([(0, 2, "big"), (2, 2, "big"), (4, 6, "big")], 10)
+    upright = tf.ones([], tf.int64)
+
+    def orientation(start: int, block: BlockReader) -> tf.Tensor:
+        position, has_exif = _find_exif(raw, start, block)
+        return tf.cond(has_exif, lambda: _orientation_in_tiff(raw, position), lambda: upright)
+
+    has_flag = tf.equal(header.fields["webp_chunk"], ord("X")) & (header.fields["webp_flags"] // 8 % 2 == 1)
+    branches = [
+        lambda: upright,
+        lambda: tf.cond(
+            contains(encoded, b"eXIf"), lambda: orientation(8, partial(_png_chunk, raw)), lambda: upright
+        ),
+        lambda: orientation(2, partial(_jpeg_segment, raw)),
+        lambda: tf.cond(has_flag, lambda: orientation(12, partial(_webp_chunk, raw)), lambda: upright),
+    ]
+    return tf.switch_case(tf.gather(tf.constant([0, 1, 2, 0, 0, 3, 0]), header.kind), branches)
+
+
+BlockReader = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
+"""From the position of a block to its number of bytes, whether blocks follow it, and whether it holds EXIF data. Of a
+block with EXIF data, the number of bytes before the data."""
+
+
+def _find_exif(raw: tf.Tensor, start: int, block: BlockReader) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the position of the EXIF data, without an optional marker at its start, and whether there are any."""
+    size = tf.size(raw, out_type=tf.int64)
 
     def step(position: tf.Tensor, _: tf.Tensor, __: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        start = _bytes_at(raw, position + tf.range(10, dtype=tf.int64))
-        marker, length, exif_marker = tf.unstack(tf.reduce_sum(start * weights, axis=1), 3)
-        is_exif = tf.equal(marker, 0xFFE1) & tf.equal(exif_marker, EXIF_MARKER)
-        start_of_scan, end_of_image = 0xFFDA, 0xFFD9
-        is_segment = (marker >= 0xFFC0) & (marker != start_of_scan) & (marker != end_of_image)
-        num_bytes = tf.where(is_exif, tf.constant(10, tf.int64), 2 + length)
-        return position + num_bytes, is_segment & ~is_exif, is_exif
+        num_bytes, proceeds, is_exif = block(position)
+        position += num_bytes
+        return position, proceeds & ~is_exif & (position < size), is_exif
 
-    start = (tf.constant(2, tf.int64), tf.constant(True), tf.constant(False))
     position, _, has_exif = tf.while_loop(
-        lambda _, proceed, __: proceed, step, start, maximum_iterations=MAX_JPEG_SEGMENTS
+        lambda _, proceed, __: proceed,
+        step,
+        (tf.constant(start, tf.int64), tf.constant(True), tf.constant(False)),
+        maximum_iterations=MAX_BLOCKS,
     )
-    return tf.cond(has_exif, lambda: _orientation_in_tiff(raw, position), lambda: tf.ones([], tf.int64))
+    has_marker = _has_bytes(raw, position, EXIF_MARKER)
+    return position + tf.where(has_marker, tf.constant(len(EXIF_MARKER), tf.int64), 0), has_exif
+
+
+def _has_bytes(raw: tf.Tensor, position: tf.Tensor, expected: bytes) -> tf.Tensor:
+    values = _bytes_at(raw, position + np.arange(len(expected)))
+    return tf.reduce_all(values == tf.constant(list(expected), tf.int64))
+
+
+def _jpeg_segment(raw: tf.Tensor, position: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    marker, length = tf.unstack(_numbers(raw, position, [(0, 2, "big"), (2, 2, "big")]))
+    start_of_scan, end_of_image, fill = 0xFFDA, 0xFFD9, 0xFFFF
+    is_exif = tf.equal(marker, 0xFFE1) & _has_bytes(raw, position + 4, EXIF_MARKER)
+    proceeds = (marker >= 0xFFC0) & (marker != start_of_scan) & (marker != end_of_image)
+    num_bytes = tf.where(is_exif, tf.constant(4, tf.int64), 2 + length)
+    return tf.where(marker == fill, tf.ones([], tf.int64), num_bytes), proceeds, is_exif
+
+
+def _png_chunk(raw: tf.Tensor, position: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    (length,) = tf.unstack(_numbers(raw, position, [(0, 4, "big")]), 1)
+    is_exif, is_end = (_has_bytes(raw, position + 4, name) for name in (b"eXIf", b"IEND"))
+    return tf.where(is_exif, tf.constant(8, tf.int64), 12 + length), ~is_end, is_exif
+
+
+def _webp_chunk(raw: tf.Tensor, position: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    (length,) = tf.unstack(_numbers(raw, position, [(4, 4, "little")]), 1)
+    is_exif = _has_bytes(raw, position, b"EXIF")
+    num_bytes = tf.where(is_exif, tf.constant(8, tf.int64), 8 + length + length % 2)
+    return num_bytes, tf.constant(True), is_exif
+
+
+def _numbers(raw: tf.Tensor, position: tf.Tensor, fields: Sequence[tuple[int, int, str]]) -> tf.Tensor:
+    """Return the number in each field (first byte, number of bytes, byte order) of a block: `[num_fields]` int64."""
+    length = max(start + num_bytes for start, num_bytes, _ in fields)
+    return tf.reduce_sum(_bytes_at(raw, position + np.arange(length)) * _weights(fields, length), axis=1)
 
 
 def _weights(
@@ -187,8 +243,8 @@ def _size_from_fields(kind: tf.Tensor, fields: dict[str, tf.Tensor]) -> tf.Tenso
 
 
 def _bytes_at(raw: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
-    """Return the bytes at non-negative int64 positions. Positions beyond the end give 0."""
-    return tf.gather(raw, tf.minimum(positions, tf.size(raw, out_type=tf.int64) - 1))
+    """Return the bytes at non-negative int64 positions as int64. Positions beyond the end give 0."""
+    return tf.cast(tf.gather(raw, tf.minimum(positions, tf.size(raw, out_type=tf.int64) - 1)), tf.int64)
 
 
 def _gif_first_frame(raw: tf.Tensor) -> tf.Tensor:
@@ -220,7 +276,7 @@ def _gif_first_frame(raw: tf.Tensor) -> tf.Tensor:
         next_mode = tf.where(is_block, start_mode, in_chain)
         return position + num_bytes, next_mode, tf.where(is_frame, position, frame)
 
-    start = 13 + table_bytes(raw[tf.minimum(tf.constant(10, tf.int64), size)])
+    start = 13 + table_bytes(_bytes_at(raw, tf.constant(10, tf.int64)))
     end, _, frame = tf.while_loop(
         lambda position, mode, _: (mode != done) & (position < size), step, (start, at_block, zero)
     )
@@ -228,6 +284,10 @@ def _gif_first_frame(raw: tf.Tensor) -> tf.Tensor:
     positions = tf.constant(offsets, tf.int64) + tf.stack([[zero, zero], [frame + 7, frame + 5]])
     sizes = _bytes_at(raw, positions) + 256 * _bytes_at(raw, positions + 1)
     return tf.concat([tf.reduce_max(sizes, axis=0), [tf.minimum(end, size)]], 0)
+
+
+# TIFF 6.0, section 2, and TIFF technical note 1: SHORT and SSHORT; LONG, SLONG and IFD.
+SHORT_TYPES, LONG_TYPES = np.array([3, 8]), np.array([4, 9, 13])
 
 
 def _orientation_in_tiff(raw: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
@@ -242,9 +302,12 @@ def _orientation_in_tiff(raw: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
     directory = start + number(start + 4, 4)
     count = tf.minimum(number(directory, 2), MAX_EXIF_ENTRIES)
     entries = directory + 2 + 12 * tf.range(count)
-    tag, kind, value = (number(entries + offset, 2) for offset in (0, 2, 8))
-    known, short = is_big | tf.equal(order, ord("I")), 3
-    fits = known & (tag == 0x0112) & (kind == short) & (value >= 1) & (value <= 8)
+    tag, kind, short = (number(entries + offset, 2) for offset in (0, 2, 8))
+    count, long = (number(entries + offset, 4) for offset in (4, 8))
+    is_short, is_long = (tf.reduce_any(kind[:, None] == kinds, axis=1) for kinds in (SHORT_TYPES, LONG_TYPES))
+    value = tf.where(is_short, short, long)
+    known = is_big | tf.equal(order, ord("I"))
+    fits = known & (tag == 0x0112) & (count == 1) & (is_short | is_long) & (value >= 1) & (value <= 8)
     upright = tf.ones([1], tf.int64)
     return tf.reduce_max(tf.concat([tf.where(fits, value, 1), upright], 0))
 
@@ -326,6 +389,8 @@ def _decoder(window: Window, max_pixels: int) -> Any:
             lambda: _decode_webp(checked),
         ]
         image = tf.switch_case(header.kind % len(branches), branches)
+        orientation = exif_orientation(checked, header)
+        image = tf.cond(orientation == 1, lambda: image, lambda: _upright(image, orientation))
         return tf.ensure_shape(image, [None, None, 3])
 
     return decode
@@ -404,9 +469,7 @@ def _decode_png(encoded: tf.Tensor, header: Header, window: Window) -> tf.Tensor
 def _decode_jpeg(encoded: tf.Tensor) -> tf.Tensor:
     # The default DCT method may differ between machines.
     stored = tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
-    image = tf.cast(stored, tf.float32)
-    orientation = jpeg_orientation(encoded)
-    return tf.cond(orientation == 1, lambda: image, lambda: _upright(image, orientation))
+    return tf.cast(stored, tf.float32)
 
 
 def _upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:

@@ -6,9 +6,10 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 LIMIT = 50_000_000
+FILES = Path(__file__).parent / "files"
 KINDS = ["PNG", "JPEG", "GIF", "BMP", "WEBP"]
 
 
@@ -57,12 +58,29 @@ def uniform_image(level: int, size: int = 8) -> np.ndarray:
     return np.full((size, size, 3), level, np.uint8)
 
 
-def with_orientation(content: bytes, value: int, order: str = "<", kind: int = 3) -> bytes:
+INTEGERS = {1: "B", 3: "H", 4: "I", 8: "h", 9: "i", 13: "I", 16: "Q"}
+"""The `struct` format of each integer type of TIFF 6.0 and its supplements."""
+
+
+def exif_data(value: int, order: str = "<", kind: int = 3, count: int = 1) -> bytes:
+    """A TIFF header and a directory with the orientation in the given byte order and type."""
     mark = b"II*\0" if order == "<" else b"MM\0*"
-    entry = struct.pack(order + "HHIHH", 0x0112, kind, 1, value, 0)
-    tiff = mark + struct.pack(order + "IH", 8, 1) + entry + bytes(4)
-    segment = b"Exif\0\0" + tiff
+    values = struct.pack(f"{order}{count}{INTEGERS[kind]}", *[value] * count)
+    outside = len(values) > 4
+    cell = struct.pack(f"{order}I", 26) if outside else values.ljust(4, b"\0")
+    entry = struct.pack(f"{order}HHI", 0x0112, kind, count) + cell
+    return mark + struct.pack(f"{order}IH", 8, 1) + entry + bytes(4) + (values if outside else b"")
+
+
+def with_orientation(content: bytes, value: int, order: str = "<", kind: int = 3, count: int = 1) -> bytes:
+    """Return a JPEG with an orientation in a first EXIF segment."""
+    segment = b"Exif\0\0" + exif_data(value, order, kind, count)
     return content[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + content[2:]
+
+
+def upright_with_pillow(content: bytes) -> np.ndarray:
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    return np.asarray(image.convert("RGB")).astype(np.float32)
 
 
 def decoded(content: bytes, **options) -> np.ndarray:

@@ -2,12 +2,25 @@
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from make_images import decode_with_pillow, decoded, encoded, noise, smooth, with_orientation
-from PIL import Image, ImageOps
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from make_images import (
+    FILES,
+    decode_with_pillow,
+    decoded,
+    encoded,
+    exif_data,
+    noise,
+    smooth,
+    upright_with_pillow,
+    with_orientation,
+)
+from PIL import Image
 
 WINDOW = (1000, 5095)
 """One window for the file, because the decoder is traced for each. It maps 4,096 levels to 0 to 255."""
@@ -103,14 +116,41 @@ def test_empty_window_is_rejected():
         decoded(encoded(noise()), window=(5, 5))
 
 
-@pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("value", range(1, 9))
-def test_every_exif_orientation_matches_pillow(value, order):
-    content = with_orientation(encoded(smooth(), "JPEG", quality=95), value, order)
-    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
-    image = decoded(content)
-    assert image.shape[:2] == expected.size[::-1]
-    assert np.abs(image - np.asarray(expected, np.float32)).max() <= 2
+SHORT, LONG, SIGNED_SHORT, SIGNED_LONG, DIRECTORY = 3, 4, 8, 9, 13
+EXACT = {"JPEG": {"quality": 95}, "PNG": {}, "WEBP": {"lossless": True}}
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    st.sampled_from(list(EXACT)),
+    st.integers(0, 9),
+    st.sampled_from("<>"),
+    st.sampled_from([SHORT, LONG, SIGNED_SHORT, SIGNED_LONG, DIRECTORY]),
+    st.booleans(),
+)
+def test_exif_orientation_in_every_integer_type_matches_pillow(kind, value, order, number, has_marker):
+    marker = b"Exif\0\0" if has_marker or kind == "JPEG" else b""
+    exif = marker + exif_data(value, order, number)
+    content = encoded(smooth(20, 30), kind, exif=exif, **EXACT[kind])
+    image, expected = decoded(content), upright_with_pillow(content)
+    assert image.shape == expected.shape
+    assert np.abs(image - expected).max() <= (2 if kind == "JPEG" else 0)
+
+
+def test_exif_orientation_stored_as_a_32_bit_integer_is_applied():
+    image = decoded((FILES / "jexif6_long_le.jpg").read_bytes())
+    assert image.shape == (96, 64, 3)
+    assert np.abs(image[2, 2] - (40, 60, 210)).max() <= 4
+
+
+def test_exif_orientation_after_the_pixels_of_a_png_is_applied():
+    name_and_data = b"eXIf" + exif_data(6)
+    chunk = struct.pack(">I", len(name_and_data) - 4) + name_and_data
+    chunk += struct.pack(">I", zlib.crc32(name_and_data))
+    content = encoded(noise())
+    content = content[:-12] + chunk + content[-12:]
+    np.testing.assert_array_equal(decoded(content), upright_with_pillow(content))
+    assert decoded(content).shape == (30, 20, 3)
 
 
 @pytest.mark.parametrize("value", [0, 9, 65535])
