@@ -180,7 +180,9 @@ def read_content(file: Path, *, max_pixels: int) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise UnreadableError("it is not a regular file")  # reading a named pipe would block
         if status.st_size > max_pixels * BYTES_PER_PIXEL + METADATA_BYTES:
-            raise UnreadableError(f"its {status.st_size:,} bytes are too many for {max_pixels:,} pixels")
+            raise UnreadableError(
+                f"it has {status.st_size:,} bytes, too many for an image of {max_pixels:,} pixels"
+            )
         return file.read_bytes()
     except PermissionError as error:
         raise UnreadableError("permission denied") from error

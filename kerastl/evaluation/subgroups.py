@@ -57,7 +57,7 @@ def assign_subgroups(
             subgroups[name] = _quartile_ranges(texts, is_training)
         elif num_values > MAX_VALUES:
             faults.append(
-                f"column {name!r} has {num_values} different values, at most {MAX_VALUES} are allowed (columns of numbers "
+                f"column {name!r} has {num_values} distinct values, but at most {MAX_VALUES} are allowed (columns of numbers "
                 "are divided into four ranges)"
             )
         else:

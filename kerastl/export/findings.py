@@ -184,7 +184,9 @@ def count_differences(first: Floats, wanted: Any, quantize: str | None) -> tuple
 
 def _check_repeats(repeats: list[Floats]) -> Finding:
     passed = all(repeat.tobytes() == repeats[0].tobytes() for repeat in repeats)
-    detail = f"{len(repeats)} calls are bit-equal" if passed else "the predictions change from call to call"
+    detail = (
+        f"{len(repeats)} calls are bit-identical" if passed else "the predictions change from call to call"
+    )
     return Finding("repeatable", passed, detail)
 
 

@@ -108,10 +108,10 @@ def graph_faults(export: Path) -> dict[str, list[str]]:
 
 
 GRAPH_CHECKS = {
-    "python": ("no Python function", "would need this Python process"),
-    "random": ("no random operation", "would predict differently each time, or augment"),
+    "python": ("no Python function", "requires the Python process that created it"),
+    "random": ("no random operation", "changes the predictions from call to call"),
     "compiled": ("no XLA compilation", "TensorFlow Serving does not run it on a CPU"),
-    "unknown": ("no unknown operation", "TensorFlow does not have it"),
+    "unknown": ("no unknown operation", "is unknown to TensorFlow"),
     "outside": ("no file or network access", "could reach files, the network or another process"),
     "writes": ("no variable is written", "changes the model while it serves"),
 }

@@ -119,7 +119,7 @@ def _checks(
         "version": lambda: check_version(client.metadata()[0], version),
         "signatures": lambda: check_signatures(own, client.metadata()[1].signature_def),
         # Before the predictions, which then show that the server still works.
-        "invalid image refused": lambda: check_refusal(client),
+        "invalid image rejected": lambda: check_refusal(client),
         "predictions": lambda: _compared(client.predict, requests, reference),
         "classify": classify,
     }
@@ -157,11 +157,11 @@ def check_status(status: Any, version: int | None) -> str:
     listed = ", ".join(f"version {number} {state}" for number, state in sorted(states.items())[:9])
     if version is None:
         if AVAILABLE not in states.values():
-            raise ServerFault(f"no version is available: {listed or 'there is none'}")
+            raise ServerFault(f"no version is available ({listed or 'the model has no versions'})")
         return listed
     if version not in states:
         raise ServerFault(
-            f"version {version} is not there ({listed or 'there is none'}). Put the export's folder, "
+            f"version {version} is not available ({listed or 'the model has no versions'}). Put the export's folder, "
             f"named {version}, where the server looks for versions"
         )
     if states[version] != AVAILABLE:
@@ -205,7 +205,7 @@ def check_signatures(own: Signatures, served: Mapping[str, Any]) -> str:
             faults.append(f"{key} is missing on the server" if here else f"{key} is not in the export")
     if faults:
         raise ServerFault("; ".join(faults[:5]))
-    return f"{', '.join(sorted(key for key in own if ': ' not in key))} are the export's"
+    return f"{', '.join(sorted(key for key in own if ': ' not in key))} match the export"
 
 
 def _signatures_of(export: Path) -> Signatures:

@@ -146,7 +146,7 @@ class Predictions:
         probabilities = as_floats(_value(outputs, PROBABILITIES), count)
         names = _value(outputs, CLASS_NAMES)
         if not isinstance(names, list) or len(names) != count:
-            raise ServerFault(f"'class_names' are not {count} rows")
+            raise ServerFault(f"'class_names' does not have {count} rows")
         rows_of_names = tuple(as_names(row, probabilities.shape[1]) for row in names)
         predicted = as_names(_value(outputs, PREDICTED), count) if has_labels else None
         return cls(rows_of_names, probabilities, predicted)
@@ -451,7 +451,7 @@ def as_floats(rows: Any, count: int) -> Floats:
         array = np.asarray(rows)
         if array.ndim == 2 and len(array) == count and array.dtype.kind in "fi":
             return array.astype(np.float32)
-    raise ServerFault(f"probabilities are not {count} rows of equally many numbers")
+    raise ServerFault(f"probabilities do not have {count} rows of equal length")
 
 
 def as_names(row: Any, count: int) -> tuple[str, ...]:
@@ -461,5 +461,5 @@ def as_names(row: Any, count: int) -> tuple[str, ...]:
         ServerFault: Not `count` texts.
     """
     if not isinstance(row, list) or len(row) != count or not all(isinstance(name, str) for name in row):
-        raise ServerFault(f"class names are not {count} texts")
+        raise ServerFault(f"a row of class names does not contain {count} strings")
     return tuple(row)

@@ -101,7 +101,7 @@ def compare_with_run(
     Returns:
         `{"pixels": {"compared", "differ", "largest_difference"}, "predictions": {"differ",
         "largest_difference", "allowed"}, "faults"}`. `differ` counts images, for a quantized model those with
-        another label. Pixels are read from the served graph and must be bit-equal. Probabilities may differ
+        another label. Pixels are read from the served graph and must be bit-identical. Probabilities may differ
         by `allowed`; None for a quantized model, for which no difference of a probability is a fault.
     """
     report: dict[str, Any] = {"pixels": None, "predictions": None, "faults": []}

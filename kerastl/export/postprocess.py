@@ -160,7 +160,7 @@ NO_POSTPROCESSING = Postprocessing()
 def _read_prevalence(content: ServedPrevalence, class_names: Sequence[str]) -> Prevalence:
     for shares in (content.training, content.served):
         if set(shares) != set(class_names) or not abs(sum(shares.values()) - 1) < 1e-3:
-            raise ValueError("a prevalence must have one share for each class, of sum 1")
+            raise ValueError("a prevalence must have one share per class, and the shares must sum to 1")
     if min(content.training.values()) <= 0:
         raise ValueError("the training share of each class must be above 0")
     return Prevalence(
@@ -273,7 +273,7 @@ def _faults_of_shares(shares: Mapping[str, float], class_names: Sequence[str]) -
     faults += [f"prevalence: {name!r} has no share." for name in class_names if name not in shares]
     total = sum(shares.values())
     if any(share < 0 for share in shares.values()) or abs(total - 1) > 1e-3:
-        faults.append(f"prevalence: shares must be at least 0 and of sum 1; their sum is {total:g}.")
+        faults.append(f"prevalence: shares must be at least 0 and sum to 1; their sum is {total:g}.")
     return faults
 
 

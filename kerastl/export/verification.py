@@ -116,7 +116,7 @@ def _run_probe(
         if not response_file.is_file():
             # A crash in native code leaves no exception, only an exit status and what it wrote.
             tail = process.stderr.decode(errors="replace").strip()[-500:]
-            return None, f"the process ended with {process.returncode}: {tail}"
+            return None, f"the process exited with code {process.returncode}: {tail}"
         response = json.loads(response_file.read_text(encoding="utf-8"))
         return response["outputs"], (response["error"] or "")[:600]
 

@@ -402,7 +402,7 @@ def _pixel_problems(constants: list[np.ndarray]) -> list[Problem]:
 
 def _refusal(path: Path, name: str, problems: list[Problem]) -> RequestError:
     number = len(problems)
-    lines = [f"{path} does not fit {name}: {number} layer{'s differ' if number > 1 else ' differs'}."]
+    lines = [f"{path} does not match {name}: {number} layer{'s differ' if number > 1 else ' differs'}."]
     lines += [f"  {problem}" for problem in problems[:SHOWN_DIFFERENCES]]
     if number > SHOWN_DIFFERENCES:
         lines.append(f"  and {number - SHOWN_DIFFERENCES} more.")

@@ -247,7 +247,7 @@ class _Converter:
 def _refuse_surrogates(text: str, line: int) -> None:
     """Refuse text that no file can hold: half of a surrogate pair, written as an escape."""
     if any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise _RefusedError(line, "has half a character (a lone surrogate).")
+        raise _RefusedError(line, "contains a lone surrogate, which is not a character.")
 
 
 def _value(text: str) -> bool | int | float | str | None:

@@ -99,7 +99,7 @@ def _json(file: Path, missing: Any) -> Any:
     with report_damage(file, RUN_AGAIN):
         content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else missing
         if type(content) is not type(missing):
-            raise ValueError("it has an unexpected content")
+            raise ValueError("its content has an unexpected type")
     return content
 
 

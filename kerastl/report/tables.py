@@ -167,7 +167,7 @@ def check_rows(freeze: schemas.Freeze) -> list[CheckRow]:
     rows = [row for phase in freeze.phases for row in _phase_rows(phase)]
     passes = freeze.determinism
     if passes:
-        details = f"{pluralize(passes.images, 'image')}: the logits are bit-equal"
+        details = f"{pluralize(passes.images, 'image')}: the logits are bit-identical"
         rows.append(_row("validation images predicted twice", passes, details))
     for name, check in freeze.exports.items():
         rows += _export_rows(name, check)
@@ -206,7 +206,7 @@ def _phase_rows(phase: schemas.PhaseCheck) -> list[CheckRow]:
     trainable = sum(layer.trainable for layer in phase.layers)
     others = len(phase.layers) - trainable
     details = f"{pluralize(trainable, 'layer')} trained; " + (
-        f"the weights of {pluralize(others, 'other')} are unchanged" if others else "none was frozen"
+        f"the weights of {pluralize(others, 'other')} are unchanged" if others else "none were frozen"
     )
     rows = [_row(f"{phase.phase}: frozen weights are unchanged", phase, details)]
     statistics = phase.batch_norm
@@ -237,7 +237,7 @@ def _export_rows(name: str, check: schemas.ExportCheck) -> list[CheckRow]:
     if not pixels or not pixels.compared:
         first = CheckRow(f"{title}: pixels", SKIPPED, pixels.reason if pixels else "")
     else:
-        details = f"{files}: the pixels in the exported graph are bit-equal to those in training"
+        details = f"{files}: the pixels in the exported graph are bit-identical to those in training"
         first = CheckRow(f"{title}: pixels", PASSED, details)
     allowed = predictions.allowed
     bound = f"labels that differ: {predictions.differ}" if allowed is None else f"{allowed:g} is allowed"

@@ -15,7 +15,7 @@ from kerastl import recipe as recipes
 from kerastl.console import print_status
 from kerastl.data import ImageDataset, Record
 from kerastl.data.convert import UnreadableError, read_image
-from kerastl.data.records import evenly_spaced
+from kerastl.data.records import evenly_spaced, pluralize
 from kerastl.errors import PermanentFailure, RunFailed
 from kerastl.evaluation import decode_twice
 from kerastl.evaluation.inference import compare_passes
@@ -45,7 +45,7 @@ def write_exports(options: recipes.Export, class_names: Sequence[str], run: Run)
     postprocessing = export.PostprocessingOptions(options.temperature, options.prevalence, options.threshold)
     _, problems = export.resolve_postprocessing(run.path, class_names, postprocessing)
     for problem in problems:
-        print_status(f"Export without {problem}")
+        print_status(f"The export ignores {problem}")
     for name in options.formats:
         is_offered = options.quantize in registry.quantize_choices(name)
         quantize = options.quantize if is_offered else None
@@ -122,7 +122,7 @@ def check_consistency(
     if faults:
         write_report(run.path)
         raise PermanentFailure(
-            f"{len(faults)} consistency checks failed:\n"
+            f"{pluralize(len(faults), 'consistency check')} failed:\n"
             + "\n".join(f"  {fault}" for fault in faults)
             + f"\nAll files are kept, and {run.file(Freeze.FILE)} contains the results. "
             "Do not serve this model before the cause is known."

@@ -115,7 +115,7 @@ def test_invalid_columns_are_rejected_together_without_their_values():
     with pytest.raises(RequestError) as caught:
         assign_subgroups({"name": names, "short": ["a"], "good": ["a"] * 31}, [True] * 31)
     text = str(caught.value)
-    assert "'name' has 31 different values" in text
+    assert "'name' has 31 distinct values" in text
     assert "'short' has 1 values for 31 images" in text
     assert "Mrs" not in text
     assert "good" not in text

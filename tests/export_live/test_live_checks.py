@@ -23,12 +23,12 @@ from tests.export_live.conftest import Drawn, Row, ask, faults, server_of
 def test_a_server_that_serves_this_export_has_no_fault(stand_in: StandIn, drawn_export: Path) -> None:
     findings = ask(server_of(stand_in), drawn_export)
     assert [finding.check for finding in findings.values() if finding.passed is not True] == []
-    every = {"available", "version", "signatures", "invalid image refused", "predictions", "classify"}
+    every = {"available", "version", "signatures", "invalid image rejected", "predictions", "classify"}
     assert set(findings) == {f"{way}: {name}" for way in ("gRPC", "REST") for name in every} | {
         "REST: columns"
     }
     assert "7 images" in findings["REST: predictions"].detail
-    assert "not an image" in findings["gRPC: invalid image refused"].detail
+    assert "not an image" in findings["gRPC: invalid image rejected"].detail
 
 
 def reversed_names(row: Row) -> Row:
@@ -92,7 +92,7 @@ def test_another_version_is_named_by_number(drawn_export: Path) -> None:
     assert set(messages) == {
         f"{way}: {name}" for way in ("gRPC", "REST") for name in ("available", "version")
     }
-    assert "version 1 is not there (version 2 AVAILABLE)" in messages["gRPC: available"]
+    assert "version 1 is not available (version 2 AVAILABLE)" in messages["gRPC: available"]
     assert "version 2 is served by default, but this is version 1" in messages["REST: version"]
 
 

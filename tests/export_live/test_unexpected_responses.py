@@ -57,7 +57,7 @@ HOSTILE = {
     "no end": (endless, "more than 16 MiB"),
     "a list": (sending([1]), "no JSON object"),
     "too deep": (sending(b"[" * 500_000), "no JSON object"),
-    "no keys": (sending({}), "version 1 is not there"),
+    "no keys": (sending({}), "version 1 is not available"),
     "other types": (sending({"model_version_status": 3, "predictions": [{}]}), "is not a GetModelStatus"),
     "half of it": (sending(b"{", **{"Content-Length": "90"}), "closed the connection"),
     "a terminal's commands": (sending({"error": "\x1b[2J\u202egone"}, 503), "HTTP 503: [2Jgone"),

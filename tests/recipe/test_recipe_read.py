@@ -68,7 +68,7 @@ HOSTILE = {
     "empty": ("# nothing\n", "is empty"),
     "tab": ("data:\n\treader: x\n", "line 2: tabs are not allowed for indentation"),
     "control": ("a: \x07\n", "line 1: has a character that YAML does not allow (U+0007)"),
-    "half a character": ('a: "\\ud800"\n', "half a character"),
+    "half a character": ('a: "\\ud800"\n', "lone surrogate"),
     "no such character": ('a: "\\UFFFFFFFF"\n', "invalid YAML"),
     "long number": (f"format: {'9' * 6000}\n", "format: must be 1, got '9999"),
     "open quote": ("a: 'b\n", "invalid YAML"),
