@@ -25,7 +25,7 @@ from kerastl.audit.measure import (
 )
 from kerastl.console import track
 from kerastl.data.records import pluralize
-from kerastl.evaluation.bootstrap import MIN_GROUPS, resample
+from kerastl.evaluation.bootstrap import MIN_GROUPS, resample, single_threaded
 from kerastl.tasks import SINGLE_LABEL
 
 TASKS = (SINGLE_LABEL,)
@@ -322,6 +322,7 @@ class AuditResult:
     verdicts: tuple[Verdict, ...]
 
 
+@single_threaded()
 def audit(
     features: Array,
     labels: Sequence[str],
