@@ -1,4 +1,4 @@
-"""Registry of plug-ins, found by the names of the files in their folders.
+"""Registry of plug-ins: the files in the folders below, and entry points of installed packages.
 
 Plug-in modules import TensorFlow only inside functions, so looking up names and options is fast.
 """
@@ -9,10 +9,11 @@ import difflib
 import importlib
 import pkgutil
 from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any
 
-from kerastl.errors import RequestError, did_you_mean
+from kerastl.errors import RequestError, did_you_mean, join_words
 
 FOLDERS = {
     "reader": "kerastl.data.readers",
@@ -25,11 +26,25 @@ FOLDERS = {
 }
 TITLES = {"mixing": "mixing operation", "format": "export format", "adaptation": "adaptation method"}
 """The names of kinds in messages, if different."""
+GROUPS = {
+    "reader": "kerastl.readers",
+    "operation": "kerastl.augmentations",
+    "backbone": "kerastl.backbones",
+    "adaptation": "kerastl.methods",
+}
+"""Entry-point groups. An entry point has the name of the plug-in (for backbones: of the family); its value is a module."""
+REQUIRED_NAMES = {
+    "reader": ("read",),
+    "operation": ("Options", "at_strength", "build_layer"),
+    "backbone": ("BACKBONES",),
+    "adaptation": ("METHOD", "build"),
+}
+"""What the module of an installed plug-in must define."""
 
 
 @cache
-def _modules(kind: str) -> dict[str, str]:
-    """Return the module of each plug-in; of each family for backbones. Validators share a module."""
+def _shipped(kind: str) -> dict[str, str]:
+    """Return the module of each plug-in of kerastl; of each family for backbones. Validators share a module."""
     package: Any = importlib.import_module(FOLDERS[kind])
     if kind == "validator":
         return dict.fromkeys(package.VALIDATORS, FOLDERS[kind])
@@ -38,14 +53,76 @@ def _modules(kind: str) -> dict[str, str]:
 
 
 @cache
-def _find(kind: str, name: str) -> str | None:
-    """Return the module that holds a plug-in, or None. Of the backbones, families with a similar name are imported first."""
-    modules = _modules(kind)
+def installed_plugins(kind: str) -> dict[str, EntryPoint]:
+    """Return the plug-ins of a kind that other installed packages provide; of backbones, the families.
+
+    Raises:
+        RequestError: A name is registered twice, or is a name of kerastl.
+    """
+    plugins: dict[str, EntryPoint] = {}
+    for plugin in entry_points(group=GROUPS[kind]) if kind in GROUPS else ():
+        owner = _package(plugins[plugin.name]) if plugin.name in plugins else "kerastl"
+        if plugin.name in plugins or plugin.name in _shipped(kind):
+            raise _duplicate(kind, plugin.name, plugin, owner)
+        plugins[plugin.name] = plugin
+    return plugins
+
+
+def plugin_packages() -> set[str]:
+    """Return the names of the installed packages that provide plug-ins."""
+    return {_package(plugin) for kind in GROUPS for plugin in installed_plugins(kind).values()}
+
+
+def _package(plugin: EntryPoint) -> str:
+    """Return the name of the package that provides a plug-in."""
+    return plugin.dist.name if plugin.dist else plugin.module
+
+
+def _duplicate(kind: str, name: str, plugin: EntryPoint, owner: str) -> RequestError:
+    """Return the error about a name that a plug-in and another package provide."""
+    return RequestError(
+        f"The installed package {_package(plugin)} provides the {TITLES.get(kind, kind)} '{name}', but {owner} provides one of the same "
+        f"name. Uninstall the package (pip uninstall {_package(plugin)}), or rename its {TITLES.get(kind, kind)}."
+    )
+
+
+@cache
+def _load(kind: str, name: str) -> ModuleType:
+    """Import the module of a plug-in; of a family for backbones. Check it if it belongs to another package."""
+    if name in _shipped(kind):
+        return importlib.import_module(_shipped(kind)[name])
+    plugin = installed_plugins(kind)[name]
+    subject = f"The {TITLES.get(kind, kind)} '{name}' of the installed package {_package(plugin)}"
+    try:
+        loaded: ModuleType = plugin.load()
+    except Exception as error:  # a module of another package can raise anything
+        raise RequestError(f"{subject} cannot be imported: {type(error).__name__}: {error}") from error
+    missing = [required for required in REQUIRED_NAMES[kind] if not hasattr(loaded, required)]
+    if missing:
+        raise RequestError(f"{subject} does not define {join_words(missing)}.")
+    if kind == "backbone":
+        for family in _shipped(kind):
+            for backbone in sorted(loaded.BACKBONES.keys() & _load(kind, family).BACKBONES.keys()):
+                raise _duplicate(kind, backbone, plugin, "kerastl")
+    return loaded
+
+
+def _plugins(kind: str) -> list[str]:
+    """Return the names of the plug-ins of a kind; of the families for backbones."""
+    return [*_shipped(kind), *installed_plugins(kind)]
+
+
+@cache
+def _find(kind: str, name: str) -> ModuleType | None:
+    """Return the module of a plug-in, or None.
+
+    Installed families of backbones are imported first, then those of kerastl, starting with similar names.
+    """
     if kind != "backbone":
-        return modules.get(name)
-    families = difflib.get_close_matches(name[:100], modules, n=len(modules), cutoff=0.0)
-    paths = (modules[family] for family in families)
-    return next((path for path in paths if name in importlib.import_module(path).BACKBONES), None)
+        return _load(kind, name) if name in _plugins(kind) else None
+    shipped = difflib.get_close_matches(name[:100], _shipped(kind), n=len(_shipped(kind)), cutoff=0.0)
+    modules = (_load(kind, family) for family in (*installed_plugins(kind), *shipped))
+    return next((module for module in modules if name in module.BACKBONES), None)
 
 
 def has(kind: str, name: str) -> bool:
@@ -55,10 +132,9 @@ def has(kind: str, name: str) -> bool:
 
 def names(kind: str) -> list[str]:
     """Return the plug-in names of a kind (a key of `FOLDERS`), sorted."""
-    modules = _modules(kind)
     if kind != "backbone":
-        return sorted(modules)
-    return sorted(name for path in modules.values() for name in importlib.import_module(path).BACKBONES)
+        return sorted(_plugins(kind))
+    return sorted(name for family in _plugins(kind) for name in _load(kind, family).BACKBONES)
 
 
 def module(kind: str, name: str) -> ModuleType:
@@ -67,10 +143,10 @@ def module(kind: str, name: str) -> ModuleType:
     Raises:
         RequestError: There is no plug-in of this name.
     """
-    path = _find(kind, name)
-    if path is None:
+    found = _find(kind, name)
+    if found is None:
         raise RequestError(f"Unknown {TITLES.get(kind, kind)} '{name}'. {did_you_mean(name, names(kind))}")
-    return importlib.import_module(path)
+    return found
 
 
 def read_domains(reader: str, options: Any) -> list[str]:

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from kerastl import registry
 from kerastl.errors import RequestError
 from kerastl.runs.files import LOCK, is_new_or_empty, locked, remove_partial_files, write_json
 
@@ -187,7 +188,7 @@ PACKAGES = (
 def package_versions() -> dict[str, str]:
     """Return the version of each installed package that can affect the results."""
     versions = {}
-    for name in PACKAGES:
+    for name in (*PACKAGES, *sorted(registry.plugin_packages())):
         with suppress(PackageNotFoundError):
             versions[name] = version(name)
     return versions
