@@ -10,6 +10,7 @@ from kerastl.errors import PermanentFailure
 from kerastl.models import get_blocks
 from kerastl.recipe import FromBlock
 from kerastl.training import batch_norm_layers, fit, unfreeze
+from kerastl.training.freeze import build_freeze_report, checksums, is_statistic, read_statistics
 
 HEAD = plain_phase("head", epochs=1, learning_rate=1e-2)
 STATISTICS = plain_phase(
@@ -95,6 +96,19 @@ def test_changed_frozen_statistics_are_a_fault_with_their_size(model, train):
     spread = float(np.sqrt(keras.ops.convert_to_numpy(layer.moving_variance)[5] + layer.epsilon))
     assert (largest["layer"], largest["channel"]) == ("block_2_bn", 5)
     assert largest["deviations"] == pytest.approx(0.5 / spread, rel=1e-4)
+
+
+@pytest.mark.parametrize("is_updated", [True, False])
+def test_a_phase_that_only_updates_statistics_must_change_one(model, is_updated):
+    before, statistics = checksums(model), read_statistics(model)
+    if is_updated:
+        model.get_layer("block_3_bn").moving_mean.assign_add(np.ones(128))
+    report = build_freeze_report(
+        model, STATISTICS, trained=(), before=before, statistics=statistics, may_change=is_statistic
+    )
+    assert [fault.split(",")[0] for fault in report["faults"]] == (
+        [] if is_updated else ["no variable changed"]
+    )
 
 
 @pytest.mark.slow
