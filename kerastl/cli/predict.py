@@ -47,7 +47,8 @@ def command(
 
     Writes a table with the columns path, predicted, problem and prob_<class> for each class. A file that cannot be
     read has a row with the problem; the first 20 are also printed to stderr. The exit code is 1 if no file could be
-    read. Memory use does not grow with the number of files.
+    read. The content of the files in a folder decides which are images; the others are named on stderr. Memory use
+    does not grow with the number of files.
 
     With --out, the table is written to the folder FILE.part and moved to FILE when it is complete. After an
     interruption, the same command with --resume continues and writes the same bytes as an uninterrupted one.
@@ -94,21 +95,23 @@ def _report(num_unreadable: int, count: int) -> None:
 
 @contextmanager
 def _file_list(paths: tuple[Path, ...], list_file: Path | None, out: Path | None) -> Iterator[FileList]:
+    from kerastl.data.readers.folder import Skipped
     from kerastl.export.predict import find_images, read_file_list, store_file_list
 
     folder = None if out is None else out.absolute().parent
     with ExitStack() as stack:
+        skipped = Skipped()
         if list_file is None:
-            images = find_images(paths)
+            images = find_images(paths, skipped)
         else:
             images = read_file_list(stack.enter_context(_opened(list_file)))
         files = stack.enter_context(store_file_list(track(images, "finding images"), folder))
         if not files.count and list_file is not None:
             raise RequestError("The list is empty.")
         if not files.count:
-            raise RequestError(
-                "No images found: the folders have no files with the suffix of an image format."
-            )
+            raise RequestError("\n".join(["No images found in the folders.", *skipped.notes()]))
+        for note in skipped.notes():
+            print_status(note)
         yield files
 
 

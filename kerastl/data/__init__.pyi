@@ -6,7 +6,6 @@ from .cache import entry_lock as entry_lock
 from .cache import is_in_use as is_in_use
 from .cache import mark_in_use as mark_in_use
 from .cache import prune_cache as prune_cache
-from .convert import auto_window as auto_window
 from .dataset import ImageDataset as ImageDataset
 from .dataset import report_unreadable as report_unreadable
 from .dataset import seeds_for as seeds_for
@@ -25,3 +24,4 @@ from .splits import split_target as split_target
 from .validate import CheckedImages as CheckedImages
 from .validate import TooManyUnreadableError as TooManyUnreadableError
 from .validate import check_images as check_images
+from .window import auto_window as auto_window

@@ -111,7 +111,7 @@ def _is_alive(mark: Path) -> bool:
 
 FILE_NAME = "images-1.sqlite"
 # Part of every key. Increase it when the decoder accepts other files or gives other reasons.
-DECODER_VERSION = 4
+DECODER_VERSION = 5
 TIMEOUT_S = 20.0
 
 

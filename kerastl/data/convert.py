@@ -1,34 +1,46 @@
-"""Conversion of images that TensorFlow cannot decode (TIFF, animated WebP, some BMP) to PNG before training.
+"""Identification of image files by their content, and conversion of those that TensorFlow cannot decode to PNG.
 
-Pillow reads the first page or frame. EXIF orientation is applied, and 16-bit grayscale stays 16-bit.
+Training, checks and predictions use the same functions, so that they read the same files and give the same reasons.
+
+- Pillow reads TIFF, HEIC, AVIF, animated WebP (first frame) and unusual BMP. 16-bit grayscale stays 16-bit.
+- A TIFF file must have one page at full resolution. Layouts that Pillow does not read correctly are rejected.
+- An orientation that only Pillow reads, e.g. in XMP, is applied by conversion.
+- A JPEG with missing or damaged pixels is rejected, even if it has an end marker. TensorFlow and Pillow accept it.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
+import re
 import stat
 import struct
 import warnings
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from math import ceil
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
-from kerastl.console import track
-from kerastl.data.records import Record
-
-IMAGE_EXTENSIONS = frozenset(["png", "jpg", "jpeg", "bmp", "gif", "webp", "tif", "tiff"])
+IMAGE_EXTENSIONS = frozenset(["png", "jpg", "jpeg", "jpe", "jfif", "bmp", "gif", "webp", "tif", "tiff"])
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 STARTS = {
-    b"\x89PNG": "png",
-    b"\xff\xd8\xff": "jpg",
-    b"GIF8": "gif",
-    b"BM": "bmp",
-    b"RIFF": "webp",
-    **dict.fromkeys(TIFF_STARTS, "tif"),
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
+    **dict.fromkeys(TIFF_STARTS, "TIFF"),
+    b"\0\0\0\x0cjP  \r\n\x87\n": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"\0\0\0\x0cJXL \r\n\x87\n": "JPEG XL",
+    b"8BPS": "Photoshop",
 }
+HEADER_BYTES = 132
+"""The number of bytes from which a format is known: DICOM is marked last, at byte 128."""
+BMP_HEADER_SIZES = (12, 40, 52, 56, 64, 108, 124)
+AVIF_BRANDS = frozenset([b"avif", b"avis"])
+HEIC_BRANDS = frozenset([b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"])
+EXTENSIONS = {"JPEG": "jpg", "TIFF": "tif"}
 
 # Upper bound of the file size per pixel: four uncompressed 16-bit channels.
 BYTES_PER_PIXEL = 8
@@ -36,14 +48,62 @@ BYTES_PER_PIXEL = 8
 METADATA_BYTES = 64 * 2**20
 
 
+def format_of(start: bytes) -> str | None:
+    """Return the format of an image, e.g. `JPEG`, from the first `HEADER_BYTES`, or None if it is not a known format."""
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        return "WEBP"
+    if start[:2] == b"BM" and int.from_bytes(start[14:18], "little") in BMP_HEADER_SIZES:
+        return "BMP"
+    if start[4:8] == b"ftyp":  # ISO/IEC 23008-12, annex B, and AVIF 1.1, section 6
+        size = min(int.from_bytes(start[:4], "big"), HEADER_BYTES)
+        brands = {start[offset : offset + 4] for offset in (8, *range(16, size, 4))}
+        return "AVIF" if brands & AVIF_BRANDS else "HEIC" if brands & HEIC_BRANDS else None
+    if start[128:132] == b"DICM":
+        return "DICOM"
+    return next((name for first, name in STARTS.items() if start.startswith(first)), None)
+
+
+def remedy_for(image_format: str) -> str | None:
+    """Return what to do with an image of an unsupported format, or None for a supported format."""
+    if image_format == "HEIC" and importlib.util.find_spec("pillow_heif") is None:
+        return "convert to JPEG or install kerastl[heic]"
+    return "convert to PNG" if image_format in ("JPEG 2000", "JPEG XL", "Photoshop", "DICOM") else None
+
+
 def extension_of(content: bytes) -> str | None:
     """Return the usual extension of an image, without the dot, or None if the content is not a known image format."""
-    return next((name for start, name in STARTS.items() if content.startswith(start)), None)
+    image_format = format_of(content)
+    return image_format and EXTENSIONS.get(image_format, image_format.lower())
 
 
 def has_image_name(name: str) -> bool:
     """Return whether a file name has an image extension."""
     return PurePath(name).suffix[1:].lower() in IMAGE_EXTENSIONS
+
+
+def reason_to_ignore(file: Path, *, or_unsupported: bool = False) -> str | None:
+    """Return why a file in a folder is ignored, as a kind of file, e.g. `.txt`, or None if it is read as an image.
+
+    The content decides. A file with an image extension is never ignored: if it cannot be read, the reason is reported.
+
+    Args:
+        file: The file.
+        or_unsupported: Whether to return None for images of unsupported formats, too.
+    """
+    if has_image_name(file.name):
+        return None
+    try:
+        if not stat.S_ISREG(file.stat().st_mode):
+            return "not a regular file"  # reading a named pipe would block
+        with file.open("rb") as stream:
+            start = stream.read(HEADER_BYTES)
+    except OSError as error:
+        return error.strerror or "unreadable"
+    image_format = format_of(start)
+    if image_format is not None:
+        remedy = None if or_unsupported else remedy_for(image_format)
+        return remedy and f"{image_format} ({remedy})"
+    return file.suffix.lower() or ("without extension" if start else "empty")
 
 
 NO_MEMORY = "not enough memory to decode it"
@@ -66,23 +126,44 @@ class InvalidImageError(UnreadableError):
     is_permanent = True
 
 
-HEADER_BYTES = 64
-WHITE_IS_ZERO, PHOTOMETRIC = 0, 262  # TIFF 6.0, section 8: PhotometricInterpretation
+# TIFF 6.0, section 8, and technical note 1: NewSubfileType, SubfileType and others.
+REDUCED_IMAGE, OLD_REDUCED_IMAGE = 1, 2
+NEW_SUBFILE, SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES = (
+    254,
+    255,
+    256,
+    257,
+    258,
+    259,
+    262,
+    277,
+)
+STRIP_ROWS, PLANAR, TILE_WIDTH, TILE_HEIGHT, SAMPLE_FORMAT, JPEG_TABLES = 278, 284, 322, 323, 339, 347
+STRIPS, TILES = (273, 279), (324, 325)  # offsets and numbers of bytes
+WHITE_IS_ZERO, RGB, CMYK, SEPARATE, SIGNED, UNCOMPRESSED, JPEG_STRIPS = 0, 2, 5, 2, 2, 1, 7
+MAX_PAGES = 64
+ORIENTATION = 0x0112
+# Without any of these, a file has no orientation. Only JPEG is always searched for one, because that is fast.
+ORIENTATION_MARKS = (b"eXIf", b"EXIF", b"Raw profile type exif", b"XML:com.adobe.xmp", b"tiff:Orientation")
 ANIMATION = 0x02  # RFC 9649, section 2.7
 FAST = 1  # PNG compression level
+TRUNCATED = "the file is truncated"
+ZERO_TAIL = bytes(64)  # compressed pixels do not end in so many zeros, but interrupted downloads do
+PADDING_SLACK = 8
 
-Kind = Literal["TIFF", "WEBP", "BMP"]
+Kind = Literal["TIFF", "WEBP", "BMP", "HEIC", "AVIF"]
 
 
 def format_to_convert(start: bytes) -> Kind | None:
-    """Return the format of a file that must be converted, from its first 64 bytes or more, or None for other files."""
-    if start.startswith(TIFF_STARTS):
-        return "TIFF"
-    if start[:4] == b"RIFF" and start[8:16] == b"WEBPVP8X" and start[20:21]:
-        return "WEBP" if start[20] & ANIMATION else None
-    if start[:2] == b"BM" and len(start) >= 34:
-        header_size, bits, compression = struct.unpack_from("<I10xHI", start, 14)
-        return None if header_size >= 40 and bits in (8, 24, 32) and not compression else "BMP"
+    """Return the format of a file that must be converted, from its first bytes, or None for other files."""
+    match format_of(start):
+        case "TIFF" | "HEIC" | "AVIF" as kind:
+            return kind
+        case "WEBP":
+            return "WEBP" if start[12:16] == b"VP8X" and start[20:21] and start[20] & ANIMATION else None
+        case "BMP" if len(start) >= 34:
+            header_size, bits, compression = struct.unpack_from("<I10xHI", start, 14)
+            return None if header_size >= 40 and bits in (8, 24, 32) and not compression else "BMP"
     return None
 
 
@@ -99,7 +180,18 @@ def no_pillow_warnings() -> warnings.catch_warnings[None]:
     return warnings.catch_warnings(action="ignore", category=Warning)
 
 
-def convert_to_png(content: bytes, kind: Kind, *, max_pixels: int) -> bytes:
+def _opened(content: bytes, image_format: str) -> Any:
+    """Return the Pillow image of a file. Its pixels are not decoded."""
+    if image_format == "HEIC":
+        import pillow_heif
+
+        return pillow_heif.HeifImageFile(io.BytesIO(content))
+    from PIL import Image
+
+    return Image.open(io.BytesIO(content), formats=(image_format,))
+
+
+def convert_to_png(content: bytes, kind: str, *, max_pixels: int) -> bytes:
     """Convert the bytes of an image file to the bytes of a PNG. Call it inside `no_pillow_warnings`.
 
     Raises:
@@ -108,12 +200,16 @@ def convert_to_png(content: bytes, kind: Kind, *, max_pixels: int) -> bytes:
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(content), formats=(kind,)) as image:
+        with _opened(content, kind) as image:
+            if kind == "TIFF":
+                _select_page(image)
             width, height = image.size
             if width * height > max_pixels:
                 raise InvalidImageError(
                     f"{width} x {height} pixels (width x height) exceed the limit of {max_pixels} pixels"
                 )
+            if kind == "TIFF":
+                _check_layout(image.tag_v2, content, max_pixels)
             return _as_png(image)
     except UnreadableError:
         raise
@@ -129,6 +225,105 @@ def convert_to_png(content: bytes, kind: Kind, *, max_pixels: int) -> bytes:
         raise InvalidImageError(f"the {kind} file is damaged or not supported. Convert it to PNG") from error
 
 
+def _select_page(image: Any) -> None:
+    """Select the only page of a TIFF that is not a thumbnail."""
+    pages = []
+    for index in range(MAX_PAGES):
+        try:
+            image.seek(index)
+        except EOFError:
+            break
+        tags = image.tag_v2
+        if not tags.get(NEW_SUBFILE, 0) & REDUCED_IMAGE and tags.get(SUBFILE) != OLD_REDUCED_IMAGE:
+            pages.append(index)
+    if len(pages) != 1:
+        content = f"{len(pages)} pages" if pages else "only a thumbnail"
+        raise InvalidImageError(f"the TIFF file has {content}. Save each image as a PNG of its own")
+    image.seek(pages[0])
+
+
+def _check_layout(tags: Any, content: bytes, max_pixels: int) -> None:
+    """Reject a TIFF page whose pixels are incomplete, or that Pillow does not read correctly."""
+    width, height = tags[WIDTH], tags[HEIGHT]
+    samples, bits = tags.get(SAMPLES, 1), tags.get(BITS, (1,))
+    is_separate = samples > 1 and tags.get(PLANAR) == SEPARATE
+    if is_separate and (max(bits) > 8 or tags.get(PHOTOMETRIC) not in (RGB, CMYK)):
+        raise InvalidImageError("the TIFF file stores its channels separately. Convert it to PNG")
+    if SIGNED in tags.get(SAMPLE_FORMAT, ()) and max(bits) <= 8:
+        raise InvalidImageError("its pixels are signed numbers. Convert it to 16-bit grayscale PNG")
+    if TILE_WIDTH in tags:
+        count = ceil(width / tags[TILE_WIDTH]) * ceil(height / tags[TILE_HEIGHT])
+    else:
+        count = ceil(height / min(tags.get(STRIP_ROWS, height), height))
+    offsets, sizes = (tags.get(tag, ()) for tag in (TILES if TILE_WIDTH in tags else STRIPS))
+    parts = [content[offset : offset + size] for offset, size in zip(offsets, sizes, strict=False)]
+    is_complete = len(offsets) >= count * (samples if is_separate else 1)
+    compression = tags.get(COMPRESSION, UNCOMPRESSED)
+    if compression == UNCOMPRESSED and parts:
+        # A page without numbers of bytes may be complete. Pillow checks that its pixels are inside the file.
+        row_bits = width * (sum(bits) if len(bits) > 1 else bits[0] * samples)
+        is_complete &= sum(map(len, parts)) >= height * ceil(row_bits / 8)
+    elif compression != UNCOMPRESSED:
+        is_complete &= all(part and not part.endswith(ZERO_TAIL) for part in parts)
+    if not is_complete:
+        raise InvalidImageError(TRUNCATED)
+    if compression == JPEG_STRIPS:
+        tables = tags.get(JPEG_TABLES, b"")
+        for part in parts:
+            check_jpeg(tables[:-2] + part[2:] if tables else part, max_pixels=max_pixels)
+
+
+def check_jpeg(content: bytes, *, max_pixels: int) -> None:
+    """Reject a JPEG with missing or damaged pixels, by the warnings of libjpeg. The pixels are decoded at 1/8 of the size.
+
+    Raises:
+        InvalidImageError: Pixels are missing or damaged.
+    """
+    import simplejpeg
+
+    try:
+        height, width, *_ = simplejpeg.decode_jpeg_header(content, strict=False)
+        if height * width <= max_pixels:  # larger images are rejected by the decoder
+            simplejpeg.decode_jpeg(content, colorspace="GRAY", min_height=1, min_width=1, min_factor=8)
+    except ValueError as error:
+        message = str(error)
+        if not re.search("Corrupt JPEG data|Premature end|Inconsistent progression", message):
+            return  # another feature than the decoder's, e.g. an unusual color space
+        if re.search("(?i)premature end|instead of RST", message):
+            raise InvalidImageError(TRUNCATED) from error
+        padding = re.search(r"(\d+) extraneous bytes before marker 0xd9", message)
+        if not (padding and _is_padding(content, int(padding[1]))):
+            raise InvalidImageError("the file is damaged: some of its pixels cannot be decoded") from error
+
+
+def _is_padding(content: bytes, num_bytes: int) -> bool:
+    """Return whether unused bytes before the end marker of a JPEG are padding or a few stray bytes, as some cameras write.
+
+    If pixels were overwritten by zeros, the decoder uses some of the zeros as pixels, so that fewer are left.
+    """
+    pixels = content[: content.rfind(b"\xff\xd9")]
+    repeated = len(pixels) - len(pixels.rstrip(pixels[-1:]))
+    return repeated - PADDING_SLACK <= num_bytes <= max(repeated, PADDING_SLACK)
+
+
+def _has_other_orientation(content: bytes, image_format: str) -> bool:
+    """Return whether Pillow reads another orientation than the decoder, e.g. one in XMP."""
+    from kerastl.data.decode import stored_orientation
+
+    if image_format != "JPEG" and not any(mark in content for mark in ORIENTATION_MARKS):
+        return False
+    try:
+        with _opened(content, image_format) as image:
+            orientation = image.getexif().get(ORIENTATION, 1)
+    except (
+        Exception
+    ):  # as in `convert_to_png`; the decoder gives the reason if it cannot read the file either
+        return False
+    if orientation == 1 and b"Exif" not in content:
+        return False
+    return stored_orientation(content) != (orientation if orientation in range(2, 9) else 1)
+
+
 def _as_png(image: Any) -> bytes:
     import numpy as np
     from PIL import Image, ImageOps
@@ -142,7 +337,9 @@ def _as_png(image: Any) -> bytes:
     if image.mode.startswith("I"):
         levels = np.asarray(image).astype(np.int64)
         if levels.min() < 0 or levels.max() > 65535:
-            raise InvalidImageError("its gray levels exceed 16 bits. Convert it to 16-bit grayscale PNG")
+            raise InvalidImageError(
+                "its gray levels are negative or exceed 16 bits. Convert it to 16-bit grayscale PNG"
+            )
         if inverted and image.mode != "I":
             levels = 65535 - levels
         image = Image.fromarray(levels.astype(np.uint16))
@@ -198,52 +395,22 @@ def to_decodable(content: bytes, *, max_pixels: int) -> bytes:
     """Return the bytes unchanged, or as PNG if TensorFlow cannot decode them. Call it inside `no_pillow_warnings`.
 
     Raises:
-        UnreadableError: The content is empty, or cannot be converted.
+        UnreadableError: The content is empty, has missing pixels, is of an unsupported format, or cannot be converted.
     """
     if not content:
         raise InvalidImageError("the file is empty")
-    kind = format_to_convert(content)
-    return content if kind is None else convert_to_png(content, kind, max_pixels=max_pixels)
+    image_format = format_of(content)
+    if image_format is None:
+        return content  # the decoder gives the reason
+    if remedy := remedy_for(image_format):
+        raise InvalidImageError(f"{image_format} is not supported: {remedy}")
+    if image_format == "JPEG":
+        check_jpeg(content, max_pixels=max_pixels)
+    elif image_format in ("WEBP", "HEIC", "AVIF") and content.endswith(ZERO_TAIL):
+        raise InvalidImageError(TRUNCATED)
+    if format_to_convert(content) or _has_other_orientation(content, image_format):
+        return convert_to_png(content, image_format, max_pixels=max_pixels)
+    return content
 
 
-LEVELS = 65536
-LOW_FRACTION, HIGH_FRACTION = 0.005, 0.995
 NUM_THREADS = min(8, os.cpu_count() or 1)
-
-
-def auto_window(records: Sequence[Record]) -> tuple[float, float] | None:
-    """Compute the 0.5 and 99.5 percentiles of the stored values of all 16-bit grayscale images.
-
-    Args:
-        records: Readable images of the training split. 8-bit images are ignored.
-
-    Returns:
-        `(low, high)` in stored values with low < high, or None without 16-bit grayscale images.
-    """
-    import numpy as np
-
-    with ThreadPoolExecutor(NUM_THREADS) as pool:
-        histograms = pool.map(_histogram, [record.file for record in records])
-        total = np.zeros(LEVELS, np.int64)
-        for histogram in track(histograms, "computing the window", len(records)):
-            if histogram is not None:
-                total += histogram
-    if not total.any():
-        return None
-    cumulative = np.cumsum(total) / total.sum()
-    low = int(np.searchsorted(cumulative, LOW_FRACTION))
-    high = int(np.searchsorted(cumulative, HIGH_FRACTION))
-    # Constant images would give an empty window.
-    return float(low), float(max(high, low + 1))
-
-
-def _histogram(file: Path) -> Any:
-    """Return the count of each stored value, `[65536]` int64, or None if the image is not 16-bit grayscale."""
-    import numpy as np
-    import tensorflow as tf
-
-    content = file.read_bytes()
-    if not is_16_bit_gray(content):
-        return None
-    pixels = tf.io.decode_png(content, channels=3, dtype=tf.uint16).numpy()[..., 0]
-    return np.bincount(pixels.ravel(), minlength=LEVELS)

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from kerastl.data.convert import NUM_THREADS, TIFF_STARTS
+from kerastl.data.convert import NUM_THREADS, TIFF_STARTS, UnreadableError, no_pillow_warnings, to_decodable
 
 UNKNOWN, PNG, JPEG, GIF, BMP, WEBP, TIFF = range(7)
 HEAD_BYTES = 64
@@ -322,12 +322,14 @@ NO_SIZE = "the file is damaged: its header has no image size"
 
 
 def decode_image(
-    encoded: tf.Tensor, *, window: Window | None = None, max_pixels: int = MAX_PIXELS
+    encoded: tf.Tensor | bytes, *, window: Window | None = None, max_pixels: int = MAX_PIXELS
 ) -> tf.Tensor:
     """Decode a PNG, JPEG, GIF, BMP or WebP image.
 
     Args:
-        encoded: Scalar string tensor or bytes, the content of the file.
+        encoded: Content of the file, bytes or a scalar string tensor. TensorFlow operations decode a tensor. Bytes are
+            first checked and converted as in training, so that TIFF, HEIC and AVIF are read and incomplete JPEG is
+            rejected.
         window: `(low, high)` in stored values of 16-bit grayscale PNG. `low` maps to 0 and `high` to 255;
             other values are clipped. None is the full range, 0 to 65535. 8-bit images ignore it.
         max_pixels: Maximum height times width.
@@ -340,11 +342,21 @@ def decode_image(
             format.
         ValueError: The window is empty.
     """
+    if isinstance(encoded, bytes):
+        try:
+            with no_pillow_warnings():
+                encoded = to_decodable(encoded, max_pixels=max_pixels)
+        except UnreadableError as error:
+            raise tf.errors.InvalidArgumentError(None, None, str(error)) from error
     return _decoder(_checked_window(window), max_pixels)(encoded)
 
 
 def load_image(
-    encoded: tf.Tensor, *, image_size_px: int, window: Window | None = None, max_pixels: int = MAX_PIXELS
+    encoded: tf.Tensor | bytes,
+    *,
+    image_size_px: int,
+    window: Window | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> tf.Tensor:
     """Decode an image and resize it to a square, without preserving the aspect ratio.
 
@@ -510,6 +522,20 @@ def _decode_webp(encoded: tf.Tensor) -> tf.Tensor:
         lambda: _on_white(image[..., :3], image[..., 3:] * (1.0 / 255.0)),
         lambda: image[..., :3],
     )
+
+
+@lru_cache(maxsize=1)
+def _orientation_reader() -> Any:
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+    def read(encoded: tf.Tensor) -> tf.Tensor:
+        return exif_orientation(encoded, read_header(encoded))
+
+    return read
+
+
+def stored_orientation(content: bytes) -> int:
+    """Return the EXIF orientation that the decoder applies, 1 to 8, from the bytes of a file."""
+    return int(_orientation_reader()(content))
 
 
 def decode_images(

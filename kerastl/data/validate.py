@@ -64,8 +64,8 @@ def _decode_reason(message: str, content: bytes) -> str:
     refusal = re.search(r"assertion failed: \[(.*?)\]", message, re.DOTALL)
     if refusal:
         text = refusal.group(1).strip()
-        # Files may be TIFF, too, because they are converted before they are decoded.
-        return text.replace(NO_IMAGE, NO_IMAGE.replace(" or WebP", ", WebP or TIFF"))
+        # Other formats are converted before they are decoded.
+        return text.replace(NO_IMAGE, NO_IMAGE.replace(" or WebP", ", WebP, TIFF, HEIC or AVIF"))
     for start, end in ENDINGS.items():
         if content.startswith(start) and end not in content[-TAIL_BYTES:]:
             return "the file is truncated"
@@ -137,7 +137,7 @@ def check_images(
         collection: Images from a reader.
         max_pixels: Maximum height times width. Larger images count as unreadable.
         cache_dir: Folder that caches the results by path, size and modification time. None disables the cache.
-        converted_dir: Folder for TIFF, animated WebP and unusual BMP images, which are converted to PNG.
+        converted_dir: Folder for TIFF, HEIC, AVIF and other images that are converted to PNG.
         max_unreadable_fraction: Fraction of unreadable images that is allowed, 0 to 1.
         dataset_name: Name of the dataset in errors, e.g. `the target (b/labels.csv)`. Empty if there is only one.
 
@@ -260,7 +260,7 @@ def pixel_statistics(records: Sequence[Record], *, window: Window | None, max_pi
     num_constant, num_16_bit, num_outside, num_pixels = 0, 0, 0, 0
     for record in records:
         content = record.file.read_bytes()
-        pixels = decode_image(content, max_pixels=max_pixels).numpy()
+        pixels = decode_image(tf.constant(content), max_pixels=max_pixels).numpy()
         num_constant += bool(pixels.min() == pixels.max())
         is_16_bit = is_16_bit_gray(content)
         num_16_bit += is_16_bit

@@ -17,13 +17,8 @@ from typing import BinaryIO, TypeVar, cast
 
 from natsort import natsorted
 
-from kerastl.data.convert import (
-    UnreadableError,
-    has_image_name,
-    no_pillow_warnings,
-    read_content,
-    to_decodable,
-)
+from kerastl.data.convert import UnreadableError, no_pillow_warnings, read_content, to_decodable
+from kerastl.data.readers.folder import Skipped
 from kerastl.errors import RequestError
 from kerastl.evaluation.trained_model import (
     DESCRIPTION,
@@ -213,12 +208,16 @@ def find_predictor(path: Path) -> ModelOnDisk:
     return ModelOnDisk(folder, False, description.class_names)
 
 
-def find_images(paths: Sequence[Path]) -> Iterator[Path]:
+def find_images(paths: Sequence[Path], skipped: Skipped | None = None) -> Iterator[Path]:
     """Yield the given files, and the images in the given folders and their subfolders.
 
-    Files in folders are selected by suffix and sorted in natural order (2 before 10). Hidden files and links
-    to folders are skipped. A given file is always yielded, and so is a folder that cannot be listed: reading
-    it reports the reason. Only the names of one folder are held in memory.
+    The content decides which files in folders are images. They are sorted in natural order (2 before 10). A file with
+    the content or the name of an image is yielded even if it cannot be read, and so is a folder that cannot be listed:
+    reading it reports the reason. A given file is always yielded. Only the names of one folder are held in memory.
+
+    Args:
+        paths: Files and folders.
+        skipped: Collects the other files, hidden files and folders, and links to folders, which are not followed.
 
     Raises:
         RequestError: If a path does not exist.
@@ -227,14 +226,15 @@ def find_images(paths: Sequence[Path]) -> Iterator[Path]:
     missing = [printable_path(path) for path in paths if not os.path.exists(path)]  # noqa: PTH110
     if missing:
         raise RequestError(f"No such file or folder: {', '.join(missing)}.")
+    skipped = skipped or Skipped()
     for path in paths:
         if path.is_dir():
-            yield from _images_below(path)
+            yield from _images_below(path, skipped)
         else:
             yield path
 
 
-def _images_below(folder: Path) -> Iterator[Path]:
+def _images_below(folder: Path, skipped: Skipped) -> Iterator[Path]:
     stack = [folder]
     while stack:
         current = stack.pop()
@@ -244,16 +244,24 @@ def _images_below(folder: Path) -> Iterator[Path]:
             yield current
             continue
         _, folders, files = listing
-        yield from (current / name for name in _visible(files) if has_image_name(name))
-        # Path.is_symlink raises for an entry of a folder that can be listed but not entered.
-        subfolders = [current / name for name in _visible(folders) if not os.path.islink(current / name)]  # noqa: PTH114
+        for path in (current / name for name in _ordered(files)):
+            if skipped.is_image(path, or_unsupported=True):
+                yield path
+        subfolders = []
+        for name in _ordered(folders):
+            # Path.is_symlink raises for an entry of a folder that can be listed but not entered.
+            is_link = os.path.islink(current / name)  # noqa: PTH114
+            if is_link or name.startswith("."):
+                skipped.names["folder_link" if is_link else "hidden"].append(printable_path(Path(name)))
+            else:
+                subfolders.append(current / name)
         stack += reversed(subfolders)
 
 
-def _visible(names: Iterable[str]) -> list[str]:
-    """Return the names that are not hidden, in natural order."""
+def _ordered(names: Iterable[str]) -> list[str]:
+    """Return names in natural order."""
     # Sorted twice: `a1` and `a01` are equal in natural order, and --resume needs one order.
-    return natsorted(sorted(name for name in names if not name.startswith(".")))
+    return natsorted(sorted(names))
 
 
 def read_file_list(file: BinaryIO) -> Iterator[Path]:

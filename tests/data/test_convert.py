@@ -1,15 +1,40 @@
 """Conversion to PNG: the same pixels as in Pillow, or a reason."""
 
 import io
+import re
+import struct
+import zlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from make_images import LIMIT, decode_with_pillow, encoded, noise
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from make_images import (
+    FILES,
+    INTEGERS,
+    LIMIT,
+    decode_with_pillow,
+    decoded,
+    encoded,
+    exif_data,
+    noise,
+    smooth,
+    upright_with_pillow,
+    with_orientation,
+)
+from make_tiff import page, tiff
 from PIL import Image
 
 from kerastl.data import decode_image
-from kerastl.data.convert import UnreadableError, extension_of, no_pillow_warnings, read_image, to_decodable
+from kerastl.data.convert import (
+    UnreadableError,
+    extension_of,
+    format_of,
+    no_pillow_warnings,
+    read_image,
+    to_decodable,
+)
 
 
 def png_of(content: bytes, max_pixels: int = LIMIT) -> bytes:
@@ -45,12 +70,12 @@ RARE = {
 }
 
 
-def tiff(pixels, **options) -> bytes:
+def tiff_of(pixels, **options) -> bytes:
     return encoded(pixels, "TIFF", **options)
 
 
 def test_tiff_is_converted_without_loss(checking):
-    result = checking({"color.tif": tiff(noise()), "gray.tif": tiff(noise(channels=1))})
+    result = checking({"color.tif": tiff_of(noise()), "gray.tif": tiff_of(noise(channels=1))})
     assert result.quarantined == ()
     for record in result.collection.records:
         original = decode_with_pillow((result.collection.root / record.path).read_bytes())
@@ -69,28 +94,154 @@ def test_sixteen_bit_tiff_keeps_its_levels(order):
     np.testing.assert_array_equal(stored, levels)
 
 
-def test_first_page_of_a_tiff_is_read():
-    stream = io.BytesIO()
-    pages = [Image.fromarray(noise(seed=seed)) for seed in range(3)]
-    pages[0].save(stream, "TIFF", save_all=True, append_images=pages[1:])
-    png = png_of(stream.getvalue())
-    np.testing.assert_array_equal(decode_with_pillow(png), noise(seed=0))
+def rows_of(pixels: np.ndarray, rows: int) -> list[bytes]:
+    return [pixels[start : start + rows].tobytes() for start in range(0, len(pixels), rows)]
+
+
+PHOTO, THUMBNAIL = noise(channels=1), noise(5, 8, channels=1)
+WHOLE = page([PHOTO.tobytes()], width=30, height=20)
+SMALL = {"strips": [THUMBNAIL.tobytes()], "width": 8, "height": 5}
+REDUCED = page(**SMALL, tag_254=1)
+IN_STRIPS = {"width": 30, "height": 20, "rows_per_strip": 5}
+
+
+@pytest.mark.parametrize(
+    "pages",
+    [[WHOLE], [REDUCED, WHOLE], [WHOLE, REDUCED], [page(**SMALL, tag_255=2), REDUCED, WHOLE, REDUCED]],
+)
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_the_only_full_page_of_a_tiff_is_read(pages, order):
+    np.testing.assert_array_equal(decode_with_pillow(png_of(tiff(*pages, order=order)))[..., 0], PHOTO)
+
+
+def reason(content: bytes) -> str:
+    with no_pillow_warnings(), pytest.raises(UnreadableError) as caught:
+        to_decodable(content, max_pixels=LIMIT)
+    assert caught.value.is_permanent
+    return str(caught.value)
+
+
+def test_tiff_with_several_pages_is_rejected():
+    assert reason(tiff(WHOLE, WHOLE, REDUCED)).startswith("the TIFF file has 2 pages")
+    assert "2 pages" in reason(tiff(page(**SMALL), WHOLE))
+    assert "only a thumbnail" in reason(tiff(REDUCED))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    st.sampled_from([1, 2, 4, 8, 12, 16]),
+    st.booleans(),
+    st.booleans(),
+    st.integers(1, 40),
+    st.integers(1, 12),
+    st.sampled_from([3, 12]),
+)
+def test_gray_tiff_of_any_bit_depth_is_read_correctly_or_rejected(
+    bits, is_inverted, is_compressed, width, height, rows
+):
+    values = np.random.default_rng(width).integers(0, 2**bits, (height, width))
+    numbers = [[f"{value:0{bits}b}" for value in row] for row in values]
+    if bits == 16:
+        packed = [row.astype("<u2").tobytes() for row in values]
+    else:
+        padded = ["".join(row).ljust(-(-width * bits // 8) * 8, "0") for row in numbers]
+        packed = [int(row, 2).to_bytes(len(row) // 8, "big") for row in padded]
+    strips = [b"".join(packed[start : start + rows]) for start in range(0, height, rows)]
+    if is_compressed:
+        strips = [zlib.compress(strip) for strip in strips]
+    content = tiff(
+        page(
+            strips, width=width, height=height, bits=[bits], photometric=0 if is_inverted else 1,
+            compression=8 if is_compressed else 1, rows_per_strip=rows,
+        )
+    )  # fmt: skip
+    try:
+        png = png_of(content)
+    except UnreadableError:
+        assert bits == 12
+        return
+    expected = 2**bits - 1 - values if is_inverted else values
+    if bits in (12, 16):
+        np.testing.assert_array_equal(tf.io.decode_png(png, dtype=tf.uint16).numpy()[..., 0], expected)
+    else:
+        np.testing.assert_array_equal(decode_with_pillow(png)[..., 0] * (2**bits - 1) / 255, expected)
+
+
+COLOR = noise(seed=1)
+PLANES = [COLOR[..., channel].tobytes() for channel in range(3)]
+DEEP_PLANES = [(COLOR[..., channel] * np.uint16(257)).astype("<u2").tobytes() for channel in range(3)]
+
+
+def test_channels_that_are_stored_separately_are_read_correctly_or_rejected():
+    size = {"width": 30, "height": 20}
+    rgb = page(PLANES, **size, bits=[8] * 3, photometric=2, planar=2)
+    np.testing.assert_array_equal(decode_with_pillow(png_of(tiff(rgb))), COLOR)
+    rejected = [
+        (FILES / "rgb16_planar.tif").read_bytes(),
+        tiff(page(DEEP_PLANES, **size, bits=[16] * 3, photometric=2, planar=2)),
+        tiff(page(DEEP_PLANES, **size, bits=[16] * 3, photometric=2, planar=2), order=">"),
+        tiff(page([zlib.compress(plane) for plane in DEEP_PLANES], **size, bits=[16] * 3, photometric=2, planar=2,
+                  compression=8)),
+        tiff(page(PLANES[:2], **size, bits=[8] * 2, planar=2, tag_338=2)),
+        tiff(page(PLANES, **size, bits=[8] * 3, photometric=8, planar=2)),
+    ]  # fmt: skip
+    assert {reason(content) for content in rejected} == {
+        "the TIFF file stores its channels separately. Convert it to PNG"
+    }
+
+
+def test_signed_and_floating_point_gray_is_rejected():
+    size = {"width": 30, "height": 20}
+    assert "signed" in reason(tiff(page([bytes([200]) * 600], **size, tag_339=2)))
+    below_zero = np.full(600, -5, "<i2").tobytes()
+    assert "negative" in reason(tiff(page([below_zero], **size, bits=[16], tag_339=2)))
+    assert "floating-point" in reason(tiff_of(np.ones((4, 4), np.float32)))
+
+
+STRIPS = rows_of(PHOTO, 5)
+PACKED = [zlib.compress(strip) for strip in STRIPS]
+INCOMPLETE = {
+    "missing strips": (STRIPS[:2], 1),
+    "missing compressed strips": (PACKED[:3], 8),
+    "empty strips": ([*STRIPS[:2], b"", b""], 1),
+    "empty compressed strips": ([*PACKED[:2], b"", b""], 8),
+    "a short strip": ([*STRIPS[:2], STRIPS[2][:50], STRIPS[3]], 1),
+    "a short compressed strip": ([*PACKED[:3], zlib.compress(STRIPS[3][:50])], 8),
+    "a cut compressed strip": ([*PACKED[:3], PACKED[3][:60]], 8),
+    "zeros in place of data": ([*PACKED[:3], PACKED[3][:60] + bytes(80)], 8),
+    "zeros in a fax": ([encoded(PHOTO, "TIFF", "1", compression="group4")[8:60] + bytes(90)], 4),
+}
+
+
+@pytest.mark.parametrize("name", INCOMPLETE)
+def test_tiff_with_missing_pixels_is_rejected(name):
+    strips, compression = INCOMPLETE[name]
+    bits = [1] if compression == 4 else [8]
+    rows = 20 if compression == 4 else 5
+    whole = {"width": 30, "height": 20, "rows_per_strip": rows, "bits": bits, "compression": compression}
+    assert re.search("truncated|damaged", reason(tiff(page(strips, **whole))))
+
+
+def test_jpeg_in_tiff_with_missing_pixels_is_rejected():
+    content = encoded(smooth(80, 120), "TIFF", compression="jpeg", quality=95)
+    assert decode_with_pillow(png_of(content)).shape == (80, 120, 3)
+    start = content.find(b"\xff\xda")
+    end = content.find(b"\xff\xd9", start)
+    middle = (start + end) // 2
+    cut = content[:middle] + b"\xff\xd9" + b"\x55" * (end - middle) + content[end + 2 :]
+    assert len(cut) == len(content)
+    assert "truncated" in reason(cut)
 
 
 def test_tiff_over_the_limit_is_rejected_before_decompression():
-    content = tiff(np.zeros((300, 400), np.uint8), compression="tiff_lzw")
+    content = tiff_of(np.zeros((300, 400), np.uint8), compression="tiff_lzw")
     with pytest.raises(UnreadableError, match="400 x 300 pixels"):
         png_of(content, max_pixels=400 * 300 - 1)
     assert decode_with_pillow(png_of(content, max_pixels=400 * 300)).shape == (300, 400, 3)
 
 
-def test_floating_point_tiff_is_rejected():
-    with pytest.raises(UnreadableError, match="floating-point"):
-        png_of(tiff(np.ones((4, 4), np.float32)))
-
-
 def test_truncated_tiff_is_reported_as_unreadable():
-    content = tiff(noise(12, 9))
+    content = tiff_of(noise(12, 9))
     refused = []
     for length in range(4, len(content) - 1, 7):
         try:
@@ -127,3 +278,165 @@ def test_extension_follows_from_the_first_bytes(kind):
     extension = extension_of(encoded(noise(), kind))
     assert Image.registered_extensions()[f".{extension}"] == kind
     assert extension_of(b"hello, world") is None
+
+
+@pytest.mark.parametrize("kind", ["HEIF", "AVIF"])
+def test_heic_and_avif_are_read_upright(kind):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = smooth(40, 60)
+    stream = io.BytesIO()
+    if kind == "HEIF":
+        pytest.importorskip("pillow_heif").from_pillow(Image.fromarray(pixels)).save(
+            stream, exif=exif.tobytes(), quality=95
+        )
+    else:
+        Image.fromarray(pixels).save(stream, "AVIF", exif=exif, quality=95)
+    image = decoded(png_of(stream.getvalue()))
+    assert image.shape == (60, 40, 3)
+    assert np.abs(image - np.rot90(pixels, -1)).max() <= 12
+    content = stream.getvalue()
+    for length in (len(content) // 2, len(content) - 20):
+        assert re.search("damaged|truncated", reason(content[:length]))
+        assert re.search("damaged|truncated", reason(content[:length] + bytes(64)))
+
+
+def brand(name: bytes) -> bytes:
+    return struct.pack(">I", 24) + b"ftyp" + b"mif1" + bytes(4) + b"mif1" + name + bytes(200)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (bytes(128) + b"DICM" + bytes(50), "DICOM is not supported: convert to PNG"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(50), "JPEG 2000 is not supported: convert to PNG"),
+        (b"\xff\x4f\xff\x51" + bytes(50), "JPEG 2000 is not supported: convert to PNG"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(50), "JPEG XL is not supported: convert to PNG"),
+        (b"8BPS\0\1" + bytes(50), "Photoshop is not supported: convert to PNG"),
+        (brand(b"heic"), "HEIC is not supported: convert to JPEG or install kerastl[heic]"),
+    ],
+)
+def test_unsupported_formats_are_rejected_by_name(content, message, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert reason(content) == message
+
+
+def test_formats_are_recognized_by_content():
+    assert format_of(brand(b"heic")) == "HEIC"
+    assert format_of(brand(b"avif")) == "AVIF"
+    assert format_of(brand(b"isom")) is None
+    assert format_of(b"BMW is a car maker, and this is a text.") is None
+    assert format_of(b"") is None
+
+
+def jpeg(**options) -> bytes:
+    return encoded(smooth(80, 120) // 2 + noise(80, 120) // 2, "JPEG", **({"quality": 90} | options))
+
+
+END = b"\xff\xd9"
+WRITERS = {
+    "baseline": {},
+    "progressive": {"progressive": True},
+    "with restart markers": {"restart_marker_rows": 1},
+    "without subsampling": {"subsampling": 0},
+    "grayscale": {"mode": "L"},
+    "CMYK": {"mode": "CMYK"},
+}
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    st.sampled_from(list(WRITERS)), st.floats(0.35, 0.97), st.sampled_from(["", "end", "zeros", "restart"])
+)
+def test_jpeg_with_missing_pixels_is_rejected(name, fraction, ending):
+    whole = jpeg(**WRITERS[name])
+    length = int(len(whole) * fraction)
+    if ending == "restart":
+        length = whole.rfind(b"\xff\xd1", 0, length)
+        if length < 0:
+            return
+    end = {"": b"", "zeros": bytes(len(whole) - length - 2) + END}.get(ending, END)
+    assert reason(whole[:length] + end) in {
+        "the file is truncated",
+        "the file is damaged: some of its pixels cannot be decoded",
+    }
+
+
+def test_jpeg_that_lost_its_second_half_is_rejected(checking):
+    content = (FILES / "jcut_eoi.jpg").read_bytes()
+    whole = jpeg()
+    result = checking({"cut.jpg": content, "whole.jpg": whole})
+    assert result.quarantined == (("cut.jpg", "the file is truncated"),)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="truncated"):
+        decode_image(content)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_complete_jpeg_with_padding_or_other_data_at_its_end_is_accepted(name):
+    whole = jpeg(**WRITERS[name])
+    padded = whole[:-2] + bytes(300) + END
+    for content in (
+        whole,
+        padded,
+        whole[:-2] + b"\x12\x34" + END,
+        whole[:-2] + b"\xff" * 40 + END,
+        whole + bytes(100),
+        whole + jpeg(),
+    ):
+        assert to_decodable(content, max_pixels=LIMIT) is content
+
+
+def xmp(value: int) -> bytes:
+    return f'<x:xmpmeta><rdf:Description tiff:Orientation="{value}"/></x:xmpmeta>'.encode()
+
+
+def text_chunk(keyword: bytes, text: bytes) -> bytes:
+    content = encoded(noise())
+    data = keyword + b"\0" + text
+    chunk = struct.pack(">I", len(data)) + b"tEXt" + data + struct.pack(">I", zlib.crc32(b"tEXt" + data))
+    return content[:33] + chunk + content[33:]
+
+
+def stored_elsewhere(value: int) -> dict[str, bytes]:
+    """Images with an orientation that the decoding graph does not read."""
+    raw = b"Exif\0\0" + exif_data(value)
+    profile = b"\nexif\n" + f"{len(raw):8}\n".encode() + raw.hex().encode() + b"\n"
+    return {
+        "XMP in JPEG": jpeg(xmp=xmp(value)),
+        "XMP in WebP": encoded(noise(), "WEBP", lossless=True, xmp=xmp(value)),
+        "raw profile in PNG": text_chunk(b"Raw profile type exif", profile),
+        "64-bit integer": with_orientation(jpeg(), value, kind=16),
+        "EXIF without a flag in WebP": without_flag(
+            encoded(noise(), "WEBP", lossless=True, exif=exif_data(value))
+        ),
+    }
+
+
+def without_flag(webp: bytes) -> bytes:
+    return webp[:20] + bytes([webp[20] & ~8]) + webp[21:]
+
+
+@pytest.mark.parametrize("name", stored_elsewhere(6))
+def test_orientation_that_only_pillow_reads_is_applied(name):
+    for value in range(1, 10):
+        content = stored_elsewhere(value)[name]
+        image, expected = decoded(to_decodable(content, max_pixels=LIMIT)), upright_with_pillow(content)
+        assert image.shape == expected.shape
+        assert np.abs(image - expected).max() <= 2
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.integers(0, 9), st.sampled_from("<>"), st.sampled_from(list(INTEGERS)), st.integers(1, 3))
+def test_any_exif_orientation_is_read_as_pillow_reads_it(value, order, kind, count):
+    content = with_orientation(jpeg(quality=95), value, order, kind, count)
+    with no_pillow_warnings():
+        image, expected = decoded(to_decodable(content, max_pixels=LIMIT)), upright_with_pillow(content)
+    assert image.shape == expected.shape
+    assert np.abs(image - expected).max() <= 2
+
+
+@pytest.mark.parametrize("value", range(1, 9))
+def test_orientation_of_tiff_matches_pillow(value):
+    content = tiff(page([PHOTO.tobytes()], width=30, height=20, tag_274=value))
+    np.testing.assert_array_equal(decode_with_pillow(png_of(content)), upright_with_pillow(content))
+    assert (decode_with_pillow(png_of(content)).shape[0] == 30) is (value >= 5)

@@ -5,9 +5,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from make_images import uniform_image, write
+from make_images import encoded, noise, smooth, uniform_image, write
 
 from kerastl.data import Collection, read_folder
+from kerastl.data.readers.folder import Skipped
+from kerastl.data.readers.folder import images as images_below
 from kerastl.errors import Problems, RequestError
 
 
@@ -34,16 +36,34 @@ def test_nested_folders_are_read_and_hidden_ones_ignored(tmp_path):
     assert Counter(record.label for record in collection.records) == {"a": 3, "b": 1}
 
 
-def test_extensions_ignore_case_and_other_files_are_counted_in_a_note(tmp_path):
+def test_content_decides_which_files_are_images_and_all_others_are_counted(tmp_path):
     folder_of(tmp_path, {"a": 1, "b": 1})
-    write(tmp_path / "a" / "x.JPeG", uniform_image(5), kind="JPEG")
-    for name in ("a/Thumbs.db", "a/1.txt", "b/2.txt", "b/README"):
-        (tmp_path / name).write_text("no image")
+    photo = encoded(smooth(), "JPEG")
+    images = {"x.JPeG": photo, "x.jfif": photo, "x.jpe": photo, "x": photo, "x.backup": encoded(noise(), "WEBP"),
+              "text.png": b"no image", "zero.png": b"", "x.jpg/deep.dat": encoded(noise(), "GIF")}  # fmt: skip
+    others = {"Thumbs.db": b"\xd0\xcf\x11\xe0", "1.txt": b"BM is no image", "2.txt": b"x", "README": b"x",
+              "zero": b"", "icon.svg": b"<svg/>", "x.jp2": b"\0\0\0\x0cjP  \r\n\x87\n", "x.dcm": bytes(128) + b"DICM",
+              ".DS_Store": b"x", "._0.png": b"x", "../table.csv": b"x"}  # fmt: skip
+    for name, content in (images | others).items():
+        (tmp_path / "a" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "a" / name).write_bytes(content)
+    os.mkfifo(tmp_path / "a" / "pipe.png")
+    os.mkfifo(tmp_path / "a" / "pipe")
     collection = read_folder(tmp_path)
-    assert len(collection.records) == 3
-    assert "4 files" in collection.notes[0]
-    assert "2 .txt" in collection.notes[0]
-    assert "1 .db" in collection.notes[0]
+    read = {record.path.removeprefix("a/") for record in collection.records if record.label == "a"}
+    assert read == {*images, "0.png", "pipe.png"}
+    notes = "\n".join(collection.notes)
+    assert "Ignored 10 files without a supported image." in notes
+    for kind in (
+        "2 .txt: 1.txt, 2.txt", "1 .db: Thumbs.db", "1 without extension: README", "1 empty: zero", "1 .csv: table.csv",
+        "1 .svg: icon.svg", "1 JPEG 2000 (convert to PNG): x.jp2", "1 DICOM (convert to PNG): x.dcm",
+    ):  # fmt: skip
+        assert kind in notes
+    assert "Ignored 2 hidden files" in notes
+    counts = Skipped()
+    assert list(images_below(tmp_path / "a", tmp_path, counts))
+    assert counts.counts()["hidden file"] == 2
+    assert counts.counts()["not a regular file"] == 1
 
 
 @pytest.mark.parametrize("word", ["val", "validation", "valid", "dev"])

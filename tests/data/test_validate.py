@@ -21,7 +21,7 @@ GOOD = {"good.png": encoded(noise())}
     ("content", "reason"),
     [
         (b"", "the file is empty"),
-        (b"not an image at all", "(PNG, JPEG, GIF, BMP, WebP or TIFF)"),
+        (b"not an image at all", "(PNG, JPEG, GIF, BMP, WebP, TIFF, HEIC or AVIF)"),
         (encoded(noise())[:16], "header has no image size"),
         (encoded(noise())[:20], "header has no image size"),
         (encoded(noise())[:-30], "truncated"),

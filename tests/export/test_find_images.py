@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kerastl.data.readers.folder import Skipped
 from kerastl.errors import RequestError
 from kerastl.export import find_images
 from kerastl.export.predict import read_file_list, store_file_list
@@ -32,6 +33,25 @@ def test_circular_links_end_and_pipes_are_not_opened(tmp_path: Path) -> None:
     assert names == ["pipe.png", "round.png", "pipe.png"]
     with pytest.raises(RequestError, match=r"round\.png"):
         list(find_images([tmp_path / "round.png"]))
+
+
+def test_content_decides_which_files_are_images_and_all_others_are_counted(tmp_path: Path) -> None:
+    photo = b"\xff\xd8\xff\xe0"
+    images = {"a.jfif": photo, "a.jpe": photo, "a": photo, "a.dcm": bytes(128) + b"DICM", "text.png": b"text",
+              "zero.jpg": b"", "a.jp2": b"\xff\x4f\xff\x51", "a.heic": b"\0\0\0\x18ftypheic"}  # fmt: skip
+    others = {"Thumbs.db": b"x", "1.txt": b"x", "zero": b"", ".DS_Store": b"x", "._a.png": b"x"}
+    for name, content in (images | others).items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "folder.png" / "b.dat").write_bytes(photo)
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "again").symlink_to(tmp_path / "folder.png")
+    os.mkfifo(tmp_path / "pipe")
+    skipped = Skipped()
+    assert {path.name for path in find_images([tmp_path], skipped)} == {*images, "b.dat"}
+    assert skipped.counts() == {
+        ".db": 1, ".txt": 1, "empty": 1, "not a regular file": 1, "hidden file": 2, "hidden folder": 1, "link": 1,
+    }  # fmt: skip
 
 
 def test_a_folder_deleted_during_the_search_is_yielded(tmp_path: Path) -> None:

@@ -5,49 +5,72 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 from annotated_types import MinLen
 
-from kerastl.data.convert import has_image_name
+from kerastl.data.convert import reason_to_ignore
 from kerastl.data.records import SPLIT_WORDS, Collection, Record, check_class_names, natural_order, pluralize
 from kerastl.errors import Problem, RequestError, raise_problems
 from kerastl.options import StrictModel
 
-SHOWN_EXTENSIONS = 8
+SHOWN_KINDS = 20
+SHOWN_NAMES = 3
 
 
 IGNORED = {
     "link": ("symbolic link", "with a missing target or a target outside the folder, e.g. {}."),
+    "folder_link": ("link", "to a folder, e.g. {}."),
     "name": ("file", "with a name that is not UTF-8. Rename them."),
     "outside": ("image", "outside the class folders."),
     "hidden": ("hidden folder", "(the name starts with a dot), e.g. {}."),
+    "hidden_file": ("hidden file", "(the name starts with a dot), e.g. {}."),
 }
-"""Kinds of ignored files and folders, besides those without an image extension, and their notes."""
+"""Kinds of ignored files and folders, besides those that are not images, and their notes."""
 
 
 class Skipped:
-    """Files and folders that are ignored: counts by extension, and names by a key of `IGNORED`."""
+    """Files and folders that are ignored: names by kind of file, and by a key of `IGNORED`."""
 
     def __init__(self) -> None:
-        self.extensions = Counter[str]()
+        self.kinds = defaultdict[str, list[str]](list)
         self.names = defaultdict[str, list[str]](list)
+
+    def is_image(self, file: Path, *, or_unsupported: bool = False) -> bool:
+        """Return whether a file is read as an image, by `reason_to_ignore`. Other files are added to the ignored files."""
+        if file.name.startswith("."):
+            self.names["hidden_file"].append(file.name)
+            return False
+        kind = reason_to_ignore(file, or_unsupported=or_unsupported)
+        if kind is not None:
+            self.kinds[kind].append(file.name.encode(errors="backslashreplace").decode())
+        return kind is None
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of ignored files and folders by kind."""
+        named = {IGNORED[key][0]: len(names) for key, names in self.names.items() if names}
+        return {kind: len(names) for kind, names in self.kinds.items()} | named
 
     def notes(self) -> list[str]:
         """Return one line per reason."""
         lines = []
-        if self.extensions:
-            total = sum(self.extensions.values())
-            kinds = [f"{count} {kind}" for kind, count in self.extensions.most_common()]
-            shown = ", ".join(kinds[:SHOWN_EXTENSIONS]) + (", ..." if len(kinds) > SHOWN_EXTENSIONS else "")
-            lines.append(f"Ignored {pluralize(total, 'file')} without an image extension: {shown}.")
+        if self.kinds:
+            by_count = sorted(self.kinds.items(), key=lambda item: -len(item[1]))
+            kinds = [f"{len(names)} {kind}: {_shown(names)}" for kind, names in by_count]
+            shown = "; ".join(kinds[:SHOWN_KINDS]) + ("; ..." if len(kinds) > SHOWN_KINDS else "")
+            total = sum(map(len, self.kinds.values()))
+            lines.append(f"Ignored {pluralize(total, 'file')} without a supported image. {shown}.")
         for key, (noun, text) in IGNORED.items():
             if names := self.names[key]:
                 lines.append(f"Ignored {pluralize(len(names), noun)} {text.format(names[0])}")
         return lines
+
+
+def _shown(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN_NAMES]) + (", ..." if len(names) > SHOWN_NAMES else "")
 
 
 def list_subfolders(folder: Path, root: Path, skipped: Skipped) -> list[Path]:
@@ -63,7 +86,7 @@ def list_subfolders(folder: Path, root: Path, skipped: Skipped) -> list[Path]:
 
 
 def images(folder: Path, root: Path, skipped: Skipped, *, nested: bool = True) -> Iterator[Path]:
-    """Yield the files below `folder` that have an image extension, in a fixed order. Hidden files are ignored.
+    """Yield the images below `folder` in a fixed order. The content decides; hidden files are ignored.
 
     Args:
         folder: The folder to search.
@@ -79,21 +102,23 @@ def images(folder: Path, root: Path, skipped: Skipped, *, nested: bool = True) -
             continue
         seen.add((identity.st_dev, identity.st_ino))
         deeper = []
-        for entry in _entries(current):
+        for entry in _entries(current, hidden=True):
             if not _stays_inside(entry, root, skipped):
                 continue
-            if entry.is_dir():
+            if not entry.is_dir():
+                if _is_utf8(entry.name, skipped) and skipped.is_image(Path(entry.path)):
+                    yield Path(entry.path)
+            elif not entry.name.startswith("."):
                 deeper.append(Path(entry.path))
-            elif entry.is_file() and _is_image(entry.name, skipped):
-                yield Path(entry.path)
+            elif current != folder:
+                skipped.names["hidden"].append(entry.name)
         waiting += reversed(deeper) if nested else []
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+def _entries(folder: Path, *, hidden: bool = False) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
-        return sorted(
-            (entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name
-        )
+        shown = (entry for entry in entries if hidden or not entry.name.startswith("."))
+        return sorted(shown, key=lambda entry: entry.name)
 
 
 def _is_utf8(name: str, skipped: Skipped) -> bool:
@@ -103,16 +128,6 @@ def _is_utf8(name: str, skipped: Skipped) -> bool:
         skipped.names["name"].append(ascii(name))
         return False
     return True
-
-
-def _is_image(name: str, skipped: Skipped) -> bool:
-    if not _is_utf8(name, skipped):
-        return False
-    if has_image_name(name):
-        return True
-    extension = Path(name).suffix[1:].lower()
-    skipped.extensions[f".{extension}" if extension else "without extension"] += 1
-    return False
 
 
 def _stays_inside(entry: os.DirEntry[str], root: Path, skipped: Skipped) -> bool:
@@ -166,7 +181,7 @@ class Options(StrictModel):
 
 
 def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> Collection:  # noqa: ARG001
-    """Read the image files of a folder with class, split and group. The files are not opened.
+    """Read the image files of a folder with class, split and group. No image is decoded.
 
     Raises:
         Problems: The folder does not exist, has an empty class, or class names differ only in case.
@@ -204,7 +219,11 @@ def _read_labeled(
     problems: list[Problem] = []
     parents = splits.items() if splits else [(None, root)]
     for split, parent in parents:
-        skipped.names["outside"] += (file.name for file in images(parent, root, Skipped(), nested=False))
+        outside = Skipped()
+        skipped.names["outside"] += (file.name for file in images(parent, root, outside, nested=False))
+        skipped.names["hidden_file"] += outside.names["hidden_file"]
+        for kind, names in outside.kinds.items():
+            skipped.kinds[kind] += names
         classes = list_subfolders(parent, root, skipped) if splits else folders
         if not classes:
             problems.append(Problem(parent.name, "has no subfolders. A split folder needs one per class."))
