@@ -109,7 +109,7 @@ def _is_alive(mark: Path) -> bool:
     return False
 
 
-FILE_NAME = "images-1.sqlite"
+FILE_NAME = "images-2.sqlite"
 # Part of every key. Increase it when the decoder accepts other files or gives other reasons.
 DECODER_VERSION = 5
 TIMEOUT_S = 20.0
@@ -123,6 +123,9 @@ class FileCheck:
         reason: Why the file cannot be decoded. None if it can be decoded.
         is_16_bit: Whether the image is 16-bit grayscale.
         needs_conversion: Whether Pillow must convert the file, because TensorFlow cannot decode it.
+        kind: Format of the file, e.g. `jpg`. Empty if the file cannot be decoded.
+        width, height: Size of the upright image in pixels.
+        is_gray: Whether the image has no color.
         is_permanent: Whether the result is valid as long as the file is unchanged. Errors of the system are not, and
             are not cached.
     """
@@ -130,7 +133,15 @@ class FileCheck:
     reason: str | None
     is_16_bit: bool = False
     needs_conversion: bool = False
+    kind: str = ""
+    width: int = 0
+    height: int = 0
+    is_gray: bool = False
     is_permanent: bool = True
+
+
+COLUMNS = ("reason", "is_16_bit", "needs_conversion", "kind", "width", "height", "is_gray")
+"""The cached fields of `FileCheck`, in its order."""
 
 
 def cache_key(file: Path, status: os.stat_result, max_pixels: int) -> str:
@@ -146,12 +157,14 @@ def read_file_checks(cache_dir: Path | None, keys: Iterable[str]) -> dict[str, F
     with contextlib.suppress(OSError):
         os.utime(cache_dir / FILE_NAME)  # time of last use, for `kerastl cache`
     query = (
-        "SELECT key, reason, is_16_bit, needs_conversion FROM file_checks "
-        "WHERE key IN (SELECT value FROM json_each(?))"
+        f"SELECT key, {', '.join(COLUMNS)} FROM file_checks WHERE key IN (SELECT value FROM json_each(?))"
     )
     with contextlib.suppress(sqlite3.Error), _opened(cache_dir / FILE_NAME, "ro") as connection:
         rows = connection.execute(query, [json.dumps(list(keys))])
-        return {key: FileCheck(reason, bool(deep), bool(convert)) for key, reason, deep, convert in rows}
+        return {
+            key: FileCheck(reason, bool(deep), bool(convert), kind, width, height, bool(gray))
+            for key, reason, deep, convert, kind, width, height, gray in rows
+        }
     return {}
 
 
@@ -176,13 +189,11 @@ def write_file_checks(cache_dir: Path | None, file_checks: Mapping[str, FileChec
 def _write(file: Path, file_checks: Mapping[str, FileCheck]) -> None:
     with _opened(file, "rwc") as connection, connection:
         connection.execute(
-            "CREATE TABLE IF NOT EXISTS file_checks "
-            "(key TEXT PRIMARY KEY, reason TEXT, is_16_bit INTEGER, needs_conversion INTEGER)"
+            f"CREATE TABLE IF NOT EXISTS file_checks (key TEXT PRIMARY KEY, {', '.join(COLUMNS)})"
         )
-        rows = [
-            (key, check.reason, check.is_16_bit, check.needs_conversion) for key, check in file_checks.items()
-        ]
-        connection.executemany("INSERT OR REPLACE INTO file_checks VALUES (?, ?, ?, ?)", rows)
+        rows = [(key, *(getattr(check, name) for name in COLUMNS)) for key, check in file_checks.items()]
+        marks = ", ".join("?" * (1 + len(COLUMNS)))
+        connection.executemany(f"INSERT OR REPLACE INTO file_checks VALUES ({marks})", rows)
 
 
 def _opened(file: Path, mode: Literal["ro", "rwc"]) -> contextlib.closing[sqlite3.Connection]:

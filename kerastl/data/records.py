@@ -6,8 +6,8 @@ import hashlib
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -59,12 +59,14 @@ class Collection:
         class_names: Class names in natural order (2 before 10). Empty if no image is labeled.
         records: One record per image.
         notes: One line per note for the user, e.g. about ignored files.
+        ignored: Number of ignored files by kind, e.g. `{".heic": 10}`.
     """
 
     root: Path | None
     class_names: tuple[str, ...]
     records: tuple[Record, ...]
     notes: tuple[str, ...] = ()
+    ignored: Mapping[str, int] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         splits = Counter(record.split or "no split" for record in self.records)

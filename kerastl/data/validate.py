@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from kerastl.console import track
@@ -19,6 +21,7 @@ from kerastl.data.convert import (
     NUM_THREADS,
     InvalidImageError,
     UnreadableError,
+    extension_of,
     is_16_bit_gray,
     no_pillow_warnings,
     read_content,
@@ -30,6 +33,9 @@ from kerastl.errors import Problem, RequestError, raise_problems
 from kerastl.runs import write_atomic
 
 ENDINGS = {b"\x89PNG": b"IEND", b"\xff\xd8\xff": b"\xff\xd9", b"GIF8": b"\x3b"}
+Array = np.ndarray[Any, Any]
+GRAY_TOLERANCE = 2
+"""The largest difference of two channels, of 255, that is due to rounding."""
 TAIL_BYTES = 64  # some cameras and programs append a few bytes to the image
 
 
@@ -42,8 +48,8 @@ def decode_error(content: bytes, *, max_pixels: int) -> str | None:
     return None
 
 
-def check_content(content: bytes, *, max_pixels: int) -> None:
-    """Decode the bytes of a file and discard the pixels.
+def check_content(content: bytes, *, max_pixels: int) -> Array:
+    """Decode the bytes of a file, and return the pixels `[height, width, 3]` float32 in [0, 255].
 
     Raises:
         UnreadableError: The bytes cannot be decoded, or there is not enough memory.
@@ -51,7 +57,7 @@ def check_content(content: bytes, *, max_pixels: int) -> None:
     if not content:
         raise InvalidImageError("the file is empty")
     try:
-        decode_image(tf.constant(content), max_pixels=max_pixels)
+        return decode_image(tf.constant(content), max_pixels=max_pixels).numpy()
     except tf.errors.InvalidArgumentError as error:
         raise InvalidImageError(_decode_reason(error.message, content)) from error
     except (MemoryError, tf.errors.ResourceExhaustedError) as error:
@@ -82,12 +88,17 @@ class CheckedImages:
     Args:
         collection: The readable images. The `file` of a converted image is its PNG.
         quarantined: `(path, reason)` of the unreadable images.
-        has_16_bit: Whether any image is 16-bit grayscale, which needs a window.
+        checks: The kind and the size of each readable image, in the order of the collection.
     """
 
     collection: Collection
     quarantined: tuple[tuple[str, str], ...]
-    has_16_bit: bool
+    checks: tuple[FileCheck, ...]
+
+    @property
+    def has_16_bit(self) -> bool:
+        """Whether any image is 16-bit grayscale, which needs a window."""
+        return any(check.is_16_bit for check in self.checks)
 
 
 class TooManyUnreadableError(RequestError):
@@ -163,8 +174,8 @@ def check_images(
     missing = [name for name in collection.class_names if name not in present]
     problems = [Problem(f"class {name!r}", "none of its images can be read") for name in missing]
     raise_problems(f"The dataset{_of(dataset_name)}", problems, "Fix or remove them. Nothing was run.")
-    has_16_bit = any(check.is_16_bit for check in checks if check.reason is None)
-    return CheckedImages(collection.with_records(kept), tuple(quarantined), has_16_bit)
+    readable = tuple(check for check in checks if check.reason is None)
+    return CheckedImages(collection.with_records(kept), tuple(quarantined), readable)
 
 
 def _check_files(
@@ -204,13 +215,23 @@ def _check_file(file: Path, max_pixels: int, converted_dir: Path) -> FileCheck:
     try:
         stored = read_content(file, max_pixels=max_pixels)
         content = to_decodable(stored, max_pixels=max_pixels)
-        check_content(content, max_pixels=max_pixels)
+        pixels = check_content(content, max_pixels=max_pixels)
     except UnreadableError as error:
         return FileCheck(str(error), is_permanent=error.is_permanent)
     is_converted = content is not stored
     if is_converted:
         _write_converted(_converted_path(file, converted_dir), content)
-    return FileCheck(None, is_16_bit_gray(content), is_converted)
+    height, width, _ = pixels.shape
+    kind = extension_of(stored) or file.suffix[1:].lower()
+    return FileCheck(
+        None, is_16_bit_gray(content), is_converted, kind, width, height, _has_no_color(pixels)
+    )
+
+
+def _has_no_color(pixels: Array) -> bool:
+    """Return whether the channels are equal, apart from rounding. Of large images, rows and columns are sampled."""
+    sample = pixels[:: 1 + len(pixels) // 256, :: 1 + pixels.shape[1] // 256]
+    return bool((sample.max(axis=-1) - sample.min(axis=-1)).max() <= GRAY_TOLERANCE)
 
 
 def _write_converted(path: Path, png: bytes) -> None:

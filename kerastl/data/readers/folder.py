@@ -200,7 +200,7 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
         raise RequestError(f"Cannot read {error.filename}: permission denied.") from error
     _check_groups(records, options)
     names = natural_order(record.label for record in records if record.label is not None)
-    return Collection(root, names, tuple(records), (*notes, *skipped.notes()))
+    return Collection(root, names, tuple(records), (*notes, *skipped.notes()), skipped.counts())
 
 
 def _read_unlabeled(root: Path, options: Options, skipped: Skipped) -> tuple[list[Record], list[str]]:
