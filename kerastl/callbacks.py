@@ -14,7 +14,6 @@ from typing import Any
 
 import keras
 
-from kerastl.console import print_status
 from kerastl.errors import PermanentFailure, RequestError
 from kerastl.recipe.phase import BatchNorm, Phase
 from kerastl.training import freeze
@@ -237,6 +236,7 @@ class TimeBudget(keras.callbacks.Callback):
         """Start a phase."""
         self.phase_index += 1
         self.phase_epochs = 0
+        self.stop_reason = ""
         self._counted_until = time.perf_counter()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002 - Keras passes it
@@ -253,6 +253,4 @@ class TimeBudget(keras.callbacks.Callback):
         expected_s = self.elapsed_s + now - self._epoch_start
         if self.phase_epochs < phase.epochs and expected_s > self._deadlines[self.phase_index]:
             self.model.stop_training = True
-            print_status(
-                f"Time budget: phase {phase.name} stops after {self.phase_epochs} of {phase.epochs} epochs."
-            )
+            self.stop_reason = "time_budget"

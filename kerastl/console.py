@@ -1,15 +1,48 @@
-"""Progress bars and status lines on stderr. Bars are shown on a terminal only."""
+"""Progress bars, status lines and facts on stderr. Bars are shown on a terminal only."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
+import tempfile
+import textwrap
 import time
-from collections.abc import Callable, Generator, Iterable, Sized
+from collections.abc import Callable, Generator, Iterable, Sequence, Sized
 from contextlib import contextmanager
-from itertools import chain, islice
-from typing import TypeVar
+from contextvars import ContextVar
+from functools import cache
+from typing import Any, TextIO, TypeVar
 
 Item = TypeVar("Item")
+Facts = Sequence[tuple[str, str]]
+"""Titles and texts, as a screen or a page shows them. An empty title continues the previous one."""
+TITLE_WIDTH = 12
+MIN_WIDTH = 40
+
+_is_quiet = ContextVar("_is_quiet", default=False)
+
+
+@contextmanager
+def quiet(is_quiet: bool = True) -> Generator[None, None, None]:
+    """Show no progress and no status lines, if `is_quiet` is true."""
+    token = _is_quiet.set(is_quiet or _is_quiet.get())
+    try:
+        yield
+    finally:
+        _is_quiet.reset(token)
+
+
+def _is_interactive() -> bool:
+    return sys.stderr.isatty() and not _is_quiet.get()
+
+
+@cache
+def _console() -> Any:
+    """Return the console that all bars share, so that one can be shown inside another."""
+    from rich.console import Console
+
+    return Console(stderr=True)
 
 
 def track(items: Iterable[Item], description: str, total: int | None = None) -> Generator[Item, None, None]:
@@ -20,21 +53,14 @@ def track(items: Iterable[Item], description: str, total: int | None = None) -> 
         description: What is being done, e.g. `checking images`.
         total: Number of items. Required if `items` has no length.
     """
-    if not sys.stderr.isatty():
+    if not _is_interactive():
         yield from items
         return
-    from rich.console import Console
     from rich.progress import track as rich_track
 
-    console = Console(stderr=True)
     if total is None and isinstance(items, Sized):
         total = len(items)
-    # Fetch the first item before the bar starts, because fetching it may show a progress bar, too.
-    rest = iter(items)
-    first = list(islice(rest, 1))
-    yield from rich_track(
-        chain(first, rest), description=description, total=total, console=console, transient=True
-    )
+    yield from rich_track(items, description=description, total=total, console=_console(), transient=True)
 
 
 @contextmanager
@@ -49,17 +75,16 @@ def progress_bar(
         total: Number of units.
         done: Number of units that an earlier process completed.
     """
-    if not sys.stderr.isatty():
+    if not _is_interactive():
         yield lambda _: None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     counts = "{task.completed:,}/{task.total:,} {task.fields[unit]}, {task.fields[speed]:,.1f}/s"
     columns = ("{task.description}", BarColumn(), TextColumn(counts), TimeRemainingColumn())
     start = time.monotonic()
     # stdout carries the results of a command and is never redirected through the bar.
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
+    with Progress(*columns, console=_console(), transient=True, redirect_stdout=False) as bar:
         task = bar.add_task(description, total=total, completed=done, unit=unit, speed=0.0)
         advanced = 0
 
@@ -72,9 +97,91 @@ def progress_bar(
         yield advance
 
 
+@contextmanager
+def status(
+    description: str, *, prints_line: bool = True, file: TextIO | None = None
+) -> Generator[None, None, None]:
+    """Show on a terminal what a step does, and for how long it has been running.
+
+    Args:
+        description: What is being done, e.g. `Writing the report`.
+        prints_line: Whether to print the description if stderr is not a terminal.
+        file: The terminal, if it is not stderr.
+    """
+    if not _is_interactive():
+        if prints_line:
+            print_status(description)
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
+
+    # The characters of the spinner are ASCII, for terminals without UTF-8.
+    columns = (SpinnerColumn("line"), "{task.description}", TimeElapsedColumn())
+    console = Console(file=file, force_terminal=True) if file else _console()
+    with Progress(
+        *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=file is None
+    ) as bar:
+        bar.add_task(description, total=None)
+        yield
+
+
 def print_status(line: str) -> None:
     """Write one line to stderr."""
-    print(line, file=sys.stderr, flush=True)
+    if not _is_quiet.get():
+        print(line, file=sys.stderr, flush=True)
+
+
+def format_facts(facts: Facts, *, stream: TextIO) -> list[str]:
+    """Return facts as lines with aligned titles. On a terminal, long lines are wrapped at its width."""
+    width = max(shutil.get_terminal_size().columns, MIN_WIDTH) if stream.isatty() else sys.maxsize
+    wrapper = textwrap.TextWrapper(
+        width, subsequent_indent=" " * TITLE_WIDTH, break_long_words=False, break_on_hyphens=False
+    )
+    return [wrapper.fill(f"{title:<{TITLE_WIDTH}}{text}") for title, text in facts]
+
+
+def print_facts(facts: Facts) -> None:
+    """Write facts to stderr."""
+    for line in format_facts(facts, stream=sys.stderr):
+        print_status(line)
+
+
+def load_tensorflow() -> None:
+    """Import TensorFlow and Keras without TensorFlow's startup messages, which are shown only if the import fails.
+
+    TensorFlow writes them to file descriptor 2 before any setting can silence it. With TF_CPP_MIN_LOG_LEVEL 0 or 1,
+    they are not hidden.
+    """
+    if "tensorflow" in sys.modules:
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # child processes inherit it
+    if os.environ["TF_CPP_MIN_LOG_LEVEL"] in ("0", "1"):
+        _import_tensorflow()
+        return
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with (
+        os.fdopen(stderr, "w") as terminal,
+        tempfile.TemporaryFile() as captured,
+        status("Loading TensorFlow", prints_line=False, file=terminal),
+    ):
+        os.dup2(captured.fileno(), 2)
+        try:
+            _import_tensorflow()
+        except BaseException:
+            captured.seek(0)
+            os.write(stderr, captured.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+
+
+def _import_tensorflow() -> None:
+    import keras  # noqa: F401 - imported for its side effects on the terminal
+    import tensorflow as tf
+
+    tf.config.list_physical_devices()
 
 
 def format_duration(seconds: float) -> str:

@@ -6,7 +6,6 @@ import json
 import os
 import shlex
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,27 +14,12 @@ import click
 
 from kerastl import evaluation, export, report, runs
 from kerastl import recipe as recipes
+from kerastl.console import format_facts, load_tensorflow
 from kerastl.tasks import SINGLE_LABEL
 from kerastl.workflows.check_recipe import check_recipe
 
 FC = TypeVar("FC", bound=Callable[..., Any] | click.Command)
 """A decorated function or command, as in click."""
-MAX_NAME_LENGTH = 60
-
-
-def format_metric(metric: runs.Estimate | None) -> str:
-    """Return `0.912 (0.871 to 0.948)`, or a dash if there is no value."""
-    if metric is None or metric.value is None:
-        return "-"
-    if metric.low is None:
-        return f"{metric.value:.3f}"
-    return f"{metric.value:.3f} ({metric.low:.3f} to {metric.high:.3f})"
-
-
-def printable(name: str) -> str:
-    """Return a name from the data without control characters, shortened to one line."""
-    text = "".join(letter for letter in name if letter.isprintable())
-    return text if len(text) <= MAX_NAME_LENGTH else f"{text[: MAX_NAME_LENGTH - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 MAX_CLASSES = 5
@@ -46,7 +30,7 @@ def print_template(template: str, **content: Any) -> None:
     """Print a template of `kerastl.report` with its content."""
     text = report.render(
         template,
-        filters={"decimal": format_value, "metric": format_metric, "printable": printable, "repr": repr},
+        filters={"decimal": format_value, "metric": report.format_metric, "printable": report.printable, "repr": repr},
         headline=_headline, sort_values=evaluation.sort_values,
         doubt_about_estimates=report.doubt_about_estimates, max_classes=MAX_CLASSES, max_values=MAX_VALUES, **content,
     )  # fmt: skip
@@ -78,10 +62,17 @@ def print_scores(run: runs.Run, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"run": str(run.path), "scores": scores.to_json()}, indent=1))
         return
+    adaptation = runs.Adaptation.read_if_present(run.path)
+    summary = runs.Summary.read_if_present(run.path) or runs.Summary()
+    facts = [
+        *report.result_facts(summary, adaptation), ("Run", shell_path(run.path)),
+        ("Report", shell_path(run.file("report.html"))),
+    ]  # fmt: skip
     print_template(
-        "scores.txt.jinja", scores=scores, adaptation=runs.Adaptation.read_if_present(run.path), metrics=METRICS,
+        "scores.txt.jinja", scores=scores, adaptation=adaptation, metrics=METRICS,
+        facts=format_facts(facts, stream=sys.stdout),
         splits={name: split for name, split in scores.splits.items() if name in SPLITS},
-        min_groups=evaluation.MIN_GROUPS, folder=shell_path(run.path), report=shell_path(run.file("report.html")),
+        min_groups=evaluation.MIN_GROUPS, folder=shell_path(run.path),
         exports=[shell_path(folder) for folder in _verifiable(run)],
     )  # fmt: skip
 
@@ -147,27 +138,3 @@ class NonEmptyPath(click.Path):
         if value == "":
             self.fail("the path is empty. Use '.' for the current folder.", param, ctx)
         return super().convert(value, param, ctx)
-
-
-def load_tensorflow() -> None:
-    """Import TensorFlow without its startup messages, which are shown only if the import fails.
-
-    TensorFlow writes to file descriptor 2 before any setting can silence it.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as captured:
-        os.dup2(captured.fileno(), 2)
-        try:
-            import keras  # noqa: F401 - imported for its side effects on the terminal
-            import tensorflow as tf
-
-            tf.config.list_physical_devices()
-        except BaseException:
-            captured.seek(0)
-            os.write(stderr, captured.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)

@@ -9,7 +9,8 @@ import click
 
 from kerastl import recipe as recipes
 from kerastl import report, workflows
-from kerastl.cli._output import load_tensorflow, option, out_option, sets_option, shell_path
+from kerastl.cli._output import option, out_option, sets_option, shell_path
+from kerastl.console import load_tensorflow
 from kerastl.errors import Problem, Problems, RequestError
 from kerastl.workflows.check_recipe import check_recipe
 

@@ -9,7 +9,8 @@ import click
 
 from kerastl import audit, report, runs, workflows
 from kerastl import recipe as recipes
-from kerastl.cli._output import load_recipe, load_tensorflow, option, out_option, sets_option, shell_path
+from kerastl.cli._output import load_recipe, option, out_option, sets_option, shell_path
+from kerastl.console import load_tensorflow
 from kerastl.errors import RequestError
 from kerastl.workflows.check_recipe import check_recipe
 

@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from kerastl import data, models, registry, runs
-from kerastl.cli._output import json_option, load_tensorflow
+from kerastl.cli._output import json_option
+from kerastl.console import load_tensorflow
 
 
 def _report() -> dict[str, Any]:

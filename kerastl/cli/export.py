@@ -10,7 +10,8 @@ from typing import Literal
 import click
 
 from kerastl import evaluation, export, registry
-from kerastl.cli._output import NonEmptyPath, load_tensorflow, option, out_option, print_conversion
+from kerastl.cli._output import NonEmptyPath, option, out_option, print_conversion
+from kerastl.console import load_tensorflow, status
 from kerastl.errors import RequestError
 
 
@@ -87,7 +88,8 @@ def command(
     if with_samples and format_name == export.PORTABLE:
         raise RequestError(f"--format {export.PORTABLE} cannot contain images. Remove --with-samples.")
     load_tensorflow()
-    folder = export.export_run(run, format_name, out, options=options, quantize=quantize, version=version)
+    with status(f"Exporting to {format_name}", prints_line=False):
+        folder = export.export_run(run, format_name, out, options=options, quantize=quantize, version=version)
     click.echo(f"Wrote {folder}")
     if format_name != export.PORTABLE:
         click.echo(postprocessing.describe(described.class_names))

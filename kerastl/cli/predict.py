@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 import click
 
-from kerastl.cli._output import NonEmptyPath, load_tensorflow, out_option
-from kerastl.console import print_status, track
+from kerastl.cli._output import NonEmptyPath, out_option
+from kerastl.console import load_tensorflow, print_status, track
 from kerastl.errors import RequestError
 
 if TYPE_CHECKING:

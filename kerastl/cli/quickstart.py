@@ -10,7 +10,9 @@ from typing import Any
 import click
 
 from kerastl import export, workflows
-from kerastl.cli._output import format_metric, load_tensorflow, option, out_option, shell_path
+from kerastl.cli._output import option, out_option, shell_path
+from kerastl.console import load_tensorflow
+from kerastl.report import format_metric
 
 
 @click.command()

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from kerastl import export as exports
-from kerastl.cli._output import NonEmptyPath, json_option, load_tensorflow, option
+from kerastl.cli._output import NonEmptyPath, json_option, option
+from kerastl.console import load_tensorflow
 
 RESULTS = {True: "ok", False: "FAULT", None: "not checked"}
 

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from kerastl import models
-from kerastl.cli._output import format_value, json_option, load_tensorflow
+from kerastl.cli._output import format_value, json_option
+from kerastl.console import load_tensorflow
 
 
 @click.group("weights")

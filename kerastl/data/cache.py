@@ -156,9 +156,7 @@ def read_file_checks(cache_dir: Path | None, keys: Iterable[str]) -> dict[str, F
         return {}
     with contextlib.suppress(OSError):
         os.utime(cache_dir / FILE_NAME)  # time of last use, for `kerastl cache`
-    query = (
-        f"SELECT key, {', '.join(COLUMNS)} FROM file_checks WHERE key IN (SELECT value FROM json_each(?))"
-    )
+    query = f"SELECT key, {', '.join(COLUMNS)} FROM file_checks WHERE key IN (SELECT value FROM json_each(?))"
     with contextlib.suppress(sqlite3.Error), _opened(cache_dir / FILE_NAME, "ro") as connection:
         rows = connection.execute(query, [json.dumps(list(keys))])
         return {

@@ -223,9 +223,7 @@ def _check_file(file: Path, max_pixels: int, converted_dir: Path) -> FileCheck:
         _write_converted(_converted_path(file, converted_dir), content)
     height, width, _ = pixels.shape
     kind = extension_of(stored) or file.suffix[1:].lower()
-    return FileCheck(
-        None, is_16_bit_gray(content), is_converted, kind, width, height, _has_no_color(pixels)
-    )
+    return FileCheck(None, is_16_bit_gray(content), is_converted, kind, width, height, _has_no_color(pixels))
 
 
 def _has_no_color(pixels: Array) -> bool:

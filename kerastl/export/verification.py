@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from kerastl.console import status
 from kerastl.data.decode import decode_images
 from kerastl.errors import RequestError
 from kerastl.evaluation.trained_model import load_trained, read_unverified_model
@@ -108,9 +109,10 @@ def _run_probe(
         command = [sys.executable, "-I", *map(str, arguments)]
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
         try:
-            process = subprocess.run(
-                command, env=environment, capture_output=True, check=False, timeout=TIME_LIMIT_S
-            )
+            with status("Verifying the export in a separate process", prints_line=False):
+                process = subprocess.run(
+                    command, env=environment, capture_output=True, check=False, timeout=TIME_LIMIT_S
+                )
         except subprocess.TimeoutExpired:
             return None, f"it took more than {TIME_LIMIT_S} seconds"
         if not response_file.is_file():

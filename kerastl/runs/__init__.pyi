@@ -25,11 +25,13 @@ from .folder import machine_info as machine_info
 from .folder import package_versions as package_versions
 from .schemas import TEST_SPLITS as TEST_SPLITS
 from .schemas import Adaptation as Adaptation
+from .schemas import DataSummary as DataSummary
 from .schemas import Difference as Difference
 from .schemas import Estimate as Estimate
 from .schemas import Freeze as Freeze
 from .schemas import Metrics as Metrics
 from .schemas import ModelDescription as ModelDescription
+from .schemas import PhaseSummary as PhaseSummary
 from .schemas import RunFile as RunFile
 from .schemas import Scores as Scores
 from .schemas import SplitScores as SplitScores

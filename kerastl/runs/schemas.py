@@ -346,13 +346,118 @@ class Scores(RunFile):
         return {name: split for name, split in self.splits.items() if name in TEST_SPLITS}
 
 
+class Range(Entry):
+    """The smallest, the median and the largest of several sizes."""
+
+    smallest: int
+    median: int
+    largest: int
+
+
+class DataSummary(Entry):
+    """The images of the source or of the target. Images without a label are counted under `""`."""
+
+    path: str
+    """The folder or table; the name of the reader if it reads neither."""
+    images: int
+    classes: dict[str, int]
+    splits: dict[str, dict[str, int]]
+    """The number of images by split and class."""
+    groups: dict[str, int] = {}
+    """The number of groups (patients) by split, and under `all`. Empty without groups."""
+    kinds: dict[str, int]
+    """The number of images by file format."""
+    width_px: Range
+    height_px: Range
+    gray: int
+    images_16_bit: int
+    unreadable: int
+    ignored: dict[str, int] = {}
+    """The number of ignored files by kind."""
+    warnings: tuple[str, ...] = ()
+
+
+class ModelSummary(Entry):
+    """The model before training."""
+
+    backbone: str
+    weights: str
+    head: str
+    parameters: int
+
+
+Stop = Literal["all_epochs", "early_stopping", "time_budget", "callback"]
+
+
+class PhaseSummary(Entry):
+    """A training phase. Epochs are counted over all phases, from 1."""
+
+    phase: str
+    domain: str
+    planned_epochs: int
+    epochs: int
+    trained: int
+    """The number of parameters that were trained. The others were frozen."""
+    frozen: int
+    monitor: str
+    best_epoch: int | None
+    """The best epoch of this phase. None without validation images."""
+    best: Number | None
+    earlier_best: Number | None
+    """The best value before this phase, on the same validation images. None if there is none."""
+    stopped: Stop
+    helped: bool | None
+    """Whether the best value of this phase is better than the earlier one. None if there is none."""
+    keep: Literal["best", "last"]
+    kept_phase: str
+    """The phase and the epoch whose weights the model has after this phase."""
+    kept_epoch: int
+
+
+class Kept(Entry):
+    """The model that the run kept. Phase and epoch are None if no phase trained it."""
+
+    candidate: str | None
+    phase: str | None
+    epoch: int | None
+    reason: str
+
+
+class Confusion(Entry):
+    """The most frequent error: images of the class `label` that are predicted as another."""
+
+    label: str
+    predicted: str
+    images: int
+    of: int
+
+
+class Headline(Entry):
+    """The score of the kept model on test images, or on validation images if there are none."""
+
+    split: str
+    metric: str
+    estimate: Estimate
+    images: int
+    groups: int | None
+    most_confused: Confusion | None
+    few_images: dict[str, int] = {}
+    """The classes whose scores are unreliable, with their number of images."""
+
+
 class Summary(RunFile):
-    """`summary.json`: the overall scores of a run (`.`) and of the runs in its folder, by split."""
+    """`summary.json`: what a run did, and the overall scores of the run (`.`) and of the runs in its folder, by split."""
 
     FILE = "summary.json"
 
-    runs: dict[str, dict[str, Metrics]]
-    chosen: str | None
+    data: dict[str, DataSummary] = {}
+    """The images by `source` and `target`."""
+    model: ModelSummary | None = None
+    phases: tuple[PhaseSummary, ...] = ()
+    kept: Kept | None = None
+    headline: Headline | None = None
+    runs: dict[str, dict[str, Metrics]] = {}
+    chosen: str | None = None
 
 
 class Candidate(Entry):

@@ -4,6 +4,7 @@ from .checkpoint import newest_checkpoint as newest_checkpoint
 from .checks import decide_phases as decide_phases
 from .checks import describe_cache as describe_cache
 from .freeze import batch_norm_layers as batch_norm_layers
+from .freeze import count_trained as count_trained
 from .freeze import default_batch_norm as default_batch_norm
 from .freeze import preserve_values as preserve_values
 from .freeze import resolve_batch_norm as resolve_batch_norm

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ import keras
 import numpy as np
 
 from kerastl.errors import RequestError
-from kerastl.runs import write_atomic
+from kerastl.recipe.phase import Phase
+from kerastl.runs import PhaseSummary, write_atomic
 from kerastl.training.freeze import Array, copy_of
 from kerastl.training.optimizer import WeightAverages
 from kerastl.training.step import Step
@@ -49,11 +50,13 @@ class History:
             training images, `val_loss`, `val_accuracy`, `val_balanced_accuracy`, `val_auc`.
         freeze_reports: One report per phase, see `build_freeze_report`.
         best: `{domain: (epoch, value)}` of the epochs whose weights were kept.
+        phases: The outcome of each phase: its best epoch, why it stopped, and the epoch whose weights were kept.
     """
 
     rows: tuple[dict[str, Any], ...]
     freeze_reports: tuple[dict[str, Any], ...]
     best: dict[str, tuple[int, float]]
+    phases: tuple[PhaseSummary, ...] = ()
 
     def __repr__(self) -> str:
         phases = list(dict.fromkeys(row["phase"] for row in self.rows))
@@ -76,7 +79,7 @@ class TrainingState:
         phase_epochs: Finished epochs of the current phase.
         epochs: Finished epochs of all phases.
         epochs_without_improvement: Epochs since the monitored metric last improved.
-        stopped: Whether the phase was stopped early.
+        stopped: Why the phase was stopped early: `early_stopping`, `time_budget` or `callback`. Empty if it was not.
         best: The best epoch of each domain.
         checksums: Checksums of the model at the start of the phase.
         statistics: BatchNorm statistics of the model at the start of the phase, by path.
@@ -84,13 +87,14 @@ class TrainingState:
         freeze_reports: Reports of the finished phases.
         callbacks: The counters of each Keras callback, e.g. the patience used so far.
         joined_at: The optimizer step at which each variable joined the optimizer, by path.
+        phases: The content of a `PhaseSummary` for each finished phase.
     """
 
     phase: int = 0
     phase_epochs: int = 0
     epochs: int = 0
     epochs_without_improvement: int = 0
-    stopped: bool = False
+    stopped: str = ""
     best: dict[str, BestEpoch] = field(default_factory=dict)
     checksums: dict[str, str] = field(default_factory=dict)
     statistics: dict[str, Array] = field(default_factory=dict)
@@ -98,11 +102,45 @@ class TrainingState:
     freeze_reports: list[dict[str, Any]] = field(default_factory=list)
     callbacks: list[dict[str, Any]] = field(default_factory=list)
     joined_at: dict[str, int] = field(default_factory=dict)
+    phases: list[dict[str, Any]] = field(default_factory=list)
 
     def history(self) -> History:
         """Return the history so far."""
         best = {domain: (best.epoch, best.value) for domain, best in self.best.items()}
-        return History(tuple(self.rows), tuple(self.freeze_reports), best)
+        phases = tuple(PhaseSummary.model_validate(phase) for phase in self.phases)
+        return History(tuple(self.rows), tuple(self.freeze_reports), best, phases)
+
+    def add_phase(self, phase: Phase, kept: BestEpoch | None, parameters: Mapping[str, int]) -> None:
+        """Add the summary of the phase that has just ended.
+
+        Args:
+            phase: The phase.
+            kept: The epoch whose weights are kept. None for the last one.
+            parameters: The numbers of parameters, as in the freeze report.
+        """
+        rows = self.rows[len(self.rows) - self.phase_epochs :]
+        values = {row["epoch"]: row[phase.monitor] for row in rows if row.get(phase.monitor) is not None}
+        best_epoch, best = None, None
+        for epoch, value in values.items():
+            if phase.is_better(value, best):
+                best_epoch, best = epoch, value
+        same_images = [earlier for earlier in self.phases if earlier["domain"] == phase.domain]
+        earlier_best = None
+        if same_images and same_images[-1]["monitor"] == phase.monitor:
+            last = same_images[-1]
+            earlier_best = last["earlier_best"] if last["helped"] is False else last["best"]
+        helped = None
+        if best is not None and earlier_best is not None:
+            helped = phase.is_better(best, earlier_best)
+        kept_epoch = kept.epoch if kept else self.epochs
+        kept_rows = [row["phase"] for row in self.rows if row["epoch"] == kept_epoch]
+        self.phases.append({
+            "phase": phase.name, "domain": phase.domain, "planned_epochs": phase.epochs, "epochs": self.phase_epochs,
+            "trained": parameters["trained"], "frozen": parameters["total"] - parameters["trained"],
+            "monitor": phase.monitor, "best_epoch": best_epoch, "best": best, "earlier_best": earlier_best,
+            "stopped": self.stopped or "all_epochs", "helped": helped, "keep": phase.keep,
+            "kept_phase": kept_rows[0] if kept_rows else phase.name, "kept_epoch": kept_epoch,
+        })  # fmt: skip
 
     def read_callbacks(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
         """Store the counters of each callback as plain numbers."""

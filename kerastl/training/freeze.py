@@ -310,6 +310,20 @@ def count_parameters(model: keras.Model, kinds: Mapping[str, str]) -> dict[str, 
     }
 
 
+def count_trained(model: keras.Model, phase: Phase) -> int:
+    """Return the number of parameters that a phase trains. The model is not changed."""
+    rule = phase.batch_norm or default_batch_norm(model)
+    layers = {
+        id(layer): layer
+        for name in select_layers(model, phase.trainable)
+        for layer in model.get_layer(name)._flatten_layers()
+        if rule == "trainable" or not isinstance(layer, keras.layers.BatchNormalization)
+    }
+    return sum(
+        math.prod(variable.shape) for layer in layers.values() for variable in layer._trainable_variables
+    )
+
+
 def copy_of(variable: keras.Variable) -> Array:
     """Return a copy of the values of a variable."""
     return np.array(keras.ops.convert_to_numpy(variable))

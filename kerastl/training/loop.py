@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 from sklearn.metrics import roc_auc_score
 
-from kerastl.console import track
+from kerastl.console import status, track
 from kerastl.data import ImageDataset
 from kerastl.errors import Diverged, RequestError
 from kerastl.models import TrunkPrecision, fold_batch_norm, get_blocks
@@ -55,7 +55,7 @@ Array = np.ndarray[Any, Any]
 
 
 def validate(
-    forwards: Sequence[Callable[[tf.Tensor], tf.Tensor]], source: Source
+    forwards: Sequence[Callable[[tf.Tensor], tf.Tensor]], source: Source, *, shows_progress: bool = True
 ) -> list[dict[str, float | None]]:
     """Return the validation metrics of models, from one pass over the images.
 
@@ -63,16 +63,20 @@ def validate(
         forwards: One function per model: images `[b, h, w, 3]` in [0, 255], or activations, to logits `[b, classes]`, in
             inference mode.
         source: Labeled images, not augmented.
+        shows_progress: Whether to show a progress bar on a terminal.
 
     Returns:
         For each model, `val_loss` (cross-entropy in nats), `val_accuracy`, `val_balanced_accuracy` (mean recall of the
         classes that are present) and `val_auc` (macro one-vs-rest; None if a class is absent).
     """
-    batches = [
+    batches: Any = read_batches(source, 0)
+    if shows_progress:
+        batches = track(batches, "validating", source.steps_per_epoch)
+    outputs = [
         ([np.asarray(forward(images)) for forward in forwards], np.asarray(labels))
-        for images, labels, _ in read_batches(source, 0)
+        for images, labels, _ in batches
     ]
-    logits, labels = zip(*batches, strict=True)
+    logits, labels = zip(*outputs, strict=True)
     return [_metrics(np.concatenate(parts), np.concatenate(labels)) for parts in zip(*logits, strict=True)]
 
 
@@ -211,7 +215,7 @@ class PhaseLoop:
             report = self.run_phase(data)
             self.saved = None
             if not report["faults"]:
-                self.end_phase(data.phase)
+                self.end_phase(data.phase, report["parameters"])
                 if comparison := compare_trunk_precision(self.model, data.phase, data.val):
                     report["trunk"] = comparison
             if on_freeze_report:
@@ -282,7 +286,7 @@ class PhaseLoop:
         state.restore_callbacks(self.callbacks)
         self._skip_epochs(int(self.model._initial_epoch or 0) - state.epochs)
         # Not before: the frozen trunk must be folded and cached with the restored weights.
-        with self.strategy.scope():
+        with status(f"preparing phase {phase.name}", prints_line=False), self.strategy.scope():
             network = build_phase_network(self.model, data, self.cache_dir)
         forward = trace_inference(network.model)
         update = build_update(network, data, self.optimizer, variables, self.strategy, self.initial_weights)
@@ -296,7 +300,8 @@ class PhaseLoop:
                 step.on_epoch(self.model, data.streams)
                 if network.val is not None:
                     callbacks.on_test_begin()
-                    logs |= validate([forward], network.val)[0]
+                    shows_progress = self.timer.shows_progress_bar
+                    logs |= validate([forward], network.val, shows_progress=shows_progress)[0]
                     callbacks.on_test_end(logs)
                 rate = float(keras.ops.convert_to_numpy(self.optimizer.learning_rate))
                 where = f"phase {phase.name}, epoch {state.epochs + 1}"
@@ -367,23 +372,29 @@ class PhaseLoop:
                 state.epochs_without_improvement = 0
         patience = phase.early_stopping
         out_of_patience = patience is not None and state.epochs_without_improvement >= patience
-        state.stopped = out_of_patience or bool(self.model.stop_training)
+        if out_of_patience:
+            state.stopped = "early_stopping"
+        elif self.model.stop_training:
+            reasons = [getattr(callback, "stop_reason", "") for callback in self.callbacks]
+            state.stopped = next(filter(None, reasons), "callback")
         seconds = time.perf_counter() - started
         speed = data.first.num_examples / max(seconds, 1e-9)
         if self.on_epoch:
             timing = {"seconds": seconds, "images_per_s": speed} | self.timer.add_epoch(seconds, state)
             self.on_epoch(state.rows, timing)
 
-    def end_phase(self, phase: Phase) -> None:
-        """Restore the best weights and reset the state for the next phase."""
+    def end_phase(self, phase: Phase, parameters: Mapping[str, int]) -> None:
+        """Restore the best weights, summarize the phase and reset the state for the next one."""
         state = self.state
         best = state.best.get(phase.domain)
         # Otherwise the weights of the last epoch as validated: averaged if the phase averages weights.
-        if best and best.monitor == phase.monitor and phase.keep == "best":
-            self.snapshot.values = best.weights
+        kept = best if best and best.monitor == phase.monitor and phase.keep == "best" else None
+        if kept:
+            self.snapshot.values = kept.weights
         self.snapshot.restore()
+        state.add_phase(phase, kept, parameters)
         state.phase, state.phase_epochs, state.epochs_without_improvement = state.phase + 1, 0, 0
-        state.stopped, state.checksums, state.statistics = False, {}, {}
+        state.stopped, state.checksums, state.statistics = "", {}, {}
 
 
 def classification_step(phase: Phase, source: ImageDataset) -> Step:

@@ -12,12 +12,12 @@ import tensorflow as tf
 
 from kerastl import adaptation, report, selection
 from kerastl.adaptation import SOURCE_ONLY
-from kerastl.console import print_status
+from kerastl.console import print_status, status
 from kerastl.data.records import evenly_spaced
 from kerastl.errors import Diverged
 from kerastl.evaluation import load_trained
 from kerastl.recipe import Method
-from kerastl.runs import Adaptation, Freeze, ModelDescription, Run, schemas
+from kerastl.runs import Adaptation, Freeze, ModelDescription, Run, Summary, schemas
 from kerastl.selection.evidence import Evidence
 from kerastl.training import preserve_values
 from kerastl.workflows.collect_outputs import SelectionData, collect_evidence, collect_renormalized_evidence
@@ -106,8 +106,9 @@ def train_candidates(
         before = candidates[0].evidence if candidates else None
         if planned.target_phase is not None and renormalized is not None:
             before = renormalized
-        evidence = collect_evidence(model, selection_data, planned.target_phase, initial=before)
-        faults = check_run(model, sample, candidate.run, candidate.freeze_reports, {})
+        with status(f"Predicting with {name} for the selection", prints_line=False):
+            evidence = collect_evidence(model, selection_data, planned.target_phase, initial=before)
+            faults = check_run(model, sample, candidate.run, candidate.freeze_reports, {})
         candidates.append(replace(candidate, evidence=evidence, faults=tuple(faults)))
     return Candidates(tuple(candidates), diverged, renormalized)
 
@@ -156,7 +157,11 @@ def _obtain(
     if inner.file(ModelDescription.FILE).is_file():
         model.set_weights(load_trained(inner.path).model.get_weights())
         freeze_reports = [phase.to_json() for phase in Freeze.read(inner.path).phases]
-        return Candidate(method.name, inner, model.get_weights(), freeze_reports, planned.target_phase)
+        phases = Summary.read(inner.path).phases
+        print_status(f"  {method.name} was trained before the interruption.")
+        return Candidate(
+            method.name, inner, model.get_weights(), freeze_reports, phases, planned.target_phase
+        )
     resume = resume and inner.started
     inner.path.mkdir(parents=True, exist_ok=True)
     write_start(planned.recipe, initial, datasets, inner, resume=resume)
@@ -166,9 +171,14 @@ def _obtain(
     history = train_phases(
         model, planned.phases, plan, inner, resume=resume, step_for=step_for, **training_data
     )
+    before = trained.source_only.phases if trained.source_only else trained.history.phases
+    phases = (*before, *history.phases)
+    Summary(phases=phases).write(inner.path)  # read if the run is resumed
     write_model(model, datasets, inner)
     shutil.rmtree(inner.file("checkpoints"), ignore_errors=True)
-    return Candidate(method.name, inner, model.get_weights(), history.freeze_reports, planned.target_phase)
+    return Candidate(
+        method.name, inner, model.get_weights(), history.freeze_reports, phases, planned.target_phase
+    )
 
 
 def select(candidates: Candidates, plan: Plan, model: keras.Model) -> Adaptation | None:
@@ -189,16 +199,17 @@ def select(candidates: Candidates, plan: Plan, model: keras.Model) -> Adaptation
     if block is None:
         return _fine_tuned(has_methods=plan.recipe.adaptation is not None)
     evidence = {candidate.name: candidate.evidence for candidate in candidates.trained if candidate.evidence}
-    decision = selection.decide(
-        evidence,
-        select_by=[validator.name for validator in block.select_by],
-        options={validator.name: validator.options for validator in block.select_by if validator.options},
-        assumes_equal_prevalence={
-            name for name in evidence if adaptation.get_method(name).assumes_equal_prevalence
-        },
-        renormalized=candidates.renormalized,
-        seed=plan.recipe.seed,
-    )
+    with status("Selecting a model without target labels"):
+        decision = selection.decide(
+            evidence,
+            select_by=[validator.name for validator in block.select_by],
+            options={validator.name: validator.options for validator in block.select_by if validator.options},
+            assumes_equal_prevalence={
+                name for name in evidence if adaptation.get_method(name).assumes_equal_prevalence
+            },
+            renormalized=candidates.renormalized,
+            seed=plan.recipe.seed,
+        )
     print_status(f"{decision.verdict.replace('_', ' ')}: {decision.reason}")
     (chosen,) = [candidate for candidate in candidates.trained if candidate.name == decision.chosen]
     model.set_weights(chosen.weights)

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from kerastl import data
-from kerastl.console import print_status
+from kerastl.console import print_status, quiet
 from kerastl.data import Collection, ImageDataset
 from kerastl.data.readers import reader_name
 from kerastl.errors import RequestError
@@ -19,6 +19,7 @@ from kerastl.export import export_saved_model
 from kerastl.models import build_backbone
 from kerastl.models.build import build_model
 from kerastl.recipe import Phase
+from kerastl.report import describe_phase
 from kerastl.training.checkpoint import History
 from kerastl.training.loop import fit as fit_phases
 from kerastl.workflows.run_writer import epoch_line
@@ -106,7 +107,7 @@ def fit(
         validation_data: Labeled validation images, used to select the best epoch. Without them, the last
             weights are kept.
         phases: The training phases. The default is one phase of five epochs that trains only the head.
-        verbose: Whether to print one line per epoch to stderr.
+        verbose: Whether to print one line per epoch and phase to stderr, and to show progress.
         **options: Further options of `kerastl.training.fit`, for example `callbacks`, `checkpoints` and
             `resume`.
 
@@ -127,13 +128,17 @@ def fit(
     def on_epoch(rows: Sequence[dict[str, Any]], timing: dict[str, Any]) -> None:
         print_status(epoch_line(rows[-1], timing, total))
 
-    return fit_phases(
-        model,
-        _dataset(model, train, shuffle=True),
-        val=None if validation_data is None else _dataset(model, validation_data),
-        phases=phases,
-        **({"on_epoch": on_epoch} if verbose else {}) | options,
-    )
+    def on_phase_end(_: Phase, history: History) -> None:
+        print_status(describe_phase(history.phases[-1]))
+
+    with quiet(not verbose):
+        return fit_phases(
+            model,
+            _dataset(model, train, shuffle=True),
+            val=None if validation_data is None else _dataset(model, validation_data),
+            phases=phases,
+            **{"on_epoch": on_epoch, "on_phase_end": on_phase_end} | options,
+        )
 
 
 def evaluate(model: keras.Model, test: ImageDataset | Collection, **options: Any) -> dict[str, Any]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from kerastl import adaptation, data, registry
+from kerastl import adaptation, data, registry, report
 from kerastl import recipe as recipes
 from kerastl.augment import build_mixing, build_policy
-from kerastl.console import print_status
+from kerastl.console import print_facts, print_status, status
 from kerastl.data import CheckedImages, Collection, ImageDataset, Record
 from kerastl.data.records import evenly_spaced
 from kerastl.data.validate import PixelStatistics, is_16_bit_file, pixel_statistics
@@ -21,7 +21,8 @@ from kerastl.errors import Problem, RequestError, raise_problems
 from kerastl.evaluation import assign_subgroups, is_binned, positive_class, read_description, subgroup_columns
 from kerastl.models import resolve_image_size
 from kerastl.recipe import Reader, Recipe
-from kerastl.runs import Run
+from kerastl.runs import DataSummary, Run
+from kerastl.workflows.summarize import summarize_data
 
 NUM_LISTED = 5
 """Number of images that a message lists."""
@@ -54,6 +55,7 @@ class Datasets:
         batch_size: Images per batch.
         max_pixels: Images with more pixels are rejected.
         seed: Seed of the order and of the augmentation.
+        summary: The images of `source` and `target` in numbers.
     """
 
     records: tuple[Record, ...]
@@ -70,6 +72,7 @@ class Datasets:
     batch_size: int = 32
     max_pixels: int = 50_000_000
     seed: int = 0
+    summary: dict[str, DataSummary] = field(default_factory=dict)
 
     def in_split(self, *splits: str) -> list[Record]:
         """Return the records of one or more splits, in the order of the splits."""
@@ -130,9 +133,10 @@ def load_datasets(recipe: Recipe, run: Run) -> Datasets:
         RequestError: The data cannot be used. All problems are reported together.
     """
     size = resolve_image_size(recipe.backbone.name, recipe.data.image_size_px)
-    images = _read_images(recipe, run)
-    # The fingerprint is taken before the split, so that it does not depend on the seed.
-    fingerprints = {domain: checked.collection.fingerprint() for domain, checked in images.items()}
+    with status("Reading the images"):
+        images = _read_images(recipe, run)
+        # The fingerprint is taken before the split, so that it does not depend on the seed.
+        fingerprints = {domain: checked.collection.fingerprint() for domain, checked in images.items()}
     if recipe.source:
         source = Collection(None, read_description(recipe.source.model).class_names, ())
     else:
@@ -150,14 +154,27 @@ def load_datasets(recipe: Recipe, run: Run) -> Datasets:
     needs_window = recipe.source is not None or any(checked.has_16_bit for checked in images.values())
     records, subgroup_notes = _with_subgroups(records)
     notes = list(dict.fromkeys([*notes, *subgroup_notes]))
-    for note in notes:
-        print_status(note)
+    summary = _summarize(recipe, images, records)
+    print_facts([*report.data_facts(summary), *(("  Note", note) for note in notes)])
     return Datasets(
         tuple(records), source.class_names, size, _window(recipe, records) if needs_window else None,
         _cache(recipe, len(records), size), source.root, target_root, quarantined, fingerprints, tuple(notes),
         augment=recipe.augment, batch_size=recipe.data.known_batch_size, max_pixels=recipe.data.max_pixels,
-        seed=recipe.seed,
+        seed=recipe.seed, summary=summary,
     )  # fmt: skip
+
+
+def _summarize(
+    recipe: Recipe, images: Mapping[str, CheckedImages], records: Sequence[Record]
+) -> dict[str, DataSummary]:
+    """Return the summary of the images of each domain."""
+    operations = {operation.name for operation in recipe.augment.operations}
+    summaries = {}
+    for domain, reader in _readers(recipe).items():
+        own = [record for record in records if (record.split in TARGET_SPLITS) == (domain == "target")]
+        path = str(_reader_path(reader) or reader.name)
+        summaries[domain] = summarize_data(path, images[domain], own, augment=operations)
+    return summaries
 
 
 def check_outside(out: Path, root: Path | None, content: str) -> None:

@@ -31,7 +31,8 @@ from kerastl.workflows.collect_outputs import (
 )
 from kerastl.workflows.datasets import VALIDATION, Datasets
 from kerastl.workflows.resolve import Plan
-from kerastl.workflows.train import Candidate
+from kerastl.workflows.summarize import write_summary
+from kerastl.workflows.train import Candidate, Trained
 
 LAYER = "pooled"
 MAX_DOMAINS = 30
@@ -65,15 +66,16 @@ class Evaluation:
 
 @single_threaded()
 def evaluate(
-    model: keras.Model,
+    trained: Trained,
     candidates: Sequence[Candidate],
     adaptation: Adaptation | None,
     plan: Plan,
     datasets: Datasets,
+    start: Summary,
     run: Run,
     *,
     oracle: bool = False,
-) -> None:
+) -> Summary:
     """Predict and score validation and test images, and write the results.
 
     After an adaptation, the model before adaptation is evaluated on the same images, and `adaptation.json`
@@ -81,15 +83,20 @@ def evaluate(
     are marked as finished.
 
     Args:
-        model: The final model.
+        trained: The final model, and the history of the phases of the run itself.
         candidates: The candidates of the adaptation. Their results are written to their run folders.
         adaptation: The result of `select`; None if the model was not adapted.
         plan: The options of the evaluation.
         datasets: All images.
+        start: What was known before training.
         run: The run folder.
         oracle: Whether to evaluate all candidates on test images, to show which one would be selected with
             target labels.
+
+    Returns:
+        The content of `summary.json`.
     """
+    model = trained.model
     held_out, options = HeldOutData.of(datasets, model), plan.recipe.evaluation
     bootstrap = {"seed": datasets.seed, "resamples": options.resamples}
     evaluate_model = partial(_evaluate_model, plan, datasets, model, bootstrap)
@@ -116,17 +123,19 @@ def evaluate(
     others = [evaluation for evaluation in evaluations.values() if evaluation is not final]
     _add_sites(datasets, held_out, evaluations.get(SOURCE_ONLY, final), [final, *others], bootstrap)
     for candidate in candidates:
-        _write_candidate(candidate, evaluations[candidate.name])
+        _write_candidate(candidate, evaluations[candidate.name], start)
     final.write(run)
     if adaptation is not None:
         effect = _adaptation_effect(evaluations, final, bootstrap, oracle=oracle)
         Adaptation.model_validate(adaptation.to_json() | effect).write(run.path)
-    write_summary(run)
+    phases = {candidate.name: candidate.phases for candidate in candidates}
+    return write_summary(run, start, phases.get(chosen, trained.history.phases))
 
 
-def _write_candidate(candidate: Candidate, evaluation: Evaluation) -> None:
+def _write_candidate(candidate: Candidate, evaluation: Evaluation, start: Summary) -> None:
     """Write a candidate's results. It is finished if no check failed. Only `source_only` has a report."""
     evaluation.write(candidate.run)
+    write_summary(candidate.run, start, candidate.phases, candidate.name)
     if candidate.name == SOURCE_ONLY:
         write_report(candidate.run.path)
     if not candidate.faults:
@@ -201,20 +210,6 @@ def _adaptation_effect(
     if oracle:
         effect["oracle"] = {name: evaluation.target_test for name, evaluation in evaluations.items()}
     return effect
-
-
-def write_summary(run: Run) -> None:
-    """Write `summary.json`: the overall scores of the run and of the runs in its folder, by split.
-
-    A run that only contains other runs has no scores and no model of its own.
-    """
-    folders = {".": run.path} | {path.name: path for path in sorted(run.file("runs").glob("*"))}
-    overall = {
-        name: {split: of_split.overall for split, of_split in scores.splits.items()}
-        for name, path in folders.items()
-        if (scores := Scores.read_if_present(path))
-    }
-    Summary(runs=overall, chosen="." if "." in overall else None).write(run.path)
 
 
 def _add_sites(

@@ -12,7 +12,7 @@ import numpy as np
 
 from kerastl import export, registry
 from kerastl import recipe as recipes
-from kerastl.console import print_status
+from kerastl.console import print_status, status
 from kerastl.data import ImageDataset, Record
 from kerastl.data.convert import UnreadableError, read_image
 from kerastl.data.records import evenly_spaced, pluralize
@@ -49,7 +49,8 @@ def write_exports(options: recipes.Export, class_names: Sequence[str], run: Run)
     for name in options.formats:
         is_offered = options.quantize in registry.quantize_choices(name)
         quantize = options.quantize if is_offered else None
-        exports[name] = export.export_once(run.path, name, options=postprocessing, quantize=quantize)
+        with status(f"Exporting to {name}"):
+            exports[name] = export.export_once(run.path, name, options=postprocessing, quantize=quantize)
     return exports
 
 
@@ -118,7 +119,9 @@ def check_consistency(
     Raises:
         PermanentFailure: A check failed. All files are kept.
     """
-    faults = [*candidate_faults, *check_run(model, sample, run, freeze_reports, exports)]
+    compared = f" and of its {pluralize(len(exports), 'export')}" if exports else ""
+    with status(f"Checking the predictions of the model{compared}"):
+        faults = [*candidate_faults, *check_run(model, sample, run, freeze_reports, exports)]
     if faults:
         write_report(run.path)
         raise PermanentFailure(
@@ -151,7 +154,6 @@ def check_run(
     determinism, logits = skipped, None
     if sample.decodings is not None and (sample.checks_model or exports):
         records = sample.dataset.records
-        print_status(f"Checking determinism of {run.path.name} on {len(records)} {sample.split} images")
         paths = [record.path for record in records]
         determinism, logits = compare_passes(
             model, sample.decodings, paths, batch_size=sample.dataset.batch_size

@@ -10,9 +10,11 @@ from pathlib import Path
 import keras
 
 from kerastl import recipe as recipes
+from kerastl.console import print_facts, quiet
 from kerastl.data.readers import reader_name
 from kerastl.errors import RequestError
 from kerastl.evaluation import Predictions, load_trained, read_predictions
+from kerastl.report import result_facts
 from kerastl.runs import Adaptation, Freeze, Scores, Summary
 from kerastl.workflows.check_recipe import check_recipe
 from kerastl.workflows.run import run as run_recipe
@@ -89,6 +91,7 @@ def run(
     out: str | Path | None = None,
     resume: bool = False,
     oracle: bool = False,
+    verbose: bool = True,
 ) -> FinishedRun:
     """Run a recipe, with the same checks and the same run folder as `kerastl run`.
 
@@ -101,6 +104,7 @@ def run(
         resume: Whether to continue an interrupted run in `out`.
         oracle: Whether to also evaluate every candidate of an adaptation on the labeled test images of the
             target.
+        verbose: Whether to print progress and results to stderr.
 
     Raises:
         RequestError: The recipe or the data cannot be used. All problems are listed, and nothing was trained.
@@ -118,10 +122,17 @@ def run(
     ]
     recipe_text = recipes.find(str(recipe))
     checked = check_recipe(recipe_text, [*changes, *sets])
-    folder = run_recipe(
-        checked, name=recipe_text.name, out=None if out is None else Path(out), resume=resume, oracle=oracle
-    )
-    return FinishedRun(folder.path)
+    with quiet(not verbose):
+        folder = run_recipe(
+            checked,
+            name=recipe_text.name,
+            out=None if out is None else Path(out),
+            resume=resume,
+            oracle=oracle,
+        )
+        finished = FinishedRun(folder.path)
+        print_facts(result_facts(finished.summary, finished.adaptation))
+    return finished
 
 
 def _reader(path: str | Path) -> str:

@@ -31,10 +31,10 @@ from kerastl.workflows import curve_plan
 from kerastl.workflows import run as runner
 from kerastl.workflows.curve_plan import ADAPTED, SOURCE, Job, Plan
 from kerastl.workflows.datasets import Datasets, check_outside, load_datasets
-from kerastl.workflows.evaluate import write_summary
 from kerastl.workflows.model import build_initial_model, check_weights
 from kerastl.workflows.resolve import resolve
 from kerastl.workflows.run_writer import diff_recipes, refuse_changes, set_determinism
+from kerastl.workflows.summarize import write_summary
 
 
 def request_of(plan: Plan, datasets: CurveDatasets) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from kerastl.recipe import Recipe
 from kerastl.runs import Difference, Estimate, Run, Scores, read_csv
 from kerastl.workflows import run as runner
 from kerastl.workflows.check_recipe import check_recipe
-from kerastl.workflows.evaluate import write_summary
+from kerastl.workflows.summarize import write_summary
 
 RECIPE = "quickstart"
 METRIC = "group_auc"

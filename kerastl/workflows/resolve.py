@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import keras
 
-from kerastl import adaptation, training
+from kerastl import adaptation, report, training
 from kerastl import recipe as recipes
 from kerastl.adaptation import SOURCE_ONLY
 from kerastl.callbacks import TimeBudget
-from kerastl.console import print_status
+from kerastl.console import Facts, print_status
 from kerastl.data import ImageDataset
+from kerastl.data.records import pluralize
 from kerastl.errors import Problem, Problems, RequestError, raise_problems
 from kerastl.evaluation.trained_model import read_unverified_model
 from kerastl.models import block_names
@@ -73,6 +74,19 @@ class Plan:
     target_phase: Phase | None
     seconds_per_epoch: float | None
     source_validation: ValidationResults | None
+
+    def facts(self, model: keras.Model) -> Facts:
+        """Return the phases, the number of parameters that each trains, and the candidates of the adaptation."""
+        own = [*(self.phases or ())]
+        counted = [(phase, training.count_trained(model, phase)) for phase in own]
+        facts = [*report.planned_phases(counted, model.count_params())]
+        if self.candidates:
+            names = ", ".join(candidate.method.name for candidate in self.candidates)
+            epochs = pluralize(_num_epochs(method_phases(self.recipe)), "epoch")
+            facts.append(
+                ("Candidates", f"{names}: each is adapted for {epochs} at most, then one is selected")
+            )
+        return facts
 
     def time_budget(self, phases: Sequence[Phase]) -> list[TimeBudget]:
         """Return the callback that limits training to its share of the budget, or none without a budget."""

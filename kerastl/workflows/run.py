@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kerastl import export, report
 from kerastl import recipe as recipes
+from kerastl.console import print_facts, status
 from kerastl.recipe import Recipe
 from kerastl.runs import Run
 from kerastl.workflows.adapt import select, train_candidates
@@ -16,6 +17,7 @@ from kerastl.workflows.exports import check_consistency, decode_sample, write_ex
 from kerastl.workflows.model import build_initial_model, check_weights
 from kerastl.workflows.resolve import resolve
 from kerastl.workflows.run_writer import open_run, set_determinism, write_model, write_start
+from kerastl.workflows.summarize import summarize_start
 from kerastl.workflows.train import train
 
 
@@ -45,21 +47,26 @@ def run(
     with open_run(name, out, recipes.write(recipe), resume=resume) as folder:
         resume = folder.started
         datasets = warn_about_target(recipe, load_datasets(recipe, folder), oracle=oracle)
-        initial = build_initial_model(recipe, datasets)
-        plan = resolve(recipe, initial, datasets, folder, resume=resume)
-        datasets = replace(datasets, batch_size=plan.recipe.data.known_batch_size)
-        sample = decode_sample(datasets)
+        with status("Building the model"):
+            initial = build_initial_model(recipe, datasets)
+            plan = resolve(recipe, initial, datasets, folder, resume=resume)
+            datasets = replace(datasets, batch_size=plan.recipe.data.known_batch_size)
+            sample = decode_sample(datasets)
         write_start(plan.recipe, initial, datasets, folder, resume=resume)
+        start = summarize_start(plan.recipe, initial.model, initial.head.message, datasets.summary)
+        print_facts([*report.model_facts(start), *plan.facts(initial.model)])
         trained = train(initial, plan, datasets, folder, resume=resume)
         candidates = train_candidates(initial, trained, plan, datasets, sample, folder, resume=resume)
         adaptation = select(candidates, plan, trained.model)
         write_model(trained.model, datasets, folder)
-        evaluate(trained.model, candidates.trained, adaptation, plan, datasets, folder, oracle=oracle)
+        with status("Evaluating the model"):
+            evaluate(trained, candidates.trained, adaptation, plan, datasets, start, folder, oracle=oracle)
         exports = write_exports(plan.recipe.export, datasets.class_names, folder)
         check_consistency(
             trained.model, sample, trained.history.freeze_reports, exports, folder,
             candidate_faults=candidates.faults,
         )  # fmt: skip
-        report.write_report(folder.path)
+        with status("Writing the report"):
+            report.write_report(folder.path)
         folder.finish()
     return folder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,12 @@ from kerastl.console import print_status
 from kerastl.errors import PermanentFailure
 from kerastl.evaluation import load_trained
 from kerastl.recipe import Phase
+from kerastl.report import describe_phase
 from kerastl.report.tables import rounded_lines
-from kerastl.runs import Run, append_line
+from kerastl.runs import PhaseSummary, Run, append_line
 from kerastl.selection.evidence import Evidence
-from kerastl.training import History, fit
+from kerastl.training import History, fit, newest_checkpoint
+from kerastl.training.checkpoint import Checkpoint
 from kerastl.workflows import run_writer
 from kerastl.workflows.datasets import Datasets
 from kerastl.workflows.model import InitialModel
@@ -37,6 +39,7 @@ class Candidate:
         run: Its run folder.
         weights: The weights, as `keras.Model.get_weights` returns them.
         freeze_reports: One freeze check per phase.
+        phases: The outcome of each phase, those before the adaptation included.
         target_phase: The phase in which BatchNorm adopted target statistics; None if it has source
             statistics.
         evidence: Its outputs without target labels. None if no selection follows.
@@ -47,6 +50,7 @@ class Candidate:
     run: Run
     weights: list[np.ndarray[Any, Any]]
     freeze_reports: Sequence[dict[str, Any]]
+    phases: tuple[PhaseSummary, ...] = ()
     target_phase: Phase | None = None
     evidence: Evidence | None = None
     faults: tuple[str, ...] = ()
@@ -113,14 +117,22 @@ def train(initial: InitialModel, plan: Plan, datasets: Datasets, run: Run, *, re
         # The run was interrupted after these phases.
         inner = run.inner(SOURCE_ONLY)
         weights = load_trained(inner.path).model.get_weights()
-        source_only = Candidate(SOURCE_ONLY, inner, weights, history.freeze_reports[: plan.num_before])
+        freeze_reports, phases = history.freeze_reports[: plan.num_before], history.phases[: plan.num_before]
+        source_only = Candidate(SOURCE_ONLY, inner, weights, freeze_reports, phases)
     return Trained(initial.model, history, source_only)
 
 
 def train_phases(
-    model: keras.Model, phases: Sequence[Phase], plan: Plan, run: Run, *, resume: bool, **options: Any
+    model: keras.Model,
+    phases: Sequence[Phase],
+    plan: Plan,
+    run: Run,
+    *,
+    resume: bool,
+    on_phase_end: Callable[[Phase, History], None] | None = None,
+    **options: Any,
 ) -> History:
-    """Train phases, and write and print their epochs and freeze checks.
+    """Train phases, and write and print their epochs, outcomes and freeze checks.
 
     Args:
         model: The model.
@@ -128,9 +140,12 @@ def train_phases(
         plan: The plan of the run, which limits the training time.
         run: The run folder.
         resume: Whether to continue from the newest checkpoint.
+        on_phase_end: Called after each phase, as in `kerastl.training.fit`.
         **options: Further arguments of `kerastl.training.fit`.
     """
     num_epochs = sum(phase.epochs for phase in phases)
+    if resume:
+        _print_finished(run, num_epochs)
 
     def on_epoch(rows: Sequence[dict[str, Any]], timing: dict[str, Any]) -> None:
         append_line(run.file("timings.jsonl"), json.dumps({"epoch": rows[-1]["epoch"], **timing}))
@@ -142,10 +157,27 @@ def train_phases(
         for line in [*rounded_lines([last]), *(f"Warning: {warning}" for warning in last.warnings)]:
             print_status(line)
 
+    def on_end(phase: Phase, history: History) -> None:
+        print_status(describe_phase(history.phases[-1]))
+        if on_phase_end:
+            on_phase_end(phase, history)
+
     return fit(
-        model, phases=phases, callbacks=plan.time_budget(phases), on_epoch=on_epoch,
+        model, phases=phases, callbacks=plan.time_budget(phases), on_epoch=on_epoch, on_phase_end=on_end,
         on_freeze_report=on_freeze_report, checkpoints=run.file("checkpoints"), resume=resume, **options,
     )  # fmt: skip
+
+
+def _print_finished(run: Run, num_epochs: int) -> None:
+    """Print the phases and epochs that were trained before an interruption."""
+    path = newest_checkpoint(run.file("checkpoints"))
+    if path is None:
+        return
+    history = Checkpoint(path).state.history()
+    for phase in history.phases:
+        print_status(describe_phase(phase))
+    row = history.rows[-1]
+    print_status(f"Resuming after epoch {row['epoch']} of {num_epochs}, in phase {row['phase']}.")
 
 
 def _write_source_only(
@@ -158,4 +190,5 @@ def _write_source_only(
     run_writer.write_history(inner, history.rows)
     run_writer.write_freeze_reports(inner, history.freeze_reports)
     run_writer.write_model(initial.model, datasets, inner)
-    return Candidate(SOURCE_ONLY, inner, initial.model.get_weights(), history.freeze_reports)
+    weights = initial.model.get_weights()
+    return Candidate(SOURCE_ONLY, inner, weights, history.freeze_reports, history.phases)
