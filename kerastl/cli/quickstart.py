@@ -9,10 +9,9 @@ from typing import Any
 
 import click
 
-from kerastl import export, workflows
+from kerastl import export, report, workflows
 from kerastl.cli._output import option, out_option, shell_path
 from kerastl.console import load_tensorflow
-from kerastl.report import format_metric
 
 
 @click.command()
@@ -64,9 +63,9 @@ def _as_json(outcome: workflows.QuickstartResult, findings: Any, seconds: float)
 def _print(outcome: workflows.QuickstartResult, findings: Any, seconds: float) -> None:
     click.echo("\nArea under the ROC curve per patient (95% bootstrap interval over patients)")
     for title, metric in outcome.rows:
-        click.echo(f"  {title:<42} {format_metric(metric)}")
+        click.echo(f"  {title:<42} {report.format_metric(metric)}")
     for title, metric in outcome.differences:
-        click.echo(f"  {title:<42} {format_metric(metric)}: {metric.outcome.replace('_', ' ')}")
+        click.echo(f"  {title:<42} {report.format_metric(metric)}: {metric.outcome.replace('_', ' ')}")
     run = outcome.run
     passed = sum(finding.ok for finding in findings)
     click.echo(

@@ -66,11 +66,10 @@ def test_time_that_a_phase_does_not_use_is_left_to_the_next(clock, model, train)
 
 
 @pytest.mark.slow
-def test_every_phase_trains_for_at_least_one_epoch(clock, model, train, capsys):
+def test_every_phase_trains_for_at_least_one_epoch(clock, model, train):
     phases = [plain_phase("a", epochs=5), plain_phase("b", epochs=5)]
     assert epochs_run(clock, model, train, 10.0, phases) == [5, 5]
     assert epochs_run(clock, model, train, 1e-6, phases) == [1, 1]
-    assert "Time budget: phase b stops after 1 of 5 epochs." in capsys.readouterr().err
 
 
 @pytest.mark.slow
