@@ -6,7 +6,6 @@ import hashlib
 import html
 import json
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,7 +16,7 @@ from kerastl.errors import report_damage
 from kerastl.evaluation.trained_model import read_validation_fit
 from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing
 from kerastl.recipe import read_plain
-from kerastl.runs import RESOLVED_RECIPE, Adaptation, Estimate, Metrics, Scores, read_csv, write_atomic
+from kerastl.runs import RESOLVED_RECIPE, Adaptation, Estimate, Metrics, Scores, Summary, write_atomic
 from kerastl.runs.schemas import RUN_AGAIN, ClassPrevalence, ValidationResults
 from kerastl.tasks import SINGLE_LABEL
 
@@ -36,6 +35,7 @@ class ModelFacts:
         weights: `{"from", "sha256"}` of the initial weights; `from` is imagenet, none, or file.
         counts: Images by split and class; unlabeled ones are under "".
         groups: Number of groups (patients) by split.
+        few_images: The classes with too few test images for a reliable score, with their number.
         scores: Metrics of each test split.
         sites: The same for each site by split; identifying site names are replaced.
         fixed: Settings that were fixed on the validation images.
@@ -49,6 +49,7 @@ class ModelFacts:
     weights: dict[str, Any] = field(default_factory=dict)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     groups: dict[str, int] = field(default_factory=dict)
+    few_images: dict[str, int] = field(default_factory=dict)
     scores: dict[str, Metrics] | None = None
     sites: dict[str, dict[str, Metrics]] = field(default_factory=dict)
     fixed: ValidationResults | None = None
@@ -73,7 +74,9 @@ def read_model_facts(run: Path | None) -> ModelFacts:
     versions = _read_object(run / "versions.json", json.loads)
     weights = _weights(versions.get("weights"))
     scores = Scores.read_if_present(run) or Scores()
-    counts, groups = _count_images(run / "split.csv")
+    summary = Summary.read_if_present(run) or Summary()
+    counts = {split: by_class for data in summary.data.values() for split, by_class in data.splits.items()}
+    groups = {split: data.groups.get(split, 0) for data in summary.data.values() for split in data.splits}
     # The target first: its scores are those of the deployment.
     tests = dict(reversed(scores.test_splits.items()))
     return ModelFacts(
@@ -81,6 +84,7 @@ def read_model_facts(run: Path | None) -> ModelFacts:
         weights=weights,
         counts=counts,
         groups=groups,
+        few_images=summary.headline.few_images if summary.headline else {},
         scores={name: split.overall for name, split in tests.items()} or None,
         sites={name: by_public_name(split.domains) for name, split in tests.items()},
         fixed=read_validation_fit(run),
@@ -138,20 +142,6 @@ def _training(
     }
 
 
-def _count_images(file: Path) -> tuple[dict[str, dict[str, int]], dict[str, int]]:
-    counts: dict[str, Counter[str]] = {}
-    groups: dict[str, set[tuple[str, str]]] = {}
-    for row in read_csv(file) if file.is_file() else []:
-        split = row.get("split", "")
-        counts.setdefault(split, Counter())[row.get("label", "")] += 1
-        if row.get("group"):
-            groups.setdefault(split, set()).add((row.get("domain", ""), row["group"]))
-    order = sorted(counts, key=lambda split: SPLITS.index(split) if split in SPLITS else len(SPLITS))
-    num_images = {split: dict(counts[split]) for split in order}
-    num_groups = {split: len(groups.get(split, ())) for split in order}
-    return num_images, num_groups
-
-
 def _read_object(file: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
     if not file.is_file():
         return {}
@@ -196,7 +186,6 @@ SERVER_IMAGE = "tensorflow/serving:2.21.0"
 """The official image with the same TensorFlow; it is built for x86-64 only."""
 CARD = "MODEL_CARD.md"
 DASH = "\N{EN DASH}"
-SPLITS = ("train", "val", "test", "target_train", "target_val", "target_test", "target_unlabelled")
 PREVALENCE_COLUMNS = {
     "train": "in training",
     "source": "at the source",

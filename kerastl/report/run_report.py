@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,17 @@ from kerastl.evaluation.predictions import read_run_predictions, resolve_image
 from kerastl.evaluation.subgroups import sort_values
 from kerastl.report import tables
 from kerastl.report.figures import curve_charts, style_sheet_url, thumbnail, write_page
-from kerastl.runs import RESOLVED_RECIPE, Adaptation, Freeze, ModelDescription, Scores, read_csv
+from kerastl.report.summary import summary_facts
+from kerastl.runs import (
+    RESOLVED_RECIPE,
+    Adaptation,
+    DataSummary,
+    Freeze,
+    ModelDescription,
+    Scores,
+    Summary,
+    read_csv,
+)
 from kerastl.runs.schemas import RUN_AGAIN
 
 PAGE = "report.html"
@@ -50,6 +59,7 @@ def write_report(run_folder: Path) -> Path:
     adaptation = Adaptation.read_if_present(run_folder)
     freeze = Freeze.read_if_present(run_folder) or Freeze(phases=())
     model = ModelDescription.read_if_present(run_folder)
+    summary = Summary.read_if_present(run_folder) or Summary()
     quarantine = _table(run_folder / "quarantine.csv")
     splits = tables.evaluated_splits(scores)
     # Details of validation images, which selected the model, are shown only without test images.
@@ -81,7 +91,8 @@ def write_report(run_folder: Path) -> Path:
         cached=[*tables.cached_lines(freeze.phases), *tables.rounded_lines(freeze.phases)],
         checks=tables.check_rows(freeze),
         parameters=tables.parameter_table(freeze),
-        data=_data_table(_table(run_folder / "split.csv"), model.class_names if model else ()),
+        facts=summary_facts(summary, adaptation),
+        data=_data_table(summary.data, model.class_names if model else ()),
         quarantine=quarantine[:MAX_QUARANTINED],
         quarantined=len(quarantine),
         # Two readers may give the same note.
@@ -143,28 +154,18 @@ def _image(model: ModelDescription | None, split: str, path: str) -> str | None:
     return None if file is None else thumbnail(file, window=model.window, max_pixels=model.max_pixels)
 
 
-def _data_table(rows: Sequence[dict[str, str]], class_names: Sequence[str]) -> dict[str, Any]:
+def _data_table(data: Mapping[str, DataSummary], class_names: Sequence[str]) -> dict[str, Any]:
     """Return the number of images per split and class, and of groups per split."""
-    counts = Counter((row["split"], row["label"] or "unlabeled") for row in rows)
-    groups: dict[str, set[tuple[str, str]]] = {}
-    for row in rows:
-        if row["group"]:
-            groups.setdefault(row["split"], set()).add((row["domain"], row["group"]))
-    present = {label for _, label in counts}
+    present = {label for images in data.values() for label in images.classes}
     labels = [name for name in class_names if name in present] + sorted(present - set(class_names))
     return {
-        "labels": labels,
+        "labels": [name or "unlabeled" for name in labels],
         "rows": [
-            (split, [counts[split, label] for label in labels], len(groups.get(split, ())))
-            for split in sorted({split for split, _ in counts}, key=_split_order)
+            (split, [counts.get(name, 0) for name in labels], images.groups.get(split, 0))
+            for images in data.values()
+            for split, counts in images.splits.items()
         ],
     }
-
-
-def _split_order(name: str) -> tuple[bool, int, str]:
-    order = ("train", "val", "test")
-    plain = name.removeprefix("target_")
-    return plain != name, order.index(plain) if plain in order else len(order), plain
 
 
 def _versions(content: dict[str, Any], before: str = "") -> list[tuple[str, str]]:

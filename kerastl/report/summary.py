@@ -23,6 +23,13 @@ MAX_CLASSES = 8
 MAX_NAME_LENGTH = 60
 
 
+def summary_facts(summary: Summary, adaptation: Adaptation | None) -> Facts:
+    """Return the result, the images, the model and the phases of a run, as its page shows them."""
+    phases = [("Phase", describe_phase(phase)) for phase in summary.phases]
+    results, data = result_facts(summary, adaptation), data_facts(summary.data)
+    return [*results, *data, *model_facts(summary), *phases]
+
+
 def printable(name: str) -> str:
     """Return a name from the data without control characters, shortened to one line."""
     text = "".join(letter for letter in name if letter.isprintable())
@@ -127,7 +134,7 @@ def describe_phase(phase: PhaseSummary) -> str:
         ran = f"trained for {pluralize(phase.epochs, 'epoch')}"
     else:
         ran = f"{STOPS[phase.stopped]} after {phase.epochs} of {pluralize(phase.planned_epochs, 'epoch')}"
-    return f"Phase {phase.phase}: {ran}. {' '.join(_outcome(phase))}"
+    return f"{phase.phase}: {ran}. {' '.join(_outcome(phase))}"
 
 
 def _outcome(phase: PhaseSummary) -> Iterator[str]:

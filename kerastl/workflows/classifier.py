@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from kerastl import data
-from kerastl.console import print_status, quiet
+from kerastl.console import print_facts, print_status, quiet
 from kerastl.data import Collection, ImageDataset
 from kerastl.data.readers import reader_name
 from kerastl.errors import RequestError
@@ -129,7 +129,7 @@ def fit(
         print_status(epoch_line(rows[-1], timing, total))
 
     def on_phase_end(_: Phase, history: History) -> None:
-        print_status(describe_phase(history.phases[-1]))
+        print_facts([("Phase", describe_phase(history.phases[-1]))])
 
     with quiet(not verbose):
         return fit_phases(

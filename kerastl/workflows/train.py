@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from kerastl.adaptation import SOURCE_ONLY
-from kerastl.console import print_status
+from kerastl.console import print_facts, print_status
 from kerastl.errors import PermanentFailure
 from kerastl.evaluation import load_trained
 from kerastl.recipe import Phase
@@ -158,7 +158,7 @@ def train_phases(
             print_status(line)
 
     def on_end(phase: Phase, history: History) -> None:
-        print_status(describe_phase(history.phases[-1]))
+        print_facts([("Phase", describe_phase(history.phases[-1]))])
         if on_phase_end:
             on_phase_end(phase, history)
 
@@ -175,7 +175,7 @@ def _print_finished(run: Run, num_epochs: int) -> None:
         return
     history = Checkpoint(path).state.history()
     for phase in history.phases:
-        print_status(describe_phase(phase))
+        print_facts([("Phase", describe_phase(phase))])
     row = history.rows[-1]
     print_status(f"Resuming after epoch {row['epoch']} of {num_epochs}, in phase {row['phase']}.")
 

@@ -59,6 +59,16 @@ def scores():
     }
 
 
+def data(splits, groups):
+    size = {"smallest": 32, "median": 32, "largest": 32}
+    classes = {name: count for counts in splits.values() for name, count in counts.items()}
+    return {
+        "path": "secret_in", "images": 4, "classes": classes, "splits": splits, "groups": groups,
+        "kinds": {"png": 4}, "width_px": size, "height_px": size, "gray": 0, "images_16_bit": 0, "unreadable": 0,
+        "ignored": {".secret": 1}, "warnings": ["secret_warning"],
+    }  # fmt: skip
+
+
 def run_in(folder):
     folder.mkdir()
     recipe = f"seed: 7\ndata: {{reader: {{path: {folder}/secret_in}}}}\nbackbone: {{name: small_cnn, weights: {folder}/secret.keras}}\n"
@@ -70,9 +80,17 @@ def run_in(folder):
         "machine": {"system": "secret_host"},
     }
     (folder / "versions.json").write_text(json.dumps(versions))
-    rows = [("cat", "train"), ("cat", "train"), ("dog", "train"), ("dog", "test"), ("", "target_unlabelled")]  # fmt: skip
-    lines = [f"secret_{n}.png,{label},{split},secret_group{n // 2},St. Mary" for n, (label, split) in enumerate(rows)]  # fmt: skip
-    (folder / "split.csv").write_text("\n".join(["path,label,split,group,domain", *lines]) + "\n")
+    summary = {
+        "data": {
+            "source": data({"train": {"cat": 2, "dog": 1}, "test": {"dog": 1}}, {"train": 2, "test": 1, "all": 2}),
+            "target": data({"target_unlabelled": {"": 1}}, {}),
+        },
+        "headline": {
+            "split": "test", "metric": "auc", "estimate": {"value": 0.9}, "images": 1, "groups": 1,
+            "most_confused": None, "few_images": {"cat": 0, "dog": 1},
+        },
+    }  # fmt: skip
+    (folder / "summary.json").write_text(json.dumps(summary))
     (folder / "scores.json").write_text(json.dumps(scores()))
     adaptation = {
         "verdict": "do_not_adapt", "chosen": "source_only", "reason": "secret_reason", "candidates": {},
@@ -105,12 +123,12 @@ def test_the_card_has_counts_scores_and_the_origin_of_the_model(run):
         assert words in card
 
 
-def test_groups_are_counted_by_domain_and_images_without_a_group_are_ignored(run):
-    rows = ["1.png,cat,train,p1,a", "2.png,cat,train,p1,b", "3.png,dog,train,,b", "4.png,dog,test,,a"]
-    (run / "split.csv").write_text("\n".join(["path,label,split,group,domain", *rows]) + "\n")
-    assert read_model_facts(run).groups == {"train": 2, "test": 0}
-    table = cells(render_card(read_model_facts(run), **ABOUT))
-    assert table[table.index("<em>groups</em>") : table.index("<em>groups</em>") + 3] == ["<em>groups</em>", "2", "\N{EN DASH}"]  # fmt: skip
+def test_the_card_counts_groups_and_flags_classes_with_few_test_images(run):
+    card = render_card(read_model_facts(run), **ABOUT)
+    table = cells(card)
+    start = table.index("<em>groups</em>")
+    assert table[start : start + 4] == ["<em>groups</em>", "2", "1", "\N{EN DASH}"]
+    assert "The scores of classes with few test images are unreliable: cat (0), dog (1)." in card
 
 
 def test_a_list_of_scores_is_damaged(run):

@@ -22,7 +22,7 @@ HOSTILE = '<script>alert("1")</script>'
 CLASSES = ("benign", HOSTILE)
 OPTIONAL = [
     "adaptation.json", "freeze.json", "history.jsonl", "model.json", "notes.json",
-    "predictions.csv", "quarantine.csv", "recipe.resolved.yaml", "split.csv", "versions.json",
+    "predictions.csv", "quarantine.csv", "recipe.resolved.yaml", "summary.json", "versions.json",
 ]  # fmt: skip
 
 
@@ -40,6 +40,30 @@ def scores() -> dict[str, Any]:
         "confusion": [[51, 9], [4, 56]], "class_names": list(CLASSES), "count": 120, "groups": 24,
     }  # fmt: skip
     return {"test": split, "val": split, "interval": {"level": 0.95, "method": HOSTILE}}
+
+
+def summary() -> dict[str, Any]:
+    size = {"smallest": 200, "median": 200, "largest": 200}
+    data = {
+        "path": HOSTILE, "images": 1, "classes": {HOSTILE: 1}, "splits": {"train": {HOSTILE: 1}},
+        "groups": {"train": 1, "all": 1}, "kinds": {"png": 1}, "width_px": size, "height_px": size, "gray": 0,
+        "images_16_bit": 0, "unreadable": 0, "ignored": {HOSTILE: 1}, "warnings": [HOSTILE],
+    }  # fmt: skip
+    phase = {
+        "phase": HOSTILE, "domain": "source", "planned_epochs": 2, "epochs": 2, "trained": 10, "frozen": 90,
+        "monitor": "val_loss", "best_epoch": 1, "best": 0.6, "earlier_best": None, "stopped": "all_epochs",
+        "helped": None, "keep": "best", "kept_phase": HOSTILE, "kept_epoch": 1,
+    }  # fmt: skip
+    confused = {"label": HOSTILE, "predicted": "benign", "images": 9, "of": 60}
+    return {
+        "data": {"source": data}, "phases": [phase],
+        "model": {"backbone": HOSTILE, "weights": HOSTILE, "head": HOSTILE, "parameters": 100},
+        "kept": {"candidate": None, "phase": HOSTILE, "epoch": 1, "reason": HOSTILE},
+        "headline": {
+            "split": "test", "metric": "balanced_accuracy", "estimate": metric(0.862), "images": 120, "groups": 24,
+            "most_confused": confused, "few_images": {HOSTILE: 3},
+        },
+    }  # fmt: skip
 
 
 def write_table(file: Path, rows: list[list[Any]]) -> None:
@@ -79,6 +103,7 @@ def write_run(parent: Path) -> Path:
         "freeze.json": {"phases": [{"phase": HOSTILE, "layers": [
             {"layer": HOSTILE, "trainable": False, "before": "a", "after": "a", "changed": False}]}],
             "determinism": {"images": 3, "faults": [HOSTILE]}, "exports": {HOSTILE: {"reason": HOSTILE}}},
+        "summary.json": summary(),
         "model.json": {
             "class_names": CLASSES, "image_size_px": 96, "window": None, "max_pixels": 10**6,
             "data_root": str(root),
@@ -96,8 +121,6 @@ def write_run(parent: Path) -> Path:
             [f"{HOSTILE}.png", HOSTILE, "benign", "test", "p2", "a", 0.8, 0.2],
             ["fine.png", "benign", "benign", "test", "p2", "a", 0.99, 0.01]]  # fmt: skip
     write_table(folder / "predictions.csv", [[*names, *(f"prob_{name}" for name in CLASSES)], *rows])
-    write_table(folder / "split.csv", [
-        ["path", "label", "split", "group", "domain"], ["red.png", HOSTILE, "train", "p1", ""]])  # fmt: skip
     write_table(folder / "quarantine.csv", [["path", "reason"], [HOSTILE, f"{HOSTILE} it is cut"]])
     return folder
 

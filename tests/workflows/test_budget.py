@@ -36,8 +36,8 @@ def test_a_run_ends_its_phases_within_the_budget(tmp_path, capsys):
     assert resolved["budget"] == {"minutes": 1e-5}
     assert [phase["epochs"] for phase in resolved["phases"]] == [2000, 1000]
     error = capsys.readouterr().err
-    assert "Phase all: stopped by the time budget after 1 of 2,000 epochs." in error
-    assert "Phase head: stopped by the time budget after 1 of 1,000 epochs." in error
+    assert "all: stopped by the time budget after 1 of 2,000 epochs." in error
+    assert "head: stopped by the time budget after 1 of 1,000 epochs." in error
 
 
 def test_the_trainings_of_all_methods_share_the_budget():
