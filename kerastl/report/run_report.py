@@ -32,7 +32,9 @@ MAX_ERRORS = 12
 MAX_CONFUSION_CLASSES = 30
 """Number of classes above which the confusion matrix is omitted."""
 MAX_QUARANTINED = 50
-UNBOUNDED = {"log_loss", "support", "images", "groups"}
+COUNTS = {"support", "images", "groups"}
+"""Metrics that are numbers of images or groups."""
+UNBOUNDED = {"log_loss", *COUNTS}
 """Metrics that are not from 0 to 1 and have no bar."""
 
 
@@ -78,6 +80,7 @@ def write_report(run_folder: Path) -> Path:
         detailed=detailed,
         max_confusion_classes=MAX_CONFUSION_CLASSES,
         unbounded=UNBOUNDED,
+        counts=COUNTS,
         overall={name: split.overall for name, split in splits.items()},
         intervals=scores.interval,
         adaptation=adaptation,

@@ -213,7 +213,7 @@ def _other_prevalence(evidence: Evidence, space: open_set.ClassSpace, seed: int)
     measured: dict[str, Any] = {"differs": None, "source": em.source.tolist(), "remaining_shift": None}
     measured |= {name: _to_json(estimate) for name, estimate in estimates.items()}
     if em.differs is None:
-        reason = f"the prevalence on the target cannot be estimated ({em.reason})"
+        reason = f"the prevalence on the target cannot be estimated: {em.reason}"
         return Guard(None, reason, measured | {"less_frequent": [], "more_frequent": []})
     signs = location_scale.signs
     if bbse.differs is not None:

@@ -131,7 +131,7 @@ def test_the_output_threshold_of_two_classes_gives_the_same_labels() -> None:
             "unknown class 'x'",
         ),
         ({"threshold": {"positive": "ill", "probability": 2, "output_probability": None}}, "probability"),
-        ({"prevalence": {"training": {"ill": 1}, "served": {}}}, "one share for each class"),
+        ({"prevalence": {"training": {"ill": 1}, "served": {}}}, "one share per class"),
     ],
 )
 def test_damaged_postprocessing_is_refused(damaged: dict[str, Any], words: str) -> None:
