@@ -459,10 +459,14 @@ def format_lines(result: AuditResult) -> list[str]:
         lines += [f"Classes: {classes}", ""]
     for verdict in result.verdicts:
         lines.append(f"{verdict.name}: {_headline(verdict, result.class_names)}")
-        for trial, measurement in result.measured.items():
-            if trial.name == verdict.name and not measurement.unchanged:
-                options = format_options(trial)
-                lines.append(f"    at {trial.strength:<4g} {options:<28}  {_format_accuracy(measurement)}")
+        measured = [
+            (trial, format_options(trial), measurement)
+            for trial, measurement in result.measured.items()
+            if trial.name == verdict.name and not measurement.unchanged
+        ]
+        width = max((len(options) for _, options, _ in measured), default=0)
+        for trial, options, measurement in measured:
+            lines.append(f"    at {trial.strength:<4g} {options:<{width}}  {_format_accuracy(measurement)}")
         for strength, augmented, trained in verdict.needs_training:
             lines.append(
                 f"    at {strength:g}: accuracy on augmented images {augmented:.2f}, {trained:.2f} after training on them: "
@@ -470,10 +474,10 @@ def format_lines(result: AuditResult) -> list[str]:
             )
     lines += [
         "",
-        "accuracy: on held-out images, mean over classes: original -> augmented; after training on augmented images:",
-        "on augmented images (on original images).",
-        f"The probability of any false label change is at most {ERROR_RATE:g} per audit (Holm). A loss of information\n"
-        "is reported by a 95% bound.",
+        "accuracy: on held-out images, mean over classes, original -> augmented",
+        "after training: accuracy of classifiers trained on augmented images, on augmented (original) images",
+        f"The probability that an audit reports any false label change is at most {ERROR_RATE:g} (Holm's procedure).",
+        "A loss of information is reported based on a one-sided 95% bound.",
     ]
     return lines
 

@@ -158,7 +158,7 @@ def _notes(
     shows_policy = any(block.title == POLICY_TITLE for block in blocks)
     if shows_policy and seed == recipe.seed and starts_with_source:
         notes.append(
-            f"In '{POLICY_TITLE}', sample 1 is the training image of epoch 1, and so on, before mixing."
+            f"In '{POLICY_TITLE}', sample 1 is the image used for training in epoch 1, and so on, before mixing."
         )
     return notes
 

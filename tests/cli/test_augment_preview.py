@@ -120,7 +120,7 @@ def test_the_images_under_all_operations_are_those_of_the_first_epochs(capsys, p
     code, _, _ = call(capsys, photos, "--images", "3", "--samples", "2")
     assert code == 0
     page = Page(Path("preview-folder-classifier/preview.html").read_text())
-    assert "sample 1 is the training image of epoch 1" in " ".join(page.text)
+    assert "sample 1 is the image used for training in epoch 1" in " ".join(page.text)
     shown = np.stack(page.blocks["all operations"]).reshape(3, 3, SIZE_PX, SIZE_PX, 3)
     recipe = check_recipe(find("folder-classifier"), sets_of(photos, "augment=light")[1::2])
     # Every training image as each epoch sees it, from the recipe's seed alone.
