@@ -27,8 +27,9 @@ from kerastl.data.convert import (
     read_content,
     to_decodable,
 )
-from kerastl.data.decode import NO_IMAGE, Window, decode_image
+from kerastl.data.decode import FULL_WINDOW, NO_IMAGE, Window, decode_image
 from kerastl.data.records import Collection, Record, pluralize
+from kerastl.data.window import LEVELS, percentiles
 from kerastl.errors import Problem, RequestError, raise_problems
 from kerastl.runs import write_atomic
 
@@ -261,11 +262,13 @@ class PixelStatistics:
         num_16_bit: Number of 16-bit grayscale images.
         fraction_outside_window: Fraction of the pixels of 16-bit grayscale images that are outside the window. None
             without such images or without a window.
+        range_16_bit: 0.5 and 99.5 percentiles of the stored values of 16-bit grayscale images, or None without any.
     """
 
     num_constant: int
     num_16_bit: int
     fraction_outside_window: float | None
+    range_16_bit: Window | None = None
 
 
 def is_16_bit_file(file: Path) -> bool:
@@ -276,16 +279,20 @@ def is_16_bit_file(file: Path) -> bool:
 
 def pixel_statistics(records: Sequence[Record], *, window: Window | None, max_pixels: int) -> PixelStatistics:
     """Decode images and compute their pixel statistics. `window` and `max_pixels` are those of `decode_image`."""
-    num_constant, num_16_bit, num_outside, num_pixels = 0, 0, 0, 0
+    num_constant, num_16_bit = 0, 0
+    counts = np.zeros(LEVELS, np.int64)
     for record in records:
         content = record.file.read_bytes()
         pixels = decode_image(tf.constant(content), max_pixels=max_pixels).numpy()
         num_constant += bool(pixels.min() == pixels.max())
-        is_16_bit = is_16_bit_gray(content)
-        num_16_bit += is_16_bit
-        if window is not None and is_16_bit:
-            levels = pixels[..., 0] * 257.0  # the full window maps 65,535 levels to 0 to 255
-            num_pixels += levels.size
-            # Tolerate half a level of rounding error.
-            num_outside += int(((levels < window[0] - 0.5) | (levels > window[1] + 0.5)).sum())
-    return PixelStatistics(num_constant, num_16_bit, num_outside / num_pixels if num_pixels else None)
+        if is_16_bit_gray(content):
+            num_16_bit += 1
+            # The full window maps 65,536 levels to 0 to 255.
+            counts += np.bincount(np.rint(pixels[..., 0] * 257).astype(np.int64).ravel(), minlength=LEVELS)
+    if not num_16_bit:
+        return PixelStatistics(num_constant, 0, None)
+    levels = np.arange(LEVELS)
+    low, high = window or FULL_WINDOW
+    outside = counts[(levels < low) | (levels > high)].sum() / counts.sum()
+    fraction = None if window is None else float(outside)
+    return PixelStatistics(num_constant, num_16_bit, fraction, percentiles(counts))

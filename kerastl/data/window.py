@@ -7,16 +7,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from kerastl.console import track
+from kerastl.console import print_status, track
 from kerastl.data.convert import NUM_THREADS, is_16_bit_gray
-from kerastl.data.records import Record
+from kerastl.data.records import Record, pluralize
 
 LEVELS = 65536
 LOW_FRACTION, HIGH_FRACTION = 0.005, 0.995
+NARROW = 1 / 8
+"""Images that use a smaller share of the window are nearly uniform, probably because they are stored with fewer bits."""
+MANY = 0.05
 
 
 def auto_window(records: Sequence[Record]) -> tuple[float, float] | None:
     """Compute the 0.5 and 99.5 percentiles of the stored values of all 16-bit grayscale images.
+
+    Prints a warning if some of the images are much darker than others, for example 12-bit among 16-bit images.
 
     Args:
         records: Readable images of the training split. 8-bit images are ignored.
@@ -29,14 +34,31 @@ def auto_window(records: Sequence[Record]) -> tuple[float, float] | None:
     with ThreadPoolExecutor(NUM_THREADS) as pool:
         histograms = pool.map(_histogram, [record.file for record in records])
         total = np.zeros(LEVELS, np.int64)
-        for histogram in track(histograms, "computing the window", len(records)):
+        highest: dict[str, float] = {}
+        for record, histogram in zip(
+            records, track(histograms, "computing the window", len(records)), strict=True
+        ):
             if histogram is not None:
                 total += histogram
-    if not total.any():
+                highest[record.path] = percentiles(histogram)[1]
+    if not highest:
         return None
-    cumulative = np.cumsum(total) / total.sum()
-    low = int(np.searchsorted(cumulative, LOW_FRACTION))
-    high = int(np.searchsorted(cumulative, HIGH_FRACTION))
+    low, high = percentiles(total)
+    dark = [path for path, value in highest.items() if value - low < NARROW * (high - low)]
+    if len(dark) > MANY * len(highest):
+        print_status(
+            f"Warning: {len(dark)} of {pluralize(len(highest), '16-bit training image')} are nearly black in the window "
+            f"{low:g} to {high:g}, e.g. {dark[0]}. If they are stored with fewer bits, rescale them."
+        )
+    return low, high
+
+
+def percentiles(histogram: Any) -> tuple[float, float]:
+    """Return the 0.5 and 99.5 percentiles of stored values, low < high, from the count of each, `[65536]`."""
+    import numpy as np
+
+    cumulative = np.cumsum(histogram) / histogram.sum()
+    low, high = (int(np.searchsorted(cumulative, share)) for share in (LOW_FRACTION, HIGH_FRACTION))
     # Constant images would give an empty window.
     return float(low), float(max(high, low + 1))
 

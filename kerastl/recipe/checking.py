@@ -210,7 +210,9 @@ def _contradictions(recipe: Any, settings: Mapping[str, Any]) -> Iterator[Findin
     model, _ = Recipe.read(settings)
     for path in DEFINED_BY_MODEL if settings else ():
         given, defined = value_at(recipe, path), value_at(model, path)
-        if given is not None and defined is not None and not _same(given, defined):
+        # A model that was trained on 8-bit images only has no window.
+        is_open = defined is None or (path == "data.window" and defined == "full")
+        if given is not None and not is_open and not _same(given, defined):
             yield path, "is defined by source.model, which has a different value. Remove it."
 
 

@@ -136,8 +136,8 @@ class Data(StrictModel):
         image_size_px: Side length of the square input images; null uses the backbone's default.
         batch_size: Images per step; `auto` is 32, or the largest power of two below it that needs at most
             half of the memory that is free when the run starts.
-        window: For 16-bit images: `auto` (0.5th to 99.5th percentile of the training split), `full`, or a
-            window.
+        window: For 16-bit images: `auto` (0.5th to 99.5th percentile of the training split, or of the target's training
+            images if only these have 16 bits), `full`, or a window.
         max_pixels: Maximum number of pixels (width times height); larger images are not read.
         cache: Where decoded images are cached: `memory`, `none`, or `auto` (memory if they fit).
         max_unreadable_fraction: Maximum fraction of unreadable files; if it is exceeded, the run stops before

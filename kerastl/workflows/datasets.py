@@ -15,8 +15,10 @@ from kerastl import recipe as recipes
 from kerastl.augment import build_mixing, build_policy
 from kerastl.console import print_facts, print_status, status
 from kerastl.data import CheckedImages, Collection, ImageDataset, Record
-from kerastl.data.records import evenly_spaced
+from kerastl.data.decode import FULL_WINDOW
+from kerastl.data.records import evenly_spaced, pluralize
 from kerastl.data.validate import PixelStatistics, is_16_bit_file, pixel_statistics
+from kerastl.data.window import NARROW
 from kerastl.errors import Problem, RequestError, raise_problems
 from kerastl.evaluation import assign_subgroups, is_binned, positive_class, read_description, subgroup_columns
 from kerastl.models import resolve_image_size
@@ -32,7 +34,8 @@ MOST = 0.5
 """The share of images, or pixels, above which a warning is printed."""
 TARGET_EVALUATION_SPLITS = ("target_val", "target_test")
 VALIDATION = ("val", "target_val")
-TARGET_SPLITS = ("target_train", "target_val", "target_test", "target_unlabelled")
+TARGET_TRAINING = ("target_train", "target_unlabelled")
+TARGET_SPLITS = (*TARGET_TRAINING, "target_val", "target_test")
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ class Datasets:
     @property
     def target_training_records(self) -> list[Record]:
         """The target images that training may use: all except validation and test images."""
-        return self.in_split("target_train", "target_unlabelled")
+        return self.in_split(*TARGET_TRAINING)
 
     def target_training(self) -> ImageDataset:
         """Return the target images as adaptation methods read them.
@@ -450,13 +453,29 @@ def _with_subgroups(records: Sequence[Record]) -> tuple[list[Record], list[str]]
 
 
 def _window(recipe: Recipe, records: Sequence[Record]) -> tuple[float, float] | None:
-    """Return the window of 16-bit images, estimated on training images if it is `auto`."""
+    """Return the window of 16-bit images.
+
+    `auto` is estimated on source training images, or on target training images if only the target is 16-bit.
+
+    Raises:
+        RequestError: The window is `auto`, but only validation or test images are 16-bit.
+    """
     window = recipe.data.window
     if window == "full":
         return None
     if isinstance(window, recipes.Window):
         return window.center - window.width / 2, window.center + window.width / 2
-    return data.auto_window([record for record in records if record.split == "train"])
+    for splits in (("train",), TARGET_TRAINING):
+        if estimated := data.auto_window([record for record in records if record.split in splits]):
+            return estimated
+    deep = [record.path for record in records if is_16_bit_file(record.file)]
+    if deep:
+        raise RequestError(
+            f"{pluralize(len(deep), 'validation or test image')} of 16 bits, e.g. {deep[0]}, but all training images "
+            "have 8 bits, so that no window can be estimated. Set the range of values from black to white, for 12 bits "
+            "--set 'data.window={center: 2047.5, width: 4095}', or convert the images to 8 bits."
+        )
+    return None
 
 
 def _cache(recipe: Recipe, num_images: int, size: int) -> Literal["memory", "none"]:
@@ -534,11 +553,30 @@ def _pixel_warnings(recipe: Recipe, datasets: Datasets) -> Iterator[str]:
     source_is_16_bit = num_16_bit > MOST * len(source_sample)
     if source_sample and source_is_16_bit != (statistics.num_16_bit > MOST * len(sample)):
         source_depth, target_depth = ("16-bit", "8-bit") if source_is_16_bit else ("8-bit", "16-bit")
+        low, high = datasets.window or FULL_WINDOW
         yield (
             f"Most source images are {source_depth}, but most target images are {target_depth}. "
-            "The window applies to 16-bit grayscale images only."
+            f"The window {low:g} to {high:g} applies to the {'source' if source_is_16_bit else 'target'} only."
         )
+    _check_range(recipe, datasets, statistics)
     yield from _window_warnings(recipe, datasets, statistics)
+
+
+def _check_range(recipe: Recipe, datasets: Datasets, statistics: PixelStatistics) -> None:
+    """Raise RequestError if target images are nearly uniform in a window that the recipe does not state."""
+    is_stated = recipe.source is None and recipe.data.window != "auto"
+    low, high = datasets.window or FULL_WINDOW
+    first, last = statistics.range_16_bit or (low, high)
+    if is_stated or last - first >= NARROW * (high - low) or last - first <= 1:
+        return
+    remedy = "If they are stored with fewer bits, rescale them."
+    if recipe.source is None or datasets.window is None:
+        center, width = (first + last) / 2, last - first
+        remedy += f" To set another window: --set 'data.window={{center: {center:g}, width: {width:g}}}'"
+    raise RequestError(
+        f"The values of the target's 16-bit images are {first:g} to {last:g}, only {(last - first) / (high - low):.1%} of the "
+        f"window {low:g} to {high:g}, so that the images would be nearly uniform. {remedy}"
+    )
 
 
 def _window_warnings(recipe: Recipe, datasets: Datasets, statistics: PixelStatistics) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """The automatic window of 16-bit images, compared with NumPy percentiles."""
 
 import numpy as np
+import pytest
 from make_images import noise, write
 
 from kerastl.data import Record, auto_window
@@ -26,3 +27,17 @@ def test_without_16_bit_images_there_is_no_window(tmp_path):
 def test_constant_images_have_a_window(tmp_path):
     file = write(tmp_path / "a.png", np.full((5, 5), 900, np.uint16))
     assert auto_window([Record("a.png", file, "a")]) == (900.0, 901.0)
+
+
+@pytest.mark.parametrize("highest", [255, 1023, 4095])
+def test_images_that_are_much_darker_than_others_are_reported(tmp_path, capsys, highest):
+    rng = np.random.default_rng(0)
+    tops = [65535] * 9 + [highest]
+    records = [
+        Record(f"{i}.png", write(tmp_path / f"{i}.png", rng.integers(0, top, (32, 32), np.uint16)), "a")
+        for i, top in enumerate(tops)
+    ]
+    auto_window(records)
+    assert "1 of 10 16-bit training images are nearly black" in capsys.readouterr().err
+    auto_window(records[:9])
+    assert not capsys.readouterr().err

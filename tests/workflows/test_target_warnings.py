@@ -4,12 +4,14 @@ import dataclasses
 
 import numpy as np
 import pytest
-from make_runs import TWO_HOSPITALS
+from make_runs import TWO_HOSPITALS, two_hospitals_recipe
 from PIL import Image
 
 from kerastl.data import Record
+from kerastl.errors import RequestError
 from kerastl.recipe import RecipeText
-from kerastl.workflows import Datasets
+from kerastl.runs import Run
+from kerastl.workflows import Datasets, load_datasets
 from kerastl.workflows.check_recipe import check_recipe
 from kerastl.workflows.datasets import warn_about_target
 
@@ -95,9 +97,86 @@ def test_test_images_are_not_opened(warnings, usual, tmp_path):
 def test_another_bit_depth_than_at_the_source_is_reported(warnings, tmp_path, source_is_deep):
     source = write_images(tmp_path / "s", "train", 0, 200, deep=source_is_deep)
     target = write_images(tmp_path / "t", "target_unlabelled", 0, 200, deep=not source_is_deep)
-    [line] = warnings([*source, *target], window=None, oracle=False)
+    [line] = warnings([*source, *target], window=(0, 199), oracle=False)
     depths = [line.index(depth) for depth in ("16-bit", "8-bit")]
     assert (depths[0] < depths[1]) == source_is_deep, "the source comes first"
+    assert ("to the source only" in line) == source_is_deep
+
+
+RANGES = [((0, 65535), 4096), ((0, 65535), 256), ((0, 4095), 256), (None, 4096), ((1000, 60000), 5000)]
+
+
+@pytest.mark.parametrize(("window", "levels"), RANGES)
+def test_target_that_is_stored_with_fewer_bits_is_rejected_unless_the_window_is_given(
+    warnings, tmp_path, window, levels
+):
+    source = write_images(tmp_path / "s", "train", 0, 60_000)
+    target = write_images(tmp_path / "t", "target_unlabelled", 0, levels, count=12)
+    with pytest.raises(RequestError, match=r"nearly uniform.*--set 'data\.window="):
+        warnings([*source, *target], window=window, oracle=False)
+    warnings([*source, *target], "data.window=full", window=window, oracle=False)
+
+
+def images_of(folder, highest: int, name: str) -> None:
+    """Images of a dark and a light class, with 8 bits if `highest` is 255."""
+    generator = np.random.default_rng([highest, *str(folder).encode()])
+    kind = np.uint8 if highest == 255 else np.uint16
+    for label, share in (("dark", 0.5), ("light", 1)):
+        for number in range(6):
+            file = folder / label / f"{name}{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            pixels = generator.integers(0, int(highest * share) + 1, (16, 16))
+            Image.fromarray(pixels.astype(kind)).save(file)
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Return a function that loads the datasets of a recipe for the images in `a` and `b`."""
+
+    def load(*sets):
+        text = two_hospitals_recipe(
+            tmp_path,
+            source_epochs=1,
+            epochs=1,
+            methods="[coral]",
+            adapt="learning_rate: 1e-4, trainable: all",
+        ).replace("group_pattern: '([a-z]+/\\d+)'", "group_pattern: null")
+        recipe = check_recipe(RecipeText("two", "two.yaml", text), sets)
+        return load_datasets(recipe, Run(tmp_path / "run"))
+
+    return load
+
+
+def brightest(datasets, domain: str) -> float:
+    records = [record for record in datasets.records if record.domain == domain]
+    return max(float(images.numpy().max()) for images, _ in datasets.dataset(records).batches(0))
+
+
+@pytest.mark.parametrize("highest", [1023, 4095, 16383, 65535])
+def test_deeper_images_of_hospital_b_use_their_own_range(load, tmp_path, highest):
+    images_of(tmp_path / "a", 255, "p")
+    images_of(tmp_path / "b", highest, "p")
+    datasets = load()
+    assert brightest(datasets, "source") > 240
+    assert brightest(datasets, "target") > 240
+    assert 0.95 * highest < datasets.window[1] <= highest
+
+
+def test_bit_depths_that_are_mixed_in_one_dataset_use_the_range_of_the_deeper_images(load, tmp_path):
+    for hospital in "ab":
+        images_of(tmp_path / hospital, 255, "p")
+        images_of(tmp_path / hospital, 4095, "q")
+    datasets = load()
+    assert 3900 < datasets.window[1] <= 4095
+
+
+def test_deeper_images_in_test_only_are_rejected(load, tmp_path):
+    for split, highest in (("train", 255), ("test", 4095)):
+        images_of(tmp_path / "a" / split, highest, "p")
+    images_of(tmp_path / "b", 255, "p")
+    with pytest.raises(RequestError, match=r"12 validation or test images of 16 bits.*--set 'data\.window="):
+        load()
+    assert load("data.window={center: 2047.5, width: 4095}").window == (0, 4095)
 
 
 def test_labels_that_no_method_uses_are_reported(warnings, usual):
