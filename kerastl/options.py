@@ -414,8 +414,8 @@ def _type_message(annotation: Any, given: Any) -> str:
     """Return the message for a value of the wrong type or out of bounds."""
     parts = members(annotation)
     if not isinstance(given, list | tuple) and any(typing.get_origin(part) is tuple for part in parts):
-        text = given.text if isinstance(given, Scalar) and given.value is not None else given
-        hint = f" Use [{quote(text, '')}]." if isinstance(text, str) else ""
+        value = _value_of(given)
+        hint = f" Use [{quote(value, '')}]." if isinstance(value, str) else ""
         return f"must be a list, got {describe_value(given)}.{hint}"
     if str in parts and _value_of(given) == "":
         return "must not be empty."

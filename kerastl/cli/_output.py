@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 import sys
@@ -125,6 +126,17 @@ def load_recipe(recipe: str, sets: Sequence[str]) -> tuple[recipes.RecipeText, r
     checked = check_recipe(recipe_text, sets)
     load_tensorflow()
     return recipe_text, checked
+
+
+class NumberRange(click.FloatRange):
+    """A number in a range. click accepts NaN, which no comparison rejects."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number, or raise `BadParameter` if it is NaN or outside the range."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail("NaN is not a number.", param, ctx)
+        return number
 
 
 class NonEmptyPath(click.Path):

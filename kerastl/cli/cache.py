@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from kerastl import data, runs
-from kerastl.cli._output import json_option
+from kerastl.cli._output import NumberRange, json_option
 
 DAY_S = 86_400
 
@@ -55,13 +55,13 @@ def list_entries(as_json: bool) -> None:
 @command.command("prune")
 @click.option(
     "--keep-gb",
-    type=click.FloatRange(0),
+    type=NumberRange(0),
     metavar="N",
     help="Delete the least recently used entries until N GB (10^9 bytes) are left.",
 )
 @click.option(
     "--older-than",
-    type=click.FloatRange(0),
+    type=NumberRange(0),
     metavar="DAYS",
     help="Delete entries that have not been used for this number of days.",
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from kerastl import report, workflows
-from kerastl.cli._output import load_recipe, option, out_option, sets_option, shell_path
+from kerastl.cli._output import NumberRange, load_recipe, option, out_option, sets_option, shell_path
 from kerastl.data.records import pluralize
 
 
@@ -20,14 +20,9 @@ from kerastl.data.records import pluralize
 @option("--seeds", type=click.IntRange(1, 20), default=3, help="Number of range tests.")
 @option("--steps", type=click.IntRange(10, 10000), default=100, help="Steps per test.")
 @option(
-    "--lowest",
-    type=click.FloatRange(0, min_open=True),
-    default=1e-06,
-    help="Learning rate of the first step.",
+    "--lowest", type=NumberRange(0, min_open=True), default=1e-06, help="Learning rate of the first step."
 )
-@option(
-    "--highest", type=click.FloatRange(0, min_open=True), default=3.0, help="Learning rate of the last step."
-)
+@option("--highest", type=NumberRange(0, min_open=True), default=3.0, help="Learning rate of the last step.")
 @out_option("New PNG file.  [default: lr-RECIPE-PHASE.png]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(

@@ -9,7 +9,7 @@ from urllib.parse import urljoin
 from annotated_types import Ge, Le
 
 from kerastl import registry
-from kerastl.errors import RequestError
+from kerastl.errors import Problems, RequestError
 
 Pixels = Literal["minus_one_to_one", "minus_one_to_one_128", "bgr_minus_mean", "zero_to_one", "mean_and_std"]
 """Preprocessing inside the model, from RGB in [0, 255].
@@ -186,6 +186,7 @@ def resolve_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
 
     Raises:
         RequestError: If the family has no such option.
+        Problems: If the value of an option is not allowed.
     """
     options_class = registry.options_of("backbone", name)
     known = list(options_class.model_fields) if options_class else []
@@ -193,7 +194,10 @@ def resolve_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
     if unknown:
         allowed = f"Available options: {', '.join(known)}." if known else "It has no options."
         raise RequestError(f"{name} has no option '{unknown[0]}'. {allowed}")
-    return options_class(**options).model_dump() if options_class else {}
+    try:
+        return options_class(**options).model_dump() if options_class else {}
+    except Problems as error:
+        raise Problems(name, error.problems) from None
 
 
 def format_backbone(name: str, size_px: int | None, options: dict[str, Any]) -> str:

@@ -81,6 +81,11 @@ def test_list_describes_entries_without_names_of_images_or_patients(cache, call)
     assert sizes["activations"] == 1000 + len(json.dumps({"holds": CONTENTS, "sha256": {}}))
 
 
+def test_a_limit_that_is_not_a_number_is_rejected(cache, call):
+    assert call("prune", "--keep-gb", "nan")[0] == 2
+    assert call("prune", "--older-than", "NaN")[0] == 2
+
+
 def test_least_recently_used_entries_are_removed_first(cache, call):
     ages = {"a": 40, "b": 5, "c": 60, "d": 1}
     kept = {name: activations(cache, name, days=age) for name, age in ages.items()}

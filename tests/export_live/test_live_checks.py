@@ -67,7 +67,7 @@ def one_label(row: Row) -> Row:
         (hotter, r"up to 0\.\d+.*log odds are 0\.4 times the export's, as with a different temperature"),
         (reversed_names, "classes in a different order"),
         (other_classes, "different classes: .*11"),
-        (twice, "other classes"),
+        (twice, "different classes"),
         (other_model, "a different model"),
         (not_a_number, "differ by up to nan"),
         (one_label, "labels differ"),

@@ -59,3 +59,12 @@ def test_verify_exits_1_for_a_damaged_file(assets, tmp_path, monkeypatch, conten
     assert file in result.output
     assert ("no published hash" in result.output) == (code == 0)
     assert "No weights" in CliRunner().invoke(command, ["verify", "vgg16"]).output
+
+
+def test_an_unknown_backbone_and_a_wrong_option_are_reported():
+    unknown = CliRunner().invoke(command, ["verify", "resnet51"])
+    assert "Did you mean 'resnet50'?" in str(unknown.exception)
+    wrong = CliRunner().invoke(command, ["fetch", "mobilenet_v2", "--option", "alpha=7"])
+    assert str(wrong.exception).startswith(
+        "mobilenet_v2 has 1 problem.\n  alpha: must be a number from 0.1 to 2"
+    )
