@@ -116,7 +116,7 @@ def _shares(values: Sequence[str]) -> Literal["none", "target"] | dict[str, floa
             separator = ""
         if not separator or is_repeated or not 0 <= shares[name] <= 1:
             raise RequestError(
-                f"--prevalence {value} must be target, or CLASS=SHARE once per class, such as ill=0.02."
+                f"--prevalence {value} must be target, or CLASS=SHARE with a share from 0 to 1, such as ill=0.02, once per class."
             )
     return shares
 

@@ -62,7 +62,11 @@ def command(
       kerastl predict runs/folder-classifier-1/export/saved_model archive --out predictions.parquet
       kerastl predict runs/folder-classifier-1 --list files.txt --json
     """
-    if bool(paths) == (list_file is not None):
+    if paths and list_file:
+        raise click.UsageError(
+            "--list FILE cannot be combined with image files or folders. Use one of the two."
+        )
+    if not paths and not list_file:
         raise click.UsageError("Specify image files or folders, or use --list FILE.")
     if resume and out is None:
         raise click.UsageError("--resume requires --out FILE: the table to continue.")

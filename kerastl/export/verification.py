@@ -75,9 +75,17 @@ def check_export(
     export = find_export(path)
     if export is None and not path.exists():
         raise RequestError(f"Export folder not found: {path}.")
+    if export is None and path.is_file():
+        raise RequestError(f"{path} is a file. Specify the folder of the export.")
     if export is None:
+        exports = sorted(folder for folder in path.glob("export/*") if find_export(folder))
+        hint = (
+            f" To verify an export of this run: kerastl verify {shlex.quote(str(exports[0]))}"
+            if exports
+            else ""
+        )
         raise RequestError(
-            f"{path} is not an export: it contains neither saved_model.pb nor a model in any other format."
+            f"{path} is not an export: it contains neither saved_model.pb nor a model in any other format.{hint}"
         )
     folder = export.folder
     if export.format_name != SAVED_MODEL and server is not None:

@@ -24,7 +24,7 @@ def predict(*words: Any, **options: Any) -> Result:
     ("words", "message"),
     [
         ((), "--list FILE"),
-        (("a.png", "--list", "-"), "--list FILE"),
+        (("a.png", "--list", "-"), "--list FILE cannot be combined"),
         (("a.png", "--resume"), "--resume requires --out"),
         (("a.png", "--json", "--out", "a.parquet"), "Parquet"),
         (("a.png", "--batch-size", "0"), "range"),

@@ -89,6 +89,18 @@ def test_an_export_of_a_run_has_no_fault(exported_run: Callable[[str], Path]) ->
     }
 
 
+def test_a_path_that_is_not_an_export_is_reported_with_a_suggestion(export: Path, tmp_path: Path) -> None:
+    shutil.copytree(export, tmp_path / "run" / "export" / "saved_model" / "1")
+    messages = {
+        tmp_path / "run": "verify an export of this run: kerastl verify .*run/export/saved_model$",
+        tmp_path / "gone": "Export folder not found",
+        export / "saved_model.pb": "is a file. Specify the folder",
+    }
+    for path, message in messages.items():
+        with pytest.raises(RequestError, match=message):
+            check_export(path)
+
+
 @pytest.mark.parametrize("how", ["writes", "reads"])
 def test_a_graph_that_reaches_files_is_reported_and_never_run(
     how: str, model: Any, encoded: list[bytes], tmp_path: Path
