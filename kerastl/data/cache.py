@@ -199,9 +199,10 @@ def _opened(file: Path, mode: Literal["ro", "rwc"]) -> contextlib.closing[sqlite
     return contextlib.closing(sqlite3.connect(uri, uri=True, timeout=TIMEOUT_S))
 
 
-Kind = Literal["activations", "phantom", "tfds", "file_checks"]
+Kind = Literal["activations", "converted", "phantom", "tfds", "file_checks"]
 NAMES: dict[Kind, re.Pattern[str]] = {
     "activations": re.compile(r"[0-9a-f]{32}"),
+    "converted": re.compile(r"[0-9a-f]{24}"),
     "phantom": re.compile(r"[0-9a-f]{24}"),
     "tfds": re.compile(r"\w+-[0-9a-f]{16}"),
 }
@@ -215,8 +216,8 @@ class Entry:
     """An entry of the cache, or a partial entry that a process is writing or left when it was killed.
 
     Args:
-        kind: `activations` of frozen layers, `phantom` hospitals, `tfds` images of TensorFlow Datasets, or
-            `file_checks`, the results of decoding files.
+        kind: `activations` of frozen layers, `converted` images (e.g. TIFF) as PNG, `phantom` hospitals, `tfds` images
+            of TensorFlow Datasets, or `file_checks`, the results of decoding files.
         path: Folder of the entry. A file for `file_checks`.
         num_bytes: Size on disk.
         last_used: Time of last use, in seconds since 1970.
@@ -297,6 +298,8 @@ def _holds(kind: Kind, path: Path) -> dict[str, Any]:
                 return {"images": connection.execute("SELECT COUNT(*) FROM file_checks").fetchone()[0]}
         if kind == "activations":
             return dict(json.loads((path / "about.json").read_text(encoding="utf-8"))["holds"])
+        if kind == "converted":
+            return {"images": len(list(path.glob("*.png")))}
         if kind == "phantom":
             return {"images": len(read_csv(path / "labels.csv"))}
         num_images = sum(len(read_csv(table)) for table in path.glob("*/index.csv"))

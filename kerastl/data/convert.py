@@ -142,6 +142,8 @@ STRIP_ROWS, PLANAR, TILE_WIDTH, TILE_HEIGHT, SAMPLE_FORMAT, JPEG_TABLES = 278, 2
 STRIPS, TILES = (273, 279), (324, 325)  # offsets and numbers of bytes
 WHITE_IS_ZERO, RGB, CMYK, SEPARATE, SIGNED, UNCOMPRESSED, JPEG_STRIPS = 0, 2, 5, 2, 2, 1, 7
 MAX_PAGES = 64
+JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # without escaped data, restart markers and fill bytes
+FRAME_STARTS, PROGRESSIVE, SCAN_START = b"\xc0\xc1\xc2\xc9\xca", b"\xc2\xca", 0xDA
 ORIENTATION = 0x0112
 # Without any of these, a file has no orientation. Only JPEG is always searched for one, because that is fast.
 ORIENTATION_MARKS = (b"eXIf", b"EXIF", b"Raw profile type exif", b"XML:com.adobe.xmp", b"tiff:Orientation")
@@ -294,6 +296,37 @@ def check_jpeg(content: bytes, *, max_pixels: int) -> None:
         padding = re.search(r"(\d+) extraneous bytes before marker 0xd9", message)
         if not (padding and _is_padding(content, int(padding[1]))):
             raise InvalidImageError("the file is damaged: some of its pixels cannot be decoded") from error
+    if not _has_all_scans(content):
+        raise InvalidImageError(TRUNCATED)
+
+
+def _has_all_scans(content: bytes) -> bool:
+    """Return whether the scans of a JPEG hold every coefficient of every component in full precision.
+
+    libjpeg does not report missing scans of a progressive JPEG.
+
+    Reference:
+        ITU-T T.81, sections B.2 (markers, frame and scan headers) and G.1 (progressive scans).
+    """
+    missing: dict[int, set[int]] = {}
+    is_progressive, position = False, 2
+    while match := JPEG_MARKER.search(content, position):
+        marker, start = content[match.end() - 1], match.end()
+        segment = content[start + 2 : start + int.from_bytes(content[start : start + 2], "big")]
+        position = start + 2 + len(segment)
+        if marker in FRAME_STARTS:
+            missing = {segment[6 + 3 * index]: set(range(64)) for index in range(segment[5])}
+            is_progressive = marker in PROGRESSIVE
+        elif marker == SCAN_START:
+            names = segment[1 : 1 + 2 * segment[0] : 2]
+            first, last, precision = segment[1 + 2 * segment[0] :][:3]
+            for name in names if precision & 15 == 0 or not is_progressive else ():
+                missing.get(name, set()).difference_update(
+                    range(first, last + 1) if is_progressive else range(64)
+                )
+            if not any(missing.values()):
+                return True
+    return False
 
 
 def _is_padding(content: bytes, num_bytes: int) -> bool:

@@ -13,8 +13,15 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kerastl.console import track
-from kerastl.data.cache import FileCheck, cache_key, read_file_checks, write_file_checks
+from kerastl.console import print_status, track
+from kerastl.data.cache import (
+    FileCheck,
+    cache_folder,
+    cache_key,
+    mark_in_use,
+    read_file_checks,
+    write_file_checks,
+)
 from kerastl.data.convert import (
     HEADER_BYTES,
     NO_MEMORY,
@@ -27,7 +34,7 @@ from kerastl.data.convert import (
     read_content,
     to_decodable,
 )
-from kerastl.data.decode import FULL_WINDOW, NO_IMAGE, Window, decode_image
+from kerastl.data.decode import FULL_WINDOW, MAX_PIXELS, NO_IMAGE, Window, decode_image
 from kerastl.data.records import Collection, Record, pluralize
 from kerastl.data.window import LEVELS, percentiles
 from kerastl.errors import Problem, RequestError, raise_problems
@@ -177,6 +184,28 @@ def check_images(
     raise_problems(f"The dataset{_of(dataset_name)}", problems, "Fix or remove them. Nothing was run.")
     readable = tuple(check for check in checks if check.reason is None)
     return CheckedImages(collection.with_records(kept), tuple(quarantined), readable)
+
+
+def check_cached(collection: Collection, *, max_unreadable_fraction: float) -> Collection:
+    """Return the images that can be decoded, as `check_images` does. Converted images are stored in the cache folder.
+
+    Notes about the collection and unreadable images are printed.
+    """
+    cache = cache_folder()
+    converted_dir = cache / "converted" / hashlib.sha256(str(collection.root).encode()).hexdigest()[:24]
+    checked = check_images(
+        collection, max_pixels=MAX_PIXELS, cache_dir=cache, converted_dir=converted_dir,
+        max_unreadable_fraction=max_unreadable_fraction,
+    )  # fmt: skip
+    if converted_dir.is_dir():
+        mark_in_use(converted_dir)
+    for note in collection.notes:
+        print_status(note)
+    for path, reason in checked.quarantined[:SHOWN]:
+        print_status(f"Excluded {path}: {reason}")
+    if len(checked.quarantined) > SHOWN:
+        print_status(f"Excluded {len(checked.quarantined) - SHOWN:,} more unreadable images")
+    return checked.collection
 
 
 def _check_files(

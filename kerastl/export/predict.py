@@ -17,7 +17,7 @@ from typing import BinaryIO, TypeVar, cast
 
 from natsort import natsorted
 
-from kerastl.data.convert import UnreadableError, no_pillow_warnings, read_content, to_decodable
+from kerastl.data.convert import UnreadableError, is_16_bit_gray, no_pillow_warnings, read_content, to_decodable
 from kerastl.data.readers.folder import Skipped
 from kerastl.errors import RequestError
 from kerastl.evaluation.trained_model import (
@@ -57,12 +57,14 @@ class FilePrediction:
         predicted: The predicted class name, or "" if the file is not readable.
         probabilities: One per class, or empty if the file is not readable.
         problem: Why the file is not readable, or "".
+        is_16_bit: Whether the image is 16-bit grayscale.
     """
 
     path: str
     predicted: str = ""
     probabilities: tuple[float, ...] = ()
     problem: str = ""
+    is_16_bit: bool = False
 
 
 def predict_files(
@@ -150,7 +152,7 @@ def _predict(
     return [
         FilePrediction(printable_path(path), problem=content)
         if isinstance(content, str)
-        else FilePrediction(printable_path(path), *next(rows))
+        else FilePrediction(printable_path(path), *next(rows), is_16_bit=is_16_bit_gray(content))
         for path, content in zip(batch, contents, strict=True)
     ]
 
@@ -163,11 +165,13 @@ class ModelOnDisk:
         folder: The run folder, or the version folder of an export.
         is_export: Whether it is an export.
         class_names: The class names, in the order of the probabilities.
+        has_window: Whether the model has a window for 16-bit images. Otherwise, it uses the full range.
     """
 
     folder: Path
     is_export: bool
     class_names: tuple[str, ...]
+    has_window: bool
 
     def load(self) -> Predictor:
         """Load the model.
@@ -195,7 +199,8 @@ def find_predictor(path: Path) -> ModelOnDisk:
     """
     export = None if (path / DESCRIPTION).is_file() else find_export(path)
     if export is not None and export.format_name != PORTABLE:
-        return ModelOnDisk(export.folder, True, read_manifest(export.folder).class_names)
+        manifest = read_manifest(export.folder)
+        return ModelOnDisk(export.folder, True, manifest.class_names, manifest.window is not None)
     folder = find_model(path)
     if folder.is_dir() and not (folder / DESCRIPTION).is_file() and not (folder / RESOLVED_RECIPE).is_file():
         raise RequestError(
@@ -205,7 +210,7 @@ def find_predictor(path: Path) -> ModelOnDisk:
     description = read_description(folder)
     if not (folder / MODEL).is_file():
         raise RequestError(f"{folder} has no {MODEL}: the run is not finished, or the file was removed.")
-    return ModelOnDisk(folder, False, description.class_names)
+    return ModelOnDisk(folder, False, description.class_names, description.window is not None)
 
 
 def find_images(paths: Sequence[Path], skipped: Skipped | None = None) -> Iterator[Path]:

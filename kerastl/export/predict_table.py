@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, Literal, TextIO
 
 from kerastl.console import print_status, progress_bar
 from kerastl.data.convert import no_pillow_warnings
+from kerastl.data.records import pluralize
 from kerastl.errors import Problem, RequestError, RunFailed, raise_problems, report_damage
 from kerastl.export.predict import (
     FileList,
@@ -235,7 +236,7 @@ def _predict_rows(
 
     For each batch, yield its text, the number of rows, and the number of files that could not be read.
     """
-    num_reported = 0
+    num_reported, num_16_bit = 0, 0
     if first == files.count:
         return
     predictor = model.load()
@@ -250,8 +251,14 @@ def _predict_rows(
             for row in unreadable[: MAX_REPORTED - num_reported]:
                 print_status(f"Cannot read {row.path}: {row.problem}")
                 num_reported += 1
+            num_16_bit += sum(row.is_16_bit for row in batch)
             yield format_rows(table_format, batch, model.class_names), len(batch), len(unreadable)
             advance(len(batch))
+    if num_16_bit and not model.has_window:
+        print_status(
+            f"Warning: {pluralize(num_16_bit, 'file')} of 16 bits, but the model has no window for them. Their full range, 0 to "
+            "65535, was used: 12-bit values are nearly black. Convert the files to 8 bits as the training images were."
+        )
 
 
 def columns(class_names: Sequence[str]) -> list[str]:

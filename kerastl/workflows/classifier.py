@@ -12,6 +12,7 @@ from kerastl import data
 from kerastl.console import print_facts, print_status, quiet
 from kerastl.data import Collection, ImageDataset
 from kerastl.data.readers import reader_name
+from kerastl.data.validate import check_cached
 from kerastl.errors import RequestError
 from kerastl.evaluation.inference import predict
 from kerastl.evaluation.scores import score
@@ -25,19 +26,23 @@ from kerastl.training.loop import fit as fit_phases
 from kerastl.workflows.run_writer import epoch_line
 
 
-def read_images(path: str | Path, **options: Any) -> Collection:
+def read_images(path: str | Path, *, max_unreadable_fraction: float = 0.05, **options: Any) -> Collection:
     """Read labeled images: a folder with one subfolder per class, or a table with one row per image.
+
+    Every image is decoded once, as in a run, and the results are cached. Unreadable images are excluded and printed.
+    TIFF and other images that TensorFlow cannot decode are converted to PNG in the cache folder.
 
     Args:
         path: A folder, or a `.csv` file with the columns `path` and `label` and optionally `split`,
             `patient_id` or other columns.
+        max_unreadable_fraction: Fraction of unreadable images that is allowed, 0 to 1.
         **options: Options of the folder or table reader (see `data.reader` in docs/recipes.md).
 
     Returns:
-        The records of the images. No image is decoded.
+        The records of the readable images.
 
     Raises:
-        RequestError: The path cannot be read, or no images are found.
+        RequestError: The path cannot be read, no images are found, or too many are unreadable.
 
     Example:
         >>> collection = kerastl.read_images("photos").split(val_fraction=0.2, test_fraction=0.2, seed=7)
@@ -45,7 +50,7 @@ def read_images(path: str | Path, **options: Any) -> Collection:
         ('cat', 'dog')
     """
     read = data.read_table if reader_name(path) == "table" else data.read_folder
-    return read(path, **options)
+    return check_cached(read(path, **options), max_unreadable_fraction=max_unreadable_fraction)
 
 
 def build_classifier(

@@ -362,6 +362,18 @@ def test_jpeg_with_missing_pixels_is_rejected(name, fraction, ending):
     }
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"mode": "L"}, {"mode": "CMYK"}, {"quality": 30}, {"subsampling": 0}]
+)
+def test_progressive_jpeg_with_missing_scans_is_rejected(options):
+    whole = jpeg(progressive=True, **options)
+    scans = [match.start() for match in re.finditer(rb"\xff[\xc4\xda]", whole)]
+    first = whole.index(b"\xff\xda")
+    later = [start for start in scans if start > first]
+    assert len(later) >= 5
+    assert {reason(whole[:start] + END) for start in later} == {"the file is truncated"}
+
+
 def test_jpeg_that_lost_its_second_half_is_rejected(checking):
     content = (FILES / "jcut_eoi.jpg").read_bytes()
     whole = jpeg()
