@@ -17,7 +17,13 @@ from typing import BinaryIO, TypeVar, cast
 
 from natsort import natsorted
 
-from kerastl.data.convert import UnreadableError, is_16_bit_gray, no_pillow_warnings, read_content, to_decodable
+from kerastl.data.convert import (
+    UnreadableError,
+    is_16_bit_gray,
+    no_pillow_warnings,
+    read_content,
+    to_decodable,
+)
 from kerastl.data.readers.folder import Skipped
 from kerastl.errors import RequestError
 from kerastl.evaluation.trained_model import (

@@ -1,19 +1,25 @@
 """Requests that `kerastl predict` refuses before anything is loaded or written, and its progress bar."""
 
+import csv
 import io
+import json
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from kerastl.cli import app
 from kerastl.console import progress_bar
 from kerastl.errors import Problems
-from tests.export.conftest import finished_run, images, model, run_folder
+from tests.export.conftest import exported_run, finished_run, images, model, run_folder
 
-__all__ = ["finished_run", "images", "model", "run_folder"]
+__all__ = ["exported_run", "finished_run", "images", "model", "run_folder"]
 
 
 def predict(*words: Any, **options: Any) -> Result:
@@ -75,3 +81,79 @@ def test_a_model_that_fails_to_load_prints_no_header(
     result = predict(run_folder, run_folder / "model.json")
     assert result.exit_code
     assert not result.stdout
+
+
+def files_of_every_kind(folder: Path) -> dict[str, bool]:
+    """Write files to a folder. Return for each whether it has a prediction (True) or a row with a problem (False)."""
+    photo, turned = folder / "photo.jpg", folder / "turned.jpg"
+    pixels = np.linspace(0, 255, 40 * 60 * 3).reshape(40, 60, 3).astype(np.uint8)
+    Image.fromarray(pixels).save(photo, quality=95)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.rot90(pixels)).save(turned, quality=95, exif=exif)
+    contents = {
+        name: photo.read_bytes() for name in ("a.jfif", "a.jpe", "a", "PNG named.png", "x.jpg/deep.dat")
+    }
+    contents |= {
+        "cut.jpg": photo.read_bytes()[:700] + b"\xff\xd9",
+        "a.jp2": b"\xff\x4f\xff\x51" + bytes(99),
+        "a.dcm": bytes(128) + b"DICM" + bytes(99),
+        "a.heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99),
+        "text.png": b"text",
+        "zero.png": b"",
+    }
+    for name, content in contents.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
+    os.mkfifo(folder / "pipe.png")
+    for name in ("Thumbs.db", ".DS_Store", "._a.jpg"):
+        (folder / name).write_bytes(b"x")
+    problems = {"cut.jpg", "a.jp2", "a.dcm", "a.heic", "text.png", "zero.png"}
+    return {name: name not in problems for name in (*contents, "photo.jpg", "turned.jpg")} | {
+        "pipe.png": False
+    }
+
+
+def test_every_file_in_a_folder_has_a_row_or_is_named(
+    exported_run: Callable[[str], Path], tmp_path: Path
+) -> None:
+    expected = files_of_every_kind(tmp_path)
+    run = exported_run("saved_model")
+    tables = []
+    for source in (run, run / "export" / "saved_model"):
+        result = predict(source, tmp_path)
+        assert result.exit_code == 0, result.stderr
+        rows = {row["path"]: row for row in csv.DictReader(io.StringIO(result.stdout))}
+        assert {path: not row["problem"] for path, row in rows.items()} == {
+            str(tmp_path / name): is_read for name, is_read in expected.items()
+        }
+        assert (
+            f"{list(expected.values()).count(False)} of {len(expected)} files could not be read."
+            in result.stderr
+        )
+        assert "Ignored 1 file without a supported image. 1 .db: Thumbs.db." in result.stderr
+        assert "Ignored 2 hidden files" in result.stderr
+        tables.append({path: float(row["prob_benign"] or -1) for path, row in rows.items()})
+    assert tables[0] == pytest.approx(tables[1], abs=1e-5)
+    probabilities = {path.removeprefix(f"{tmp_path}/"): value for path, value in tables[0].items()}
+    assert probabilities["a.jfif"] == probabilities["x.jpg/deep.dat"] == probabilities["photo.jpg"]
+    assert probabilities["turned.jpg"] == pytest.approx(probabilities["photo.jpg"], abs=0.02)
+
+
+def test_a_folder_without_images_names_its_files(run_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.txt").write_text("x")
+    result = predict(run_folder, tmp_path / "photos")
+    assert "No images found" in str(result.exception)
+    assert "1 .txt: a.txt" in str(result.exception)
+
+
+def test_16_bit_images_of_a_model_without_a_window_are_reported(
+    run_folder: Path, images: list[Path], tmp_path: Path
+) -> None:
+    assert "16 bits" not in predict(run_folder, *images).stderr
+    described = json.loads((run_folder / "model.json").read_text())
+    (run_folder / "model.json").write_text(json.dumps(described | {"window": None}))
+    assert "4 files of 16 bits, but the model has no window" in predict(run_folder, *images).stderr
+    eight_bit = [path for path in images if "deep" not in path.name]
+    assert "16 bits" not in predict(run_folder, *eight_bit).stderr
