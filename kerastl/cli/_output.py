@@ -35,7 +35,7 @@ def print_template(template: str, **content: Any) -> None:
         headline=_headline, sort_values=evaluation.sort_values,
         doubt_about_estimates=report.doubt_about_estimates, max_classes=MAX_CLASSES, max_values=MAX_VALUES, **content,
     )  # fmt: skip
-    click.echo(text, nl=False)
+    click.echo(text.rstrip("\n"))
 
 
 def _headline(values: dict[str, runs.Metrics]) -> str:
@@ -66,7 +66,7 @@ def print_scores(run: runs.Run, *, as_json: bool) -> None:
     adaptation = runs.Adaptation.read_if_present(run.path)
     summary = runs.Summary.read_if_present(run.path) or runs.Summary()
     facts = [
-        *report.result_facts(summary, adaptation), ("Run", shell_path(run.path)),
+        *report.summary_facts(summary, "result", adaptation=adaptation), ("Run", shell_path(run.path)),
         ("Report", shell_path(run.file("report.html"))),
     ]  # fmt: skip
     print_template(

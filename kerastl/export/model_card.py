@@ -75,8 +75,12 @@ def read_model_facts(run: Path | None) -> ModelFacts:
     weights = _weights(versions.get("weights"))
     scores = Scores.read_if_present(run) or Scores()
     summary = Summary.read_if_present(run) or Summary()
-    counts = {split: by_class for data in summary.data.values() for split, by_class in data.splits.items()}
-    groups = {split: data.groups.get(split, 0) for data in summary.data.values() for split in data.splits}
+    counts = {
+        split: by_class for data in summary.data.values() for split, by_class in data.ordered_splits.items()
+    }
+    groups = {
+        split: data.groups.get(split, 0) for data in summary.data.values() for split in data.ordered_splits
+    }
     # The target first: its scores are those of the deployment.
     tests = dict(reversed(scores.test_splits.items()))
     return ModelFacts(

@@ -1,4 +1,7 @@
 from .audit_page import write_audit_sheet as write_audit_sheet
+from .facts import format_metric as format_metric
+from .facts import printable as printable
+from .facts import summary_facts as summary_facts
 from .figures import RULES as RULES
 from .figures import curve_in_characters as curve_in_characters
 from .figures import render as render
@@ -13,11 +16,4 @@ from .label_budget_page import write_curve_page as write_curve_page
 from .preview_page import PreviewImage as PreviewImage
 from .preview_page import write_preview as write_preview
 from .run_report import write_report as write_report
-from .summary import data_facts as data_facts
-from .summary import describe_phase as describe_phase
-from .summary import format_metric as format_metric
-from .summary import model_facts as model_facts
-from .summary import planned_phases as planned_phases
-from .summary import printable as printable
-from .summary import result_facts as result_facts
 from .tables import doubt_about_estimates as doubt_about_estimates

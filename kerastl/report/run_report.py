@@ -13,8 +13,8 @@ from kerastl.errors import RequestError, report_damage
 from kerastl.evaluation.predictions import read_run_predictions, resolve_image
 from kerastl.evaluation.subgroups import sort_values
 from kerastl.report import tables
+from kerastl.report.facts import summary_facts
 from kerastl.report.figures import curve_charts, style_sheet_url, thumbnail, write_page
-from kerastl.report.summary import summary_facts
 from kerastl.runs import (
     RESOLVED_RECIPE,
     Adaptation,
@@ -94,7 +94,7 @@ def write_report(run_folder: Path) -> Path:
         cached=[*tables.cached_lines(freeze.phases), *tables.rounded_lines(freeze.phases)],
         checks=tables.check_rows(freeze),
         parameters=tables.parameter_table(freeze),
-        facts=summary_facts(summary, adaptation),
+        facts=summary_facts(summary, "result", "data", "model", adaptation=adaptation, phases=summary.phases),
         data=_data_table(summary.data, model.class_names if model else ()),
         quarantine=quarantine[:MAX_QUARANTINED],
         quarantined=len(quarantine),
@@ -166,7 +166,7 @@ def _data_table(data: Mapping[str, DataSummary], class_names: Sequence[str]) -> 
         "rows": [
             (split, [counts.get(name, 0) for name in labels], images.groups.get(split, 0))
             for images in data.values()
-            for split, counts in images.splits.items()
+            for split, counts in images.ordered_splits.items()
         ],
     }
 

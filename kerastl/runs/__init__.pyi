@@ -31,6 +31,7 @@ from .schemas import Estimate as Estimate
 from .schemas import Freeze as Freeze
 from .schemas import Metrics as Metrics
 from .schemas import ModelDescription as ModelDescription
+from .schemas import ModelSummary as ModelSummary
 from .schemas import PhaseSummary as PhaseSummary
 from .schemas import RunFile as RunFile
 from .schemas import Scores as Scores

@@ -354,31 +354,49 @@ class Range(Entry):
     largest: int
 
 
+SPLIT_ORDER = ("train", "val", "test", "target_train", "target_val", "target_test", "target_unlabelled")
+
+
 class DataSummary(Entry):
-    """The images of the source or of the target. Images without a label are counted under `""`."""
+    """The images of the source or of the target. Images without a label are counted under `""`.
+
+    Args:
+        path: The folder or table; the name of the reader if it reads neither.
+        images: The number of images in the splits.
+        classes: The number of images by class.
+        splits: The number of images by split and class.
+        groups: The number of groups (patients) by split, and under `all`. Empty without groups.
+        kinds: The number of readable images by file format.
+        width_px, height_px: The sizes of the readable images.
+        gray: The number of readable images without color.
+        images_16_bit: The number of readable images with 16 bits.
+        unreadable: The number of files that cannot be read, which `quarantine.csv` lists.
+        ignored: The number of ignored files by kind.
+        warnings: What can make the scores unreliable, as sentences.
+    """
 
     path: str
-    """The folder or table; the name of the reader if it reads neither."""
     images: int
     classes: dict[str, int]
     splits: dict[str, dict[str, int]]
-    """The number of images by split and class."""
     groups: dict[str, int] = {}
-    """The number of groups (patients) by split, and under `all`. Empty without groups."""
     kinds: dict[str, int]
-    """The number of images by file format."""
     width_px: Range
     height_px: Range
     gray: int
     images_16_bit: int
     unreadable: int
     ignored: dict[str, int] = {}
-    """The number of ignored files by kind."""
     warnings: tuple[str, ...] = ()
+
+    @property
+    def ordered_splits(self) -> dict[str, dict[str, int]]:
+        """The splits from training to test."""
+        return {name: self.splits[name] for name in SPLIT_ORDER if name in self.splits}
 
 
 class ModelSummary(Entry):
-    """The model before training."""
+    """The model before training: its backbone and weights as in the recipe, and the origin of its head."""
 
     backbone: str
     weights: str
@@ -386,31 +404,36 @@ class ModelSummary(Entry):
     parameters: int
 
 
-Stop = Literal["all_epochs", "early_stopping", "time_budget", "callback"]
-
-
 class PhaseSummary(Entry):
-    """A training phase. Epochs are counted over all phases, from 1."""
+    """The outcome of a training phase. Epochs are counted over all phases, from 1.
+
+    Args:
+        phase, domain: The name of the phase, and the domain of its images.
+        planned_epochs, epochs: The number of epochs in the recipe, and of those that were trained.
+        trained, frozen: The number of parameters that were trained, and of all others.
+        monitor: The validation metric that determines the best epoch.
+        best_epoch, best: The best epoch of this phase and its metric. None without validation images.
+        earlier_best: The best value before this phase, on the same validation images. None if there is none.
+        stopped: Why the phase ended.
+        helped: Whether `best` is better than `earlier_best`. None if one of them is None.
+        keep: Whether the recipe keeps the best or the last epoch.
+        kept_phase, kept_epoch: The phase and the epoch whose weights the model has after this phase.
+    """
 
     phase: str
     domain: str
     planned_epochs: int
     epochs: int
     trained: int
-    """The number of parameters that were trained. The others were frozen."""
     frozen: int
     monitor: str
     best_epoch: int | None
-    """The best epoch of this phase. None without validation images."""
     best: Number | None
     earlier_best: Number | None
-    """The best value before this phase, on the same validation images. None if there is none."""
-    stopped: Stop
+    stopped: Literal["all_epochs", "early_stopping", "time_budget", "callback"]
     helped: bool | None
-    """Whether the best value of this phase is better than the earlier one. None if there is none."""
     keep: Literal["best", "last"]
     kept_phase: str
-    """The phase and the epoch whose weights the model has after this phase."""
     kept_epoch: int
 
 
@@ -424,7 +447,7 @@ class Kept(Entry):
 
 
 class Confusion(Entry):
-    """The most frequent error: images of the class `label` that are predicted as another."""
+    """The most frequent error: `images` of the `of` images of the class `label` are predicted as another."""
 
     label: str
     predicted: str
@@ -433,7 +456,14 @@ class Confusion(Entry):
 
 
 class Headline(Entry):
-    """The score of the kept model on test images, or on validation images if there are none."""
+    """The score of the kept model on test images, or on validation images if there are none.
+
+    Args:
+        split, metric, estimate: The score.
+        images, groups: The number of scored images, and of their groups (patients). None without groups.
+        most_confused: The most frequent error.
+        few_images: The classes whose scores are unreliable, with their number of images.
+    """
 
     split: str
     metric: str
@@ -442,16 +472,18 @@ class Headline(Entry):
     groups: int | None
     most_confused: Confusion | None
     few_images: dict[str, int] = {}
-    """The classes whose scores are unreliable, with their number of images."""
 
 
 class Summary(RunFile):
-    """`summary.json`: what a run did, and the overall scores of the run (`.`) and of the runs in its folder, by split."""
+    """`summary.json`: what a run did, and the overall scores of the run (`.`) and of the runs in its folder, by split.
+
+    Args:
+        data: The images by `source` and `target`.
+    """
 
     FILE = "summary.json"
 
     data: dict[str, DataSummary] = {}
-    """The images by `source` and `target`."""
     model: ModelSummary | None = None
     phases: tuple[PhaseSummary, ...] = ()
     kept: Kept | None = None

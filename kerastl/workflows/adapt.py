@@ -210,7 +210,6 @@ def select(candidates: Candidates, plan: Plan, model: keras.Model) -> Adaptation
             renormalized=candidates.renormalized,
             seed=plan.recipe.seed,
         )
-    print_status(f"{decision.verdict.replace('_', ' ')}: {decision.reason}")
     (chosen,) = [candidate for candidate in candidates.trained if candidate.name == decision.chosen]
     model.set_weights(chosen.weights)
     return decision.model_copy(update={"diverged": candidates.diverged})

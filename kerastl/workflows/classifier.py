@@ -20,7 +20,8 @@ from kerastl.export import export_saved_model
 from kerastl.models import build_backbone
 from kerastl.models.build import build_model
 from kerastl.recipe import Phase
-from kerastl.report import describe_phase
+from kerastl.report import summary_facts
+from kerastl.runs import Summary
 from kerastl.training.checkpoint import History
 from kerastl.training.loop import fit as fit_phases
 from kerastl.workflows.run_writer import epoch_line
@@ -134,7 +135,7 @@ def fit(
         print_status(epoch_line(rows[-1], timing, total))
 
     def on_phase_end(_: Phase, history: History) -> None:
-        print_facts([("Phase", describe_phase(history.phases[-1]))])
+        print_facts(summary_facts(Summary(), phases=history.phases[-1:]))
 
     with quiet(not verbose):
         return fit_phases(

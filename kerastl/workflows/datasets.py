@@ -23,7 +23,7 @@ from kerastl.errors import Problem, RequestError, raise_problems
 from kerastl.evaluation import assign_subgroups, is_binned, positive_class, read_description, subgroup_columns
 from kerastl.models import resolve_image_size
 from kerastl.recipe import Reader, Recipe
-from kerastl.runs import DataSummary, Run
+from kerastl.runs import DataSummary, Run, Summary
 from kerastl.workflows.summarize import summarize_data
 
 NUM_LISTED = 5
@@ -158,7 +158,7 @@ def load_datasets(recipe: Recipe, run: Run) -> Datasets:
     records, subgroup_notes = _with_subgroups(records)
     notes = list(dict.fromkeys([*notes, *subgroup_notes]))
     summary = _summarize(recipe, images, records)
-    print_facts([*report.data_facts(summary), *(("  Note", note) for note in notes)])
+    print_facts([*report.summary_facts(Summary(data=summary), "data"), *(("  Note", note) for note in notes)])
     return Datasets(
         tuple(records), source.class_names, size, _window(recipe, records) if needs_window else None,
         _cache(recipe, len(records), size), source.root, target_root, quarantined, fingerprints, tuple(notes),

@@ -14,7 +14,7 @@ from kerastl.console import print_facts, quiet
 from kerastl.data.readers import reader_name
 from kerastl.errors import RequestError
 from kerastl.evaluation import Predictions, load_trained, read_predictions
-from kerastl.report import result_facts
+from kerastl.report import summary_facts
 from kerastl.runs import Adaptation, Freeze, Scores, Summary
 from kerastl.workflows.check_recipe import check_recipe
 from kerastl.workflows.run import run as run_recipe
@@ -131,7 +131,7 @@ def run(
             oracle=oracle,
         )
         finished = FinishedRun(folder.path)
-        print_facts(result_facts(finished.summary, finished.adaptation))
+        print_facts(summary_facts(finished.summary, "result", adaptation=finished.adaptation))
     return finished
 
 

@@ -13,8 +13,8 @@ from kerastl.console import print_status
 from kerastl.errors import RequestError
 from kerastl.evaluation import load_trained
 from kerastl.evaluation.trained_model import check_manifest
-from kerastl.recipe import Recipe
-from kerastl.runs import sha256_of
+from kerastl.recipe import Backbone, Recipe
+from kerastl.runs import ModelSummary, sha256_of
 from kerastl.workflows.datasets import Datasets
 
 
@@ -34,6 +34,11 @@ class InitialModel:
     head: models.HeadReport
     weights: dict[str, str | None]
     notes: tuple[str, ...]
+
+    def summarize(self, backbone: Backbone) -> ModelSummary:
+        """Return the origin and the size of the model."""
+        names = {"backbone": backbone.name, "weights": str(backbone.weights), "head": self.head.message}
+        return ModelSummary(**names, parameters=self.model.count_params())
 
 
 def check_weights(recipe: Recipe) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import keras
 
-from kerastl import adaptation, report, training
+from kerastl import adaptation, training
 from kerastl import recipe as recipes
 from kerastl.adaptation import SOURCE_ONLY
 from kerastl.callbacks import TimeBudget
@@ -75,18 +75,17 @@ class Plan:
     seconds_per_epoch: float | None
     source_validation: ValidationResults | None
 
-    def facts(self, model: keras.Model) -> Facts:
-        """Return the phases, the number of parameters that each trains, and the candidates of the adaptation."""
-        own = [*(self.phases or ())]
-        counted = [(phase, training.count_trained(model, phase)) for phase in own]
-        facts = [*report.planned_phases(counted, model.count_params())]
-        if self.candidates:
-            names = ", ".join(candidate.method.name for candidate in self.candidates)
-            epochs = pluralize(_num_epochs(method_phases(self.recipe)), "epoch")
-            facts.append(
-                ("Candidates", f"{names}: each is adapted for {epochs} at most, then one is selected")
-            )
-        return facts
+    def count_trained(self, model: keras.Model) -> list[tuple[Phase, int]]:
+        """Return each phase of the run itself with the number of its trainable parameters."""
+        return [(phase, training.count_trained(model, phase)) for phase in self.phases or ()]
+
+    @property
+    def facts(self) -> Facts:
+        """The candidates of the adaptation, as a fact to print; none without candidates."""
+        names = ", ".join(candidate.method.name for candidate in self.candidates)
+        epochs = pluralize(_num_epochs(method_phases(self.recipe)), "epoch")
+        text = f"{names}: each is adapted for at most {epochs}, and one is selected"
+        return [("Candidates", text)] if names else []
 
     def time_budget(self, phases: Sequence[Phase]) -> list[TimeBudget]:
         """Return the callback that limits training to its share of the budget, or none without a budget."""

@@ -9,7 +9,7 @@ from kerastl import export, report
 from kerastl import recipe as recipes
 from kerastl.console import print_facts, status
 from kerastl.recipe import Recipe
-from kerastl.runs import Run
+from kerastl.runs import Run, Summary
 from kerastl.workflows.adapt import select, train_candidates
 from kerastl.workflows.datasets import load_datasets, warn_about_target
 from kerastl.workflows.evaluate import evaluate
@@ -17,7 +17,6 @@ from kerastl.workflows.exports import check_consistency, decode_sample, write_ex
 from kerastl.workflows.model import build_initial_model, check_weights
 from kerastl.workflows.resolve import resolve
 from kerastl.workflows.run_writer import open_run, set_determinism, write_model, write_start
-from kerastl.workflows.summarize import summarize_start
 from kerastl.workflows.train import train
 
 
@@ -53,8 +52,10 @@ def run(
             datasets = replace(datasets, batch_size=plan.recipe.data.known_batch_size)
             sample = decode_sample(datasets)
         write_start(plan.recipe, initial, datasets, folder, resume=resume)
-        start = summarize_start(plan.recipe, initial.model, initial.head.message, datasets.summary)
-        print_facts([*report.model_facts(start), *plan.facts(initial.model)])
+        start = Summary(data=datasets.summary, model=initial.summarize(plan.recipe.backbone))
+        print_facts(
+            [*report.summary_facts(start, "model", planned=plan.count_trained(initial.model)), *plan.facts]
+        )
         trained = train(initial, plan, datasets, folder, resume=resume)
         candidates = train_candidates(initial, trained, plan, datasets, sample, folder, resume=resume)
         adaptation = select(candidates, plan, trained.model)

@@ -15,9 +15,9 @@ from kerastl.console import print_facts, print_status
 from kerastl.errors import PermanentFailure
 from kerastl.evaluation import load_trained
 from kerastl.recipe import Phase
-from kerastl.report import describe_phase
+from kerastl.report import summary_facts
 from kerastl.report.tables import rounded_lines
-from kerastl.runs import PhaseSummary, Run, append_line
+from kerastl.runs import PhaseSummary, Run, Summary, append_line
 from kerastl.selection.evidence import Evidence
 from kerastl.training import History, fit, newest_checkpoint
 from kerastl.training.checkpoint import Checkpoint
@@ -158,7 +158,7 @@ def train_phases(
             print_status(line)
 
     def on_end(phase: Phase, history: History) -> None:
-        print_facts([("Phase", describe_phase(history.phases[-1]))])
+        print_facts(summary_facts(Summary(), phases=history.phases[-1:]))
         if on_phase_end:
             on_phase_end(phase, history)
 
@@ -174,8 +174,7 @@ def _print_finished(run: Run, num_epochs: int) -> None:
     if path is None:
         return
     history = Checkpoint(path).state.history()
-    for phase in history.phases:
-        print_facts([("Phase", describe_phase(phase))])
+    print_facts(summary_facts(Summary(), phases=history.phases))
     row = history.rows[-1]
     print_status(f"Resuming after epoch {row['epoch']} of {num_epochs}, in phase {row['phase']}.")
 

@@ -1,0 +1,58 @@
+"""The facts of a run as text. The terminal and the page show the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, Literal
+
+from kerastl.console import Facts
+from kerastl.data.records import pluralize
+from kerastl.report.figures import render
+from kerastl.report.tables import column_title
+from kerastl.runs import Adaptation, Estimate, PhaseSummary, Summary
+
+KINDS = {"jpg": "JPEG", "jpeg": "JPEG", "tif": "TIFF", "webp": "WebP", "heic": "HEIC", "avif": "AVIF"}
+MAX_NAME_LENGTH = 60
+
+
+def printable(name: str) -> str:
+    """Return a name from the data without control characters, shortened to one line."""
+    text = "".join(letter for letter in name if letter.isprintable())
+    return text if len(text) <= MAX_NAME_LENGTH else f"{text[: MAX_NAME_LENGTH - 3]}..."
+
+
+def format_metric(metric: Estimate | None) -> str:
+    """Return `0.912 (0.871 to 0.948)`, or a dash if there is no value."""
+    if metric is None or metric.value is None:
+        return "-"
+    if metric.low is None:
+        return f"{metric.value:.3f}"
+    return f"{metric.value:.3f} ({metric.low:.3f} to {metric.high:.3f})"
+
+
+def summary_facts(
+    summary: Summary,
+    *sections: Literal["data", "model", "result"],
+    adaptation: Adaptation | None = None,
+    planned: Sequence[tuple[Any, int]] = (),
+    phases: Collection[PhaseSummary] = (),
+) -> Facts:
+    """Return facts of a run.
+
+    Args:
+        summary: The summary of the run.
+        *sections: `data`: what was read; `model`: the backbone; `result`: the weights that were kept, and their score.
+        adaptation: The selection and the effect of the adaptation, if the run has one.
+        planned: Each phase that will be trained, with the number of its trainable parameters.
+        phases: The phases whose outcomes are included.
+    """
+    filters: dict[str, Any] = {
+        "decimal": "{:.3f}".format, "thousands": "{:,}".format, "metric": format_metric, "pluralize": pluralize,
+        "printable": printable, "title_of": column_title, "plain": lambda split: split.removeprefix("target_"),
+    }  # fmt: skip
+    text = render(
+        "facts.txt.jinja", filters=filters, summary=summary, sections=sections, adaptation=adaptation,
+        planned=planned, phases=phases, kinds=KINDS,
+    )  # fmt: skip
+    lines = [line.partition("\t") for line in text.splitlines()]
+    return [(title, content) for title, _, content in lines]
