@@ -47,6 +47,7 @@ def summary_facts(
         phases: The phases whose outcomes are included.
     """
     filters: dict[str, Any] = {
+        "by_count": lambda counts: sorted(counts.items(), key=lambda item: (not item[0], -item[1], item[0])),
         "decimal": "{:.3f}".format, "thousands": "{:,}".format, "metric": format_metric, "pluralize": pluralize,
         "printable": printable, "title_of": column_title, "plain": lambda split: split.removeprefix("target_"),
     }  # fmt: skip

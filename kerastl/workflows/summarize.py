@@ -76,7 +76,7 @@ def _warnings(data: DataSummary, num_images: int, augment: set[str]) -> Iterator
         yield f"The classes are imbalanced: {counts}. To weight them, add class_weights: balanced to the phases."
     without_effect = ", ".join(sorted(augment & COLOR_OPERATIONS))
     if MOST * num_images < data.gray < num_images:
-        yield f"Most images are gray ({data.gray:,} of {num_images:,}). The model may use color to tell the classes apart."
+        yield f"Most images are gray ({data.gray:,} of {num_images:,}). The model may distinguish the classes by color."
     elif data.gray == num_images and without_effect:
         yield f"All images are gray, so that {without_effect} has no effect."
     if 0 < data.images_16_bit < num_images:
