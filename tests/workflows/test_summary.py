@@ -209,10 +209,10 @@ Writing the report
 """)
     assert normalized(few.answer.out, few) == snapshot("""\
 
-Verdict     cannot tell. The recipe has one method, fine-tuning on target labels. No candidates were compared without labels. The effect is under target_test.
+Verdict     The recipe has one method, fine-tuning on target labels. No candidates were compared without labels. The effect is under target_test.
 Kept        fine_tune (adapt, epoch 4)
 Score       AUC by group # (95% interval # to #), n = 24 target test images of 24 groups
-Adaptation  AUC by group, adapted minus source only: # (# to #): cannot tell
+Adaptation  AUC by group, adapted minus source only: # (# to #): inconclusive
 Run         RUN
 Report      RUN/report.html
 
