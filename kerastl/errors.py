@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import json
+import re
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 LONGEST_QUOTE = 60
+PLAIN = re.compile(r"[\w./+-]+")
+"""Paths and numbers that need no quotes in YAML."""
 # Names that other tools use for recipe keys.
 SYNONYMS = {
     "lr": "learning_rate",
@@ -159,6 +164,33 @@ def join_words(words: Sequence[str], last: str = "or") -> str:
     if len(words) < 2:
         return "".join(words)
     return f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
+def shell_quote(word: object) -> str:
+    """Quote a word for bash and zsh. Unprintable characters are escaped, so that the result is one printable line."""
+    text = str(word)
+    if text.isprintable():
+        # zsh replaces a word that starts with = by the path of a command.
+        return f"'{text}'" if text.startswith("=") and "'" not in text else shlex.quote(text)
+    letters = (chr(byte) for byte in text.encode(errors="surrogateescape"))
+    plain = (
+        letter if " " <= letter <= "~" and letter not in "'\\" else f"\\x{ord(letter):02x}"
+        for letter in letters
+    )
+    return f"$'{''.join(plain)}'"
+
+
+def shell_command(*words: object) -> str:
+    """Return a command that can be copied to bash or zsh."""
+    return " ".join(map(shell_quote, words))
+
+
+def set_option(key: str, value: object) -> str:
+    """Return `--set KEY=VALUE` for bash or zsh. Text that YAML would read differently is quoted for YAML, too."""
+    text = str(value)
+    return shell_command(
+        "--set", f"{key}={text if PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)}"
+    )
 
 
 def quote(text: str, marks: str = "'") -> str:

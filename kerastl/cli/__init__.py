@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-import shlex
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -12,7 +11,7 @@ from typing import NoReturn
 import click
 
 from kerastl import __version__
-from kerastl.errors import KerastlError, quote
+from kerastl.errors import KerastlError, quote, shell_command
 
 INTERRUPTED = 130
 BROKEN = 3
@@ -49,7 +48,7 @@ def app(debug: bool) -> None:
     Start here:
       kerastl quickstart
       kerastl ls
-      kerastl run folder-classifier --set data.reader.path=DIR
+      kerastl run folder-classifier --data DIR
     """
 
 
@@ -78,7 +77,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         click.echo(f"Error: {_in_one_line(error)}", err=True)
         if not isinstance(error, OSError):
             click.echo(
-                f"Run again with --debug for the traceback: kerastl --debug {shlex.join(words)}", err=True
+                f"Run again with --debug for the traceback: {shell_command('kerastl', '--debug', *words)}",
+                err=True,
             )
         sys.exit(BROKEN)
     sys.exit(code if isinstance(code, int) else 0)

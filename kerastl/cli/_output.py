@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ import click
 from kerastl import evaluation, export, report, runs
 from kerastl import recipe as recipes
 from kerastl.console import format_facts, load_tensorflow
+from kerastl.errors import shell_quote
 from kerastl.tasks import SINGLE_LABEL
 from kerastl.workflows.check_recipe import check_recipe
 
@@ -54,7 +54,9 @@ METRICS = ("accuracy", "balanced_accuracy", "auc", "group_auc")
 def shell_path(path: Path) -> str:
     """Return a path relative to the working directory if it is below it, quoted for a shell."""
     relative = os.path.relpath(path)
-    return shlex.quote(str(path) if relative.startswith("..") else relative)
+    # A file whose name starts with - would be an option.
+    relative = f"./{relative}" if relative.startswith("-") else relative
+    return shell_quote(path if relative.startswith("..") else relative)
 
 
 def print_scores(run: runs.Run, *, as_json: bool) -> None:
@@ -120,10 +122,20 @@ sets_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-def load_recipe(recipe: str, sets: Sequence[str]) -> tuple[recipes.RecipeText, recipes.Recipe]:
+def recipe_options(command: FC) -> FC:
+    """Add the options `--data`, `--target` and `--set` to a command."""
+    kinds = "a folder, or a CSV or Parquet table; sets the reader"
+    for_target = click.option("--target", type=NonEmptyPath(), help=f"Images of the target: {kinds}.")
+    for_data = click.option("--data", type=NonEmptyPath(), help=f"Images: {kinds}.")
+    return for_data(for_target(sets_option(command)))
+
+
+def load_recipe(
+    recipe: str, sets: Sequence[str], data: Path | None = None, target: Path | None = None
+) -> tuple[recipes.RecipeText, recipes.Recipe]:
     """Return the text of a recipe and its checked form. If it has no problems, import TensorFlow."""
     recipe_text = recipes.find(recipe)
-    checked = check_recipe(recipe_text, sets)
+    checked = check_recipe(recipe_text, sets, data=data, target=target)
     load_tensorflow()
     return recipe_text, checked
 

@@ -9,7 +9,7 @@ import click
 
 from kerastl import recipe as recipes
 from kerastl import report, workflows
-from kerastl.cli._output import option, out_option, sets_option, shell_path
+from kerastl.cli._output import option, out_option, recipe_options, shell_path
 from kerastl.console import load_tensorflow
 from kerastl.errors import Problem, Problems, RequestError
 from kerastl.workflows.check_recipe import check_recipe
@@ -17,7 +17,7 @@ from kerastl.workflows.check_recipe import check_recipe
 
 @click.command()
 @click.argument("recipe")
-@sets_option
+@recipe_options
 @option(
     "--labels",
     default="0,1,2,5,10",
@@ -35,8 +35,8 @@ from kerastl.workflows.check_recipe import check_recipe
 @click.option("--resume", is_flag=True, help="Continue an interrupted curve.")
 @click.option("--json", "as_json", is_flag=True, help="Print the curve as JSON.")
 def command(
-    recipe: str, sets: tuple[str, ...], labels: str, seeds: int, scratch_epochs: int,
-    out: Path | None, resume: bool, as_json: bool,
+    recipe: str, data: Path | None, target: Path | None, sets: tuple[str, ...], labels: str, seeds: int,
+    scratch_epochs: int, out: Path | None, resume: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Estimate how many target patients to label. Plots the score at hospital B against their number.
 
@@ -47,14 +47,14 @@ def command(
 
     \b
     Examples:
-      kerastl adapt-curve hospital-adaptation --set data.reader.path=A.csv --set target.reader.path=B.csv
+      kerastl adapt-curve hospital-adaptation --data A.csv --target B.csv
       kerastl adapt-curve mine.yaml --labels 0,1,4 --seeds 1 --out runs/curve
       kerastl adapt-curve mine.yaml --labels 0,1,4 --seeds 1 --out runs/curve --resume
     """
     numbers, problems = workflows.read_labels(labels)
     problems += workflows.count_problems(seeds, scratch_epochs)
     problems += workflows.out_problems(None if resume else out)
-    recipe_text, checked = _load(recipe, sets, problems)
+    recipe_text, checked = _load(recipe, sets, data, target, problems)
     load_tensorflow()
     outcome = workflows.adapt_curve(
         checked, name=recipe_text.name, labels=numbers, seeds=seeds, scratch_epochs=scratch_epochs,
@@ -67,12 +67,12 @@ def command(
 
 
 def _load(
-    recipe: str, sets: tuple[str, ...], problems: list[Problem]
+    recipe: str, sets: tuple[str, ...], data: Path | None, target: Path | None, problems: list[Problem]
 ) -> tuple[recipes.RecipeText, recipes.Recipe]:
     """Return the recipe and its validated form; its problems are reported together with those of the command."""
     try:
         recipe_text = recipes.find(recipe)
-        return recipe_text, check_recipe(recipe_text, sets)
+        return recipe_text, check_recipe(recipe_text, sets, data=data, target=target)
     except Problems as error:
         raise Problems(error.subject, [*problems, *error.problems], error.footer) from error
     except RequestError as error:

@@ -9,7 +9,7 @@ import click
 
 from kerastl import audit, report, runs, workflows
 from kerastl import recipe as recipes
-from kerastl.cli._output import load_recipe, option, out_option, sets_option, shell_path
+from kerastl.cli._output import load_recipe, option, out_option, recipe_options, shell_path
 from kerastl.console import load_tensorflow
 from kerastl.errors import RequestError
 from kerastl.workflows.check_recipe import check_recipe
@@ -17,7 +17,7 @@ from kerastl.workflows.check_recipe import check_recipe
 
 @click.command("audit")
 @click.argument("recipe", metavar="RECIPE|RUN")
-@sets_option
+@recipe_options
 @option(
     "--operations",
     default="recipe",
@@ -30,8 +30,9 @@ from kerastl.workflows.check_recipe import check_recipe
 @out_option("New folder for audit.json, policy.yaml and audit.html. The page contains images.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def audit_command(
-    recipe: str, sets: tuple[str, ...], operations: str, max_images: int, out: Path | None, as_json: bool
-) -> None:
+    recipe: str, data: Path | None, target: Path | None, sets: tuple[str, ...], operations: str,
+    max_images: int, out: Path | None, as_json: bool,
+) -> None:  # fmt: skip
     """Find augmentations that do not preserve the label. Tests each operation and strength on the images of RECIPE.
 
     RECIPE is the name of a shipped recipe or the path of a recipe file; RUN is a run folder. Augmented training and
@@ -41,12 +42,12 @@ def audit_command(
 
     \b
     Examples:
-      kerastl augment audit folder-classifier --set data.reader.path=photos
+      kerastl augment audit folder-classifier --data photos
       kerastl augment audit mine.yaml --operations random_flip,random_hue --out audit
     """
     if out is not None and not runs.is_new_or_empty(out):
         raise RequestError(f"{out} already exists and is not empty. Choose another folder: --out DIR")
-    checked, run = _load(recipe, sets)
+    checked, run = _load(recipe, sets, data, target)
     names = [name.strip() for name in operations.split(",") if name.strip()]
     if not names:
         raise RequestError("--operations is empty. Use all, recipe, or names separated by commas.")
@@ -69,15 +70,17 @@ def audit_command(
         click.echo("audit.html contains images and paths of the data and is as confidential as the data.")
 
 
-def _load(recipe_or_run: str, sets: tuple[str, ...]) -> tuple[recipes.Recipe, Path | None]:
+def _load(
+    recipe_or_run: str, sets: tuple[str, ...], data: Path | None, target: Path | None
+) -> tuple[recipes.Recipe, Path | None]:
     """Return the checked recipe, and the run folder if one is given."""
     folder = Path(recipe_or_run)
     if not folder.is_dir():
-        return check_recipe(recipes.find(recipe_or_run), sets), None
+        return check_recipe(recipes.find(recipe_or_run), sets, data=data, target=target), None
     resolved = folder / runs.RESOLVED_RECIPE
     if not resolved.is_file():
         raise RequestError(f"{recipe_or_run} is not a run folder: it has no {runs.RESOLVED_RECIPE}.")
-    return check_recipe(recipes.find(str(resolved)), sets), folder
+    return check_recipe(recipes.find(str(resolved)), sets, data=data, target=target), folder
 
 
 MAX_IMAGES = 32
@@ -86,7 +89,7 @@ MAX_IMAGES = 32
 
 @click.command()
 @click.argument("recipe")
-@sets_option
+@recipe_options
 @out_option("Output folder, new or empty.  [default: preview-RECIPE, numbered]")
 @option("--images", type=click.IntRange(1, MAX_IMAGES), default=4, help="Number of images.")
 @option("--samples", type=click.IntRange(0, MAX_IMAGES), default=3, help="Augmented samples per image.")
@@ -98,7 +101,7 @@ MAX_IMAGES = 32
 )
 @option("--open", "opens", type=click.Choice(["yes", "no"]), default="no", help="Open the page in a browser.")
 def preview(
-    recipe: str, sets: tuple[str, ...], out: Path | None, images: int, samples: int,
+    recipe: str, data: Path | None, target: Path | None, sets: tuple[str, ...], out: Path | None, images: int, samples: int,
     operation: str | None, seed: int | None, opens: str,
 ) -> None:  # fmt: skip
     """Show training images and how RECIPE augments them.
@@ -110,10 +113,10 @@ def preview(
     \b
     Examples:
       kerastl augment preview mine.yaml
-      kerastl augment preview folder-classifier --set data.reader.path=photos --set augment=strong
+      kerastl augment preview folder-classifier --data photos --set augment=strong
       kerastl augment preview mine.yaml --operation random_rotation --images 8 --out rotation
     """
-    recipe_text, checked = load_recipe(recipe, sets)
+    recipe_text, checked = load_recipe(recipe, sets, data, target)
     page = workflows.preview(
         checked, name=recipe_text.name, out=out, num_images=images, samples=samples, operation=operation,
         seed=seed,
@@ -131,8 +134,8 @@ def command() -> None:
 
     \b
     Examples:
-      kerastl augment audit folder-classifier --set data.reader.path=photos
-      kerastl augment preview folder-classifier --set data.reader.path=photos --set augment=medium
+      kerastl augment audit folder-classifier --data photos
+      kerastl augment preview folder-classifier --data photos --set augment=medium
     """
 
 

@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import json
-import shlex
+from pathlib import Path
 
 import click
 
 from kerastl import recipe as recipes
-from kerastl.cli._output import sets_option
+from kerastl.cli._output import recipe_options
 from kerastl.errors import Problem, Problems, RequestError
-from kerastl.workflows.check_recipe import check_recipe
+from kerastl.workflows.check_recipe import check_recipe, readers_of
 
 
 @click.command()
 @click.argument("recipe")
-@sets_option
+@recipe_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(recipe: str, sets: tuple[str, ...], as_json: bool) -> None:
+def command(
+    recipe: str, data: Path | None, target: Path | None, sets: tuple[str, ...], as_json: bool
+) -> None:
     """Check a recipe and report all its problems with their lines. Nothing is run, and no image is read.
 
     RECIPE is the name of a shipped recipe or the path of a recipe file. The exit code is 1 if it has problems.
 
     \b
     Examples:
-      kerastl check folder-classifier --set data.reader.path=photos
+      kerastl check folder-classifier --data photos
       kerastl check mine.yaml
     """
     try:
-        checked = check_recipe(recipes.find(recipe), sets)
+        checked = check_recipe(recipes.find(recipe), sets, data=data, target=target)
     except RequestError as error:
         if not as_json:
             raise
@@ -38,8 +40,7 @@ def command(recipe: str, sets: tuple[str, ...], as_json: bool) -> None:
         click.echo(json.dumps({"valid": True, "problems": [], "recipe": recipes.as_plain(checked)}))
         return
     click.echo(f"{recipe} is valid: {recipes.summary(checked)}")
-    changes = "".join(f" --set {shlex.quote(text)}" for text in sets)
-    click.echo(f"To run it: kerastl run {shlex.quote(recipe)}{changes}")
+    click.echo(f"To run it: {recipes.recipe_command('run', recipe, readers_of(data, target), sets)}")
 
 
 def _listed(error: RequestError) -> list[dict[str, str]]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import click
 
-from kerastl.cli._output import NonEmptyPath
-from kerastl.errors import RequestError
+from kerastl.cli._output import NonEmptyPath, shell_path
+from kerastl.errors import RequestError, shell_command
 from kerastl.recipe import catalog
 
 
@@ -29,10 +28,10 @@ def command(recipe: str, file: Path) -> None:
     target = file / f"{text.name}.yaml" if file.is_dir() else file
     if not target.parent.is_dir():
         raise RequestError(
-            f"There is no folder {target.parent}. Create it: mkdir -p {shlex.quote(str(target.parent))}"
+            f"There is no folder {target.parent}. Create it: {shell_command('mkdir', '-p', target.parent)}"
         )
     _write_new(target, text.text)
-    click.echo(f"Wrote {target}. Edit it, then: kerastl check {shlex.quote(str(target))}")
+    click.echo(f"Wrote {target}. Edit it, then: kerastl check {shell_path(target)}")
 
 
 def _write_new(target: Path, text: str) -> None:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
-import shlex
 from pathlib import Path
 
 import click
 
 from kerastl import data
 from kerastl.cli._output import NonEmptyPath, option
-
-PLAIN = re.compile(r"[\w./-]+")
-"""Text that needs no quotes in YAML."""
+from kerastl.errors import shell_command
 
 
 @click.group()
@@ -66,12 +61,5 @@ def phantom(
         region=region,
     )
     click.echo(f"Wrote {patients * slices} slices of {patients} phantom patients to {out}.")
-    click.echo(f"To train on them: {_training_command(out / 'labels.csv')}")
-
-
-def _training_command(table: Path) -> str:
-    """Return the command that trains on a table and never splits a patient."""
-    path = str(table) if PLAIN.fullmatch(str(table)) else json.dumps(str(table), ensure_ascii=False)
-    sets = ("data.reader.name=table", f"data.reader.path={path}", "data.split.group_by=patient_id")
-    words = [word for change in sets for word in ("--set", change)]
-    return shlex.join(["kerastl", "run", "folder-classifier", *words])
+    words = ("--data", out / "labels.csv", "--set", "data.split.group_by=patient_id")
+    click.echo(f"To train on them: {shell_command('kerastl', 'run', 'folder-classifier', *words)}")

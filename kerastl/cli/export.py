@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -12,7 +11,7 @@ import click
 from kerastl import evaluation, export, registry
 from kerastl.cli._output import NonEmptyPath, option, out_option, print_conversion
 from kerastl.console import load_tensorflow, status
-from kerastl.errors import RequestError
+from kerastl.errors import RequestError, set_option, shell_command
 
 
 @click.command()
@@ -125,12 +124,11 @@ def _print_next_commands(run: Path, folder: Path, format_name: str) -> None:
     words = ["kerastl", "verify", str(folder)]
     if not folder.resolve().is_relative_to(run.resolve()):
         words += ["--run", str(run)]
-    click.echo(f"To verify it: {shlex.join(words)}")
+    click.echo(f"To verify it: {shell_command(*words)}")
     if format_name == export.PORTABLE:
-        source = shlex.quote(f"source.model={folder}")
         click.echo(
             "To adapt it without the source images: kerastl run hospital-source-free "
-            f"--set {source} --set target.reader.path=B.csv"
+            f"{set_option('source.model', folder)} --target B.csv"
         )
 
 

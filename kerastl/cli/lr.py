@@ -9,13 +9,14 @@ from pathlib import Path
 import click
 
 from kerastl import report, workflows
-from kerastl.cli._output import NumberRange, load_recipe, option, out_option, sets_option, shell_path
+from kerastl.cli._output import NumberRange, load_recipe, option, out_option, recipe_options, shell_path
 from kerastl.data.records import pluralize
+from kerastl.errors import set_option
 
 
 @click.command()
 @click.argument("recipe")
-@sets_option
+@recipe_options
 @click.option("--phase", metavar="NAME", help="Name of the phase.  [default: the first]")
 @option("--seeds", type=click.IntRange(1, 20), default=3, help="Number of range tests.")
 @option("--steps", type=click.IntRange(10, 10000), default=100, help="Steps per test.")
@@ -26,7 +27,7 @@ from kerastl.data.records import pluralize
 @out_option("New PNG file.  [default: lr-RECIPE-PHASE.png]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
-    recipe: str, sets: tuple[str, ...], phase: str | None, seeds: int, steps: int,
+    recipe: str, data: Path | None, target: Path | None, sets: tuple[str, ...], phase: str | None, seeds: int, steps: int,
     lowest: float, highest: float, out: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Find the learning rate of one phase of RECIPE. Records the loss while the learning rate increases.
@@ -37,10 +38,10 @@ def command(
 
     \b
     Examples:
-      kerastl lr folder-classifier --set data.reader.path=photos
+      kerastl lr folder-classifier --data photos
       kerastl lr mine.yaml --phase fine_tune --seeds 5 --out rate.png
     """
-    recipe_text, checked = load_recipe(recipe, sets)
+    recipe_text, checked = load_recipe(recipe, sets, data, target)
     rates = workflows.find_rates(
         checked, name=recipe_text.name, phase=phase, seeds=seeds, steps=steps, lowest=lowest, highest=highest, out=out,
     )  # fmt: skip
@@ -61,7 +62,7 @@ def command(
             f"{count - conclusive} of {count} tests are inconclusive: the loss did not decrease by more than its noise."
         )
     index = [phase.name for phase in checked.phases].index(rates.phase)
-    click.echo(f"To use the valley: --set phases[{index}].learning_rate={valley[0]:.2g}")
+    click.echo(f"To use the valley: {set_option(f'phases[{index}].learning_rate', f'{valley[0]:.2g}')}")
 
 
 def _print_rules(rates: workflows.Rates) -> None:

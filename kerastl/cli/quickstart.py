@@ -76,6 +76,6 @@ def _print(outcome: workflows.QuickstartResult, findings: Any, seconds: float) -
     )
     click.echo(f"\nReport: {shell_path(run.file('report.html'))}")
     click.echo("To use your own images, with one subfolder per class:")
-    click.echo("  kerastl run folder-classifier --set data.reader.path=IMAGES --out runs/mine")
+    click.echo("  kerastl run folder-classifier --data IMAGES --out runs/mine")
     click.echo("  kerastl predict runs/mine NEW_IMAGES --out predictions.csv")
     click.echo("  kerastl verify runs/mine/export/saved_model")

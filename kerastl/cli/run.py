@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from kerastl.cli._output import load_recipe, out_option, print_scores, sets_option
+from kerastl.cli._output import load_recipe, out_option, print_scores, recipe_options
 
 
 @click.command()
 @click.argument("recipe")
-@sets_option
+@recipe_options
 @out_option("Run folder, new or empty.  [default: runs/RECIPE-N]")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")
 @click.option(
@@ -21,19 +21,21 @@ from kerastl.cli._output import load_recipe, out_option, print_scores, sets_opti
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 def command(
-    recipe: str, sets: tuple[str, ...], out: Path | None, resume: bool, oracle: bool, as_json: bool
-) -> None:
+    recipe: str, data: Path | None, target: Path | None, sets: tuple[str, ...], out: Path | None,
+    resume: bool, oracle: bool, as_json: bool,
+) -> None:  # fmt: skip
     """Train, evaluate and export a model as defined by RECIPE.
 
     RECIPE is the name of a shipped recipe or the path of a recipe file.
 
     \b
     Examples:
-      kerastl run folder-classifier --set data.reader.path=photos
+      kerastl run folder-classifier --data photos
+      kerastl run folder-classifier --data photos.csv --set data.reader.columns.label=species
       kerastl run mine.yaml --out runs/first
       kerastl run mine.yaml --resume
     """
-    recipe_text, checked = load_recipe(recipe, sets)
+    recipe_text, checked = load_recipe(recipe, sets, data, target)
     from kerastl.workflows import run as runner
 
     run = runner.run(checked, name=recipe_text.name, out=out, resume=resume, oracle=oracle)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 import zipfile
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from kerastl.errors import RequestError, first_line, report_damage
+from kerastl.errors import RequestError, first_line, report_damage, shell_command
 from kerastl.recipe import read_plain
 from kerastl.runs import EXPORT_AGAIN, MANIFEST, RESOLVED_RECIPE, Run, compare_hashes, read_csv, schemas
 from kerastl.tasks import SINGLE_LABEL
@@ -167,7 +166,7 @@ def check_manifest(folder: Path) -> None:
     if changes:
         raise RequestError(
             f"{folder} differs from its manifest: {changes}. {EXPORT_AGAIN} To list all files: "
-            f"kerastl verify {shlex.quote(str(folder))}"
+            f"{shell_command('kerastl', 'verify', folder)}"
         )
 
 

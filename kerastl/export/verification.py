@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ import numpy as np
 
 from kerastl.console import status
 from kerastl.data.decode import decode_images
-from kerastl.errors import RequestError
+from kerastl.errors import RequestError, shell_command
 from kerastl.evaluation.trained_model import load_trained, read_unverified_model
 from kerastl.export.findings import ExpectedPredictions, Finding, check_outputs
 from kerastl.export.formats import PORTABLE, SAVED_MODEL, check_formats, find_export
@@ -99,7 +98,7 @@ def check_export(
         skipped = "".join(f"\n  Ignored: {problem}" for problem in probes.problems[:5])
         raise RequestError(
             f"There are no images to verify {folder} on. Add images, and the run that was exported: "
-            f"kerastl verify {shlex.quote(str(folder))} --run RUN IMAGES...{skipped}"
+            f"{shell_command('kerastl', 'verify', folder)} --run RUN IMAGES...{skipped}"
         )
     findings = verify(folder, encoded=probes.encoded, expected=probes.expected, server=server)
     return VerificationResult(folder, tuple(findings), len(probes.encoded), probes.problems)

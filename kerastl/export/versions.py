@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from kerastl.errors import RequestError
+from kerastl.errors import RequestError, shell_command
 from kerastl.export.formats import find_export
 from kerastl.export.manifest import read_manifest
 
@@ -61,7 +60,7 @@ def version_exists_error(out: Path, version: int) -> RequestError:
     remedy = f"Omit --version to write {other}, or choose" if other != version else "Choose"
     return RequestError(
         f"{out} already has version {version}, and nothing is overwritten. {remedy} another folder with --out. "
-        f"To check the existing version: kerastl verify {shlex.quote(str(out / str(version)))}"
+        f"To check the existing version: {shell_command('kerastl', 'verify', out / str(version))}"
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kerastl.errors import RequestError
+from kerastl.errors import RequestError, shell_command
 from kerastl.models.backbone import (
     PublishedWeights,
     format_backbone,
@@ -123,7 +123,6 @@ def missing_weights_message(name: str, image_size_px: int | None, options: dict[
 
 def fetch_command(name: str, size_px: int | None, options: Mapping[str, Any]) -> str:
     """Return the command that downloads a file; `size_px` is None if files do not differ by size."""
-    size = f" --image-size-px {size_px}" if size_px else ""
-    return f"kerastl weights fetch {name}{size}" + "".join(
-        f" --option {key}={value}" for key, value in options.items()
-    )
+    size = ["--image-size-px", size_px] if size_px else []
+    words = [word for key, value in options.items() for word in ("--option", f"{key}={value}")]
+    return shell_command("kerastl", "weights", "fetch", name, *size, *words)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from kerastl import registry
-from kerastl.errors import RequestError, join_words, raise_problems
+from kerastl.errors import RequestError, join_words, raise_problems, shell_command
 from kerastl.options import MISSING, Loc, iter_findings, join_path, means_null, section_of, split_path
 from kerastl.recipe import loader, rules
 from kerastl.recipe.loader import Document
@@ -38,7 +38,9 @@ def check(
     tables: ModuleType | None = None,
     policy_of: PolicyOf | None = None,
     models: ModuleType | None = None,
+    readers: Mapping[str, tuple[str, Path]] | None = None,
     sets: Sequence[str] = (),
+    paths: bool = False,
 ) -> Recipe:
     """Check a recipe and return it with every default filled in.
 
@@ -51,7 +53,9 @@ def check(
             `kerastl.augment.named_policy`. None: only the policy `none` is known.
         models: Look-ups in trained models, the module `kerastl.adaptation.method`; None does not check them.
             A model is read only if the recipe has a `source`.
+        readers: Name and path of the reader of `data` and `target`, from `--data` and `--target`.
         sets: Changes before the check, such as `data.batch_size=8`.
+        paths: Whether to check that the paths of the readers and weights exist, and that the tables can be read.
 
     Returns:
         The recipe. Paths are absolute, and values that depend on others (`batch_norm`, `few`, the domains of
@@ -60,18 +64,20 @@ def check(
     Raises:
         Problems: Every problem, in the order of the file.
     """
-    changes = "".join(f" --set {shlex.quote(change)}" for change in sets)
-    # Bytes that are not UTF-8 cannot be printed: they are shown by their numbers.
-    changes = changes.encode(errors="backslashreplace").decode()
-    footer = f"Nothing was run. Check again: kerastl check {shlex.quote(name)}{changes}"
+    readers = readers or {}
+    footer = f"Nothing was run. Check again: {recipe_command('check', name, readers, sets)}"
     document = loader.read(text, subject=name, footer=footer)
+    for section, (reader, images) in readers.items():
+        loader.apply_reader(document, section, reader, images, sets)
     loader.apply_sets(document, sets)
     defined, problem = _fill_from_model(document, models)
     recipe, errors = Recipe.read(document.data)
     for loc, message in errors:
         _add(document, loc, message)
     if recipe is not None:
-        findings = [*rules.reader_findings(recipe)]
+        findings = [*rules.reader_findings(recipe), *rules.missing_columns(recipe)]
+        if paths:
+            findings += rules.missing_paths(recipe)
         if problem:
             findings.append(("source.model", problem))
         if tables is not None and defined is not None:
@@ -87,23 +93,30 @@ def check(
     return _with_defaults(_with_validators(recipe, models))
 
 
+def recipe_command(verb: str, name: str, readers: Mapping[str, tuple[str, Path]], sets: Sequence[str]) -> str:
+    """Return the command that checks or runs a recipe with these changes."""
+    # A file whose name starts with - would be an option.
+    words = ["kerastl", verb, f"./{name}" if name.startswith("-") else name]
+    words += [word for section, (_, path) in readers.items() for word in (f"--{section}", str(path))]
+    return shell_command(*words, *(word for change in sets for word in ("--set", change)))
+
+
 def _add(document: Document, loc: Loc, message: str) -> None:
     placeholder = PLACEHOLDER.search(message)
     if placeholder and message.startswith(MISSING):
-        message = f"{message}, or use --set {join_path('', loc)}={placeholder[1]}"
+        is_reader = loc[1:] == ("reader", "path")
+        option = f"--{loc[0]} " if is_reader else f"--set {join_path('', loc)}="
+        message = f"{message}, or use {option}{placeholder[1]}"
     document.add(section_of(loc, message), message)
 
 
 def _with_tables(recipe: Recipe, document: Document) -> Recipe:
-    """Return a valid recipe with what its tables define, and add a problem for what they lack."""
+    """Return a valid recipe with the domains that its table defines, and add a problem if they are unknown."""
     try:
-        recipe = rules.with_shared_table(recipe)
+        return rules.with_shared_table(recipe)
     except ValueError as error:
         document.add(("target", "domains"), str(error))
         return recipe
-    for message in rules.missing_columns(recipe):
-        document.add(("evaluation", "subgroups"), message)
-    return recipe
 
 
 def _with_validators(recipe: Recipe, models: ModuleType | None) -> Recipe:

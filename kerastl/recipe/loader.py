@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -38,6 +39,8 @@ FLOAT = re.compile(
 PLUGINS = re.compile(r"(.+\.)?(reader|backbone)|(.+\.)?(augment|operations|mixing)\[\d+\]")
 SET = 0
 """The line number of values from `--set`."""
+READER_OPTIONS = {"data": -1, "target": -2}
+"""The line numbers of values from `--data` and `--target`, by the section of the reader."""
 
 
 @dataclass
@@ -46,7 +49,8 @@ class Document:
 
     Args:
         data: Dicts, lists and Scalars.
-        lines: Line of each value by its location, of a mapping's value the line of its key; 0 for `--set`.
+        lines: Line of each value by its location, of a mapping's value the line of its key; 0 for `--set`, or a value of
+            `READER_OPTIONS`.
         problems: Problems found so far, each with its line.
     """
 
@@ -64,7 +68,7 @@ class Document:
 
     def sorted_problems(self) -> list[Problem]:
         """Return the problems in the order of the file, those of `--set` last."""
-        ordered = sorted(self.problems, key=lambda pair: pair[0] or float("inf"))
+        ordered = sorted(self.problems, key=lambda pair: pair[0] if pair[0] > 0 else float("inf"))
         return [problem for _, problem in ordered]
 
 
@@ -73,6 +77,10 @@ def _origin(line: int, path: str) -> str:
     path = quote(path, marks="")
     if line == SET:
         return f"--set {path}".rstrip()
+    for section, number in READER_OPTIONS.items():
+        if line == number:
+            is_path = path in (f"{section}.reader", f"{section}.reader.name", f"{section}.reader.path")
+            return f"--{section}" if is_path else f"--{section}, {path}"
     return f"line {line}, {path}" if path else f"line {line}"
 
 
@@ -235,7 +243,7 @@ class _Converter:
             below = (*loc, key)
             if key in mapping:
                 first = self.document.lines[below]
-                also = f" (first in line {first})" if first else ""
+                also = f" (first in line {first})" if first > 0 else ""
                 self.document.add(below, f"duplicate key{also}. Keep one.", line)
                 self.value(value_node, (*below, "duplicate"), depth + 1)
                 continue
@@ -264,6 +272,34 @@ def _value(text: str) -> bool | int | float | str | None:
     return text
 
 
+def apply_reader(document: Document, section: str, name: str, path: Path, sets: Sequence[str]) -> None:
+    """Let the reader of a section read a path, as `--data` and `--target` do. A reader of this name keeps its options.
+
+    Args:
+        document: It is changed in place; a contradiction to `--set` is added to its problems.
+        section: `data` or `target`.
+        name: Name of the reader.
+        path: A folder or a table.
+        sets: The changes that follow.
+    """
+    loc, line, text = (section, "reader"), READER_OPTIONS[section], str(path)
+    for change in sets:
+        if split_path(change.partition("=")[0].strip()) in ((section,), loc, (*loc, "name"), (*loc, "path")):
+            document.add(
+                loc, f"cannot be combined with --set {quote(change, '')}. Remove one of the two.", line
+            )
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        document.add(loc, f"the path {quote(text)} is not UTF-8. Rename it.", line)
+        return
+    given = document.data
+    for step in loc:
+        given = given.get(step) if isinstance(given, dict) else None
+    given = given.get("name") if isinstance(given, dict) else given
+    if not isinstance(given, Scalar) or given.text != name:
+        _put(document, loc, Document({"name": Scalar(name, name, plain=True)}), line)
+    _put(document, (*loc, "path"), Document(Scalar(text, text, plain=False)), line)
+
+
 def apply_sets(document: Document, sets: Sequence[str]) -> None:
     """Apply each `path=value` to a document in place; the last value of a path wins.
 
@@ -287,31 +323,31 @@ def apply_sets(document: Document, sets: Sequence[str]) -> None:
         _put(document, loc, parsed)
 
 
-def _put(document: Document, loc: Loc, parsed: Document) -> None:
+def _put(document: Document, loc: Loc, parsed: Document, line: int = SET) -> None:
     value: Any = document.data
     above: Loc = ()
     for step, following in pairwise(loc):
-        if not _fits(document, value, step, above):
+        if not _fits(document, value, step, above, line):
             return
         child: Any = value.get(step) if isinstance(value, dict) else value[step]
         above = (*above, step)
         if isinstance(following, str):
-            child = _as_mapping(document, child, above)
+            child = _as_mapping(document, child, above, line)
         if child is None:
-            document.add(above, f"is not in the recipe, so it has no [{following}].", SET)
+            document.add(above, f"is not in the recipe, so it has no [{following}].", line)
             return
         value[step] = child
-        document.lines.setdefault(above, SET)
+        document.lines.setdefault(above, line)
         value = child
-    if not _fits(document, value, loc[-1], above):
+    if not _fits(document, value, loc[-1], above, line):
         return
     value[loc[-1]] = parsed.data
     for below in [other for other in document.lines if other[: len(loc)] == loc]:
         del document.lines[below]
-    document.lines |= {**parsed.lines, loc: SET}
+    document.lines |= {**parsed.lines, loc: line}
 
 
-def _as_mapping(document: Document, child: Any, loc: Loc) -> Any:
+def _as_mapping(document: Document, child: Any, loc: Loc, line: int) -> Any:
     """Return the long form of a short form, to which a longer path adds a key."""
     path = join_path("", loc)
     key = "name" if PLUGINS.fullmatch(path) else None
@@ -323,14 +359,14 @@ def _as_mapping(document: Document, child: Any, loc: Loc) -> Any:
         return child
     is_empty = child is None or (isinstance(child, Scalar) and child.value is None)
     if key is None or is_empty:
-        document.lines[loc] = SET
+        document.lines[loc] = line
         return {}
     inner = [other for other in document.lines if other[: len(loc)] == loc]
     document.lines |= {(*loc, key, *other[len(loc) :]): document.lines[other] for other in inner}
     return {key: child}
 
 
-def _fits(document: Document, value: Any, step: str | int, above: Loc) -> bool:
+def _fits(document: Document, value: Any, step: str | int, above: Loc, line: int) -> bool:
     """Return whether a value has this key or index, and add a problem where it cannot."""
     name = quote(join_path("", above), "") or "the recipe"
     message = ""
@@ -344,5 +380,5 @@ def _fits(document: Document, value: Any, step: str | int, above: Loc) -> bool:
     elif isinstance(step, str) and not isinstance(value, dict):
         message = f"{name} is {describe_value(value)}, which has no keys."
     if message:
-        document.add((*above, step), message, SET)
+        document.add((*above, step), message, line)
     return not message

@@ -6,7 +6,10 @@ at the first attribute that is missing.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -329,28 +332,64 @@ def _in_one_line(error: RequestError) -> str:
     return "".join(letter for letter in text if letter.isprintable()).rstrip(".")
 
 
-def missing_columns(recipe: Recipe) -> Iterator[str]:
-    """Yield a message for each column of `evaluation.subgroups` that a table lacks.
+def missing_columns(recipe: Any) -> Iterator[Finding]:
+    """Yield the columns that a recipe names, or needs for its labels, and that a table lacks. Only headers are read.
 
-    A table that cannot be read is reported by the run.
+    A table that cannot be read is reported by `missing_paths` or by the run.
 
     Args:
-        recipe: A valid recipe; where it names columns, its readers have some.
+        recipe: The recipe, which may be only partly valid.
     """
-    sections = {"data": recipe.data, "target": recipe.target} if recipe.evaluation.subgroups else {}
     reported: list[Sequence[str]] = []
-    for section_name, section in sections.items():
-        if section is None or section.reader is None:
+    for section in ("data", "target"):
+        options = value_at(recipe, f"{section}.reader.options")
+        columns = getattr(options, "columns", None)
+        if columns is None:
             continue
         try:
-            known = registry.read_columns(section.reader.name, section.reader.options)
-        except RequestError:
+            known = registry.read_columns(value_at(recipe, f"{section}.reader.name"), options)
+        except (RequestError, OSError, AttributeError):
             continue
-        if known in reported:
-            continue  # the same table, or one with the same columns
+        named = [(f"{section}.reader.columns.{key}", name) for key, name in columns if isinstance(name, str)]
+        if group_by := value_at(recipe, f"{section}.split.group_by"):
+            named.append((f"{section}.split.group_by", group_by))
+        is_labeled = section == "data" or value_at(recipe, "target.labels") in ("few", "all")
+        if is_labeled and getattr(columns, "label", "") is None:
+            named.append((f"{section}.reader.columns.label", "label"))
+        if known not in reported:  # not the same table, or one with the same columns
+            named += [
+                ("evaluation.subgroups", name) for name in value_at(recipe, "evaluation.subgroups") or ()
+            ]
         reported.append(known)
-        for name in recipe.evaluation.subgroups:
+        for path, name in named:
             if name not in known:
-                columns = ", ".join(quote(column, "") for column in known)
+                shown = ", ".join(quote(column, "") for column in known)
                 hint = suggest(name, known)
-                yield f"the table of {section_name}.reader has no column {quote(name)}. {hint}Columns: {columns}."
+                fix = f" Name it with --set {path}=COLUMN." if ".columns." in path else ""
+                yield (
+                    path,
+                    f"the table of {section}.reader has no column {quote(name)}. {hint}Columns: {shown}.{fix}",
+                )
+
+
+def missing_paths(recipe: Any) -> Iterator[Finding]:
+    """Yield the paths of readers and weights that do not exist, and the tables that cannot be read.
+
+    Args:
+        recipe: The recipe, which may be only partly valid.
+    """
+    for section in ("data", "target"):
+        name, options = (value_at(recipe, f"{section}.reader.{key}") for key in ("name", "options"))
+        problems = []
+        with suppress(AttributeError):  # an option is invalid or missing
+            problems = [text.partition(": ") for text in options.problems()]
+        for key, _, message in problems:
+            yield f"{section}.reader.{key}", f"{message}."
+        if not problems and hasattr(options, "path") and hasattr(options, "columns"):
+            try:
+                registry.read_columns(name, options)
+            except RequestError as error:
+                yield f"{section}.reader.path", str(error)
+    weights = value_at(recipe, "backbone.weights")
+    if isinstance(weights, Path) and recipe.source is None and not os.path.exists(weights):  # noqa: PTH110
+        yield "backbone.weights", f"{weights} does not exist."

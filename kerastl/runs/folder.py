@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import re
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kerastl import registry
-from kerastl.errors import RequestError
+from kerastl.errors import RequestError, shell_command
 from kerastl.runs.files import LOCK, is_new_or_empty, locked, remove_partial_files, write_json
 
 RESOLVED_RECIPE = "recipe.resolved.yaml"
@@ -66,7 +65,7 @@ class Run:
     def resume_command(self) -> str:
         """The shell command that resumes the run."""
         words = ("kerastl", "run", self.file(RESOLVED_RECIPE), "--resume", "--out", self.path)
-        return shlex.join(map(str, words))
+        return shell_command(*words)
 
     def read_json(self, name: str) -> Any:
         """Read a JSON file of the folder."""

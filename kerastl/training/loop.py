@@ -22,7 +22,7 @@ from sklearn.metrics import roc_auc_score
 
 from kerastl.console import status, track
 from kerastl.data import ImageDataset
-from kerastl.errors import Diverged, RequestError
+from kerastl.errors import Diverged, RequestError, set_option
 from kerastl.models import TrunkPrecision, fold_batch_norm, get_blocks
 from kerastl.recipe.phase import Phase, Unfreeze
 from kerastl.tasks import SINGLE_LABEL
@@ -267,11 +267,8 @@ class PhaseLoop:
         self.snapshot.restore()
         epoch = self.state.epochs
         restored = f"its weights after epoch {epoch}" if epoch else "its initial weights"
-        return Diverged(
-            error.what,
-            f"The model has {restored} again. Try a smaller learning rate: "
-            f"--set phases[{self.state.phase}].learning_rate={phase.learning_rate / 10:g}",
-        )
+        smaller = set_option(f"phases[{self.state.phase}].learning_rate", f"{phase.learning_rate / 10:g}")
+        return Diverged(error.what, f"The model has {restored} again. Try a smaller learning rate: {smaller}")
 
     def _run_epochs(self, data: PhaseData, variables: Sequence[keras.Variable]) -> dict[str, Any] | None:
         """Run the remaining epochs of a phase. Return the description of its cache."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 
 from kerastl import recipe as recipes
 from kerastl.data.records import pluralize
-from kerastl.errors import Problem
+from kerastl.errors import Problem, shell_command
 from kerastl.recipe import Recipe
 from kerastl.report.label_budget_page import ADAPT_THEN_FINE_TUNE, SCRATCH, STRATEGIES
 from kerastl.runs import Run, is_new_or_empty
@@ -140,7 +139,7 @@ def resume_command(request: Mapping[str, Any], run: Run) -> str:
         "kerastl", "adapt-curve", run.file(RECIPE), "--labels", ",".join(map(str, request["labels"])),
         "--seeds", len(request["seeds"]), "--scratch-epochs", request["scratch_epochs"], "--out", run.path, "--resume",
     )  # fmt: skip
-    return shlex.join(map(str, words))
+    return shell_command(*words)
 
 
 def out_problems(out: Path | None) -> Iterator[Problem]:
@@ -208,7 +207,7 @@ def recipe_problems(recipe: Recipe) -> Iterator[Problem]:
         yield Problem(
             "source",
             "is not allowed: a curve trains A's model and needs A's images (data.reader). Use hospital-adaptation: "
-            "kerastl adapt-curve hospital-adaptation --set data.reader.path=A.csv --set target.reader.path=B.csv",
+            "kerastl adapt-curve hospital-adaptation --data A.csv --target B.csv",
         )
     elif "source" not in domains:
         yield Problem("phases", "no phase has domain: source, but a curve trains A's model. Add one.")

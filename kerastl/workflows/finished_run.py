@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +10,6 @@ import keras
 
 from kerastl import recipe as recipes
 from kerastl.console import print_facts, quiet
-from kerastl.data.readers import reader_name
 from kerastl.errors import RequestError
 from kerastl.evaluation import Predictions, load_trained, read_predictions
 from kerastl.report import summary_facts
@@ -97,7 +95,7 @@ def run(
 
     Args:
         recipe: Name of a shipped recipe, or the path of a recipe file.
-        data: The images: a folder with one subfolder per class, or a CSV table.
+        data: The images: a folder with one subfolder per class, or a CSV or Parquet table.
         target: The images of the target domain, in the same form.
         sets: Changes to the recipe, as with `--set`, for example `["data.batch_size=16"]`.
         out: The run folder, new or empty. The default is `runs/<recipe>-<n>`.
@@ -115,26 +113,11 @@ def run(
         >>> run.scores.test.overall["accuracy"].value
         0.91
     """
-    changes = [
-        f"{key}.reader={_reader(path)}"
-        for key, path in (("data", data), ("target", target))
-        if path is not None
-    ]
     recipe_text = recipes.find(str(recipe))
-    checked = check_recipe(recipe_text, [*changes, *sets])
+    data, target, out = (None if path is None else Path(path) for path in (data, target, out))
+    checked = check_recipe(recipe_text, sets, data=data, target=target)
     with quiet(not verbose):
-        folder = run_recipe(
-            checked,
-            name=recipe_text.name,
-            out=None if out is None else Path(out),
-            resume=resume,
-            oracle=oracle,
-        )
+        folder = run_recipe(checked, name=recipe_text.name, out=out, resume=resume, oracle=oracle)
         finished = FinishedRun(folder.path)
         print_facts(summary_facts(finished.summary, "result", adaptation=finished.adaptation))
     return finished
-
-
-def _reader(path: str | Path) -> str:
-    """Return the reader of a path as the value of a `--set` option."""
-    return json.dumps({"name": reader_name(path), "path": str(path)})

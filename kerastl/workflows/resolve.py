@@ -14,7 +14,7 @@ from kerastl.callbacks import TimeBudget
 from kerastl.console import Facts, print_status
 from kerastl.data import ImageDataset
 from kerastl.data.records import pluralize
-from kerastl.errors import Problem, Problems, RequestError, raise_problems
+from kerastl.errors import Problem, Problems, RequestError, raise_problems, set_option
 from kerastl.evaluation.trained_model import read_unverified_model
 from kerastl.models import block_names
 from kerastl.recipe import Method, Phase, Recipe, read_plain
@@ -475,6 +475,7 @@ def _smaller_batch(phases: Sequence[Phase], batch_size: int, largest: int) -> st
         # These phases have other indices than in the recipe file.
         return f"{option}, and accumulate: {times} in each phase"
     accumulate = (
-        f"--set phases[{index}].accumulate={times * phase.accumulate}" for index, phase in enumerate(phases)
+        set_option(f"phases[{index}].accumulate", times * phase.accumulate)
+        for index, phase in enumerate(phases)
     )
     return " ".join([option, *accumulate])

@@ -12,7 +12,7 @@ import numpy as np
 
 from kerastl.adaptation import SOURCE_ONLY
 from kerastl.console import print_facts, print_status
-from kerastl.errors import PermanentFailure
+from kerastl.errors import PermanentFailure, set_option
 from kerastl.evaluation import load_trained
 from kerastl.recipe import Phase
 from kerastl.report import summary_facts
@@ -111,7 +111,7 @@ def train(initial: InitialModel, plan: Plan, datasets: Datasets, run: Run, *, re
             raise
         run_writer.write_network(initial.model, run.file(LAST_GOOD))
         raise PermanentFailure(
-            f"{error}\nTo start from the last good weights: --set backbone.weights={run.file(LAST_GOOD)}"
+            f"{error}\nTo start from the last good weights: {set_option('backbone.weights', run.file(LAST_GOOD))}"
         ) from error
     if plan.num_before is not None and source_only is None:
         # The run was interrupted after these phases.

@@ -49,7 +49,10 @@ def test_a_shipped_recipe_is_valid_once_it_has_its_data(name):
 
 
 @pytest.mark.parametrize(("labels", "adapts"), [("none", True), ("few", False), ("all", False)])
-def test_hospital_adaptation_accepts_any_labels_with_one_set(labels, adapts, capsys):
+def test_hospital_adaptation_accepts_any_labels_with_one_set(labels, adapts, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for table in ("a.csv", "b.csv"):
+        (tmp_path / table).write_text("path,label\n")
     sets = [*NEEDED["hospital-adaptation"], f"target.labels={labels}"]
     words = [word for setting in sets for word in ("--set", setting)]
     code, out, err = call(capsys, "check", "hospital-adaptation", *words)
@@ -100,11 +103,13 @@ def test_cp_copies_and_never_overwrites(capsys, tmp_path):
     assert call(capsys, "cp", "quickstart", str(tmp_path / "no" / "x.yaml"))[0] == 1
 
 
-def test_check_summarizes_the_run_in_one_line(capsys):
-    code, out, err = call(capsys, "check", "folder-classifier", "--set", "data.reader.path=my dir")
+def test_check_summarizes_the_run_in_one_line(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my dir").mkdir()
+    code, out, err = call(capsys, "check", "folder-classifier", "--data", "my dir")
     assert (code, err) == (0, "")
     assert out.startswith("folder-classifier is valid: mobilenet_v2 (ImageNet weights) is trained on")
-    assert "kerastl run folder-classifier --set 'data.reader.path=my dir'" in out
+    assert "kerastl run folder-classifier --data 'my dir'" in out
 
 
 def test_check_prints_json(capsys, tmp_path):

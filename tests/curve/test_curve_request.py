@@ -20,7 +20,7 @@ ASKED = {"labels": [0, 2], "seeds": [7, 8], "scratch_epochs": 5}
 
 @pytest.mark.parametrize(
     ("recipe", "kind", "last"),
-    [("hospital-adaptation", Problems, "reader.path"), ("nope", RequestError, "'nope'")],
+    [("hospital-adaptation", Problems, "target.reader"), ("nope", RequestError, "'nope'")],
 )
 def test_all_options_are_checked_together_with_the_recipe(tmp_path, recipe, kind, last):
     (tmp_path / "mine.txt").write_text("")

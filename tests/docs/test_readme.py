@@ -89,13 +89,19 @@ def test_the_commands_for_tables_pass_the_check(tmp_path, monkeypatch):
         "model_sha256": "ab" * 32, "versions": {}, "conversion": None, "scores": None, "training": None,
     }  # fmt: skip
     (model / "manifest.json").write_text(json.dumps(manifest | {"files": hashes}))
+    for table in ("a/labels.csv", "b/labels.csv"):
+        (tmp_path / table).parent.mkdir()
+        (tmp_path / table).write_text("path,label,sex,scanner,age\n")
     pages = README + (ROOT / "docs" / "hospital.md").read_text()
     commands = re.findall(r"^kerastl (?:run|check) (.*labels\.csv.*)$", pages, re.MULTILINE)
     assert len(commands) > 3
     for command in commands:
         recipe, *words = shlex.split(command)
         sets = [word for option, word in pairwise(words) if option == "--set"]
-        checked = check_recipe(recipes.find(recipe), sets)
+        paths = {
+            option[2:]: Path(word) for option, word in pairwise(words) if option in ("--data", "--target")
+        }
+        checked = check_recipe(recipes.find(recipe), sets, **paths)
         reader = checked.target.reader if checked.source else checked.data.reader
         assert reader.name == "table"
 

@@ -269,7 +269,7 @@ def test_a_repeated_phase_name_is_reported_together_with_other_problems():
 def test_a_missing_path_states_what_to_type():
     text = GOOD.replace(", path: flowers", "")
     assert problems_of(text) == [
-        "line 4, data.reader: Missing required key 'path'. Add: path: DIR, or use --set data.reader.path=DIR"
+        "line 4, data.reader: Missing required key 'path'. Add: path: DIR, or use --data DIR"
     ]
 
 

@@ -99,8 +99,7 @@ def test_the_table_is_not_read_if_the_source_names_its_domains(table):
 def test_domains_that_cannot_be_separated_are_refused_with_a_fix(table):
     assert problem_of("target.domains=[bb]").endswith("'bb'. Did you mean 'b'?")
     assert "none is left for the source" in problem_of("target.domains=[a, b, c]")
-    assert "no columns" not in problem_of("data.reader.columns.domain=sight")
-    assert "data.reader.domains=[NAME]" in problem_of("data.reader.columns.domain=sight")
+    assert "has no column 'sight'" in problem_of("data.reader.columns.domain=sight")
     assert "1 of 12 images have no domain" in _without_one_site(table)
     table.unlink()
     assert "does not exist" in problem_of()

@@ -40,7 +40,10 @@ def test_a_run_ends_its_phases_within_the_budget(tmp_path, capsys):
     assert "head: stopped by the time budget after 1 of 1,000 epochs." in error
 
 
-def test_the_trainings_of_all_methods_share_the_budget():
+def test_the_trainings_of_all_methods_share_the_budget(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for table in ("a.csv", "b.csv"):
+        (tmp_path / table).write_text("path,label\n")
     initial = SimpleNamespace(model=None, head=SimpleNamespace(outcome="replaced"))
     sets = ["data.reader.path=a.csv", "target.reader.path=b.csv", "adaptation.methods=[coral, dann]"]
     recipe = recipes.find("hospital-unlabelled")

@@ -128,11 +128,12 @@ def test_only_an_unfinished_run_can_be_resumed(kerastl, plain, tmp_path):
     again = kerastl("run", plain.recipe, "--out", plain.path, "--resume")
     assert again.code == 1
     assert str(plain.path) in again.err
-    none = kerastl("run", plain.recipe, "--out", tmp_path / "nothing", "--resume")
-    assert none.code == 1
-    assert "nothing" in none.err
+    (tmp_path / "note.txt").write_text("mine")
+    foreign = kerastl("run", plain.recipe, "--out", tmp_path, "--resume")
+    assert foreign.code == 1
+    assert str(tmp_path) in foreign.err
     assert (plain.path / "report.html").stat().st_mtime_ns == before
-    assert not (tmp_path / "nothing").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
 
 
 @pytest.mark.slow

@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from kerastl import registry
 from kerastl.data.records import Collection
 
-TABLE_SUFFIXES = (".csv", ".parquet")
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
+MAX_INSPECTED = 20
 
 
 def reader_name(path: Path | str) -> str:
-    """Return the name of the reader for a path: `table` for a table file, otherwise `folder`."""
-    return "table" if Path(path).suffix.lower() in TABLE_SUFFIXES else "folder"
+    """Return the name of the reader for a path: `table` for a table file, otherwise `folder`.
+
+    It is `dicom` for a folder of DICOM files, if a reader of this name is installed.
+    """
+    path = Path(path)
+    if path.suffix.lower() in TABLE_SUFFIXES and not path.is_dir():
+        return "table"
+    return "dicom" if registry.has("reader", "dicom") and _has_dicom(path) else "folder"
+
+
+def _has_dicom(folder: Path) -> bool:
+    """Return whether one of the first files of a folder is a DICOM file."""
+    files = (Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
+    for file in islice(files, MAX_INSPECTED):
+        with suppress(OSError), file.open("rb") as content:
+            if content.read(132)[128:] == b"DICM":
+                return True
+    return False
 
 
 def read_folder(path: Path | str, **options: Any) -> Collection:

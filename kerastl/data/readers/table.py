@@ -91,8 +91,8 @@ def _parquet_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
         from pyarrow import parquet
     except ImportError as error:
         raise RequestError("Parquet needs pyarrow. Install it: pip install 'kerastl[parquet]'") from error
+    yield 1, parquet.read_schema(path).names
     table = parquet.read_table(path)
-    yield 1, table.column_names
     for line, cells in enumerate(zip(*(column.to_pylist() for column in table.columns), strict=True), 2):
         yield line, ["" if cell is None else str(cell) for cell in cells]
 
