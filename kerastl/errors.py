@@ -12,21 +12,68 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LONGEST_QUOTE = 60
+MIN_LETTERS, SHORT = 3, 5
+"""Letters of a word that can be corrected, and up to which one transposition changes a large part of it."""
 PLAIN = re.compile(r"[\w./+-]+")
 """Paths and numbers that need no quotes in YAML."""
-# Names that other tools use for recipe keys.
-SYNONYMS = {
-    "lr": "learning_rate",
-    "model": "backbone",
-    "network": "backbone",
-    "training": "phases",
-    "stages": "phases",
-    "dataset": "data",
-    "augmentation": "augment",
-    "batch": "batch_size",
-    "image_size": "image_size_px",
-    "patience": "early_stopping",
-}
+# Words of Keras, fastai, PyTorch and other tools for each name. A word of several names means the first that is allowed.
+OTHER_WORDS = {
+    "learning_rate": "lr base_lr max_lr rate eta",
+    "batch_size": "batch batches bs",
+    "image_size_px": "image_size image_shape img_size imgsz input_shape input_size target_size size resolution",
+    "epochs": "num_epochs n_epochs max_epochs nb_epochs",
+    "backbone": "model network arch architecture base_model encoder",
+    "phases": "train training trainer fit stages steps",
+    "data": "dataset datasets images input",
+    "path": "dir folder directory root data_dir image_dir file filename filepath image image_path img",
+    "label": "labels class category klass target diagnosis y",
+    "group": "patient subject patient_id subject_id",
+    "reader": "loader dataloader path folder",
+    "folder": "dir directory imagefolder image_folder image_dataset_from_directory",
+    "table": "csv tsv excel dataframe df",
+    "val_fraction": "val_split validation_split valid_pct val_size validation_size validation_fraction val validation",
+    "test_fraction": "test_split test_size test",
+    "split": "val_split validation_split valid_pct test_split test_size",
+    "group_by": "groups group group_col",
+    "augment": "augmentation augmentations aug augs transforms transform",
+    "weights": "pretrained init",
+    "seed": "random_state random_seed",
+    "trainable": "freeze frozen unfreeze freeze_layers trainable_layers layers",
+    "early_stopping": "patience earlystopping",
+    "weight_decay": "wd decay",
+    "schedule": "scheduler lr_scheduler lr_schedule",
+    "precision": "mixed_precision amp fp16 dtype",
+    "clip_norm": "clipnorm grad_clip gradient_clip global_clipnorm",
+    "accumulate": "accumulation gradient_accumulation gradient_accumulation_steps",
+    "export": "save serve output convert",
+    "val_accuracy": "val_acc acc accuracy",
+    "val_auc": "auc roc_auc",
+    "random_flip": "flip hflip vflip fliplr flipud horizontal_flip vertical_flip random_horizontal_flip random_vertical_flip",
+    "random_rotation": "rotate random_rotate degrees rotation_range",
+    "random_translation": "translate shift width_shift_range height_shift_range random_affine",
+    "random_contrast": "contrast",
+    "random_crop_and_resize": "random_resized_crop resized_crop",
+    "random_cutout": "random_erasing erasing coarse_dropout random_erase",
+    "random_color_jitter": "color_jitter jitter",
+    "random_color_degeneration": "color_degeneration",
+    "equalization": "equalize histogram_equalization",
+    "posterization": "posterize",
+    "solarization": "solarize",
+    "litert": "tflite tf_lite lite",
+    "saved_model": "tf tensorflow serving tf_serving pb",
+    "keras": "h5 hdf5",
+    "run": "train training fit",
+    "check": "validate lint",
+    "predict": "infer inference classify",
+    "ls": "list",
+    "cp": "copy init new",
+    "quickstart": "demo tutorial",
+}  # fmt: skip
+# Words that resemble a name but have no counterpart, or not in every place.
+UNSUPPORTED = (
+    "loss crossentropy cross_entropy categorical_crossentropy nadam adagrad adadelta lion rmsprop momentum multi_label "
+    "weights classes num_classes shuffle resize rescale normalize"
+)
 
 
 class KerastlError(Exception):
@@ -140,12 +187,33 @@ def report_damage(file: Path, remedy: str) -> Iterator[None]:
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word closest to `word`, or None if none is close."""
-    known = list(known)
-    if SYNONYMS.get(word) in known:
-        return SYNONYMS[word]
-    near = difflib.get_close_matches(word.lower()[:100], known, n=1)
-    return near[0] if near else None
+    """Return the known word that was probably meant, or None.
+
+    It is a word of another tool for it, a misspelling of it, or a part of it, such as `flip` of `random_flip`. Numbers are
+    not misspelled: `resnet18` is not `resnet152`.
+    """
+    typed = _plain(word[:100])
+    names = {_plain(name): name for name in known}
+    meant = [_plain(name) for name, words in OTHER_WORDS.items() if typed in map(_plain, words.split())]
+    for plain in (typed, *meant):
+        if plain in names:
+            return names[plain]
+    if meant or len(typed) < MIN_LETTERS or typed in map(_plain, UNSUPPORTED.split()):
+        return None
+    same_numbers = [plain for plain in names if re.findall(r"\d+", plain) == re.findall(r"\d+", typed)]
+    cutoff = 0.8 if len(typed) > SHORT else 0.74
+    near = difflib.get_close_matches(typed, same_numbers, n=1, cutoff=cutoff)
+    starts = [name for plain, name in names.items() if plain.startswith(typed)]
+    parts = [name for name in names.values() if typed in name.lower().split("_")]
+    for similar in (starts, [names[plain] for plain in near], parts):
+        families = {name.partition("_")[0].rstrip("0123456789") for name in similar}
+        if len(families) == 1:
+            return min(similar, key=lambda name: (len(name), name))
+    return None
+
+
+def _plain(word: str) -> str:
+    return re.sub(r"[\s_.-]", "", word.lower())
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

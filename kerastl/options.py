@@ -79,8 +79,10 @@ class NameOf:
         if (self.kind, name) in RENAMED_PLUGINS:
             message = f"{quote(name)} was renamed to '{RENAMED_PLUGINS[self.kind, name]}'."
         for other, key in AUGMENTING.items():
-            if self.kind in AUGMENTING and other != self.kind and name in registry.names(other):
-                message = f"{quote(name)} is not {_with_article(title)}. It is allowed in {key}."
+            similar = name if registry.has(other, name) else nearest(name, registry.names(other))
+            is_other = self.kind in AUGMENTING and other != self.kind
+            if similar and is_other and (similar == name or not nearest(name, registry.names(self.kind))):
+                message = f"{quote(similar)} is not {_with_article(title)}. It is allowed in {key}."
         raise PydanticCustomError(CUSTOM, "{message}", {"message": message})
 
 

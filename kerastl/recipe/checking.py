@@ -10,15 +10,29 @@ from types import ModuleType
 from typing import Any
 
 from kerastl import registry
-from kerastl.errors import RequestError, join_words, raise_problems, shell_command
-from kerastl.options import MISSING, Loc, iter_findings, join_path, means_null, section_of, split_path
+from kerastl.errors import RequestError, join_words, nearest, quote, raise_problems, shell_command
+from kerastl.options import MISSING, Loc, hints, iter_findings, join_path, means_null, section_of, split_path
 from kerastl.recipe import loader, rules
 from kerastl.recipe.loader import Document
+from kerastl.recipe.phase import Phase
 from kerastl.recipe.rules import Finding, value_at
-from kerastl.recipe.schema import Augment, Few, Operation, Recipe, Source, Split, Window
+from kerastl.recipe.schema import (
+    Augment,
+    Backbone,
+    Data,
+    Few,
+    Head,
+    Operation,
+    Recipe,
+    Source,
+    Split,
+    Window,
+)  # fmt: skip
 
 PolicyOf = Callable[[str], Sequence[tuple[str, Any]]]
 PLACEHOLDER = re.compile(r"Add: \w+: (DIR|[A-Z]+\.\w+)$")
+SECTIONS = {"data": Data, "data.split": Split, "phases[0]": Phase, "backbone": Backbone, "head": Head}
+"""Sections in which a key is looked up that was written at the top."""
 DEFINED_BY_MODEL = ("backbone", "head", "data.image_size_px", "data.window")
 # Keys that use source images, and why they are refused with `source.model`.
 FOR_SOURCE_IMAGES = {
@@ -107,6 +121,13 @@ def _add(document: Document, loc: Loc, message: str) -> None:
         is_reader = loc[1:] == ("reader", "path")
         option = f"--{loc[0]} " if is_reader else f"--set {join_path('', loc)}="
         message = f"{message}, or use {option}{placeholder[1]}"
+    if len(loc) == 1 and message.startswith("unknown key. Known:"):
+        keys = (
+            f"{section}.{key}"
+            for section, model in SECTIONS.items()
+            if (key := nearest(str(loc[0]), hints(model)))
+        )
+        message = f"unknown key. Did you mean {quote(key)}?" if (key := next(keys, "")) else message
     document.add(section_of(loc, message), message)
 
 
