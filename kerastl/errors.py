@@ -240,6 +240,7 @@ def shell_quote(word: object) -> str:
     if text.isprintable():
         # zsh replaces a word that starts with = by the path of a command.
         return f"'{text}'" if text.startswith("=") and "'" not in text else shlex.quote(text)
+    text = re.sub("[\ud800-\udc7f\udd00-\udfff]", "?", text)  # no bytes of a file name
     letters = (chr(byte) for byte in text.encode(errors="surrogateescape"))
     plain = (
         letter if " " <= letter <= "~" and letter not in "'\\" else f"\\x{ord(letter):02x}"

@@ -114,7 +114,7 @@ def test_run_reports_all_problems_of_a_recipe_before_it_starts(tmp_path, monkeyp
     with pytest.raises(Problems) as refused:
         kerastl.run("folder-classifier", data="photos", sets=["phases[0].epochs=0", "head.dropout=2"])
     assert [problem.where for problem in refused.value.problems] == [
-        "--data", "--set phases[0].epochs", "--set head.dropout",
+        "--set phases[0].epochs", "--set head.dropout", "--data",
     ]  # fmt: skip
     assert not list(tmp_path.iterdir())
 

@@ -89,9 +89,9 @@ def test_the_commands_for_tables_pass_the_check(tmp_path, monkeypatch):
         "model_sha256": "ab" * 32, "versions": {}, "conversion": None, "scores": None, "training": None,
     }  # fmt: skip
     (model / "manifest.json").write_text(json.dumps(manifest | {"files": hashes}))
-    for table in ("a/labels.csv", "b/labels.csv"):
-        (tmp_path / table).parent.mkdir()
-        (tmp_path / table).write_text("path,label,sex,scanner,age\n")
+    for table in ("labels.csv", "a/labels.csv", "b/labels.csv"):
+        (tmp_path / table).parent.mkdir(exist_ok=True)
+        (tmp_path / table).write_text("path,label,patient_id,sex,scanner,age\n")
     pages = README + (ROOT / "docs" / "hospital.md").read_text()
     commands = re.findall(r"^kerastl (?:run|check) (.*labels\.csv.*)$", pages, re.MULTILINE)
     assert len(commands) > 3
