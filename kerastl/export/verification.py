@@ -79,7 +79,7 @@ def check_export(
     if export is None:
         exports = sorted(folder for folder in path.glob("export/*") if find_export(folder))
         hint = (
-            f" To verify an export of this run: kerastl verify {shlex.quote(str(exports[0]))}"
+            f" To verify an export of this run: {shell_command('kerastl', 'verify', exports[0])}"
             if exports
             else ""
         )

@@ -93,7 +93,7 @@ def test_duplicate_phase_names_are_reported_with_the_other_problems():
 
 
 def test_python_takes_the_same_paths():
-    with pytest.raises(Problems, match="--data: the folder .*gone does not exist"):
+    with pytest.raises(Problems, match=r"--data: the folder .*gone does not exist"):
         kerastl.run("folder-classifier", data="gone")
 
 
