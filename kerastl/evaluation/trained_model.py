@@ -106,6 +106,8 @@ def load_trained(run_folder: Path) -> Trained:
     file = run_folder / MODEL
     if not file.is_file():
         raise RequestError(_missing_message(run_folder, MODEL))
+    if not zipfile.is_zipfile(file):
+        raise RequestError(f"{file} is damaged: it is empty or truncated. {repair_hint(run_folder)}")
     import keras
 
     try:

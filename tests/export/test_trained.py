@@ -59,5 +59,5 @@ def test_a_truncated_model_file_is_refused(run_folder: Path) -> None:
     file = run_folder / "model.keras"
     assert zipfile.is_zipfile(file)
     file.write_bytes(file.read_bytes()[:500])
-    with pytest.raises(RequestError, match=r"model\.keras"):
+    with pytest.raises(RequestError, match=r"model\.keras is damaged: it is empty or truncated"):
         load_trained(run_folder)
