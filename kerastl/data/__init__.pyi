@@ -11,13 +11,13 @@ from .dataset import report_unreadable as report_unreadable
 from .dataset import seeds_for as seeds_for
 from .decode import decode_image as decode_image
 from .decode import load_image as load_image
+from .duplicates import group_key as group_key
 from .phantom.generate import write_phantoms as write_phantoms
 from .readers import read_folder as read_folder
 from .readers import read_table as read_table
 from .readers import read_tfds as read_tfds
 from .records import Collection as Collection
 from .records import Record as Record
-from .splits import group_key as group_key
 from .splits import keep_few_labels as keep_few_labels
 from .splits import split as split
 from .splits import split_target as split_target

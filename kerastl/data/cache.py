@@ -109,7 +109,7 @@ def _is_alive(mark: Path) -> bool:
     return False
 
 
-FILE_NAME = "images-2.sqlite"
+FILE_NAME = "images-3.sqlite"
 # Part of every key. Increase it when the decoder accepts other files or gives other reasons.
 DECODER_VERSION = 5
 TIMEOUT_S = 20.0
@@ -126,6 +126,7 @@ class FileCheck:
         kind: Format of the file, e.g. `jpg`. Empty if the file cannot be decoded.
         width, height: Size of the upright image in pixels.
         is_gray: Whether the image has no color.
+        sha256: Hash of the file. Empty if it cannot be decoded.
         is_permanent: Whether the result is valid as long as the file is unchanged. Errors of the system are not, and
             are not cached.
     """
@@ -137,10 +138,11 @@ class FileCheck:
     width: int = 0
     height: int = 0
     is_gray: bool = False
+    sha256: str = ""
     is_permanent: bool = True
 
 
-COLUMNS = ("reason", "is_16_bit", "needs_conversion", "kind", "width", "height", "is_gray")
+COLUMNS = ("reason", "is_16_bit", "needs_conversion", "kind", "width", "height", "is_gray", "sha256")
 """The cached fields of `FileCheck`, in its order."""
 
 
@@ -160,8 +162,8 @@ def read_file_checks(cache_dir: Path | None, keys: Iterable[str]) -> dict[str, F
     with contextlib.suppress(sqlite3.Error), _opened(cache_dir / FILE_NAME, "ro") as connection:
         rows = connection.execute(query, [json.dumps(list(keys))])
         return {
-            key: FileCheck(reason, bool(deep), bool(convert), kind, width, height, bool(gray))
-            for key, reason, deep, convert, kind, width, height, gray in rows
+            key: FileCheck(reason, bool(deep), bool(convert), kind, width, height, bool(gray), sha256)
+            for key, reason, deep, convert, kind, width, height, gray, sha256 in rows
         }
     return {}
 

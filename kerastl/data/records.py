@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from kerastl.data.identity import Identity, check_spellings, is_missing
 from kerastl.errors import Problem, RequestError
 from kerastl.runs import sha256_of
 
+if TYPE_CHECKING:
+    from kerastl.data.duplicates import Duplicates
+
 SPLITS = ("train", "val", "test")
-SPLIT_WORDS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
-}
 
 
 @dataclass(frozen=True)
@@ -39,6 +32,8 @@ class Record:
         group: Group that must stay in one split, e.g. a patient. None if the image is a group of its own.
         domain: Origin of the image, e.g. a hospital.
         subgroups: `(column, value)` pairs by which scores are reported separately.
+        sha256: Hash of the file. Empty until the file is checked.
+        unit: Key of the images that stay in one split, if copies of an image join groups. None is the group.
     """
 
     path: str
@@ -48,6 +43,8 @@ class Record:
     group: str | None = None
     domain: str | None = None
     subgroups: tuple[tuple[str, str], ...] = ()
+    sha256: str = ""
+    unit: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,14 +71,21 @@ class Collection:
         return f"<Collection: {len(self.records):,} images ({counts}), {len(self.class_names)} classes>"
 
     def split(
-        self, *, val_fraction: float, test_fraction: float, seed: int, allow_rare: bool = False
+        self,
+        *,
+        val_fraction: float,
+        test_fraction: float,
+        seed: int,
+        allow_rare: bool = False,
+        duplicates: Duplicates = "auto",
     ) -> Collection:
         """Return the collection with a split for every labeled image, see `kerastl.data.split`."""
         from kerastl.data.splits import split
 
         return split(
-            self, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, allow_rare=allow_rare
-        )
+            self, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, allow_rare=allow_rare,
+            duplicates=duplicates,
+        )  # fmt: skip
 
     @property
     def train(self) -> Collection:
@@ -116,7 +120,9 @@ class Collection:
 
         Call it before the collection is split, because splitting changes the records.
         """
-        contents = hash_contents([record.file for record in self.records])
+        unknown = [record.file for record in self.records if not record.sha256]
+        hashes = dict(zip(unknown, hash_contents(unknown), strict=True))
+        contents = [record.sha256 or hashes[record.file] for record in self.records]
         lines = [
             json.dumps(
                 [record.path, record.label, record.split, record.group, record.domain, content]
@@ -143,20 +149,21 @@ def natural_order(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(natsorted(sorted(set(names)), alg=ns.IGNORECASE))
 
 
-def check_class_names(names: Iterable[str]) -> list[Problem]:
-    """Return the problems of class names: reserved characters, and names that differ only in case or accents."""
-    problems = []
-    seen: dict[str, str] = {}
-    for name in sorted(set(names)):
-        if "|" in name:
-            message = "the character '|' is reserved for images with several labels. Rename the class."
-            problems.append(Problem(f"class {name!r}", message))
-        normalized = unicodedata.normalize("NFKC", name).casefold().strip()
-        if normalized in seen:
-            message = "the names differ only in case, Unicode form or spaces. Rename or merge the classes."
-            problems.append(Problem(f"classes {seen[normalized]!r} and {name!r}", message))
-        seen.setdefault(normalized, name)
-    return problems
+def check_class_names(names: Iterable[str], identity: Identity = "normalized") -> list[Problem]:
+    """Return the problems of class names: reserved characters, missing-value words, and spellings of one name."""
+    names = sorted(set(names))
+    message = "the character '|' is reserved for images with several labels. Rename the class."
+    problems = [Problem(f"class {name!r}", message) for name in names if "|" in name]
+    problems += [
+        Problem(
+            f"class {name!r}",
+            "the name means that the class is missing. Remove these images or, if it is a class, rename it or set "
+            "identity: exact.",
+        )
+        for name in names
+        if is_missing(name, identity)
+    ]
+    return problems + check_spellings(dict.fromkeys(names, ""), "class names", identity)
 
 
 Item = TypeVar("Item")

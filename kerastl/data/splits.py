@@ -13,16 +13,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from kerastl.data.duplicates import Duplicates, group_key, join_copies
 from kerastl.data.records import SPLITS, Collection, Record, pluralize
 from kerastl.errors import Problem, RequestError, raise_problems
 from kerastl.tasks import SINGLE_LABEL
 
 STREAM = 0x5711  # random stream of the shuffle, different from other uses of the seed
-
-
-def group_key(record: Record) -> str:
-    """Return the key of a record's group. An image without a group is a group of its own."""
-    return f"group:{record.group}" if record.group is not None else f"path:{record.path}"
 
 
 def shuffled_groups(labeled: Collection, seed: int) -> tuple[list[str], Any]:
@@ -166,7 +162,13 @@ SHOWN = 5
 
 
 def split(
-    collection: Collection, *, val_fraction: float, test_fraction: float, seed: int, allow_rare: bool = False
+    collection: Collection,
+    *,
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+    allow_rare: bool = False,
+    duplicates: Duplicates = "auto",
 ) -> Collection:
     """Assign every labeled image to train, val or test.
 
@@ -180,17 +182,23 @@ def split(
             with splits. 0 makes no such split.
         seed: Seed of the split.
         allow_rare: Whether all images of a class with too few groups go to train instead of raising an error.
+        duplicates: What to do with files of the same bytes. `auto` keeps them in one split, and rejects copies with
+            different labels or given splits. `keep_together` accepts different labels. `refuse` rejects all copies,
+            and `allow` treats them as independent images. Only files of equal size are read.
 
     Returns:
         The collection with the split of each record.
 
     Raises:
-        Problems: A class has too few groups, or a given split divides a group.
+        Problems: A class has too few groups, a given split divides a group, or copies are rejected.
         RequestError: There are no labeled images, or only one class.
     """
     _check_two_classes(collection)
     return _divided(
-        collection, {"test": test_fraction, "val": val_fraction}, seed=seed, allow_rare=allow_rare
+        join_copies(collection, duplicates),
+        {"test": test_fraction, "val": val_fraction},
+        seed=seed,
+        allow_rare=allow_rare,
     )
 
 
@@ -206,7 +214,8 @@ def _divided(
     """Split the labeled images. `fractions` has the fraction of them for each split except train."""
     labeled = [record for record in collection.records if record.label is not None]
     if not labeled:
-        raise RequestError("No image has a label, so the images cannot be split by class.")
+        message = "No image has a label, so the images cannot be split by class."
+        raise RequestError("\n".join([message, *collection.notes]))
     _check_whole_groups(labeled)
     given_splits = {record.split for record in labeled}
     if given_splits - {None} and None in given_splits:
@@ -237,6 +246,7 @@ def split_target(
     test_fraction: float = 0.3,
     seed: int,
     allow_rare: bool = False,
+    duplicates: Duplicates = "auto",
 ) -> Collection:
     """Split the target domain into target_train, target_val, target_test and target_unlabelled.
 
@@ -250,11 +260,18 @@ def split_target(
             target_unlabelled.
         groups_per_class: Number of labeled groups per class for `few`.
         val_fraction, test_fraction: As in `split`. The validation fraction is used for `all` only.
-        seed, allow_rare: As in `split`.
+        seed, allow_rare, duplicates: As in `split`.
 
     Raises:
+        Problems: Copies are rejected.
         RequestError: There are no labels or too few groups, but labels are needed.
     """
+    if labels != "all":  # there is no target_val
+        collection = collection.with_records(
+            replace(record, split="train") if record.split == "val" else record
+            for record in collection.records
+        )
+    collection = join_copies(collection, duplicates)
     unlabeled = [record for record in collection.records if record.label is None]
     if labels == "none" and len(unlabeled) == len(collection.records):
         return collection.with_records(map(_without_label, unlabeled))
@@ -262,9 +279,7 @@ def split_target(
     if labels != "all":
         # Unlabeled images join below, so `split` must not report them as dropped.
         labeled = (record for record in collection.records if record.label is not None)
-        collection = collection.with_records(
-            replace(record, split="train") if record.split == "val" else record for record in labeled
-        )
+        collection = collection.with_records(labeled)
     if labels != "none":  # without labels for training, a single class is allowed
         _check_two_classes(collection)
     divided = _divided(collection, fractions, seed=seed, allow_rare=allow_rare)

@@ -172,10 +172,9 @@ def check_images(
     for record, check in zip(collection.records, checks, strict=True):
         if check.reason is not None:
             quarantined.append((record.path, check.reason))
-        elif check.needs_conversion:
-            kept.append(replace(record, file=_converted_path(record.file, converted_dir)))
         else:
-            kept.append(record)
+            file = _converted_path(record.file, converted_dir) if check.needs_conversion else record.file
+            kept.append(replace(record, file=file, sha256=check.sha256))
     if len(quarantined) > max_unreadable_fraction * len(checks):
         raise TooManyUnreadableError(quarantined, len(checks), max_unreadable_fraction, dataset_name)
     present = {record.label for record in kept}
@@ -253,7 +252,8 @@ def _check_file(file: Path, max_pixels: int, converted_dir: Path) -> FileCheck:
         _write_converted(_converted_path(file, converted_dir), content)
     height, width, _ = pixels.shape
     kind = extension_of(stored) or file.suffix[1:].lower()
-    return FileCheck(None, is_16_bit_gray(content), is_converted, kind, width, height, _has_no_color(pixels))
+    is_gray, sha256 = _has_no_color(pixels), hashlib.sha256(stored).hexdigest()
+    return FileCheck(None, is_16_bit_gray(content), is_converted, kind, width, height, is_gray, sha256)
 
 
 def _has_no_color(pixels: Array) -> bool:

@@ -142,6 +142,9 @@ class Data(StrictModel):
         cache: Where decoded images are cached: `memory`, `none`, or `auto` (memory if they fit).
         max_unreadable_fraction: Maximum fraction of unreadable files; if it is exceeded, the run stops before
             training.
+        duplicates: Copies of images, files with the same bytes. `auto` keeps them in one split, and rejects
+            copies with different labels, given splits or domains; `keep_together` accepts different labels;
+            `refuse` rejects all copies; `allow` treats them as independent images.
     """
 
     reader: Reader | None = None
@@ -152,6 +155,7 @@ class Data(StrictModel):
     max_pixels: Annotated[int, Ge(1), Le(2**31 - 1)] = 50_000_000
     cache: Literal["auto", "none", "memory"] = "auto"
     max_unreadable_fraction: Fraction = 0.05
+    duplicates: Literal["auto", "refuse", "keep_together", "allow"] = "auto"
 
     @property
     def known_batch_size(self) -> int:

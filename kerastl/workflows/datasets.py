@@ -16,6 +16,8 @@ from kerastl.augment import build_mixing, build_policy
 from kerastl.console import print_facts, print_status, status
 from kerastl.data import CheckedImages, Collection, ImageDataset, Record
 from kerastl.data.decode import FULL_WINDOW
+from kerastl.data.duplicates import Duplicates
+from kerastl.data.identity import SPELLINGS_FOOTER, Identity, check_spellings, normalize
 from kerastl.data.records import evenly_spaced, pluralize
 from kerastl.data.validate import PixelStatistics, is_16_bit_file, pixel_statistics
 from kerastl.data.window import NARROW
@@ -149,7 +151,10 @@ def load_datasets(recipe: Recipe, run: Run) -> Datasets:
     if recipe.target:
         target_root = images["target"].collection.root
         target = _split_target(recipe, recipe.target, images["target"].collection, source.class_names)
-        target = remove_patient_overlap(source, target, same_table=_reads_one_table(recipe))
+        check_distinct_images(source, target, duplicates=recipe.data.duplicates)
+        target = remove_patient_overlap(
+            source, target, same_table=_reads_one_table(recipe), identity=_identity(recipe)
+        )
         records = [*_with_domain(records, "source"), *_with_domain(target.records, "target")]
         notes += target.notes
     quarantined = tuple(image for checked in images.values() for image in checked.quarantined)
@@ -272,7 +277,7 @@ def _split_source(recipe: Recipe, images: Collection) -> Collection:
     _check_labels("data.reader", _readers(recipe)["source"], images)
     return data.split(
         images, val_fraction=options.val_fraction, test_fraction=options.test_fraction,
-        seed=recipe.seed, allow_rare=options.allow_rare,
+        seed=recipe.seed, allow_rare=options.allow_rare, duplicates=recipe.data.duplicates,
     )  # fmt: skip
 
 
@@ -281,7 +286,7 @@ def _split_target(
 ) -> Collection:
     """Return the target images in their splits. Labels that are used for training must be source classes."""
     if target.labels == "none":
-        images = drop_unknown_labels(images, class_names)
+        images = drop_unknown_labels(images, class_names, identity=_identity(recipe))
     else:
         _check_labels("target.reader", target.reader, images)
         check_class_names(images, class_names)
@@ -289,7 +294,7 @@ def _split_target(
     return data.split_target(
         images, labels=target.labels, groups_per_class=groups_per_class,
         val_fraction=target.split.val_fraction, test_fraction=target.split.test_fraction,
-        seed=recipe.seed, allow_rare=target.split.allow_rare,
+        seed=recipe.seed, allow_rare=target.split.allow_rare, duplicates=recipe.data.duplicates,
     )  # fmt: skip
 
 
@@ -338,8 +343,16 @@ def check_class_names(target: Collection, class_names: Sequence[str]) -> None:
     raise_problems("The target", problems, remedy)
 
 
-def drop_unknown_labels(target: Collection, class_names: Sequence[str]) -> Collection:
-    """Return the target images without labels that are not source classes, and with a note."""
+def drop_unknown_labels(
+    target: Collection, class_names: Sequence[str], *, identity: Identity = "normalized"
+) -> Collection:
+    """Return the target images without labels that are not source classes, and with a note.
+
+    Raises:
+        Problems: A label is another spelling of a source class.
+    """
+    both = dict.fromkeys(class_names, "source") | dict.fromkeys(target.class_names, "target")
+    raise_problems("The target", check_spellings(both, "class names", identity), SPELLINGS_FOOTER)
     unknown = [name for name in target.class_names if name not in class_names]
     if not unknown:
         return target
@@ -355,7 +368,9 @@ def drop_unknown_labels(target: Collection, class_names: Sequence[str]) -> Colle
     return replace(target.with_records(records, note), class_names=known)
 
 
-def remove_patient_overlap(source: Collection, target: Collection, *, same_table: bool) -> Collection:
+def remove_patient_overlap(
+    source: Collection, target: Collection, *, same_table: bool, identity: Identity = "normalized"
+) -> Collection:
     """Return the target without images whose group is in training at one domain and in test at the other.
 
     Within one table, a group name identifies one patient. If a patient is in the source training or
@@ -366,25 +381,31 @@ def remove_patient_overlap(source: Collection, target: Collection, *, same_table
     Args:
         source, target: Images in their splits, with absolute `file` paths.
         same_table: Whether both domains are read from one table.
-
-    Raises:
-        RequestError: An image file occurs in both domains.
+        identity: How the groups of the two domains are compared.
     """
-    _check_distinct_images(source, target)
-    source_splits = {record.group: record.split for record in source.records if record.group}
-    shared = {record.group for record in target.records if record.group in source_splits}
+    compare = normalize if identity == "normalized" else str
+    source_splits = {compare(record.group): record.split for record in source.records if record.group}
+    shared = {
+        record.group for record in target.records if record.group and compare(record.group) in source_splits
+    }
     if not shared:
         return target
+    example, names = (
+        min(shared),
+        {compare(record.group): record.group for record in source.records if record.group},
+    )
+    other = names[compare(example)]
     groups = f"{len(shared)} target {'group' if len(shared) == 1 else 'groups'} (patients)"
     if not same_table:
+        spelling = f" (in the source, {other!r})" if other != example else ""
         note = (
-            f"{groups} have the name of a source group, for example {min(map(str, shared))!r}. If they are the same "
+            f"{groups} have the name of a source group, for example {example!r}{spelling}. If they are the same "
             "patients, test scores at the target are biased. Put both domains into one table with a domain column."
         )
         return target.with_records(target.records, note)
     has_labels = any(record.split == "target_train" for record in target.records)
     moved = [
-        _without_overlap(record, source_splits.get(record.group or ""), has_labels)
+        _without_overlap(record, source_splits.get(compare(record.group or "")), has_labels)
         for record in target.records
     ]
     records = [record for record in moved if record is not None]
@@ -408,21 +429,47 @@ def _without_overlap(record: Record, source_split: str | None, has_labels: bool)
     return replace(record, label=None, split="target_unlabelled")
 
 
-def _check_distinct_images(source: Collection, target: Collection) -> None:
-    files = {record.file for record in source.records}
-    shared = [record.path for record in target.records if record.file in files]
-    if shared:
-        raise RequestError(
-            f"{len(shared)} images are in both source and target: {', '.join(shared[:NUM_LISTED])}"
-            f"{', ...' if len(shared) > NUM_LISTED else ''}. An image must be in one domain. Choose other target images, "
-            "or set target.domains if one table contains both domains."
-        )
+def check_distinct_images(source: Collection, target: Collection, *, duplicates: Duplicates = "auto") -> None:
+    """Check that no image is in both domains.
+
+    Args:
+        source, target: Images with absolute `file` paths.
+        duplicates: `allow` accepts two files with the same bytes, but not one file in both domains.
+
+    Raises:
+        RequestError: An image is in both domains.
+    """
+    files = {record.file: record.path for record in source.records}
+    contents = {} if duplicates == "allow" else {record.sha256: record.path for record in source.records}
+    contents.pop("", None)
+    pairs = [(record, files.get(record.file) or contents.get(record.sha256)) for record in target.records]
+    shared = [f"{record.path} ({path} in the source)" for record, path in pairs if path is not None]
+    if not shared:
+        return
+    is_copy = not any(record.file in files for record in target.records)
+    remedy = (
+        "accept copies: --set data.duplicates=allow"
+        if is_copy
+        else "set target.domains if one table holds both domains"
+    )
+    raise RequestError(
+        f"{pluralize(len(shared), 'image')} of the target {'is' if len(shared) == 1 else 'are'} also in the source: "
+        f"{', '.join(shared[:NUM_LISTED])}{', ...' if len(shared) > NUM_LISTED else ''}. An image must be in one domain. "
+        f"Choose other target images, or {remedy}."
+    )
 
 
 def _reader_path(reader: Reader) -> Path | None:
     """Return the file or folder that a reader reads, or None if it has none."""
     path = getattr(reader.options, "path", None)
     return path if isinstance(path, Path) else None
+
+
+def _identity(recipe: Recipe) -> Identity:
+    """Return how labels and groups are compared between the domains: `exact` if all readers are."""
+    options = [reader.options for reader in _readers(recipe).values()]
+    is_exact = all(getattr(each, "identity", "normalized") == "exact" for each in options)
+    return "exact" if is_exact else "normalized"
 
 
 def _reads_one_table(recipe: Recipe) -> bool:

@@ -6,7 +6,12 @@ import pytest
 
 from kerastl.data import Collection, Record
 from kerastl.errors import Problems, RequestError
-from kerastl.workflows.datasets import check_class_names, drop_unknown_labels, remove_patient_overlap
+from kerastl.workflows.datasets import (
+    check_class_names,
+    check_distinct_images,
+    drop_unknown_labels,
+    remove_patient_overlap,
+)
 
 
 def collection(*rows, root="b"):
@@ -58,9 +63,26 @@ def test_equal_patient_names_of_two_tables_give_a_note_only():
     assert remove_patient_overlap(SOURCE, collection(("p7", "target_test")), same_table=False).notes == ()
 
 
+@pytest.mark.parametrize("name", ["P1", "p01", "p1\u200b", "\uff301"])
+def test_patients_of_two_tables_are_compared_by_value(name):
+    target = collection((name, "target_test"), ("p9", "target_test"))
+    (note,) = remove_patient_overlap(SOURCE, target, same_table=False).notes
+    assert f"{name!r} (in the source, 'p1')" in note
+    assert remove_patient_overlap(SOURCE, target, same_table=False, identity="exact").notes == ()
+
+
+@pytest.mark.parametrize("label", ["ILL", "ill\u200b", "Ill"])
+def test_another_spelling_of_a_source_class_is_rejected_where_labels_are_not_used(label):
+    target = collection(("p1", None, label), ("p2", None, "well"))
+    with pytest.raises(Problems, match=r"'ill' \(source\) and .* \(target\) are spellings of the same value"):
+        drop_unknown_labels(target, ("ill", "well"))
+    exact = drop_unknown_labels(target, ("ill", "well"), identity="exact")
+    assert [record.label for record in exact.records] == [None, "well"]
+
+
 def test_the_same_image_in_both_domains_is_refused():
-    with pytest.raises(RequestError, match=r"4 .*a0\.png"):  # fmt: skip
-        remove_patient_overlap(SOURCE, SOURCE, same_table=False)
+    with pytest.raises(RequestError, match=r"4 .*a0\.png"):
+        check_distinct_images(SOURCE, SOURCE)
 
 
 def test_all_unknown_classes_are_reported_with_the_nearest_name_and_an_image():

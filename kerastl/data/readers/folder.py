@@ -6,27 +6,33 @@ import contextlib
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from annotated_types import MinLen
+from annotated_types import Ge, Le, MinLen
 
 from kerastl.data.convert import reason_to_ignore
-from kerastl.data.records import SPLIT_WORDS, Collection, Record, check_class_names, natural_order, pluralize
+from kerastl.data.identity import SPELLINGS_FOOTER, Identity, check_spellings, is_missing
+from kerastl.data.layout import Folder, Layout, Parts
+from kerastl.data.records import Collection, Record, check_class_names, natural_order, pluralize
 from kerastl.errors import Problem, RequestError, raise_problems
 from kerastl.options import StrictModel
 
 SHOWN_KINDS = 20
 SHOWN_NAMES = 3
+SHOWN = 5
+SYSTEM_FOLDERS = frozenset(["__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"])
+"""Folders that operating systems make, in lower case."""
 
 
 IGNORED = {
     "link": ("symbolic link", "with a missing target or a target outside the folder, e.g. {}."),
     "folder_link": ("link", "to a folder, e.g. {}."),
     "name": ("file", "with a name that is not UTF-8. Rename them."),
-    "outside": ("image", "outside the class folders."),
-    "hidden": ("hidden folder", "(the name starts with a dot), e.g. {}."),
+    "outside": ("image", "outside the class folders or in folders of masks, e.g. {}."),
+    "hidden": ("hidden folder", "(the name starts with a dot, or the system made it), e.g. {}."),
+    "empty": ("folder", "without images, e.g. {}."),
     "hidden_file": ("hidden file", "(the name starts with a dot), e.g. {}."),
 }
 """Kinds of ignored files and folders, besides those that are not images, and their notes."""
@@ -65,7 +71,7 @@ class Skipped:
             lines.append(f"Ignored {pluralize(total, 'file')} without a supported image. {shown}.")
         for key, (noun, text) in IGNORED.items():
             if names := self.names[key]:
-                lines.append(f"Ignored {pluralize(len(names), noun)} {text.format(names[0])}")
+                lines.append(f"Ignored {pluralize(len(names), noun)} {text.format(_shown(names))}")
         return lines
 
 
@@ -73,52 +79,45 @@ def _shown(names: list[str]) -> str:
     return ", ".join(names[:SHOWN_NAMES]) + (", ..." if len(names) > SHOWN_NAMES else "")
 
 
-def list_subfolders(folder: Path, root: Path, skipped: Skipped) -> list[Path]:
-    """Return the visible subfolders of a folder in natural order. Links to the outside of `root` are ignored."""
-    folders = []
-    skipped.names["hidden"] += sorted(path.name for path in folder.glob(".*") if path.is_dir())
-    for entry in _entries(folder):
-        if _stays_inside(entry, root, skipped) and entry.is_dir() and _is_utf8(entry.name, skipped):
-            folders.append(Path(entry.path))
-    from natsort import natsorted  # slow to import, and not needed by `check`
+def find_images(root: Path, skipped: Skipped) -> tuple[dict[Parts, list[Path]], list[Parts]]:
+    """Find the images below a folder in a fixed order. The content decides; hidden files are ignored.
 
-    return natsorted(folders, key=lambda folder: folder.name)
-
-
-def images(folder: Path, root: Path, skipped: Skipped, *, nested: bool = True) -> Iterator[Path]:
-    """Yield the images below `folder` in a fixed order. The content decides; hidden files are ignored.
+    A folder that several links lead to is read once, by its own name if it is below the root.
 
     Args:
-        folder: The folder to search.
-        root: Links to the outside of this folder are not followed.
+        root: The folder. Links to the outside are not followed.
         skipped: Collects the ignored files.
-        nested: Whether to search subfolders, each once even if several links lead to it.
+
+    Returns:
+        The images of each folder with images, and all folders. Folders are paths relative to the root.
     """
-    waiting, seen = [folder], set()
-    while waiting:
-        current = waiting.pop()
-        identity = current.stat()
-        if (identity.st_dev, identity.st_ino) in seen:
+    images, folders, seen = defaultdict[Parts, list[Path]](list), list[Parts](), set[tuple[int, int]]()
+    waiting, links = [root], list[Path]()
+    while waiting or links:
+        current = waiting.pop() if waiting else links.pop(0)
+        status = current.stat()
+        if (status.st_dev, status.st_ino) in seen:
             continue
-        seen.add((identity.st_dev, identity.st_ino))
-        deeper = []
-        for entry in _entries(current, hidden=True):
-            if not _stays_inside(entry, root, skipped):
+        seen.add((status.st_dev, status.st_ino))
+        folders.append(current.relative_to(root).parts)
+        deeper: list[Path] = []
+        for entry in _entries(current):
+            if not _stays_inside(entry, root, skipped) or not _is_utf8(entry.name, skipped):
                 continue
             if not entry.is_dir():
-                if _is_utf8(entry.name, skipped) and skipped.is_image(Path(entry.path)):
-                    yield Path(entry.path)
-            elif not entry.name.startswith("."):
-                deeper.append(Path(entry.path))
-            elif current != folder:
+                if skipped.is_image(Path(entry.path)):
+                    images[folders[-1]].append(Path(entry.path))
+            elif entry.name.startswith(".") or entry.name.casefold() in SYSTEM_FOLDERS:
                 skipped.names["hidden"].append(entry.name)
-        waiting += reversed(deeper) if nested else []
+            else:
+                (links if entry.is_symlink() else deeper).append(Path(entry.path))
+        waiting += reversed(deeper)
+    return images, folders
 
 
-def _entries(folder: Path, *, hidden: bool = False) -> list[os.DirEntry[str]]:
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
-        shown = (entry for entry in entries if hidden or not entry.name.startswith("."))
-        return sorted(shown, key=lambda entry: entry.name)
+        return sorted(entries, key=lambda entry: entry.name)
 
 
 def _is_utf8(name: str, skipped: Skipped) -> bool:
@@ -140,7 +139,10 @@ def _stays_inside(entry: os.DirEntry[str], root: Path, skipped: Skipped) -> bool
     return False
 
 
-FOOTER = "Expected a folder with one subfolder of images per class. Nothing was run."
+FOOTER = (
+    "Expected a folder with one subfolder of images per class. If the classes are deeper, set class_level, e.g. 2 for "
+    "the subfolders of its subfolders. Nothing was run."
+)
 
 
 def _group_pattern_has_one_group(options: Options) -> Iterator[tuple[str, str]]:
@@ -159,17 +161,23 @@ class Options(StrictModel):
     r"""Options of the reader `folder`.
 
     Args:
-        path: The folder. Its subfolders are the classes. If all subfolders are named train, val (validation, valid,
-            dev) or test, they are the splits and are kept.
+        path: The folder. Its subfolders are the classes, or split folders such as train, val and test (or training_set,
+            Validation, test-images ...) with one subfolder per class. Splits may also be below the classes.
         group_pattern: Regular expression with one group, searched in each path relative to the folder. Images with
             the same group stay in one split, e.g. `(patient\d+)`.
         labelled: Whether subfolders are classes. If false, all images are unlabeled.
+        class_level: Level of the class folders below `path`, 1 for its subfolders. By default, it is found, and a
+            folder with more than one reading is rejected.
+        identity: Whether names that differ only in case, spaces, Unicode forms or number formats are the same class
+            or group and rejected (`normalized`), or different ones (`exact`).
     """
 
     RULES: ClassVar = (_group_pattern_has_one_group,)
     path: Path
     group_pattern: Annotated[str, MinLen(1)] | None = None
     labelled: bool = True
+    class_level: Annotated[int, Ge(1), Le(20)] | None = None
+    identity: Identity = "normalized"
 
     def problems(self) -> list[str]:
         """Return the problems of the path, without reading images."""
@@ -181,113 +189,85 @@ class Options(StrictModel):
 
 
 def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> Collection:  # noqa: ARG001
-    """Read the image files of a folder with class, split and group. No image is decoded.
+    """Read the image files of a folder with class, split and group. The files are not opened.
 
     Raises:
-        Problems: The folder does not exist, has an empty class, or class names differ only in case.
-        RequestError: There are no images, or the group pattern does not match a path.
+        Problems: The folder does not exist, a class is not in train, or class names are spellings of one name.
+        RequestError: There are no images, the level of the classes is not clear, or the group pattern does not match
+            a path.
     """
     raise_problems(f"The folder {options.path}", [Problem("", text) for text in options.problems()])
     root = options.path.resolve()
     skipped = Skipped()
     try:
-        folders = list_subfolders(root, root, skipped) if options.labelled else []
-        if folders:
-            records, notes = _read_labeled(root, folders, options, skipped)
-        else:
-            records, notes = _read_unlabeled(root, options, skipped)
+        images, folders = find_images(root, skipped)
     except PermissionError as error:
         raise RequestError(f"Cannot read {error.filename}: permission denied.") from error
+    if not images:
+        raise RequestError("\n".join([f"{root} has no images.", *skipped.notes(), FOOTER]))
+    layout = _read_layout(root, images, options)
+    records = _records(root, layout, images, options)
+    unread = [file for parts, files in images.items() if parts not in layout.meaning for file in files]
+    skipped.names["outside"] = [file.relative_to(root).as_posix() for file in unread]
+    full = {parts[:depth] for parts in images for depth in range(len(parts) + 1)}
+    skipped.names["empty"] = [
+        "/".join(parts) for parts in folders if parts not in full and parts[:-1] in full
+    ]
+    if any(record.label for record in records):
+        _check_classes(root, records, skipped, options)
+    else:
+        layout.notes.append(f"Read {pluralize(len(records), 'unlabeled image')} from {root.name}.")
+        if options.labelled:
+            layout.notes.append(
+                f"{root.name} has no class folders. If it is a class itself, read {root.parent}."
+            )
     _check_groups(records, options)
     names = natural_order(record.label for record in records if record.label is not None)
-    return Collection(root, names, tuple(records), (*notes, *skipped.notes()), skipped.counts())
+    notes = (*layout.notes, *skipped.notes())
+    return Collection(root, names, tuple(records), notes, skipped.counts())
 
 
-def _read_unlabeled(root: Path, options: Options, skipped: Skipped) -> tuple[list[Record], list[str]]:
-    files = list(images(root, root, skipped))
-    if not files:
-        raise RequestError("\n".join([f"{root} has no images.", *skipped.notes(), FOOTER]))
-    records = [_record(file, root, None, None, options) for file in files]
-    return records, [f"Read {pluralize(len(files), 'unlabeled image')} from {root.name}."]
-
-
-def _read_labeled(
-    root: Path, folders: list[Path], options: Options, skipped: Skipped
-) -> tuple[list[Record], list[str]]:
-    splits = _split_folders(root, folders)
-    records: list[Record] = []
-    problems: list[Problem] = []
-    parents = splits.items() if splits else [(None, root)]
-    for split, parent in parents:
-        outside = Skipped()
-        skipped.names["outside"] += (file.name for file in images(parent, root, outside, nested=False))
-        skipped.names["hidden_file"] += outside.names["hidden_file"]
-        for kind, names in outside.kinds.items():
-            skipped.kinds[kind] += names
-        classes = list_subfolders(parent, root, skipped) if splits else folders
-        if not classes:
-            problems.append(Problem(parent.name, "has no subfolders. A split folder needs one per class."))
-        for folder in classes:
-            files = list(images(folder, root, skipped))
-            if not files:
-                where = f"{parent.name}/{folder.name}" if splits else folder.name
-                problems.append(Problem(f"class folder {where!r}", "has no images"))
-            records += [_record(file, root, folder.name, split, options) for file in files]
-    _check_classes(root, records, problems, skipped)
-    return records, _split_notes(splits)
-
-
-def _split_folders(root: Path, folders: list[Path]) -> dict[str, Path]:
-    """Return the folder of each split, or nothing if the subfolders are classes.
-
-    Raises:
-        RequestError: There are other folders next to split folders, or two folders for a split.
-    """
-    words = {folder.name: SPLIT_WORDS.get(folder.name.lower()) for folder in folders}
-    names = {word for word in words.values() if word}
-    if "train" not in names or (len(names) < 2 and len(folders) > 1):
-        return {}
-    others = [name for name, word in words.items() if not word]
-    if others:
+def _read_layout(root: Path, images: Iterable[Parts], options: Options) -> Layout:
+    layout, top = Layout(root, options.group_pattern, options.class_level), Folder.of(images)
+    layout.remove_masks(top)
+    if options.labelled:
+        layout.find_classes(top)
+        layout.note_splits()
+    else:
+        layout.mark(top)
+    if not layout.meaning:
         raise RequestError(
-            f"{root} has split folders ({', '.join(sorted(names))}) and other folders "
-            f"({', '.join(others[:5])}). Move the other folders, or the split folders into a new folder."
+            f"class_level: {options.class_level} is deeper than the folders of images in {root}."
         )
-    splits: dict[str, Path] = {}
-    for folder in folders:
-        word = words[folder.name] or ""
-        if word in splits:
-            raise RequestError(
-                f"{root} has two folders for the split {word}: {splits[word].name} and "
-                f"{folder.name}. Keep only one."
-            )
-        splits[word] = folder
-    return splits
+    return layout
 
 
-def _split_notes(splits: dict[str, Path]) -> list[str]:
-    if not splits:
-        return []
-    names = ", ".join(folder.name for folder in splits.values())
-    notes = [f"Kept the given splits: {names}."]
-    missing = [word for word in ("val", "test") if word not in splits]
-    if missing:
-        notes.append(f"There is no folder for {' and '.join(missing)}, so images of train are used.")
-    return notes
+def _records(
+    root: Path, layout: Layout, images: Mapping[Parts, list[Path]], options: Options
+) -> list[Record]:
+    """Return the records, in natural order of their split and class."""
+    from natsort import natsort_keygen  # slow to import, and not needed by `check`
+
+    key = natsort_keygen()
+    read = [(layout.meaning[parts], files) for parts, files in images.items() if parts in layout.meaning]
+    read.sort(key=lambda item: [key(word or "") for word in item[0]])
+    return [_record(file, root, label, split, options) for (split, label), files in read for file in files]
 
 
 def _record(file: Path, root: Path, label: str | None, split: str | None, options: Options) -> Record:
     path = file.relative_to(root).as_posix()
     match = re.search(options.group_pattern, path) if options.group_pattern else None
-    return Record(path, file, label, split, match.group(1) if match else None)
+    group = match[1] if match and not is_missing(match[1] or "", options.identity) else None
+    return Record(path, file, label, split, group)
 
 
-def _check_classes(root: Path, records: list[Record], problems: list[Problem], skipped: Skipped) -> None:
+def _check_classes(root: Path, records: list[Record], skipped: Skipped, options: Options) -> None:
     by_split: dict[str | None, set[str]] = defaultdict(set)
     for record in records:
         by_split[record.split].add(record.label or "")
     names = set().union(*by_split.values())
-    problems = problems + check_class_names(names)
+    problems = check_class_names(names, options.identity)
+    footer = SPELLINGS_FOOTER if problems else FOOTER
     for split, classes in by_split.items():
         if split in ("val", "test"):
             unknown = natural_order(classes - by_split["train"])
@@ -295,7 +275,7 @@ def _check_classes(root: Path, records: list[Record], problems: list[Problem], s
     if len(names) < 2 and not problems:
         content = f"only the class {next(iter(names))!r}" if names else "no images"
         problems = [Problem("", f"has {content}. At least two classes are needed.")]
-    raise_problems(f"The folder {root}", problems, "\n".join([*skipped.notes(), FOOTER]))
+    raise_problems(f"The folder {root}", problems, "\n".join([*skipped.notes(), footer]))
 
 
 def _check_groups(records: list[Record], options: Options) -> None:
@@ -307,3 +287,6 @@ def _check_groups(records: list[Record], options: Options) -> None:
             f"group_pattern {options.group_pattern!r} does not match "
             f"{pluralize(len(without), 'path')} of {len(records):,}, e.g. {without[0]}."
         )
+    places = {record.group: record.path for record in reversed(records) if record.group}
+    problems = check_spellings(dict(reversed(places.items())), "group_pattern", options.identity)
+    raise_problems(f"The folder {options.path}", problems, SPELLINGS_FOOTER, SHOWN)

@@ -11,7 +11,16 @@ from typing import Annotated
 from annotated_types import MinLen
 from pydantic import Field
 
-from kerastl.data.records import SPLIT_WORDS, Collection, Record, check_class_names, natural_order, pluralize
+from kerastl.data.identity import (
+    SPELLINGS_FOOTER,
+    Identity,
+    check_spellings,
+    is_missing,
+    is_number,
+    normalize,
+)
+from kerastl.data.layout import split_of
+from kerastl.data.records import Collection, Record, check_class_names, natural_order, pluralize
 from kerastl.errors import Problem, RequestError, nearest, raise_problems, suggest
 from kerastl.options import StrictModel
 
@@ -118,9 +127,11 @@ class Columns(StrictModel):
 
     Args:
         path: Column with the paths of the images.
-        label: Column with the class labels. An image with an empty cell is unlabeled.
+        label: Column with the class labels. An image with an empty cell, or with nan, None, N/A, NULL or -, is
+            unlabeled.
         split: Column with the splits: train, val (validation, valid, dev) or test.
-        group: Column with the groups, such as patients. All images of a group are in one split.
+        group: Column with the groups, such as patients. All images of a group are in one split. An image without a
+            group is a group of its own.
         domain: Column with the domains, such as hospitals.
         subgroups: Columns for scores by subgroup. In a recipe, use evaluation.subgroups instead.
     """
@@ -141,12 +152,15 @@ class Options(StrictModel):
         columns: Names of the columns, if not path, label, split, group (or patient_id) and domain (or site).
         domains: Only rows of these domains are read. By default, all rows are read.
         root: Folder that the paths in the table are relative to. By default, the folder of the table.
+        identity: Whether cells of a column that differ only in case, spaces, Unicode forms or number formats (`7`,
+            `7.0`, `007`) are the same value and rejected (`normalized`), or different values (`exact`).
     """
 
     path: Annotated[Path, Field(examples=["TABLE.csv"])]
     columns: Columns = Columns()
     domains: tuple[str, ...] = ()
     root: Path | None = None
+    identity: Identity = "normalized"
 
     def problems(self) -> list[str]:
         """Return the problems of the paths, without reading the table."""
@@ -181,11 +195,17 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
     columns, notes = _columns(header, options, problems)
     raise_problems(f"The table {options.path}", problems, "Nothing was run.", SHOWN)
     root = (options.root or options.path.parent).resolve()
-    rows = _of_domains(rows, columns.get("domain"), options.domains, problems)
+    _read_missing(rows, columns, options, problems, notes)
+    rows = _of_domains(rows, columns.get("domain"), options.domains, problems, notes)
     records = _records(rows, columns, options.columns.subgroups, root, problems)
     names = natural_order(record.label for record in records if record.label is not None)
-    problems += check_class_names(names)
-    raise_problems(f"The table {options.path}", problems, "Nothing was run.", SHOWN)
+    problems += check_class_names(names, "exact")  # spellings are reported with their lines
+    footer = (
+        SPELLINGS_FOOTER
+        if any(problem.where.startswith("column ") for problem in problems)
+        else "Nothing was run."
+    )
+    raise_problems(f"The table {options.path}", problems, footer, SHOWN)
     outside = [record.path for record in records if Path(record.path).is_absolute()]
     if outside:
         number = pluralize(len(outside), "image")
@@ -225,12 +245,43 @@ def _columns(
     return columns, notes
 
 
+def _read_missing(
+    rows: list[Row], columns: dict[str, str], options: Options, problems: list[Problem], notes: list[str]
+) -> None:
+    """Empty the cells of missing values, and add a problem for each value that is written in different ways."""
+    identity, subgroups = options.identity, options.columns.subgroups
+    for column in dict.fromkeys([*(columns[key] for key in DEFAULT_COLUMNS if key in columns), *subgroups]):
+        lines: dict[str, int] = {}
+        for line, row in rows:
+            lines.setdefault(row[column], line)
+        value = {text: "" if is_missing(text, identity) else text for text in lines}
+        places = {text: f"line {lines[text]}" for text in value if value[text]}
+        if words := [text for text in value if text and not value[text]]:
+            where = ", ".join(f"{text!r} (line {lines[text]})" for text in words[:SHOWN])
+            notes.append(
+                f"Column {column!r}: {where} is read as a missing value. If it is a value, set identity: exact."
+            )
+        if column in subgroups and all(map(is_number, places)):
+            first = {normalize(text): text for text in reversed(places)}
+            value |= {text: first[normalize(text)] for text in places}
+        elif column != columns.get("split"):
+            problems += check_spellings(places, f"column {column!r}", identity)
+        for _, row in rows:
+            row[column] = value[row[column]]
+    if missing := sum(not row[columns["group"]] for _, row in rows) if "group" in columns else 0:
+        notes.append(
+            f"{pluralize(missing, 'image')} without a value in column {columns['group']!r}: each is its own group."
+        )
+
+
 def _of_domains(
-    rows: list[Row], column: str | None, domains: tuple[str, ...], problems: list[Problem]
+    rows: list[Row], column: str | None, domains: tuple[str, ...], problems: list[Problem], notes: list[str]
 ) -> list[Row]:
     if not domains or column is None:
         return rows
-    present = natural_order(cells[column] for _, cells in rows)
+    present = natural_order({cells[column] for _, cells in rows} - {""})
+    if missing := sum(not cells[column] for _, cells in rows):
+        notes.append(f"Ignored {pluralize(missing, 'row')} without a domain in column {column!r}.")
     for name in domains:
         if name not in present:
             known = ", ".join(map(repr, present[:SHOWN]))
@@ -255,7 +306,7 @@ def _records(
             problems.append(Problem(where, f"{path} is already on line {lines[path]}"))
             continue
         lines[path] = line
-        split = SPLIT_WORDS.get(cells.get("split", "").lower())
+        split = split_of(cells.get("split", ""))
         if cells.get("split") and split is None:
             allowed = "train, val (validation, valid, dev) or test"
             problems.append(Problem(where, f"split must be {allowed}, got {cells['split']!r}"))

@@ -14,7 +14,9 @@ from annotated_types import MinLen
 from kerastl.console import track
 from kerastl.data.cache import cache_folder, fill_entry
 from kerastl.data.convert import extension_of
-from kerastl.data.records import SPLIT_WORDS, Collection, Record, check_class_names, natural_order
+from kerastl.data.identity import SPELLINGS_FOOTER, Identity
+from kerastl.data.layout import split_of
+from kerastl.data.records import Collection, Record, check_class_names, natural_order
 from kerastl.errors import Problem, RequestError, did_you_mean, first_line, raise_problems, suggest
 from kerastl.options import StrictModel
 from kerastl.runs import read_csv, write_csv
@@ -39,6 +41,8 @@ class Options(StrictModel):
         label_key: Name of the class feature.
         data_dir: Folder with the prepared datasets. By default, that of TensorFlow Datasets.
         download: Whether to download and prepare a missing dataset.
+        identity: Whether class names that differ only in case, spaces, Unicode forms or number formats are rejected
+            (`normalized`) or different classes (`exact`).
     """
 
     RULES: ClassVar = (_dataset_is_a_name,)
@@ -48,6 +52,7 @@ class Options(StrictModel):
     label_key: str = "label"
     data_dir: Path | None = None
     download: bool = False
+    identity: Identity = "normalized"
 
 
 def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> Collection:  # noqa: ARG001
@@ -73,17 +78,19 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
     fill_entry(folder, is_complete=lambda: not missing_splits(), write=write)
     records = _records(options, splits, folder)
     labels = natural_order(record.label for record in records if record.label is not None)
-    problems = check_class_names(labels)
+    subject = f"The dataset {options.dataset}"
+    raise_problems(subject, check_class_names(labels, options.identity), SPELLINGS_FOOTER)
     if len(labels) == 1:
-        problems.append(Problem("", f"has only the class {labels[0]!r}. At least two classes are needed."))
-    raise_problems(f"The dataset {options.dataset}", problems)
+        raise_problems(
+            subject, [Problem("", f"has only the class {labels[0]!r}. At least two classes are needed.")]
+        )
     note = f"{builder.info.full_name}: {', '.join(splits)}, {len(records):,} images stored in {folder}."
     return Collection(None, labels, records, (note,))
 
 
 def _records(options: Options, splits: list[str], folder: Path) -> tuple[Record, ...]:
     """Return the records of the stored images. Splits are kept if they include train and another split."""
-    split_words = {split: SPLIT_WORDS.get(split) for split in splits}
+    split_words = {split: split_of(split) for split in splits}
     is_ready = len(splits) > 1 and "train" in split_words.values() and all(split_words.values())
     return tuple(
         Record(
@@ -152,7 +159,7 @@ def _splits(builder: Any, options: Options) -> list[str]:
         raise RequestError(
             f"{options.dataset} has no split {unknown[0]!r}. {did_you_mean(unknown[0], splits)}"
         )
-    standard = [name for name in splits if name in SPLIT_WORDS]
+    standard = [name for name in splits if split_of(name)]
     return list(dict.fromkeys(options.splits)) or standard or splits
 
 

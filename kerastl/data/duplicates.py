@@ -1,0 +1,105 @@
+"""Copies of images: files with the same bytes, in one dataset or in two domains."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+from kerastl.data.records import SPLITS, Collection, Record, hash_contents, pluralize
+from kerastl.errors import Problem, join_words, raise_problems
+
+Duplicates = Literal["auto", "refuse", "keep_together", "allow"]
+"""What to do with copies, see `data.duplicates` in docs/recipes.md."""
+SHOWN = 10
+SHOWN_FILES = 3
+FOOTER = (
+    "Remove the copies or correct their labels and splits. To accept copies as they are: --set data.duplicates={value} "
+    "(duplicates='{value}' in Python). Nothing was run."
+)
+
+
+def group_key(record: Record) -> str:
+    """Return the key of the images that stay in one split with a record: its group, or its copies, or only itself."""
+    if record.unit is not None:
+        return record.unit
+    return f"group:{record.group}" if record.group is not None else f"path:{record.path}"
+
+
+def find_copies(records: Sequence[Record]) -> list[list[Record]]:
+    """Return the records of each image that occurs more than once, in the order of their first record.
+
+    Of files without a known hash, only those of equal size are read.
+    """
+    unknown = [record.file for record in records if not record.sha256 and record.file.is_file()]
+    sizes = {file: file.stat().st_size for file in unknown}
+    counts = Counter(sizes.values())
+    files = [file for file, size in sizes.items() if counts[size] > 1]
+    hashes = dict(zip(files, hash_contents(files), strict=True))
+    copies = defaultdict[str, list[Record]](list)
+    for record in records:
+        copies[record.sha256 or hashes.get(record.file) or str(record.file)].append(record)
+    return [same for same in copies.values() if len(same) > 1]
+
+
+def join_copies(collection: Collection, duplicates: Duplicates = "auto") -> Collection:
+    """Return the collection with all copies of an image in one unit of the split, and a note about them.
+
+    Args:
+        collection: Images before they are split. Given splits are those of the records.
+        duplicates: `auto` rejects copies with different labels or given splits. `keep_together` rejects copies with
+            different given splits. `refuse` rejects all copies. `allow` keeps copies as independent images.
+
+    Raises:
+        Problems: Copies are rejected. Each problem lists the files.
+    """
+    copies = find_copies(collection.records)
+    if not copies:
+        return collection
+    reasons = [(same, _rejection(same, duplicates)) for same in copies]
+    problems = [Problem(_listed(same), reason[0]) for same, reason in reasons if reason]
+    value = min(reason[1] for _, reason in reasons if reason) if problems else ""
+    subject = f"The dataset {collection.root}" if collection.root else "The dataset"
+    raise_problems(subject, problems, FOOTER.format(value=value), SHOWN)
+    treatment = "They count as independent images." if duplicates == "allow" else "Copies stay in one split."
+    number = pluralize(sum(map(len, copies)) - len(copies), "image")
+    note = f"{number} of {len(collection.records):,} have the same bytes as another one, e.g. {_listed(copies[0])}. {treatment}"
+    units = {} if duplicates == "allow" else _units(copies)
+    return collection.with_records(
+        (replace(record, unit=units.get(group_key(record), record.unit)) for record in collection.records),
+        note,
+    )
+
+
+def _rejection(same: Sequence[Record], duplicates: Duplicates) -> tuple[str, Duplicates] | None:
+    """Return why copies are rejected, and the value that accepts them, or None if they are accepted."""
+    labels = sorted({record.label for record in same if record.label is not None})
+    splits = sorted({record.split for record in same if record.split is not None}, key=SPLITS.index)
+    if duplicates == "allow":
+        return None
+    if len(splits) > 1:
+        return f"the same image is in {join_words(splits, 'and')}", "allow"
+    if len(labels) > 1 and duplicates != "keep_together":
+        return (
+            f"the same image has the labels {join_words([repr(label) for label in labels], 'and')}",
+            "keep_together",
+        )
+    return ("the same image", "keep_together") if duplicates == "refuse" else None
+
+
+def _listed(same: Sequence[Record]) -> str:
+    paths = [record.path for record in same[:SHOWN_FILES]]
+    more = len(same) - len(paths)
+    return ", ".join(paths) + f" and {more:,} more" if more else join_words(paths, "and")
+
+
+def _units(copies: Sequence[Sequence[Record]]) -> dict[str, str]:
+    """Return the unit of each group that shares an image with another group, by the key of the group."""
+    from scipy.cluster.hierarchy import DisjointSet
+
+    groups = DisjointSet({group_key(record) for same in copies for record in same})
+    for first, *others in copies:
+        for other in others:
+            groups.merge(group_key(first), group_key(other))
+    return {key: min(subset) for subset in groups.subsets() if len(subset) > 1 for key in subset}

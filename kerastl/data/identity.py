@@ -1,0 +1,99 @@
+"""Identity of text cells: which spellings of a class, group, domain or subgroup are the same value."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from decimal import MAX_EMAX, MIN_EMIN, Context
+from functools import lru_cache
+from typing import Literal
+
+from kerastl.errors import Problem, quote
+
+Identity = Literal["normalized", "exact"]
+"""How cells are compared: by `normalize`, or `exact`, as they are written."""
+
+SPELLINGS_FOOTER = (
+    "Write each value in one way. If they are different values: --set data.reader.identity=exact (target.reader.identity "
+    "for the target, identity='exact' in Python). Nothing was run."
+)
+MISSING = re.compile(r"[-?]*|#?n/?a|n\.a\.?|[<(\[]?(nan|none|null|nil|na|nat)[>)\]]?|\\n")
+"""Texts, after normalization, that mean that a value is missing."""
+NUMBER = re.compile(r"([+-]?)(\d{1,100}(?:\.\d{0,100})?|\.\d{1,100})(e[+-]?\d{1,6})?")
+THOUSANDS = re.compile(r"[+-]?\d{1,3}([,' ]\d{3})+(\.\d*)?")
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+LEADING_ZEROS = re.compile(r"(?<![\d.,])0+(?=\d)")
+EXACT_DIGITS = Context(prec=300, Emax=MAX_EMAX, Emin=MIN_EMIN)
+SUBSTITUTES = str.maketrans(
+    dict.fromkeys("\u2018\u2019\u02bc\u00b4`", "'")
+    | {"\u2212": "-"}
+    | dict.fromkeys("\u034f\u115f\u1160\u2800" + "".join(map(chr, range(0xFE00, 0xFE10))))
+)
+"""Characters that programs put in place of `'` and `-`, and invisible characters that are not format characters."""
+
+
+@lru_cache(2**16)
+def normalize(text: str) -> str:
+    """Return the form in which spellings of one value are equal.
+
+    Ignored are case, Unicode forms (NFKC), invisible characters, surrounding and repeated spaces, the kind of dash or
+    apostrophe, the format of a number (`7`, `7.0`, `7e0`, `1,000`) and leading zeros (`007`, `P07`), which spreadsheets
+    drop. Accents and other punctuation count.
+    """
+    if text.isascii() and text.isalpha():
+        return text.lower()
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    text = " ".join("".join(map(_visible, text.translate(SUBSTITUTES))).split())
+    return _number(text) or LEADING_ZEROS.sub("", text)
+
+
+def _visible(letter: str) -> str:
+    """Return a letter, `-` for every kind of dash, and nothing for invisible characters."""
+    kind = unicodedata.category(letter)
+    if kind == "Pd":
+        return "-"
+    return "" if kind in ("Cf", "Cc") and not letter.isspace() else letter
+
+
+def _number(text: str) -> str | None:
+    """Return the shortest form of a decimal number, or None for other text."""
+    if THOUSANDS.fullmatch(text):
+        text = re.sub("[,' ]", "", text)
+    elif DECIMAL_COMMA.fullmatch(text):
+        text = text.replace(",", ".")
+    if not NUMBER.fullmatch(text):
+        return None
+    number = EXACT_DIGITS.create_decimal(text)
+    return str(number.normalize(EXACT_DIGITS)) if number else "0"
+
+
+def is_number(text: str) -> bool:
+    """Return whether a cell is a number."""
+    return bool(NUMBER.fullmatch(normalize(text).lower()))
+
+
+def is_missing(text: str, identity: Identity = "normalized") -> bool:
+    """Return whether a cell has no value: it is empty or, unless `identity` is `exact`, a word such as `nan` or `N/A`."""
+    return not text.strip() if identity == "exact" else bool(MISSING.fullmatch(normalize(text)))
+
+
+def check_spellings(places: Mapping[str, str], noun: str, identity: Identity = "normalized") -> list[Problem]:
+    """Return a problem for each value that is written in different ways.
+
+    Args:
+        places: Each spelling and where it is first used, e.g. `line 2`; empty if unknown.
+        noun: What the values are, e.g. `column 'patient_id'`.
+        identity: `exact` allows every spelling.
+    """
+    first: dict[str, str] = {}
+    problems = []
+    for text, place in places.items() if identity == "normalized" else ():
+        other = first.setdefault(normalize(text), text)
+        look_same = unicodedata.normalize("NFKC", other) == unicodedata.normalize("NFKC", text)
+        shown = [quote(ascii(each)[1:-1] if look_same else each) for each in (other, text)]
+        if other != text:
+            where = [f" ({each})" if each else "" for each in (places[other], place)]
+            message = f"{shown[0]}{where[0]} and {shown[1]}{where[1]} are spellings of the same value"
+            problems.append(Problem(noun, message))
+    return problems
