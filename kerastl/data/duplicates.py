@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from kerastl.data.records import SPLITS, Collection, Record, hash_contents, pluralize
+from kerastl.data.records import SPLITS, Collection, Record, hash_contents
 from kerastl.errors import Problem, join_words, raise_problems
 
 Duplicates = Literal["auto", "refuse", "keep_together", "allow"]
@@ -62,14 +62,16 @@ def join_copies(collection: Collection, duplicates: Duplicates = "auto") -> Coll
     value = min(reason[1] for _, reason in reasons if reason) if problems else ""
     subject = f"The dataset {collection.root}" if collection.root else "The dataset"
     raise_problems(subject, problems, FOOTER.format(value=value), SHOWN)
-    treatment = "They count as independent images." if duplicates == "allow" else "Copies stay in one split."
-    number = pluralize(sum(map(len, copies)) - len(copies), "image")
-    note = f"{number} of {len(collection.records):,} have the same bytes as another one, e.g. {_listed(copies[0])}. {treatment}"
-    units = {} if duplicates == "allow" else _units(copies)
-    return collection.with_records(
-        (replace(record, unit=units.get(group_key(record), record.unit)) for record in collection.records),
-        note,
+    treatment = "They count as independent images." if duplicates == "allow" else "They stay in one split."
+    number = f"{sum(map(len, copies)) - len(copies):,} of {len(collection.records):,} images"
+    note = f"Copies (files with the same bytes): {number}, e.g. {_listed(copies[0])}. {treatment}"
+    if duplicates == "allow":
+        return collection.with_records((replace(record, unit=None) for record in collection.records), note)
+    units = _units(copies)
+    records = (
+        replace(record, unit=units.get(group_key(record), record.unit)) for record in collection.records
     )
+    return collection.with_records(records, note)
 
 
 def _rejection(same: Sequence[Record], duplicates: Duplicates) -> tuple[str, Duplicates] | None:

@@ -1,13 +1,17 @@
 """Two hospitals whose tables have the same file name: every message names its table by path."""
 
 import csv
+from pathlib import Path
 
 import pytest
 from make_runs import draw
 from PIL import Image
 
+from kerastl import recipe as recipes
 from kerastl.errors import RequestError
-from kerastl.workflows import run
+from kerastl.runs import Run
+from kerastl.workflows import load_datasets, run
+from kerastl.workflows.check_recipe import check_recipe
 
 RECIPE = """
 format: 1
@@ -65,12 +69,40 @@ def test_unreadable_images_are_reported_with_their_table(kerastl, hospitals, tmp
     assert "target (b/labels.csv)" in answer.err
 
 
-def test_notes_name_their_table(hospitals, tmp_path):
-    from kerastl import recipe as recipes
-    from kerastl.runs import Run
-    from kerastl.workflows import load_datasets
-    from kerastl.workflows.check_recipe import check_recipe
+def copy_image(table: Path, image: Path, path: str, label: str) -> None:
+    """Add a copy of an image to a table."""
+    (table.parent / path).write_bytes(image.read_bytes())
+    table.write_text(table.read_text() + f"{path},{label}\n")
 
+
+def test_copies_with_two_labels_or_in_two_domains_stop_a_run(kerastl, hospitals, tmp_path):
+    recipe, tables = hospitals
+    image = tables["a"].parent / "dark" / "0.png"
+    copy_image(tables["b"], image, "dark/copy.png", "dark")
+    answer = kerastl("run", recipe, "--out", tmp_path / "run")
+    assert answer.code == 1
+    assert "dark/copy.png (dark/0.png in the source)" in answer.err
+    assert "data.duplicates=allow" in answer.err
+    copy_image(tables["a"], image, "light/other.png", "light")
+    answer = kerastl("run", recipe, "--out", tmp_path / "run", "--set", "data.duplicates=refuse")
+    assert answer.code == 1
+    assert "dark/0.png and light/other.png: the same image has the labels 'dark' and 'light'" in answer.err
+    assert "data.duplicates=keep_together" in answer.err
+
+
+def test_copies_stay_in_one_split_of_a_run(hospitals, tmp_path):
+    recipe, tables = hospitals
+    for number in range(4):
+        image = tables["b"].parent / "dark" / f"{number}.png"
+        copy_image(tables["b"], image, f"dark/copy{number}.png", "dark")
+    datasets = load_datasets(check_recipe(recipes.find(str(recipe)), ()), Run(tmp_path / "run"))
+    splits = {record.path: record.split for record in datasets.records if record.domain == "target"}
+    for number in range(4):
+        assert splits[f"dark/{number}.png"] == splits[f"dark/copy{number}.png"]
+    assert any("same bytes): 4 of 24 images" in note for note in datasets.notes)
+
+
+def test_notes_name_their_table(hospitals, tmp_path):
     recipe, tables = hospitals
     text = recipes.find(str(recipe))
     notes = load_datasets(check_recipe(text, ()), Run(tmp_path / "run")).notes
@@ -85,8 +117,8 @@ def test_notes_name_their_table(hospitals, tmp_path):
 
 def test_warnings_about_the_target_are_printed_before_training(kerastl, hospitals, tmp_path, monkeypatch):
     recipe, tables = hospitals
-    for file in tables["b"].parent.rglob("*.png"):
-        Image.new("RGB", (30, 30), (9, 9, 9)).save(file)
+    for level, file in enumerate(sorted(tables["b"].parent.rglob("*.png"))):
+        Image.new("RGB", (30, 30), (level, level, level)).save(file)
 
     def stop(*args):
         raise RequestError("Stop here.")
