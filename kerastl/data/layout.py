@@ -23,8 +23,8 @@ SPLIT_WORDS = {
     **dict.fromkeys(["test", "testing", "tst", "holdout"], "test"),
 }
 IMAGE_WORDS = frozenset(
-    ["image", "img", "jpegimage", "photo", "picture", "frame", "scan", "slice"]
-) | frozenset(["set", "data", "dataset", "split", "folder", "file", "sample", "subset"])
+    ["image", "img", "photo", "picture", "frame", "scan", "slice", "set", "data", "dataset"]
+)
 MASK_WORDS = frozenset(["mask", "label", "annotation", "annot", "segmentation", "seg", "gt", "bbox"])
 JOINED = re.compile(rf"({'|'.join(sorted(SPLIT_WORDS, reverse=True))})(?={'|'.join(IMAGE_WORDS)})")
 MASKS = re.compile(r"ground[\W_]*truth|segmentation[\W_]*(class|object)")
@@ -46,14 +46,11 @@ class FolderName(NamedTuple):
     rest: Parts
 
 
-ONLY_IMAGES = FolderName(None, True, False, ())
-
-
 @cache
 def parse_name(name: str) -> FolderName:
     """Return the words of a name such as `training_set`, `TestImages` or `ground truth`."""
     text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", unicodedata.normalize("NFKC", name))
-    text = MASKS.sub(" mask ", JOINED.sub(r"\1 ", text.casefold()))
+    text = MASKS.sub(" mask ", JOINED.sub(r"\1 ", text.casefold().replace("jpegimage", "image")))
     words = {word.removesuffix("s"): None for word in re.findall(r"[^\W\d_]+", text)}
     splits = [SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS]
     known = IMAGE_WORDS | MASK_WORDS | (SPLIT_WORDS.keys() if len(splits) == 1 else set())
@@ -96,7 +93,7 @@ class Folder:
     def content(self) -> Folder:
         """The folder, or its only subfolder if that is only named after images, e.g. `cat/images`."""
         only = next(iter(self.children.values())) if len(self.children) == 1 and not self.has_images else None
-        return only.content if only and only.words == ONLY_IMAGES else self
+        return only.content if only and only.words == (None, True, False, ()) else self
 
     @classmethod
     def of(cls, folders: Iterable[Parts]) -> Folder:
@@ -209,17 +206,17 @@ class Layout:
 
     def note_splits(self) -> None:
         """Note which splits were found, what replaces missing ones, and whether the root itself is one of several."""
-        parent, missing = self.root.parent, {"val", "test"} - set(self.splits.values())
+        parent, missing = self.root.parent, sorted({"val", "test"} - set(self.splits.values()))
         if self.splits:
             self.notes.append(f"Kept the given splits: {', '.join(self.splits)}.")
+            if missing:
+                self.notes.append(
+                    f"There is no folder for {' and '.join(missing)}, so images of train are used."
+                )
         elif split_of(self.root.name):
             others = [path.name for path in parent.iterdir() if split_of(path.name) and path != self.root]
             if others:
                 self.notes.append(f"{parent} also has {_listed(others)}. To use all splits, read {parent}.")
-        if self.splits and missing:
-            self.notes.append(
-                f"There is no folder for {' and '.join(sorted(missing))}, so images of train are used."
-            )
 
     def mark(self, folder: Folder, split: str | None = None, label: str | None = None) -> None:
         """Give all images below a folder a split and a class."""
@@ -231,7 +228,7 @@ class Layout:
         counts, names = Counter[str](), set[str]()
         for group in groups:
             matches = {folder.name: find_patient("/".join((*folder.path, ""))) for folder in group}
-            names |= {name for name, match in matches.items() if not match or match[1] not in name}
+            names |= {name for name, match in matches.items() if not match or (match[1] or "/") not in name}
             counts.update({normalize(name) for name in names & matches.keys()})
         return sorted(name for name in names if counts[normalize(name)] > 1)
 

@@ -71,7 +71,8 @@ class Skipped:
             lines.append(f"Ignored {pluralize(total, 'file')} without a supported image. {shown}.")
         for key, (noun, text) in IGNORED.items():
             if names := self.names[key]:
-                lines.append(f"Ignored {pluralize(len(names), noun)} {text.format(_shown(names))}")
+                examples = ", ".join(names[:SHOWN_NAMES])
+                lines.append(f"Ignored {pluralize(len(names), noun)} {text.format(examples)}")
         return lines
 
 
