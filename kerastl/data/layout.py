@@ -23,8 +23,9 @@ SPLIT_WORDS = {
     **dict.fromkeys(["test", "testing", "tst", "holdout"], "test"),
 }
 IMAGE_WORDS = frozenset(
-    ["image", "img", "photo", "picture", "frame", "scan", "slice", "set", "data", "dataset"]
+    ["image", "img", "photo", "picture", "frame", "scan", "slice", "sample", "data", "dataset"]
 )
+IMAGE_WORDS |= {"set", "subset", "split", "folder", "file"}
 MASK_WORDS = frozenset(["mask", "label", "annotation", "annot", "segmentation", "seg", "gt", "bbox"])
 JOINED = re.compile(rf"({'|'.join(sorted(SPLIT_WORDS, reverse=True))})(?={'|'.join(IMAGE_WORDS)})")
 MASKS = re.compile(r"ground[\W_]*truth|segmentation[\W_]*(class|object)")
