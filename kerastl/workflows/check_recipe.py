@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from kerastl import augment, models
+from kerastl import augment, models, registry
 from kerastl import recipe as recipes
 from kerastl.data.readers import reader_name
+from kerastl.errors import RequestError
 
 
 def check_recipe(
@@ -45,3 +47,49 @@ def readers_of(data: Path | None, target: Path | None) -> dict[str, tuple[str, P
     """Return the name and the path of the readers of `--data` and `--target`."""
     given = {"data": data, "target": target}
     return {section: (reader_name(path), path) for section, path in given.items() if path is not None}
+
+
+def check_data(recipe: recipes.Recipe) -> None:
+    """Check the names in the folders and the cells in the tables of a recipe. No image is decoded.
+
+    Raises:
+        RequestError: The levels of a folder are not clear, a file of a table does not exist, two cells are spellings
+            of one value, and so on. The problems of both domains are reported together.
+    """
+    errors = []
+    for domain, reader in readers_by_domain(recipe).items():
+        if not hasattr(reader.options, "problems") or reader.options.problems():
+            continue  # its data are not files, or the files do not exist
+        try:
+            registry.module("reader", reader.name).read(reader_options(recipe, domain))
+        except RequestError as error:
+            errors.append(error)
+    raise_together(errors)
+
+
+def raise_together(errors: Sequence[RequestError]) -> None:
+    """Raise the errors of the domains as one, if there are any."""
+    # If both domains are read from one table, its problems would be reported twice.
+    if len({str(error) for error in errors}) > 1:
+        source, target = map(str, errors)
+        first = source.removesuffix("Nothing was run.").rstrip()
+        raise RequestError(f"{first}\n{target}") from errors[0]
+    if errors:
+        raise errors[0]
+
+
+def readers_by_domain(recipe: recipes.Recipe) -> dict[str, recipes.Reader]:
+    """Return the reader of each domain that the recipe reads: `source`, `target` or both."""
+    readers = {"source": recipe.data.reader, "target": recipe.target.reader if recipe.target else None}
+    return {domain: reader for domain, reader in readers.items() if reader is not None}
+
+
+def reader_options(recipe: recipes.Recipe, domain: str) -> Any:
+    """Return the options of the reader of a domain, with the columns that `group_by` and `subgroups` name."""
+    options = readers_by_domain(recipe)[domain].options
+    split = recipe.target.split if domain == "target" and recipe.target else recipe.data.split
+    if split.group_by is None and not recipe.evaluation.subgroups:
+        return options
+    subgroups = dict.fromkeys((*options.columns.subgroups, *recipe.evaluation.subgroups))
+    update = {"group": split.group_by or options.columns.group, "subgroups": tuple(subgroups)}
+    return options.model_copy(update={"columns": options.columns.model_copy(update=update)})

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from kerastl import adaptation, data, registry, report
 from kerastl import recipe as recipes
@@ -26,6 +26,7 @@ from kerastl.evaluation import assign_subgroups, is_binned, positive_class, read
 from kerastl.models import resolve_image_size
 from kerastl.recipe import Reader, Recipe
 from kerastl.runs import DataSummary, Run, Summary
+from kerastl.workflows.check_recipe import raise_together, reader_options, readers_by_domain
 from kerastl.workflows.summarize import summarize_data
 
 NUM_LISTED = 5
@@ -178,7 +179,7 @@ def _summarize(
     """Return the summary of the images of each domain."""
     operations = {operation.name for operation in recipe.augment.operations}
     summaries = {}
-    for domain, reader in _readers(recipe).items():
+    for domain, reader in readers_by_domain(recipe).items():
         own = [record for record in records if (record.split in TARGET_SPLITS) == (domain == "target")]
         path = str(_reader_path(reader) or reader.name)
         summaries[domain] = summarize_data(path, images[domain], own, augment=operations)
@@ -212,27 +213,21 @@ def _read_images(recipe: Recipe, run: Run) -> dict[str, CheckedImages]:
         )
     images: dict[str, CheckedImages] = {}
     errors: list[RequestError] = []
-    for domain in _readers(recipe):
+    for domain in readers_by_domain(recipe):
         try:
             images[domain] = _read_domain(recipe, domain, run)
         except RequestError as error:
             errors.append(error)
-    # If both domains are read from one table, its problems would be reported twice.
-    if len({str(error) for error in errors}) > 1:
-        source, target = map(str, errors)
-        first = source.removesuffix("Nothing was run.").rstrip()
-        raise RequestError(f"{first}\n{target}") from errors[0]
-    if errors:
-        raise errors[0]
+    raise_together(errors)
     return images
 
 
 def _read_domain(recipe: Recipe, domain: str, run: Run) -> CheckedImages:
     """Read the images of a domain and check that each can be decoded."""
-    paths = {name: _reader_path(reader) for name, reader in _readers(recipe).items()}
-    cache, reader = data.cache_folder(), _readers(recipe)[domain]
+    paths = {name: _reader_path(reader) for name, reader in readers_by_domain(recipe).items()}
+    cache, reader = data.cache_folder(), readers_by_domain(recipe)[domain]
     collection = registry.module("reader", reader.name).read(
-        _reader_options(recipe, reader, domain), seed=recipe.seed, cache_dir=cache
+        reader_options(recipe, domain), seed=recipe.seed, cache_dir=cache
     )
     name, path, different = "", paths[domain], set(paths.values()) - {None}
     if len(paths) > 1:
@@ -254,27 +249,10 @@ def _read_domain(recipe: Recipe, domain: str, run: Run) -> CheckedImages:
     return images
 
 
-def _readers(recipe: Recipe) -> dict[str, Reader]:
-    """Return the reader of each domain that the recipe reads."""
-    readers = {"source": recipe.data.reader, "target": recipe.target.reader if recipe.target else None}
-    return {domain: reader for domain, reader in readers.items() if reader is not None}
-
-
-def _reader_options(recipe: Recipe, reader: Reader, domain: str) -> Any:
-    """Return the options of a reader, with the columns that `group_by` and `subgroups` name."""
-    split = recipe.target.split if domain == "target" and recipe.target else recipe.data.split
-    if split.group_by is None and not recipe.evaluation.subgroups:
-        return reader.options
-    columns = reader.options.columns
-    subgroups = dict.fromkeys((*columns.subgroups, *recipe.evaluation.subgroups))
-    update = {"group": split.group_by or columns.group, "subgroups": tuple(subgroups)}
-    return reader.options.model_copy(update={"columns": columns.model_copy(update=update)})
-
-
 def _split_source(recipe: Recipe, images: Collection) -> Collection:
     """Return the source images in their splits."""
     options = recipe.data.split
-    _check_labels("data.reader", _readers(recipe)["source"], images)
+    _check_labels("data.reader", readers_by_domain(recipe)["source"], images)
     return data.split(
         images, val_fraction=options.val_fraction, test_fraction=options.test_fraction,
         seed=recipe.seed, allow_rare=options.allow_rare, duplicates=recipe.data.duplicates,
@@ -467,14 +445,14 @@ def _reader_path(reader: Reader) -> Path | None:
 
 def _identity(recipe: Recipe) -> Identity:
     """Return how labels and groups are compared between the domains: `exact` if all readers are."""
-    options = [reader.options for reader in _readers(recipe).values()]
+    options = [reader.options for reader in readers_by_domain(recipe).values()]
     is_exact = all(getattr(each, "identity", "normalized") == "exact" for each in options)
     return "exact" if is_exact else "normalized"
 
 
 def _reads_one_table(recipe: Recipe) -> bool:
     """Return whether both domains are read from one table, so that a group name is one patient."""
-    paths = map(_reader_path, _readers(recipe).values())
+    paths = map(_reader_path, readers_by_domain(recipe).values())
     tables = [path.resolve() for path in paths if path is not None and path.is_file()]
     return len(tables) == 2 and tables[0] == tables[1]
 

@@ -69,6 +69,32 @@ def test_unreadable_images_are_reported_with_their_table(kerastl, hospitals, tmp
     assert "target (b/labels.csv)" in answer.err
 
 
+def test_check_and_run_report_the_spellings_of_both_tables(kerastl, hospitals, tmp_path):
+    recipe, tables = hospitals
+    for table in tables.values():
+        table.write_text(table.read_text().replace("9.png,dark", "9.png,Dark"))
+    for words in (["check", recipe], ["run", recipe, "--out", tmp_path / "run"]):
+        answer = kerastl(*words)
+        assert answer.code == 1
+        assert answer.err.count("column 'label': 'dark' (line 2) and 'Dark' (line 11)") == 2
+    assert (
+        kerastl(
+            "check", recipe, "--set", "data.reader.identity=exact", "--set", "target.reader.identity=exact"
+        ).code
+        == 0
+    )
+
+
+def test_check_reports_unclear_folders(kerastl, hospitals):
+    recipe, tables = hospitals
+    both = tables["a"].parents[1]
+    sets = ["--set", f"data.reader={{name: folder, path: {both}}}"]
+    answer = kerastl("check", recipe, *sets)
+    assert answer.code == 1
+    assert "class_level: 2 reads the classes 'dark' and 'light'" in answer.err
+    assert kerastl("check", recipe, *sets, "--set", "data.reader.class_level=2").code == 0
+
+
 def copy_image(table: Path, image: Path, path: str, label: str) -> None:
     """Add a copy of an image to a table."""
     (table.parent / path).write_bytes(image.read_bytes())
