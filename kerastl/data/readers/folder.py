@@ -190,7 +190,7 @@ class Options(StrictModel):
 
 
 def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> Collection:  # noqa: ARG001
-    """Read the image files of a folder with class, split and group. The files are not opened.
+    """Read the image files of a folder with class, split and group. No image is decoded.
 
     Raises:
         Problems: The folder does not exist, a class is not in train, or class names are spellings of one name.

@@ -261,7 +261,7 @@ def _read_missing(
             notes.append(
                 f"Column {column!r}: {where} is read as a missing value. If it is a value, set identity: exact."
             )
-        if column in subgroups and all(map(is_number, places)):
+        if column in subgroups and identity == "normalized" and all(map(is_number, places)):
             first = {normalize(text): text for text in reversed(places)}
             value |= {text: first[normalize(text)] for text in places}
         elif column != columns.get("split"):
