@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from kerastl.console import print_status
 from kerastl.data.identity import Identity, check_spellings, is_missing
 from kerastl.errors import Problem, RequestError
 from kerastl.runs import sha256_of
@@ -79,13 +80,19 @@ class Collection:
         allow_rare: bool = False,
         duplicates: Duplicates = "auto",
     ) -> Collection:
-        """Return the collection with a split for every labeled image, see `kerastl.data.split`."""
+        """Return the collection with a split for every labeled image, see `kerastl.data.split`.
+
+        What is dropped or kept together, such as copies of images, is printed.
+        """
         from kerastl.data.splits import split
 
-        return split(
+        divided = split(
             self, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, allow_rare=allow_rare,
             duplicates=duplicates,
         )  # fmt: skip
+        for note in divided.notes[len(self.notes) :]:
+            print_status(note)
+        return divided
 
     @property
     def train(self) -> Collection:

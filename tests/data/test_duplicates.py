@@ -183,11 +183,12 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
-def test_files_are_compared_by_content_in_python(photos):
+def test_files_are_compared_by_content_in_python(photos, capsys):
     content = (photos / "cat" / "0.png").read_bytes()
     (photos / "cat" / "copy.jpg").write_bytes(content)
     divided = read_folder(photos).split(**OPTIONS)
     assert splits_of(divided)["cat/0.png"] == splits_of(divided)["cat/copy.jpg"]
+    assert "1 of 17 images, e.g. cat/0.png and cat/copy.jpg" in capsys.readouterr().err
     (photos / "dog" / "other.png").write_bytes(content)
     with pytest.raises(
         Problems, match=r"cat/0\.png, cat/copy\.jpg and dog/other\.png: the same image has the labels"
