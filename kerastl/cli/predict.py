@@ -47,7 +47,7 @@ def command(
 
     Writes a table with the columns path, predicted, problem and prob_<class> for each class. A file that cannot be
     read has a row with the problem; the first 20 are also printed to stderr. The exit code is 1 if no file could be
-    read. The content of the files in a folder decides which are images; the others are named on stderr. Memory use
+    read. The content of the files in a folder decides which are images; the others are listed on stderr. Memory use
     does not grow with the number of files.
 
     With --out, the table is written to the folder FILE.part and moved to FILE when it is complete. After an
