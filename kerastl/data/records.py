@@ -156,8 +156,8 @@ def natural_order(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(natsorted(sorted(set(names)), alg=ns.IGNORECASE))
 
 
-def check_class_names(names: Iterable[str], identity: Identity = "normalized") -> list[Problem]:
-    """Return the problems of class names: reserved characters, missing-value words, and spellings of one name."""
+def check_class_names(names: Iterable[str], identity: Identity = "exact") -> list[Problem]:
+    """Return the problems of class names: reserved characters and, unless exact, words for missing values and spellings."""
     names = sorted(set(names))
     message = "the character '|' is reserved for images with several labels. Rename the class."
     problems = [Problem(f"class {name!r}", message) for name in names if "|" in name]

@@ -128,6 +128,19 @@ def test_masks_next_to_images_are_not_read(images, masks, classes, order):
     assert any("in folders of masks" in note and f"{masks}/" in note for note in collection.notes)
 
 
+@pytest.mark.parametrize("ending", ["_mask", "_mask_1", "-seg", " Labels", "_GT", "_annotation2"])
+def test_masks_with_the_names_of_images_are_not_read(tmp_path, ending):
+    for name in ("benign", "normal"):
+        below(tmp_path, (name,))
+        for image in ("scan (1)", "scan (2)", "other_mask"):
+            (tmp_path / name / f"{image}.png").write_bytes(image.encode())
+        (tmp_path / name / f"scan (1){ending}.png").write_bytes(b"mask")
+    collection = read_folder(tmp_path)
+    assert not any(ending in record.path for record in collection.records if "other" not in record.path)
+    assert sum("other_mask" in record.path for record in collection.records) == 2
+    assert any("2 masks with the name of an image" in note for note in collection.notes)
+
+
 UNCLEAR = {
     "splits without train": (("val", "test"), ("cat", "dog")),
     "a single split that is not train": (("test",), ("cat", "dog")),

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from make_images import uniform_image, write
 
-from kerastl.data import read_folder, read_table
+from kerastl.data import ImageDataset, read_folder, read_table
 from kerastl.data.identity import is_missing, normalize
 from kerastl.data.readers.table import Columns
 from kerastl.errors import Problems
@@ -224,3 +224,10 @@ def test_groups_of_a_pattern_are_compared(tmp_path):
     with pytest.raises(Problems, match=r"'P1' \(a/P1_0.png\) and 'p01' \(b/p01_0.png\)"):
         read_folder(tmp_path, group_pattern="([Pp][0-9]+)_")
     assert len(read_folder(tmp_path, group_pattern="([Pp][0-9]+)_", identity="exact").records) == 3
+
+
+def test_a_dataset_can_have_the_class_names_of_an_exact_reader(tmp_path):
+    for name in ("Cat", "cat", "none"):
+        write(tmp_path / name / "0.png", uniform_image(1))
+    dataset = ImageDataset(read_folder(tmp_path, identity="exact"), image_size_px=8)
+    assert sorted(dataset.labels.tolist()) == [0, 1, 2]

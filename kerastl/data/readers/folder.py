@@ -24,6 +24,7 @@ SHOWN_NAMES = 3
 SHOWN = 5
 SYSTEM_FOLDERS = frozenset(["__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"])
 """Folders that operating systems make, in lower case."""
+MASK_FILE = re.compile(r"(.+)[ _-](mask|seg|segmentation|label|annotation|gt)s?[ _-]?\d*", re.IGNORECASE)
 
 
 IGNORED = {
@@ -31,6 +32,7 @@ IGNORED = {
     "folder_link": ("link", "to a folder, e.g. {}."),
     "name": ("file", "with a name that is not UTF-8. Rename them."),
     "outside": ("image", "outside the class folders or in folders of masks, e.g. {}."),
+    "mask": ("mask", "with the name of an image next to it, e.g. {}."),
     "hidden": ("hidden folder", "(the name starts with a dot, or the system made it), e.g. {}."),
     "empty": ("folder", "without images, e.g. {}."),
     "hidden_file": ("hidden file", "(the name starts with a dot), e.g. {}."),
@@ -206,6 +208,7 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
         raise RequestError(f"Cannot read {error.filename}: permission denied.") from error
     if not images:
         raise RequestError("\n".join([f"{root} has no images.", *skipped.notes(), FOOTER]))
+    _remove_mask_files(images, root, skipped)
     layout = _read_layout(root, images, options)
     records = _records(root, layout, images, options)
     unread = [file for parts, files in images.items() if parts not in layout.meaning for file in files]
@@ -226,6 +229,16 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
     names = natural_order(record.label for record in records if record.label is not None)
     notes = (*layout.notes, *skipped.notes())
     return Collection(root, names, tuple(records), notes, skipped.counts())
+
+
+def _remove_mask_files(images: dict[Parts, list[Path]], root: Path, skipped: Skipped) -> None:
+    """Remove files such as `scan_mask.png` next to `scan.png`."""
+    for parts, files in images.items():
+        stems = {file.stem for file in files}
+        matches = {file: MASK_FILE.fullmatch(file.stem) for file in files}
+        masks = {file for file, match in matches.items() if match and match[1] in stems}
+        skipped.names["mask"] += [file.relative_to(root).as_posix() for file in files if file in masks]
+        images[parts] = [file for file in files if file not in masks]
 
 
 def _read_layout(root: Path, images: Iterable[Parts], options: Options) -> Layout:

@@ -199,7 +199,7 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
     rows = _of_domains(rows, columns.get("domain"), options.domains, problems, notes)
     records = _records(rows, columns, options.columns.subgroups, root, problems)
     names = natural_order(record.label for record in records if record.label is not None)
-    problems += check_class_names(names, "exact")  # spellings are reported with their lines
+    problems += check_class_names(names)  # spellings are reported with their lines
     footer = (
         SPELLINGS_FOOTER
         if any(problem.where.startswith("column ") for problem in problems)
