@@ -10,6 +10,7 @@ Training, checks and predictions use the same functions, so that they read the s
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import io
 import os
@@ -33,7 +34,6 @@ STARTS = {
     b"\0\0\0\x0cjP  \r\n\x87\n": "JPEG 2000",
     b"\xff\x4f\xff\x51": "JPEG 2000",
     b"\0\0\0\x0cJXL \r\n\x87\n": "JPEG XL",
-    b"8BPS": "Photoshop",
 }
 HEADER_BYTES = 132
 """The number of bytes from which a format is known: DICOM is marked last, at byte 128."""
@@ -67,7 +67,7 @@ def remedy_for(image_format: str) -> str | None:
     """Return what to do with an image of an unsupported format, or None for a supported format."""
     if image_format == "HEIC" and importlib.util.find_spec("pillow_heif") is None:
         return "convert to JPEG or install kerastl[heic]"
-    return "convert to PNG" if image_format in ("JPEG 2000", "JPEG XL", "Photoshop", "DICOM") else None
+    return "convert to PNG" if image_format in ("JPEG 2000", "JPEG XL", "DICOM") else None
 
 
 def extension_of(content: bytes) -> str | None:
@@ -128,30 +128,26 @@ class InvalidImageError(UnreadableError):
 
 # TIFF 6.0, section 8, and technical note 1: NewSubfileType, SubfileType and others.
 REDUCED_IMAGE, OLD_REDUCED_IMAGE = 1, 2
-NEW_SUBFILE, SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES = (
-    254,
-    255,
-    256,
-    257,
-    258,
-    259,
-    262,
-    277,
-)
+NEW_SUBFILE, SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION = range(254, 260)
+PHOTOMETRIC, SAMPLES = 262, 277
 STRIP_ROWS, PLANAR, TILE_WIDTH, TILE_HEIGHT, SAMPLE_FORMAT, JPEG_TABLES = 278, 284, 322, 323, 339, 347
 STRIPS, TILES = (273, 279), (324, 325)  # offsets and numbers of bytes
 WHITE_IS_ZERO, RGB, CMYK, SEPARATE, SIGNED, UNCOMPRESSED, JPEG_STRIPS = 0, 2, 5, 2, 2, 1, 7
 MAX_PAGES = 64
 JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # without escaped data, restart markers and fill bytes
-FRAME_STARTS, PROGRESSIVE, SCAN_START = b"\xc0\xc1\xc2\xc9\xca", b"\xc2\xca", 0xDA
+FRAME_STARTS, PROGRESSIVE, SCAN_START, END = b"\xc0\xc1\xc2\xc9\xca", b"\xc2\xca", 0xDA, 0xD9
 ORIENTATION = 0x0112
-# Without any of these, a file has no orientation. Only JPEG is always searched for one, because that is fast.
-ORIENTATION_MARKS = (b"eXIf", b"EXIF", b"Raw profile type exif", b"XML:com.adobe.xmp", b"tiff:Orientation")
+# A file without any of these has no orientation.
+ORIENTATION_MARKS = b"Exif|eXIf|EXIF|Raw profile type exif|XML:com.adobe.xmp|tiff:Orientation".split(b"|")
 ANIMATION = 0x02  # RFC 9649, section 2.7
 FAST = 1  # PNG compression level
 TRUNCATED = "the file is truncated"
 ZERO_TAIL = bytes(64)  # compressed pixels do not end in so many zeros, but interrupted downloads do
 PADDING_SLACK = 8
+NARROW = 1 / 8
+"""Images that use a smaller share of their range are nearly uniform, probably because they are stored with fewer bits."""
+DEEP_COLORS = (b"\x10\2", b"\x10\6")  # bits and color type of a PNG
+DARK_COLORS = "its 16-bit colors use less than an eighth of the range. Convert it to 8 bits per channel"
 
 Kind = Literal["TIFF", "WEBP", "BMP", "HEIC", "AVIF"]
 
@@ -253,26 +249,24 @@ def _check_layout(tags: Any, content: bytes, max_pixels: int) -> None:
         raise InvalidImageError("the TIFF file stores its channels separately. Convert it to PNG")
     if SIGNED in tags.get(SAMPLE_FORMAT, ()) and max(bits) <= 8:
         raise InvalidImageError("its pixels are signed numbers. Convert it to 16-bit grayscale PNG")
+    count = ceil(height / min(tags.get(STRIP_ROWS, height), height))
     if TILE_WIDTH in tags:
         count = ceil(width / tags[TILE_WIDTH]) * ceil(height / tags[TILE_HEIGHT])
-    else:
-        count = ceil(height / min(tags.get(STRIP_ROWS, height), height))
     offsets, sizes = (tags.get(tag, ()) for tag in (TILES if TILE_WIDTH in tags else STRIPS))
-    parts = [content[offset : offset + size] for offset, size in zip(offsets, sizes, strict=False)]
-    is_complete = len(offsets) >= count * (samples if is_separate else 1)
     compression = tags.get(COMPRESSION, UNCOMPRESSED)
-    if compression == UNCOMPRESSED and parts:
-        # A page without numbers of bytes may be complete. Pillow checks that its pixels are inside the file.
-        row_bits = width * (sum(bits) if len(bits) > 1 else bits[0] * samples)
-        is_complete &= sum(map(len, parts)) >= height * ceil(row_bits / 8)
-    elif compression != UNCOMPRESSED:
-        is_complete &= all(part and not part.endswith(ZERO_TAIL) for part in parts)
-    if not is_complete:
+    row_bits = width * (sum(bits) if len(bits) > 1 else bits[0] * samples)
+    # A page without numbers of bytes may be complete. Pillow checks that uncompressed pixels are inside the file.
+    least = height * ceil(row_bits / 8) if compression == UNCOMPRESSED and sizes else 0
+    # Strips that overlap could multiply the memory for their copies.
+    if len(offsets) < count * (samples if is_separate else 1) or not least <= sum(sizes) <= len(content):
         raise InvalidImageError(TRUNCATED)
-    if compression == JPEG_STRIPS:
-        tables = tags.get(JPEG_TABLES, b"")
-        for part in parts:
+    tables = tags.get(JPEG_TABLES, b"")
+    for offset, size in zip(offsets, sizes, strict=False) if compression != UNCOMPRESSED else ():
+        part = content[offset : offset + size]
+        if compression == JPEG_STRIPS:
             check_jpeg(tables[:-2] + part[2:] if tables else part, max_pixels=max_pixels)
+        elif not part or part.endswith(ZERO_TAIL):
+            raise InvalidImageError(TRUNCATED)
 
 
 def check_jpeg(content: bytes, *, max_pixels: int) -> None:
@@ -281,20 +275,28 @@ def check_jpeg(content: bytes, *, max_pixels: int) -> None:
     Raises:
         InvalidImageError: Pixels are missing or damaged.
     """
+    import numpy as np
     import simplejpeg
 
+    is_small, ends_uniformly = False, False
+    with contextlib.suppress(Exception), _opened(content, "JPEG") as image:
+        is_small = image.width * image.height <= max_pixels
+    if not is_small:
+        return  # the decoder gives the reason
     try:
-        height, width, *_ = simplejpeg.decode_jpeg_header(content, strict=False)
-        if height * width <= max_pixels:  # larger images are rejected by the decoder
-            simplejpeg.decode_jpeg(content, colorspace="GRAY", min_height=1, min_width=1, min_factor=8)
-    except ValueError as error:
+        simplejpeg.decode_jpeg(content, colorspace="GRAY", min_height=1, min_width=1, min_factor=8)
+    except (ValueError, KeyError) as error:
         message = str(error)
-        if not re.search("Corrupt JPEG data|Premature end|Inconsistent progression", message):
-            return  # another feature than the decoder's, e.g. an unusual color space
-        if re.search("(?i)premature end|instead of RST", message):
-            raise InvalidImageError(TRUNCATED) from error
+        if (
+            "subsampling" in message
+        ):  # unusual chroma subsampling, which this interface of libjpeg does not decode
+            with contextlib.suppress(Exception), _opened(content, "JPEG") as image:
+                bottom = image.convert("L").crop((0, image.height - 4, image.width, image.height))
+                ends_uniformly = np.ptp(bottom) <= 1  # as missing pixels are
         padding = re.search(r"(\d+) extraneous bytes before marker 0xd9", message)
-        if not (padding and _is_padding(content, int(padding[1]))):
+        if ends_uniformly or re.search("(?i)premature end|instead of RST", message):
+            raise InvalidImageError(TRUNCATED) from error
+        if not ("subsampling" in message or (padding and _is_padding(content, int(padding[1])))):
             raise InvalidImageError("the file is damaged: some of its pixels cannot be decoded") from error
     if not _has_all_scans(content):
         raise InvalidImageError(TRUNCATED)
@@ -309,23 +311,22 @@ def _has_all_scans(content: bytes) -> bool:
         ITU-T T.81, sections B.2 (markers, frame and scan headers) and G.1 (progressive scans).
     """
     missing: dict[int, set[int]] = {}
-    is_progressive, position = False, 2
-    while match := JPEG_MARKER.search(content, position):
-        marker, start = content[match.end() - 1], match.end()
-        segment = content[start + 2 : start + int.from_bytes(content[start : start + 2], "big")]
-        position = start + 2 + len(segment)
-        if marker in FRAME_STARTS:
-            missing = {segment[6 + 3 * index]: set(range(64)) for index in range(segment[5])}
-            is_progressive = marker in PROGRESSIVE
-        elif marker == SCAN_START:
-            names = segment[1 : 1 + 2 * segment[0] : 2]
-            first, last, precision = segment[1 + 2 * segment[0] :][:3]
-            for name in names if precision & 15 == 0 or not is_progressive else ():
-                missing.get(name, set()).difference_update(
-                    range(first, last + 1) if is_progressive else range(64)
-                )
-            if not any(missing.values()):
-                return True
+    is_progressive, position, marker = False, 2, 0
+    with contextlib.suppress(IndexError, KeyError, ValueError):  # a damaged header
+        while marker != END and (match := JPEG_MARKER.search(content, position)):
+            marker, start = content[match.end() - 1], match.end()
+            segment = content[start + 2 : start + int.from_bytes(content[start : start + 2], "big")]
+            position = start + 2 + len(segment)
+            if marker in FRAME_STARTS:
+                missing = {segment[6 + 3 * index]: set(range(64)) for index in range(segment[5])}
+                is_progressive = marker in PROGRESSIVE
+            elif marker == SCAN_START:
+                names = segment[1 : 1 + 2 * segment[0] : 2]
+                first, last, precision = segment[1 + 2 * segment[0] :][:3] if is_progressive else (0, 63, 0)
+                for name in names if precision % 16 == 0 else b"":
+                    missing[name].difference_update(range(first, last + 1))
+                if not any(missing.values()):
+                    return True
     return False
 
 
@@ -339,22 +340,26 @@ def _is_padding(content: bytes, num_bytes: int) -> bool:
     return repeated - PADDING_SLACK <= num_bytes <= max(repeated, PADDING_SLACK)
 
 
-def _has_other_orientation(content: bytes, image_format: str) -> bool:
+def _has_other_orientation(content: bytes, image_format: str, max_pixels: int) -> bool:
     """Return whether Pillow reads another orientation than the decoder, e.g. one in XMP."""
     from kerastl.data.decode import stored_orientation
 
-    if image_format != "JPEG" and not any(mark in content for mark in ORIENTATION_MARKS):
+    if not any(mark in content for mark in ORIENTATION_MARKS):
         return False
-    try:
-        with _opened(content, image_format) as image:
+    # If Pillow cannot read the file, which raises errors of many types, the decoder gives the reason.
+    with contextlib.suppress(Exception), _opened(content, image_format) as image:
+        if image.width * image.height <= max_pixels:  # Pillow decompresses a PNG to find its orientation
             orientation = image.getexif().get(ORIENTATION, 1)
-    except (
-        Exception
-    ):  # as in `convert_to_png`; the decoder gives the reason if it cannot read the file either
-        return False
-    if orientation == 1 and b"Exif" not in content:
-        return False
-    return stored_orientation(content) != (orientation if orientation in range(2, 9) else 1)
+            return stored_orientation(content) != (orientation if orientation in range(2, 9) else 1)
+    return False
+
+
+def _check_color_range(image: Any) -> None:
+    """Reject 16-bit colors that are nearly black in 8 bits, such as 12-bit values. A window applies to grayscale only."""
+    import numpy as np
+
+    if np.asarray(image.convert("RGB")).max() < 256 * NARROW:
+        raise InvalidImageError(DARK_COLORS)
 
 
 def _as_png(image: Any) -> bytes:
@@ -364,6 +369,8 @@ def _as_png(image: Any) -> bytes:
     tags = getattr(image, "tag_v2", {})
     inverted = tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
     image.load()
+    if image.mode in ("RGB", "RGBA") and max(tags.get(BITS, (8,))) == 16:
+        _check_color_range(image)
     image = ImageOps.exif_transpose(image) or image
     if image.mode == "F":
         raise InvalidImageError("its pixels are floating-point numbers. Convert it to 16-bit grayscale PNG")
@@ -441,7 +448,12 @@ def to_decodable(content: bytes, *, max_pixels: int) -> bytes:
         check_jpeg(content, max_pixels=max_pixels)
     elif image_format in ("WEBP", "HEIC", "AVIF") and content.endswith(ZERO_TAIL):
         raise InvalidImageError(TRUNCATED)
-    if format_to_convert(content) or _has_other_orientation(content, image_format):
+    elif image_format == "PNG" and content[24:26] in DEEP_COLORS:
+        # If Pillow cannot read the file, the decoder gives the reason.
+        with contextlib.suppress(OSError, ValueError, SyntaxError), _opened(content, "PNG") as image:
+            if image.width * image.height <= max_pixels:
+                _check_color_range(image)
+    if format_to_convert(content) or _has_other_orientation(content, image_format, max_pixels):
         return convert_to_png(content, image_format, max_pixels=max_pixels)
     return content
 

@@ -198,12 +198,10 @@ def check_cached(collection: Collection, *, max_unreadable_fraction: float) -> C
     )  # fmt: skip
     if converted_dir.is_dir():
         mark_in_use(converted_dir)
-    for note in collection.notes:
-        print_status(note)
-    for path, reason in checked.quarantined[:SHOWN]:
-        print_status(f"Excluded {path}: {reason}")
-    if len(checked.quarantined) > SHOWN:
-        print_status(f"Excluded {len(checked.quarantined) - SHOWN:,} more unreadable images")
+    excluded = [f"Excluded {path}: {reason}" for path, reason in checked.quarantined]
+    hidden = [f"Excluded {len(excluded) - SHOWN:,} more unreadable images"] if len(excluded) > SHOWN else []
+    for line in (*collection.notes, *excluded[:SHOWN], *hidden):
+        print_status(line)
     return checked.collection
 
 

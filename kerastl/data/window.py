@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from kerastl.console import print_status, track
-from kerastl.data.convert import NUM_THREADS, is_16_bit_gray
+from kerastl.data.convert import NARROW, NUM_THREADS, is_16_bit_gray
 from kerastl.data.records import Record, pluralize
 
 LEVELS = 65536
 LOW_FRACTION, HIGH_FRACTION = 0.005, 0.995
-NARROW = 1 / 8
-"""Images that use a smaller share of the window are nearly uniform, probably because they are stored with fewer bits."""
 MANY = 0.05
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kerastl.data.convert import convert_to_png, format_to_convert, read_content
 from kerastl.runs import atomic_path, write_atomic
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ def decision_chart(curves: DecisionCurve) -> str | None:
     return _finish_chart(figure, axes, f"threshold probability of {curves.positive}", "net benefit per image")
 
 
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 SIDE_PX = 160
 HIGHEST = 65535.0
 
@@ -184,7 +185,10 @@ def thumbnail(file: Path, *, window: tuple[float, float] | None, max_pixels: int
         # Pillow warns about decompression bombs; such files are skipped.
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            with Image.open(file, formats=FORMATS) as opened:
+            content = read_content(file, max_pixels=max_pixels)
+            if kind := format_to_convert(content):
+                content = convert_to_png(content, kind, max_pixels=max_pixels)
+            with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
                 if opened.width * opened.height > max_pixels:
                     return None
                 image = _eight_bit(ImageOps.exif_transpose(opened), window)

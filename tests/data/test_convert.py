@@ -1,5 +1,6 @@
 """Conversion to PNG: the same pixels as in Pillow, or a reason."""
 
+import contextlib
 import io
 import re
 import struct
@@ -19,6 +20,7 @@ from make_images import (
     encoded,
     exif_data,
     noise,
+    png_of_any_size,
     smooth,
     upright_with_pillow,
     with_orientation,
@@ -312,7 +314,6 @@ def brand(name: bytes) -> bytes:
         (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(50), "JPEG 2000 is not supported: convert to PNG"),
         (b"\xff\x4f\xff\x51" + bytes(50), "JPEG 2000 is not supported: convert to PNG"),
         (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(50), "JPEG XL is not supported: convert to PNG"),
-        (b"8BPS\0\1" + bytes(50), "Photoshop is not supported: convert to PNG"),
         (brand(b"heic"), "HEIC is not supported: convert to JPEG or install kerastl[heic]"),
     ],
 )
@@ -372,6 +373,17 @@ def test_progressive_jpeg_with_missing_scans_is_rejected(options):
     later = [start for start in scans if start > first]
     assert len(later) >= 5
     assert {reason(whole[:start] + END) for start in later} == {"the file is truncated"}
+    # A second image, as in files of two-lens cameras, is not searched for the missing scans.
+    assert reason(whole[: later[-1]] + END + whole) == "the file is truncated"
+
+
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0", "4:1:1"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("progressive", [True, False])
+def test_jpeg_with_any_subsampling_is_accepted_if_it_is_complete(mode, subsampling, progressive):
+    content = jpeg(mode=mode, subsampling=subsampling, progressive=progressive)
+    assert to_decodable(content, max_pixels=LIMIT) is content
+    assert reason(content[: len(content) * 2 // 3] + END) == "the file is truncated"
 
 
 def test_jpeg_that_lost_its_second_half_is_rejected(checking):
@@ -402,8 +414,8 @@ def xmp(value: int) -> bytes:
     return f'<x:xmpmeta><rdf:Description tiff:Orientation="{value}"/></x:xmpmeta>'.encode()
 
 
-def text_chunk(keyword: bytes, text: bytes) -> bytes:
-    content = encoded(noise())
+def with_text(content: bytes, keyword: bytes, text: bytes) -> bytes:
+    """Return a PNG with a text chunk."""
     data = keyword + b"\0" + text
     chunk = struct.pack(">I", len(data)) + b"tEXt" + data + struct.pack(">I", zlib.crc32(b"tEXt" + data))
     return content[:33] + chunk + content[33:]
@@ -416,7 +428,7 @@ def stored_elsewhere(value: int) -> dict[str, bytes]:
     return {
         "XMP in JPEG": jpeg(xmp=xmp(value)),
         "XMP in WebP": encoded(noise(), "WEBP", lossless=True, xmp=xmp(value)),
-        "raw profile in PNG": text_chunk(b"Raw profile type exif", profile),
+        "raw profile in PNG": with_text(encoded(noise()), b"Raw profile type exif", profile),
         "64-bit integer": with_orientation(jpeg(), value, kind=16),
         "EXIF without a flag in WebP": without_flag(
             encoded(noise(), "WEBP", lossless=True, exif=exif_data(value))
@@ -452,3 +464,73 @@ def test_orientation_of_tiff_matches_pillow(value):
     content = tiff(page([PHOTO.tobytes()], width=30, height=20, tag_274=value))
     np.testing.assert_array_equal(decode_with_pillow(png_of(content)), upright_with_pillow(content))
     assert (decode_with_pillow(png_of(content)).shape[0] == 30) is (value >= 5)
+
+
+def deep_color_png(pixels: np.ndarray) -> bytes:
+    height, width, channels = pixels.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    chunks = [
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in parts
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("highest", [255, 1023, 4095, 65535])
+def test_16_bit_colors_with_fewer_bits_are_rejected(highest, channels):
+    levels = np.random.default_rng(0).integers(0, highest + 1, (20, 30, channels)).astype("<u2")
+    levels[..., 3:] = 65535
+    png, tif = (
+        deep_color_png(levels),
+        tiff(page([levels.tobytes()], width=30, height=20, bits=[16] * channels, photometric=2)),
+    )
+    if highest < 8192:
+        assert "16-bit colors use less than an eighth" in reason(png)
+        assert reason(tif) == reason(png)
+    else:
+        assert to_decodable(png, max_pixels=LIMIT) is png
+        assert channels == 4 or np.abs(decode_with_pillow(png_of(tif)) - levels / 257).max() <= 2
+
+
+def test_pixels_of_png_over_the_limit_are_not_decompressed(monkeypatch):
+    large = png_of_any_size(5000, 5000, whole=True)
+    marked = with_text(large, b"XML:com.adobe.xmp", xmp(6))
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", lambda self: pytest.fail("decompressed"))
+    assert to_decodable(marked, max_pixels=5000) is marked
+
+
+@pytest.mark.parametrize("compression", [1, 7, 8])
+def test_strips_that_overlap_are_rejected(compression):
+    strips = [b"\x55" * 600] * 4
+    content = tiff(page(strips, **IN_STRIPS, compression=compression))
+    given = struct.pack("<4I", 600, 600, 600, 600)
+    assert content.count(given) == 1
+    overlapping = content.replace(given, struct.pack("<4I", *[2000] * 4))
+    assert reason(overlapping) == "the file is truncated"
+
+
+SEEDS = {
+    "JPEG": jpeg(),
+    "progressive JPEG": jpeg(progressive=True),
+    "JPEG with EXIF": with_orientation(jpeg(), 6),
+    "PNG with EXIF": encoded(noise(), "PNG", exif=exif_data(6)),
+    "WebP with EXIF": encoded(noise(), "WEBP", exif=exif_data(6)),
+    "TIFF": tiff(WHOLE, REDUCED),
+    "compressed TIFF": tiff_of(noise(), compression="tiff_lzw"),
+    "JPEG in TIFF": tiff_of(smooth(40, 60), compression="jpeg"),
+    "AVIF": encoded(smooth(40, 60), "AVIF"),
+}
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_damaged_files_are_read_or_rejected_and_never_crash(name):
+    generator = np.random.default_rng(0)
+    for number in range(60):
+        content = np.frombuffer(SEEDS[name], np.uint8).copy()
+        places = generator.integers(0, min(len(content), 10 ** generator.integers(2, 6)), 1 + number % 8)
+        content[places] = generator.choice([0, 1, 255, 0xC0, 0xC2, 0xD9, 0xDA], len(places))
+        with no_pillow_warnings(), contextlib.suppress(UnreadableError):
+            assert to_decodable(content.tobytes(), max_pixels=LIMIT)
