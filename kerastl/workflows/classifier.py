@@ -11,9 +11,11 @@ import keras
 from kerastl import data
 from kerastl.console import print_facts, print_status, quiet
 from kerastl.data import Collection, ImageDataset
+from kerastl.data.identity import Identity
 from kerastl.data.readers import reader_name
+from kerastl.data.records import check_class_names
 from kerastl.data.validate import check_cached
-from kerastl.errors import RequestError
+from kerastl.errors import RequestError, raise_problems
 from kerastl.evaluation.inference import predict
 from kerastl.evaluation.scores import score
 from kerastl.export import export_saved_model
@@ -62,6 +64,7 @@ def build_classifier(
     weights: str | Path = "imagenet",
     dropout: float = 0.2,
     seed: int = 0,
+    identity: Identity = "normalized",
     **options: Any,
 ) -> keras.Model:
     """Build a classifier: a pretrained backbone with a new Dense head.
@@ -74,6 +77,8 @@ def build_classifier(
         weights: `imagenet`, `none` for random weights, or the path of a weights file.
         dropout: Dropout rate before the head, at least 0 and below 1.
         seed: Seed for the random weights and the dropout.
+        identity: Whether class names that differ only in case, spaces, Unicode forms or number formats are
+            rejected (`normalized`) or different classes (`exact`).
         **options: Options of the backbone, for example `alpha=0.35`.
 
     Returns:
@@ -90,6 +95,8 @@ def build_classifier(
     names = tuple(class_names)
     if len(set(names)) < 2 or len(set(names)) < len(names):
         raise RequestError(f"class_names must be at least two different names, got {list(names)}.")
+    footer = "Use one spelling or, if they are different classes, identity='exact'."
+    raise_problems("build_classifier", check_class_names(map(str, names), identity), footer)
     network = build_backbone(backbone, weights=weights, image_size_px=image_size_px, seed=seed, **options)
     model = build_model(network, class_names=names, dropout=dropout, seed=seed)
     model.class_names = names

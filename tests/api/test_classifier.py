@@ -128,3 +128,15 @@ def test_importing_the_package_imports_neither_tensorflow_nor_pydantic():
     code = "import sys, kerastl; dir(kerastl); print([m for m in ('tensorflow', 'pydantic') if m in sys.modules])"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "names", [["Cat", "cat"], ["1", "01"], ["a b", "a\u00a0b"], ["none", "crack"], ["N/A", "x"]]
+)
+def test_spellings_of_one_class_are_rejected_unless_exact(names):
+    options = {"weights": "none", "image_size_px": 32}
+    with pytest.raises(Problems, match="identity='exact'"):
+        kerastl.build_classifier("small_cnn", class_names=names, **options)
+    assert kerastl.build_classifier(
+        "small_cnn", class_names=names, identity="exact", **options
+    ).class_names == tuple(names)

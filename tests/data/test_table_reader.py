@@ -97,9 +97,9 @@ def test_subgroups_change_the_fingerprint(root):
 def test_missing_subgroup_column_is_reported_with_all_columns(root):
     text = rows("images/0.png,a,f", "images/1.png,b,m", header="path,label,sex")
     with pytest.raises(Problems) as caught:
-        read_table(table(root, text), columns=Columns(subgroups=("sx", "age")))
+        read_table(table(root, text), columns=Columns(subgroups=("lable", "age")))
     first, second = map(str, caught.value.problems)
-    assert "no column 'sx'. Did you mean 'sex'? Columns: path, label, sex." in first
+    assert "no column 'lable'. Did you mean 'label'? Columns: path, label, sex." in first
     assert "no column 'age'." in second
 
 
