@@ -48,13 +48,15 @@ def test_a_run_stopped_before_its_report_resumes_to_one_export_and_the_same_byte
 
     answer = kerastl(*command)
     assert answer.code == 0, answer.err
+    assert "Resuming after epoch 3 of 3, in phase head." in answer.err
+    assert answer.err.count("Phase       all: trained for 2 epochs.") == 1
     (line,) = [line for line in answer.err.splitlines() if "numpy 0.1" in line]
     assert "keras " not in line, "only packages that changed are named"
     versions = [path for path in (out / "export" / "saved_model").iterdir() if path.is_dir()]
     assert [path.name for path in versions] == ["1"]
     assert kerastl("verify", out / "export" / "saved_model", "--run", out).code == 0
 
-    names = ["predictions.csv", "scores.json", "history.jsonl", "finished.json"]
+    names = ["predictions.csv", "scores.json", "history.jsonl", "finished.json", "summary.json"]
     same_bytes(exported.path, out, names)
     checks, resumed = exported.json("freeze.json"), json.loads((out / "freeze.json").read_text())
     assert checks["exports"]["saved_model"] == resumed["exports"]["saved_model"]
