@@ -130,7 +130,7 @@ def test_the_screen_of_a_folder_run(plain: Finished) -> None:
 Reading the images
 Warning: 2 unreadable images are excluded: <script>alert(1)</0.png, <script>alert(1)</bomb.png
 Data        FOLDER/images: 39 images in 2 classes
-  Classes   <script>alert(1)< 19, =1+1 .. 20
+  Classes   =1+1 .. 20, <script>alert(1)< 19
   Splits    train 23, val 8, test 8 (no groups, such as patients, are defined)
   Images    39 PNG; width 36 px, height 40 px; color; 2 more are unreadable and excluded (quarantine.csv)
   Warning   Fewer than 5 test images, so that scores are unreliable: <script>alert(1)< 4, =1+1 .. 4.
