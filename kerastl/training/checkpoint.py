@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 from kerastl.errors import RequestError
-from kerastl.recipe.phase import Phase
+from kerastl.recipe.phase import MINIMIZED, Phase
 from kerastl.runs import PhaseSummary, write_atomic
 from kerastl.training.freeze import Array, copy_of
 from kerastl.training.optimizer import WeightAverages
@@ -118,14 +118,12 @@ class TrainingState:
             kept: The epoch whose weights are kept. None for the last one.
             parameters: The numbers of parameters, as in the freeze report.
         """
-        rows = self.rows[len(self.rows) - self.phase_epochs :]
+        rows = [row for row in self.rows if row["epoch"] > self.epochs - self.phase_epochs]
         values = {row["epoch"]: row[phase.monitor] for row in rows if row.get(phase.monitor) is not None}
-        best_epoch, best = None, None
-        for epoch, value in values.items():
-            if phase.is_better(value, best):
-                best_epoch, best = epoch, value
+        sign = 1 if phase.monitor in MINIMIZED else -1
+        best_epoch = min(values, key=lambda epoch: sign * values[epoch], default=None)
+        best, earlier_best = values.get(best_epoch), None
         same_images = [earlier for earlier in self.phases if earlier["domain"] == phase.domain]
-        earlier_best = None
         if same_images and same_images[-1]["monitor"] == phase.monitor:
             last = same_images[-1]
             earlier_best = last["earlier_best"] if last["helped"] is False else last["best"]
