@@ -131,7 +131,7 @@ def test_every_file_in_a_folder_has_a_row_or_is_named(
             f"{list(expected.values()).count(False)} of {len(expected)} files could not be read."
             in result.stderr
         )
-        assert "Ignored 1 file without a supported image. 1 .db: Thumbs.db." in result.stderr
+        assert "Ignored 1 file that is not a supported image. 1 .db: Thumbs.db." in result.stderr
         assert "Ignored 2 hidden files" in result.stderr
         tables.append({path: float(row["prob_benign"] or -1) for path, row in rows.items()})
     assert tables[0] == pytest.approx(tables[1], abs=1e-5)

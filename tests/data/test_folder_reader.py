@@ -52,7 +52,7 @@ def test_content_decides_which_files_are_images_and_all_others_are_counted(tmp_p
     read = {record.path.removeprefix("a/") for record in collection.records if record.label == "a"}
     assert read == {*images, "0.png", "pipe.png"}
     notes = "\n".join(collection.notes)
-    assert "Ignored 10 files without a supported image." in notes
+    assert "Ignored 10 files that are not supported images." in notes
     for kind in (
         "2 .txt: 1.txt, 2.txt", "1 .db: Thumbs.db", "1 without extension: README", "1 empty: zero", "1 .csv: table.csv",
         "1 .svg: icon.svg", "1 JPEG 2000 (convert to PNG): x.jp2", "1 DICOM (convert to PNG): x.dcm",

@@ -70,7 +70,8 @@ class Skipped:
             kinds = [f"{len(names)} {kind}: {_shown(names)}" for kind, names in by_count]
             shown = "; ".join(kinds[:SHOWN_KINDS]) + ("; ..." if len(kinds) > SHOWN_KINDS else "")
             total = sum(map(len, self.kinds.values()))
-            lines.append(f"Ignored {pluralize(total, 'file')} without a supported image. {shown}.")
+            kind = "is not a supported image" if total == 1 else "are not supported images"
+            lines.append(f"Ignored {pluralize(total, 'file')} that {kind}. {shown}.")
         for key, (noun, text) in IGNORED.items():
             if names := self.names[key]:
                 examples = ", ".join(names[:SHOWN_NAMES])
