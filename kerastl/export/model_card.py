@@ -35,7 +35,6 @@ class ModelFacts:
         weights: `{"from", "sha256"}` of the initial weights; `from` is imagenet, none, or file.
         counts: Images by split and class; unlabeled ones are under "".
         groups: Number of groups (patients) by split.
-        few_images: The classes with too few test images for a reliable score, with their number.
         scores: Metrics of each test split.
         sites: The same for each site by split; identifying site names are replaced.
         fixed: Settings that were fixed on the validation images.
@@ -49,7 +48,6 @@ class ModelFacts:
     weights: dict[str, Any] = field(default_factory=dict)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     groups: dict[str, int] = field(default_factory=dict)
-    few_images: dict[str, int] = field(default_factory=dict)
     scores: dict[str, Metrics] | None = None
     sites: dict[str, dict[str, Metrics]] = field(default_factory=dict)
     fixed: ValidationResults | None = None
@@ -88,7 +86,6 @@ def read_model_facts(run: Path | None) -> ModelFacts:
         weights=weights,
         counts=counts,
         groups=groups,
-        few_images=summary.headline.few_images if summary.headline else {},
         scores={name: split.overall for name, split in tests.items()} or None,
         sites={name: by_public_name(split.domains) for name, split in tests.items()},
         fixed=read_validation_fit(run),
