@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LONGEST_QUOTE = 60
-MIN_LETTERS, SHORT = 3, 5
-"""Letters of a word that can be corrected, and up to which one transposition changes a large part of it."""
+MIN_LETTERS, SHORT = 2, 5
+"""Letters of a word that can be corrected, and up to which one wrong letter is a large part of it."""
 PLAIN = re.compile(r"[\w./+-]+")
 """Paths and numbers that need no quotes in YAML."""
 # Words of Keras, fastai, PyTorch and other tools for each name. A word of several names means the first that is allowed.
@@ -201,7 +201,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     if meant or len(typed) < MIN_LETTERS or typed in map(_plain, UNSUPPORTED.split()):
         return None
     same_numbers = [plain for plain in names if re.findall(r"\d+", plain) == re.findall(r"\d+", typed)]
-    cutoff = 0.8 if len(typed) > SHORT else 0.74
+    cutoff = 0.8 if len(typed) > SHORT else 0.66
     near = difflib.get_close_matches(typed, same_numbers, n=1, cutoff=cutoff)
     starts = [name for plain, name in names.items() if plain.startswith(typed)]
     parts = [name for name in names.values() if typed in name.lower().split("_")]
