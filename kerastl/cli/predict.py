@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -10,14 +11,17 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 import click
 
-from kerastl.cli._output import NonEmptyPath, out_option
+from kerastl.cli._output import NonEmptyPath, out_option, shell_path
 from kerastl.console import load_tensorflow, print_status, track
-from kerastl.errors import RequestError
+from kerastl.data.records import pluralize
+from kerastl.errors import RequestError, quote
 
 if TYPE_CHECKING:
     from kerastl.export.predict import FileList
 
 MAX_BATCH_SIZE = 4096
+MAX_CLASSES = 20
+"""Classes that the summary lists."""
 
 
 @click.command()
@@ -45,7 +49,8 @@ def command(
 ) -> None:
     """Predict the classes of image files. Folders are searched with their subfolders.
 
-    Writes a table with the columns path, predicted, problem and prob_<class> for each class. A file that cannot be
+    Writes a table with the columns path, predicted, confidence (the probability of the predicted class), problem and
+    prob_<class> for each class. A file that cannot be
     read has a row with the problem; the first 20 are also printed to stderr. The exit code is 1 if no file could be
     read. The content of the files in a folder decides which are images; the others are listed on stderr. Memory use
     does not grow with the number of files.
@@ -78,12 +83,29 @@ def command(
     request = check_request(model, table_format, out, resume)
     with _file_list(paths, list_file, out) as files:
         load_tensorflow()
-        num_unreadable = write_table(
+        counts = write_table(
             request, files, table_format, sys.stdout, out=out, resume=resume, batch_size=batch_size
         )
-    _report(num_unreadable, files.count)
-    if num_unreadable == files.count:
+    _report(counts[""], files.count)
+    if out is not None:
+        _print_counts(counts, out)
+    if counts[""] == files.count:
         raise SystemExit(1)
+
+
+def _print_counts(counts: Counter[str], out: Path) -> None:
+    """Print the number of files by predicted class, and the path of the table."""
+    ranked = [(name, count) for name, count in counts.most_common() if name]
+    words = [f"{count:,} {quote(name, '')}" for name, count in ranked[:MAX_CLASSES]]
+    if len(ranked) > MAX_CLASSES:
+        words.append(
+            f"{sum(count for _, count in ranked[MAX_CLASSES:]):,} of {len(ranked) - MAX_CLASSES} other classes"
+        )
+    predicted = counts.total() - counts[""]
+    click.echo(
+        f"Predicted {predicted:,} of {pluralize(counts.total(), 'file')}: {', '.join(words) or 'none'}."
+    )
+    click.echo(f"Wrote {shell_path(out)}")
 
 
 def _report(num_unreadable: int, count: int) -> None:

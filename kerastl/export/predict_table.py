@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -70,18 +71,21 @@ class PartialTable:
     Args:
         folder: The `.part` folder.
         request: What determines the bytes of the table.
-        num_rows: The number of files whose row is written.
-        num_unreadable: The number of these files that could not be read.
+        counts: The number of rows by predicted class, and of files that could not be read by "".
     """
 
     folder: Path
     request: TableRequest
     _file: BinaryIO = field(repr=False)
     _digest: Any = field(default_factory=hashlib.sha256, repr=False)
-    num_rows: int = 0
-    num_unreadable: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
 
-    def append(self, text: str, num_rows: int, num_unreadable: int) -> None:
+    @property
+    def num_rows(self) -> int:
+        """The number of files whose row is written."""
+        return self.counts.total()
+
+    def append(self, text: str, counts: Counter[str]) -> None:
         """Append the rows of one batch, flush them to disk, and record that they are complete.
 
         Raises:
@@ -93,13 +97,10 @@ class PartialTable:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._digest.update(content)
-            counts = {
-                "num_rows": self.num_rows + num_rows,
-                "num_unreadable": self.num_unreadable + num_unreadable,
-            }
+            counts = self.counts + counts
             rows = {"num_bytes": self._file.tell(), "sha256": self._digest.hexdigest()}
-            write_json(self.folder / PROGRESS, {"request": asdict(self.request), **counts, **rows})
-        self.num_rows, self.num_unreadable = counts.values()
+            write_json(self.folder / PROGRESS, {"request": asdict(self.request), "counts": counts, **rows})
+        self.counts = counts
 
 
 def table_format_of(out: Path | None, as_json: bool) -> TableFormat:
@@ -182,7 +183,7 @@ def write_table(
     out: Path | None,
     resume: bool,
     batch_size: int,
-) -> int:
+) -> Counter[str]:
     """Predict every file and write one row each, in the order of the list.
 
     Args:
@@ -195,21 +196,21 @@ def write_table(
         batch_size: The number of files that are predicted together.
 
     Returns:
-        The number of files that could not be read.
+        The number of files by predicted class, and of files that could not be read by "".
 
     Raises:
         KerastlError: If the model cannot be loaded or the disk is full. Finished rows are kept.
     """
     header = csv_line(columns(model.class_names)) if table_format == "csv" else ""
-    num_unreadable = 0
+    total: Counter[str] = Counter()
     if out is None:
         # Printed with the first row: a model that fails leaves no empty table.
         with closing(_predict_rows(model, files, batch_size, table_format)) as batches:
-            for text, _, num_problems in batches:
+            for text, counts in batches:
                 stream.write(header + text)
                 header = ""
-                num_unreadable += num_problems
-        return num_unreadable
+                total += counts
+        return total
     request = TableRequest(
         model.sha256(), files.sha256, files.count, batch_size, table_format, package_versions()
     )
@@ -226,15 +227,15 @@ def write_table(
             raise RequestError(f"{out} was created in the meantime and is not overwritten. Move it.")
         finished.replace(out)
         shutil.rmtree(table.folder)
-        return table.num_unreadable
+        return table.counts
 
 
 def _predict_rows(
     model: ModelOnDisk, files: FileList, batch_size: int, table_format: str, first: int = 0
-) -> Generator[tuple[str, int, int], None, None]:
+) -> Generator[tuple[str, Counter[str]], None, None]:
     """Yield the rows of each batch starting with file number `first`, and report progress and the first problems.
 
-    For each batch, yield its text, the number of rows, and the number of files that could not be read.
+    For each batch, yield its text and the number of rows by predicted class, which is "" for unreadable files.
     """
     num_reported, num_16_bit = 0, 0
     if first == files.count:
@@ -252,7 +253,8 @@ def _predict_rows(
                 print_status(f"Cannot read {row.path}: {row.problem}")
                 num_reported += 1
             num_16_bit += sum(row.is_16_bit for row in batch)
-            yield format_rows(table_format, batch, model.class_names), len(batch), len(unreadable)
+            counts = Counter(row.predicted for row in batch)
+            yield format_rows(table_format, batch, model.class_names), counts
             advance(len(batch))
     if num_16_bit and not model.has_window:
         print_status(
@@ -263,27 +265,31 @@ def _predict_rows(
 
 def columns(class_names: Sequence[str]) -> list[str]:
     """Return the column names of a table."""
-    return ["path", "predicted", "problem", *SINGLE_LABEL.columns(class_names)]
+    return ["path", "predicted", "confidence", "problem", *SINGLE_LABEL.columns(class_names)]
 
 
 def format_rows(table_format: str, rows: Sequence[FilePrediction], class_names: Sequence[str]) -> str:
     """Return rows as CSV (six digits per probability) or, for JSON and Parquet, as JSON lines (all digits)."""
-    if table_format == "csv":
-        return "".join(
-            csv_line(
-                [row.path, row.predicted, row.problem]
-                + ([f"{value:.6g}" for value in row.probabilities] or [""] * len(class_names))
-            )
-            for row in rows
-        )
-    return "".join(json.dumps(_as_object(row, class_names), ensure_ascii=False) + "\n" for row in rows)
+    objects = [_as_object(row, class_names) for row in rows]
+    if table_format != "csv":
+        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in objects)
+    lines = []
+    for row in objects:
+        probabilities = row.get("probabilities") or dict.fromkeys(class_names)
+        numbers = [row.get("confidence"), *probabilities.values()]
+        confidence, *others = ["" if number is None else f"{number:.6g}" for number in numbers]
+        lines.append(csv_line([row["path"], row.get("predicted"), confidence, row.get("problem"), *others]))
+    return "".join(lines)
 
 
 def _as_object(row: FilePrediction, class_names: Sequence[str]) -> dict[str, Any]:
     if row.problem:
         return {"path": row.path, "problem": row.problem}
     probabilities = dict(zip(class_names, row.probabilities, strict=True))
-    return {"path": row.path, "predicted": row.predicted, "probabilities": probabilities}
+    confidence = probabilities[row.predicted]
+    return {
+        "path": row.path, "predicted": row.predicted, "confidence": confidence, "probabilities": probabilities,
+    }  # fmt: skip
 
 
 @contextmanager
@@ -318,7 +324,7 @@ def open_partial_table(
                 else:
                     # New, or interrupted before the first row.
                     table = PartialTable(folder, request, (folder / ROWS).open("wb"))
-                    table.append(header, 0, 0)
+                    table.append(header, Counter())
             yield table
         except BaseException:
             if table is not None and table.num_rows:
@@ -348,7 +354,8 @@ def _resume_table(folder: Path, request: TableRequest) -> PartialTable:
         digest = hashlib.file_digest(rows, "sha256")
         if digest.hexdigest() != progress["sha256"]:
             raise ValueError(f"{ROWS} was changed")
-        table = PartialTable(folder, request, rows, digest, progress["num_rows"], progress["num_unreadable"])
+        counts = Counter({str(name): int(count) for name, count in progress["counts"].items()})
+        table = PartialTable(folder, request, rows, digest, counts)
         stack.pop_all()
     return table
 
@@ -388,8 +395,8 @@ def write_parquet(rows: Path, out: Path, class_names: Sequence[str]) -> None:
     import pyarrow.parquet as pq
 
     names = columns(class_names)
-    types = [pa.string()] * 3 + [pa.float32()] * len(class_names)
-    schema = pa.schema(list(zip(names, types, strict=True)))
+    texts = ("path", "predicted", "problem")
+    schema = pa.schema([(name, pa.string() if name in texts else pa.float32()) for name in names])
     size = max(1, CELLS_PER_GROUP // len(names))
     with rows.open(encoding="utf-8", newline="\n") as file, pq.ParquetWriter(out, schema) as writer:
         while group := [json.loads(line) for line in islice(file, size)]:

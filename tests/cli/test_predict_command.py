@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,12 @@ def test_a_killed_command_resumes_to_the_same_bytes(
     more.write_text(names.read_text() + "one more.png\n")
     longer = (run_folder, "--list", more, *words[3:], "--resume")
     assert "1,201 files now, 1,200 before" in predict(*longer, code=1).stderr
-    predict(*words, "--resume")
+    *_, counts, path = predict(*words, "--resume").stdout.splitlines()
+    assert path == f"Wrote {out}"
+    with whole.open() as file:
+        predicted = Counter(row["predicted"] for row in csv.DictReader(file))
+    assert counts.startswith(f"Predicted {1200 - predicted.pop(''):,} of 1,200 files: ")
+    assert all(f" {count:,} {name}" in counts for name, count in predicted.items())
     assert out.read_bytes() == whole.read_bytes()
     assert not out.with_name("killed.csv.part").exists()
 
@@ -175,6 +181,8 @@ def test_stdout_json_and_other_batch_sizes_give_the_same_predictions(
         if not row["problem"]:
             numbers = [float(row[f"prob_{name}"]) for name in CLASS_NAMES]
             assert list(item["probabilities"].values()) == pytest.approx(numbers, abs=2e-6)
+            assert float(row["confidence"]) == max(numbers)
+            assert item["confidence"] == max(item["probabilities"].values())
 
 
 PEAK_MEMORY = """

@@ -5,6 +5,7 @@ import errno
 import importlib.util
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -36,7 +37,7 @@ class Interrupted(Exception):
 
 
 def write_batches(out: Path, request: TableRequest, stop: int | None, *, resume: bool) -> int:
-    """Write batches up to a number of files. Return the number of unreadable files."""
+    """Write batches up to a number of files. Return the number of unreadable files of the whole table."""
     row_format = request.table_format
     with open_partial_table(out, request, HEADERS[row_format], resume=resume) as table:
         for start in range(table.num_rows, len(PREDICTIONS), 2):
@@ -44,10 +45,10 @@ def write_batches(out: Path, request: TableRequest, stop: int | None, *, resume:
                 raise Interrupted
             batch = PREDICTIONS[start : start + 2]
             text = format_rows(row_format, batch, CLASSES)
-            table.append(text, len(batch), sum(bool(row.problem) for row in batch))
+            table.append(text, Counter(row.predicted for row in batch))
         (table.folder / "rows").replace(out)
         shutil.rmtree(table.folder)
-        return table.num_unreadable
+        return table.counts[""]
 
 
 def interrupt(out: Path, stop: int, *, resume: bool = False, request: TableRequest = REQUEST) -> Path:
@@ -185,10 +186,10 @@ def test_a_disk_error_names_the_folder_and_keeps_the_rows(tmp_path: Path, monkey
     with ExitStack() as stack:
         opened = open_partial_table(out, REQUEST, HEADERS["csv"], resume=False)
         table = stack.enter_context(opened)
-        table.append(first, 2, 0)
+        table.append(first, Counter("ab"))
         monkeypatch.setattr("os.fsync", full)
         with pytest.raises(RunFailed, match=r"t\.csv\.part cannot be written: No space left"):
-            table.append(second, 2, 1)
+            table.append(second, Counter(["", "a"]))
         monkeypatch.undo()
     write_batches(out, REQUEST, None, resume=True)
     whole = HEADERS["csv"] + format_rows("csv", PREDICTIONS, CLASSES)
@@ -236,6 +237,7 @@ def test_parquet_holds_unquoted_text_and_all_digits(
     assert table.column("path").to_pylist() == ["=1+1.png", "x.png", "y,\u2028.png"]
     assert table.column("predicted").to_pylist() == ["-b", None, "a"]
     assert table.column("problem").to_pylist() == [None, "it is empty", None]
+    assert table.column("confidence").to_pylist() == [np.float32(0.1 + 0.2), None, np.float32(1 / 3)]
     last = table.column("prob_-b").to_pylist()
     assert last == [np.float32(0.1 + 0.2), None, np.float32(1e-9)]
     assert str(table.schema.field("prob_a").type) == "float"
@@ -243,9 +245,17 @@ def test_parquet_holds_unquoted_text_and_all_digits(
 
 def test_csv_quotes_formulas_and_json_keeps_all_digits() -> None:
     text = csv_line(columns(("a", "-b"))) + format_rows("csv", ROWS, ("a", "-b"))
-    assert text.splitlines()[:2] == ["path,predicted,problem,prob_a,prob_-b", "'=1+1.png,'-b,,0.25,0.3"]
+    assert text.splitlines()[:2] == [
+        "path,predicted,confidence,problem,prob_a,prob_-b",
+        "'=1+1.png,'-b,0.3,,0.25,0.3",
+    ]
     first = json.loads(format_rows("json", ROWS[:1], ("a", "-b")))
-    assert first == {"path": "=1+1.png", "predicted": "-b", "probabilities": {"a": 0.25, "-b": 0.1 + 0.2}}
+    assert first == {
+        "path": "=1+1.png",
+        "predicted": "-b",
+        "confidence": 0.1 + 0.2,
+        "probabilities": {"a": 0.25, "-b": 0.1 + 0.2},
+    }
 
 
 def test_parquet_without_pyarrow_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
