@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import pkgutil
 import sys
 from pathlib import Path
@@ -11,13 +12,29 @@ from typing import NoReturn
 import click
 
 from kerastl import __version__
-from kerastl.errors import KerastlError, quote, shell_command
+from kerastl.errors import KerastlError, did_you_mean, quote, shell_command
 
 INTERRUPTED = 130
 BROKEN = 3
 
 
-class CommandGroup(click.Group):
+class SuggestingGroup(click.Group):
+    """A group that suggests the right command for a wrong one."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command, or raise `UsageError` with a suggestion."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            if "Did you mean" in error.format_message():
+                raise
+            hint = did_you_mean(args[0], self.list_commands(ctx))
+            raise click.UsageError(f"{error.format_message()} {hint}", ctx) from None
+
+
+class CommandGroup(SuggestingGroup):
     """A group with one command per module of this package; each module defines `command`."""
 
     def _files(self) -> dict[str, str]:
@@ -58,10 +75,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     Exit codes: 0 success, 1 invalid request, 2 invalid usage, 3 failed run, 130 interrupted.
     """
     words = sys.argv[1:] if arguments is None else arguments
+    _escape_unprintable()
     try:
         code = app.main(args=words, prog_name="kerastl", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        _show(error)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted.", err=True)
@@ -82,6 +100,22 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             )
         sys.exit(BROKEN)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _escape_unprintable() -> None:
+    """Escape characters that a terminal without UTF-8 cannot print."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _show(error: click.ClickException) -> None:
+    """Print a usage error. Unknown options may be keys of the recipe."""
+    error.show()
+    if isinstance(error, click.NoSuchOption) and not error.possibilities:
+        options = [name for param in error.ctx.command.params for name in param.opts] if error.ctx else []
+        if "--set" in options:
+            click.echo("To change a value of the recipe: --set PATH=VALUE", err=True)
 
 
 def _in_one_line(error: Exception) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from kerastl import evaluation, export, report, runs
 from kerastl import recipe as recipes
@@ -122,6 +123,24 @@ sets_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
+class RecipeName(click.ParamType[str]):
+    """The name of a shipped recipe, or the path of a recipe file, with shell completion."""
+
+    name = "text"
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        param: click.Parameter,  # noqa: ARG002
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Return the recipes that start with a text."""
+        files = sorted(str(file) for file in Path(os.path.dirname(incomplete)).glob("*.yaml"))  # noqa: PTH120 - keeps ./
+        known = [*recipes.names(), *files]
+        found = [CompletionItem(name) for name in known if name.startswith(incomplete)]
+        return found or [CompletionItem(incomplete, type="file")]
+
+
 def recipe_options(command: FC) -> FC:
     """Add the options `--data`, `--target` and `--set` to a command."""
     kinds = "a folder, or a CSV or Parquet table; sets the reader"
@@ -162,3 +181,15 @@ class NonEmptyPath(click.Path):
         if value == "":
             self.fail("the path is empty. Use '.' for the current folder.", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class RunPath(NonEmptyPath):
+    """A run folder, with shell completion of the runs in `runs/`."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the runs that start with a text, or complete a path."""
+        folders = sorted(str(file.parent) for file in Path("runs").glob(f"*/{runs.RESOLVED_RECIPE}"))
+        found = [CompletionItem(folder) for folder in folders if folder.startswith(incomplete)]
+        return found or super().shell_complete(ctx, param, incomplete)

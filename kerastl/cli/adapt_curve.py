@@ -9,14 +9,14 @@ import click
 
 from kerastl import recipe as recipes
 from kerastl import report, workflows
-from kerastl.cli._output import option, out_option, recipe_options, shell_path
+from kerastl.cli._output import RecipeName, option, out_option, recipe_options, shell_path
 from kerastl.console import load_tensorflow
 from kerastl.errors import Problem, Problems, RequestError
 from kerastl.workflows.check_recipe import check_recipe
 
 
 @click.command()
-@click.argument("recipe")
+@click.argument("recipe", type=RecipeName())
 @recipe_options
 @option(
     "--labels",

@@ -9,14 +9,15 @@ import click
 
 from kerastl import audit, report, runs, workflows
 from kerastl import recipe as recipes
-from kerastl.cli._output import load_recipe, option, out_option, recipe_options, shell_path
+from kerastl.cli import SuggestingGroup
+from kerastl.cli._output import RecipeName, load_recipe, option, out_option, recipe_options, shell_path
 from kerastl.console import load_tensorflow
 from kerastl.errors import RequestError
 from kerastl.workflows.check_recipe import check_recipe
 
 
 @click.command("audit")
-@click.argument("recipe", metavar="RECIPE|RUN")
+@click.argument("recipe", metavar="RECIPE|RUN", type=RecipeName())
 @recipe_options
 @option(
     "--operations",
@@ -88,7 +89,7 @@ MAX_IMAGES = 32
 
 
 @click.command()
-@click.argument("recipe")
+@click.argument("recipe", type=RecipeName())
 @recipe_options
 @out_option("Output folder, new or empty.  [default: preview-RECIPE, numbered]")
 @option("--images", type=click.IntRange(1, MAX_IMAGES), default=4, help="Number of images.")
@@ -128,7 +129,7 @@ def preview(
         click.launch(str(page))
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def command() -> None:
     """Preview or audit the augmentation of a recipe.
 

@@ -10,12 +10,13 @@ from typing import Any
 import click
 
 from kerastl import data, runs
+from kerastl.cli import SuggestingGroup
 from kerastl.cli._output import NumberRange, json_option
 
 DAY_S = 86_400
 
 
-@click.group("cache")
+@click.group("cache", cls=SuggestingGroup)
 def command() -> None:
     """List and delete cached files. All runs share the cache folder.
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import click
 
 from kerastl import recipe as recipes
-from kerastl.cli._output import recipe_options
+from kerastl.cli._output import RecipeName, recipe_options
 from kerastl.errors import Problem, Problems, RequestError
 from kerastl.workflows.check_recipe import check_data, check_recipe, readers_of
 
 
 @click.command()
-@click.argument("recipe")
+@click.argument("recipe", type=RecipeName())
 @recipe_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from kerastl.cli._output import NonEmptyPath, shell_path
+from kerastl.cli._output import NonEmptyPath, RecipeName, shell_path
 from kerastl.errors import RequestError, shell_command
 from kerastl.recipe import catalog
 
 
 @click.command()
-@click.argument("recipe")
+@click.argument("recipe", type=RecipeName())
 @click.argument("file", type=NonEmptyPath())
 def command(recipe: str, file: Path) -> None:
     """Copy a recipe to FILE for editing.

@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 
 from kerastl import data
+from kerastl.cli import SuggestingGroup
 from kerastl.cli._output import NonEmptyPath, option
 from kerastl.errors import shell_command
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def command() -> None:
     """Create the images of a phantom hospital.
 

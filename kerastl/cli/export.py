@@ -9,13 +9,13 @@ from typing import Literal
 import click
 
 from kerastl import evaluation, export, registry
-from kerastl.cli._output import NonEmptyPath, option, out_option, print_conversion
+from kerastl.cli._output import RunPath, option, out_option, print_conversion
 from kerastl.console import load_tensorflow, status
 from kerastl.errors import RequestError, set_option, shell_command
 
 
 @click.command()
-@click.argument("run", type=NonEmptyPath())
+@click.argument("run", type=RunPath())
 @option("--format", "format_name", type=click.Choice(registry.names("format")), default="saved_model")
 @out_option("Output folder.  [default: export/FORMAT in the run folder]")
 @option(

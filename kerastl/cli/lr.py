@@ -9,13 +9,21 @@ from pathlib import Path
 import click
 
 from kerastl import report, workflows
-from kerastl.cli._output import NumberRange, load_recipe, option, out_option, recipe_options, shell_path
+from kerastl.cli._output import (
+    NumberRange,
+    RecipeName,
+    load_recipe,
+    option,
+    out_option,
+    recipe_options,
+    shell_path,
+)
 from kerastl.data.records import pluralize
 from kerastl.errors import set_option
 
 
 @click.command()
-@click.argument("recipe")
+@click.argument("recipe", type=RecipeName())
 @recipe_options
 @click.option("--phase", metavar="NAME", help="Name of the phase.  [default: the first]")
 @option("--seeds", type=click.IntRange(1, 20), default=3, help="Number of range tests.")

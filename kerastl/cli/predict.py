@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 import click
 
-from kerastl.cli._output import NonEmptyPath, out_option, shell_path
+from kerastl.cli._output import NonEmptyPath, RunPath, out_option, shell_path
 from kerastl.console import load_tensorflow, print_status, track
 from kerastl.data.records import pluralize
 from kerastl.errors import RequestError, quote
@@ -25,7 +26,7 @@ MAX_CLASSES = 20
 
 
 @click.command()
-@click.argument("model", metavar="RUN|EXPORT", type=NonEmptyPath())
+@click.argument("model", metavar="RUN|EXPORT", type=RunPath())
 @click.argument("paths", metavar="[PATH]...", nargs=-1, type=NonEmptyPath())
 @click.option(
     "--list", "list_file", type=NonEmptyPath(allow_dash=True), metavar="FILE",
@@ -81,6 +82,8 @@ def command(
     if as_json and table_format != "json":
         raise click.UsageError("--json writes JSON lines, but --out is a Parquet file.")
     request = check_request(model, table_format, out, resume)
+    if out is None and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # the table is the same in all locales
     with _file_list(paths, list_file, out) as files:
         load_tensorflow()
         counts = write_table(

@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 
 from kerastl import report
-from kerastl.cli._output import NonEmptyPath
+from kerastl.cli._output import RunPath
 
 
 @click.command()
-@click.argument("run", type=NonEmptyPath())
+@click.argument("run", type=RunPath())
 def command(run: Path) -> None:
     """Regenerate the report of a run. RUN/report.html shows scores, curves, errors and consistency checks.
 

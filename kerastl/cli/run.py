@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from kerastl.cli._output import load_recipe, out_option, print_scores, recipe_options
+from kerastl.cli._output import RecipeName, load_recipe, out_option, print_scores, recipe_options
 
 
 @click.command()
-@click.argument("recipe")
+@click.argument("recipe", type=RecipeName())
 @recipe_options
 @out_option("Run folder, new or empty.  [default: runs/RECIPE-N]")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")

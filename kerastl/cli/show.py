@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from kerastl.cli._output import RecipeName
 from kerastl.recipe import catalog
 
 
 @click.command()
-@click.argument("recipe")
+@click.argument("recipe", type=RecipeName())
 def command(recipe: str) -> None:
     """Print a recipe with its comments.
 

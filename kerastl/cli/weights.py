@@ -8,11 +8,12 @@ from typing import Any
 import click
 
 from kerastl import models
+from kerastl.cli import SuggestingGroup
 from kerastl.cli._output import format_value, json_option
 from kerastl.console import load_tensorflow
 
 
-@click.group("weights")
+@click.group("weights", cls=SuggestingGroup)
 def command() -> None:
     """List, download and verify pretrained weights.
 
