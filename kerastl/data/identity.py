@@ -39,12 +39,12 @@ def normalize(text: str) -> str:
 
     Ignored are case, Unicode forms (NFKC), invisible characters, surrounding and repeated spaces, the kind of dash or
     apostrophe, the format of a number (`7`, `7.0`, `7e0`, `1,000`) and leading zeros (`007`, `P07`), which spreadsheets
-    drop. Accents and other punctuation count.
+    drop, and the `'` that keeps them. Accents and other punctuation count.
     """
     if text.isascii() and text.isalpha():
         return text.lower()
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    text = " ".join("".join(map(_visible, text.translate(SUBSTITUTES))).split())
+    text = " ".join("".join(map(_visible, text.translate(SUBSTITUTES))).split()).lstrip("' ")
     return _number(text) or LEADING_ZEROS.sub("", text)
 
 

@@ -10,7 +10,22 @@ from kerastl.data.identity import is_missing, normalize
 from kerastl.data.readers.table import Columns
 from kerastl.errors import Problems
 
-NUMBERS = ["7", "7.0", "7.", "07", "007", "7e0", "0.7E1", "+7", "7,0", "\uff17", "\u0667", "7.000", "70e-1"]
+NUMBERS = [
+    "7",
+    "7.0",
+    "7.",
+    "07",
+    "007",
+    "7e0",
+    "0.7E1",
+    "+7",
+    "7,0",
+    "\uff17",
+    "\u0667",
+    "7.000",
+    "70e-1",
+    "'007",
+]
 THOUSANDS = [
     "1000",
     "1,000",
