@@ -40,11 +40,9 @@ from kerastl.data.window import LEVELS, percentiles
 from kerastl.errors import Problem, RequestError, raise_problems
 from kerastl.runs import write_atomic
 
-ENDINGS = {b"\x89PNG": b"IEND", b"\xff\xd8\xff": b"\xff\xd9", b"GIF8": b"\x3b"}
 Array = np.ndarray[Any, Any]
 GRAY_TOLERANCE = 2
 """The largest difference of two channels, of 255, that is due to rounding."""
-TAIL_BYTES = 64  # some cameras and programs append a few bytes to the image
 
 
 def decode_error(content: bytes, *, max_pixels: int) -> str | None:
@@ -67,23 +65,20 @@ def check_content(content: bytes, *, max_pixels: int) -> Array:
     try:
         return decode_image(tf.constant(content), max_pixels=max_pixels).numpy()
     except tf.errors.InvalidArgumentError as error:
-        raise InvalidImageError(_decode_reason(error.message, content)) from error
+        raise InvalidImageError(_decode_reason(error.message)) from error
     except (MemoryError, tf.errors.ResourceExhaustedError) as error:
         raise UnreadableError(NO_MEMORY) from error
     except tf.errors.OpError as error:
-        raise UnreadableError(_decode_reason(error.message, content)) from error
+        raise UnreadableError(_decode_reason(error.message)) from error
 
 
-def _decode_reason(message: str, content: bytes) -> str:
+def _decode_reason(message: str) -> str:
     refusal = re.search(r"assertion failed: \[(.*?)\]", message, re.DOTALL)
     if refusal:
         text = refusal.group(1).strip()
         # Other formats are converted before they are decoded.
         return text.replace(NO_IMAGE, NO_IMAGE.replace(" or WebP", ", WebP, TIFF, HEIC or AVIF"))
-    for start, end in ENDINGS.items():
-        if content.startswith(start) and end not in content[-TAIL_BYTES:]:
-            return "the file is truncated"
-    return "the file is damaged: it has the header of an image but cannot be decoded"
+    return "the file is truncated or damaged: it has the header of an image but cannot be decoded"
 
 
 SHOWN = 20
@@ -321,5 +316,4 @@ def pixel_statistics(records: Sequence[Record], *, window: Window | None, max_pi
     levels = np.arange(LEVELS)
     low, high = window or FULL_WINDOW
     outside = counts[(levels < low) | (levels > high)].sum() / counts.sum()
-    fraction = None if window is None else float(outside)
-    return PixelStatistics(num_constant, num_16_bit, fraction, percentiles(counts))
+    return PixelStatistics(num_constant, num_16_bit, window and float(outside), percentiles(counts))

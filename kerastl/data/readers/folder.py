@@ -67,7 +67,10 @@ class Skipped:
         lines = []
         if self.kinds:
             by_count = sorted(self.kinds.items(), key=lambda item: -len(item[1]))
-            kinds = [f"{len(names)} {kind}: {_shown(names)}" for kind, names in by_count]
+            kinds = [
+                f"{len(names)} {kind}: {', '.join([*dict.fromkeys(names)][:SHOWN_NAMES])}"
+                for kind, names in by_count
+            ]
             shown = "; ".join(kinds[:SHOWN_KINDS]) + ("; ..." if len(kinds) > SHOWN_KINDS else "")
             total = sum(map(len, self.kinds.values()))
             kind = "is not a supported image" if total == 1 else "are not supported images"
@@ -77,10 +80,6 @@ class Skipped:
                 examples = ", ".join(names[:SHOWN_NAMES])
                 lines.append(f"Ignored {pluralize(len(names), noun)} {text.format(examples)}")
         return lines
-
-
-def _shown(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN_NAMES]) + (", ..." if len(names) > SHOWN_NAMES else "")
 
 
 def find_images(root: Path, skipped: Skipped) -> tuple[dict[Parts, list[Path]], list[Parts]]:
