@@ -34,7 +34,7 @@ def quiet(is_quiet: bool = True) -> Generator[None, None, None]:
 
 
 def _is_interactive() -> bool:
-    return sys.stderr.isatty() and not _is_quiet.get()
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not _is_quiet.get()
 
 
 @cache

@@ -37,6 +37,7 @@ def test_a_step_shows_a_spinner_on_a_terminal_and_a_line_elsewhere(monkeypatch, 
         pass
     assert capsys.readouterr().err == "Writing the report\n"
     terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", terminal)
     with console.status("Outer"):
         for _ in console.track(range(3), "inner"):
@@ -45,6 +46,10 @@ def test_a_step_shows_a_spinner_on_a_terminal_and_a_line_elsewhere(monkeypatch, 
     assert "Outer" in shown
     assert "inner" in shown
     assert shown.count("a line") == 3
+    monkeypatch.setenv("TERM", "dumb")
+    with console.status("Plain"):
+        pass
+    assert terminal.getvalue().endswith("Plain\n")
     assert shown.isascii() or not any("\u2800" <= letter <= "\u28ff" for letter in shown)
 
 
