@@ -21,8 +21,8 @@ from kerastl.errors import RequestError, set_option, shell_command
 @option(
     "--temperature",
     type=click.Choice(["validation", "none"]),
-    default="validation",
-    help="Calibrate the probabilities with the temperature fitted on validation images, or not at all.",
+    help="Scale the probabilities with the temperature fitted on validation images, or not at all.  "
+    "[default: as in the run]",
 )
 @option(
     "--threshold",
@@ -55,7 +55,7 @@ def command(
     run: Path,
     format_name: str,
     out: Path | None,
-    temperature: Literal["validation", "none"],
+    temperature: Literal["validation", "none"] | None,
     threshold: Literal["none", "specificity", "sensitivity"],
     prevalence: tuple[str, ...],
     quantize: str | None,

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq, minimize
-from scipy.special import softmax
 
 from kerastl.evaluation.bootstrap import ResampledPredictions
 from kerastl.evaluation.metrics import confidence_and_outcome, equal_mass_bins, ratio
 from kerastl.evaluation.predictions import Array
+from kerastl.tasks import SINGLE_LABEL
 
 MIN_INVERSE_TEMPERATURE, MAX_INVERSE_TEMPERATURE = 1e-3, 50.0
 GRADIENT_TOLERANCE, ROUNDING_TOLERANCE = 1e-8, 1e-12
@@ -31,7 +31,7 @@ def calibrate(logits: Array, parameters: Array) -> Array:
         parameters: `[classes]` float64, the factor of the logits, and the biases of all classes but the first.
     """
     biases = np.append(0.0, parameters[1:])
-    return softmax(np.asarray(logits, np.float64) * parameters[0] + biases, axis=1)
+    return SINGLE_LABEL.probabilities(np.asarray(logits, np.float64) * parameters[0] + biases)
 
 
 def fit_calibrator(labels: Array, logits: Array, *, weights: Array | None = None) -> Array:
@@ -130,16 +130,14 @@ def _minimize_from(loss: _Loss, parameters: Array, first: int) -> Array | None:
 
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.02, 50.0
-MIN_PROBABILITY = np.finfo(np.float64).tiny
 
 
-def fit_temperature(labels: Array, probabilities: Array) -> float | None:
+def fit_temperature(labels: Array, logits: Array) -> float | None:
     """Return the temperature that minimizes the log loss.
 
     Args:
         labels: `[n]` int.
-        probabilities: `[n, classes]` float64. Their logarithms are the logits up to a constant per row, which does not
-            change the softmax.
+        logits: `[n, classes]`. A constant per row does not matter.
 
     Returns:
         The temperature: above 1 if the model is overconfident, below 1 if it is underconfident. None if there is no
@@ -149,7 +147,7 @@ def fit_temperature(labels: Array, probabilities: Array) -> float | None:
     Reference:
         Guo et al. 2017, arXiv:1706.04599, section 4.2.
     """
-    logits = logits_from(probabilities)
+    logits = np.asarray(logits, np.float64)
     gaps = logits - logits[np.arange(len(labels)), labels][:, None]
 
     def derivative(log_inverse: float) -> float:
@@ -162,16 +160,6 @@ def fit_temperature(labels: Array, probabilities: Array) -> float | None:
     if not len(labels) or derivative(low) >= 0 or derivative(high) <= 0:
         return None
     return float(np.exp(-brentq(derivative, low, high, xtol=1e-10)))
-
-
-def with_temperature(probabilities: Array, temperature: float) -> Array:
-    """Return `[n, classes]` float64, the softmax of the logits divided by a temperature above 0."""
-    return softmax(logits_from(probabilities) / temperature, axis=1)
-
-
-def logits_from(probabilities: Array) -> Array:
-    """Return `[n, classes]` float64 logits of probabilities. A table that was read back gives the same bytes."""
-    return np.log(np.maximum(probabilities, MIN_PROBABILITY))
 
 
 CURVE_BINS = 10

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kerastl.evaluation import bootstrap
-from kerastl.evaluation.calibration import calibrate, fit_calibrator, logits_from
+from kerastl.evaluation.calibration import calibrate, fit_calibrator
 from kerastl.evaluation.metrics import CALIBRATION_METRICS, balanced_accuracy
 from kerastl.evaluation.predictions import Array, Predictions
 
@@ -301,8 +301,10 @@ def _estimates(
         bootstrap.resample(bootstrap.resampling_units(source), source.labels, seed=seed, **settings),
         bootstrap.resample(bootstrap.resampling_units(target), no_labels, seed=seed + 1, **settings),
     )
-    logits = logits_from(source.probabilities), logits_from(target.probabilities)
-    return {name: estimate_prevalence(source.labels, *logits, *drawn, method=name) for name in METHODS}
+    return {
+        name: estimate_prevalence(source.labels, source.logits, target.logits, *drawn, method=name)
+        for name in METHODS
+    }
 
 
 def _summary(predictions: Predictions) -> dict[str, Any]:
@@ -358,22 +360,21 @@ def _correction(
 
     Calibration and prevalence are fixed during resampling, because a deployed model uses fixed values.
     """
-    labels, probabilities = test.predictions.labels, test.predictions.probabilities
-    parameters = fit_calibrator(source.labels, logits_from(source.probabilities))
-    calibrated = calibrate(logits_from(probabilities), parameters)
+    labels, uncalibrated = test.predictions.labels, test.predictions.uncalibrated
+    calibrated = calibrate(test.predictions.logits, fit_calibrator(source.labels, source.logits))
     # A class with an estimate of 0 keeps a small frequency, so that the loss of its images is finite.
     target = np.maximum(estimate.value, 1e-6)
     corrected = correct_prevalence(calibrated, estimate.source, target / target.sum())
     difference = {
         name: bootstrap.estimate_difference(
-            test, partial(metric, labels, probabilities), partial(metric, labels, corrected), name
+            test, partial(metric, labels, uncalibrated), partial(metric, labels, corrected), name
         )
         for name, metric in CORRECTION_METRICS.items()
     }
     return {
         "by": "em",
         "split": TEST,
-        "uncalibrated": test.score(probabilities, CORRECTION_METRICS),
+        "uncalibrated": test.score(uncalibrated, CORRECTION_METRICS),
         "calibrated": test.score(calibrated, CORRECTION_METRICS),
         "corrected": test.score(corrected, CORRECTION_METRICS),
         "difference": difference,

@@ -10,15 +10,11 @@ from typing import Any, Literal
 import numpy as np
 
 from kerastl.errors import RequestError
-from kerastl.evaluation.bootstrap import ResampledPredictions, no_value
-from kerastl.evaluation.calibration import (
-    decision_curve,
-    fit_temperature,
-    reliability_curve,
-    with_temperature,
-)
+from kerastl.evaluation.bootstrap import ResampledPredictions, canonical_order, no_value
+from kerastl.evaluation.calibration import decision_curve, fit_temperature, reliability_curve
 from kerastl.evaluation.metrics import BINS, CALIBRATION_METRICS, ratio
 from kerastl.evaluation.predictions import Array, Predictions
+from kerastl.tasks import SINGLE_LABEL
 
 Fixed = Literal["specificity", "sensitivity"]
 Parts = Mapping[str | None, ResampledPredictions]
@@ -34,7 +30,8 @@ class OperatingPoint:
     Args:
         fixed: The rate with a minimum.
         at: Its minimum, 0 to 1.
-        threshold: Images with at least this probability are positive. None if validation gave no threshold.
+        threshold: Images with at least this probability (with the temperature of the run) are positive. None if
+            validation gave no threshold.
     """
 
     fixed: Fixed
@@ -176,6 +173,20 @@ class ValidationFit:
     points: tuple[OperatingPoint, ...]
     origin: str
 
+    def calibrate(self, predictions: Predictions) -> Array:
+        """Return the probabilities of predictions with the temperature: `[n, classes]` float64."""
+        return SINGLE_LABEL.probabilities(predictions.logits, self.temperature)
+
+
+def validation_temperature(
+    predictions: Predictions, stored_fit: Mapping[str, Any] | None = None
+) -> float | None:
+    """Return the temperature that `fit_on_validation` determines for predictions of any splits. None without one."""
+    validation = canonical_order(predictions.of(VALIDATION), labeled=True)
+    if validation.paths:
+        return fit_temperature(validation.labels, validation.logits)
+    return stored_fit["temperature"] if stored_fit else None
+
 
 def fit_on_validation(
     labeled: Mapping[str, Predictions],
@@ -203,7 +214,7 @@ def fit_on_validation(
     thresholds: dict[tuple[Fixed, float], float | None] = {}
     validation, origin = labeled.get(VALIDATION), VALIDATION
     if validation is not None:
-        temperature = fit_temperature(validation.labels, validation.probabilities)
+        temperature = fit_temperature(validation.labels, validation.logits)
         reason = "no temperature from 0.02 to 50 is optimal on validation"
         if index is not None:
             thresholds = {(fixed, at): _threshold(validation, index, fixed, at) for fixed, at in points}
@@ -228,7 +239,8 @@ def clinical_scores(parts: Parts, fit: ValidationFit) -> dict[str, Any]:
 
     Returns:
         `{"operating_points", "calibration", "reliability", "decision_curve"}`, each with results for the split as
-        `overall` and for each domain in `domains`.
+        `overall` and for each domain in `domains`. Those of `calibration` are under `before` (without the temperature)
+        and `after`.
     """
     names = parts[None].predictions.class_names
     index = fit.positive
@@ -272,25 +284,24 @@ def _calibration(parts: Parts, fit: ValidationFit) -> dict[str, Any]:
     temperature: dict[str, Any] = {"value": fit.temperature, "from": fit.origin}
     if fit.reason:
         temperature["reason"] = fit.reason
-    scores = overall_and_domains(parts, partial(_calibrated_scores, fit=fit))
+
+    def before(part: ResampledPredictions) -> dict[str, Any]:
+        return part.score(part.predictions.uncalibrated, CALIBRATION_METRICS)
+
+    def after(part: ResampledPredictions) -> dict[str, Any]:
+        if fit.temperature is None:
+            return {name: no_value(fit.reason) for name in CALIBRATION_METRICS}
+        return part.score(fit.calibrate(part.predictions), CALIBRATION_METRICS)
+
+    scores = {"before": overall_and_domains(parts, before), "after": overall_and_domains(parts, after)}
     return {"bins": BINS, "temperature": temperature, **scores}
-
-
-def _calibrated_scores(part: ResampledPredictions, fit: ValidationFit) -> dict[str, Any]:
-    """Return ECE, Brier score and log loss after temperature scaling."""
-    if fit.temperature is None:
-        return {name: no_value(fit.reason) for name in CALIBRATION_METRICS}
-    calibrated = with_temperature(part.predictions.probabilities, fit.temperature)
-    return part.score(calibrated, CALIBRATION_METRICS)
 
 
 def _reliability(parts: Parts, fit: ValidationFit, names: tuple[str, ...]) -> dict[str, Any]:
     def curves(part: ResampledPredictions) -> dict[str, Any]:
-        probabilities = part.predictions.probabilities
-        result = {"uncalibrated": reliability_curve(part, probabilities)}
+        result = {"uncalibrated": reliability_curve(part, part.predictions.uncalibrated)}
         if fit.temperature is not None:
-            calibrated = with_temperature(probabilities, fit.temperature)
-            result["calibrated"] = reliability_curve(part, calibrated)
+            result["calibrated"] = reliability_curve(part, fit.calibrate(part.predictions))
         return result
 
     of = f"probability of {names[1]}" if len(names) == 2 else "probability of the predicted class"

@@ -31,6 +31,8 @@ class Predictions:
         class_names: Class names in the order of the logits.
         splits, groups, domains: One string per image, empty if unknown.
         subgroups: Column name, e.g. `sex`, to one string per image, empty if unknown.
+        temperature: Divisor of the logits in `probabilities`, above 0. None for 1. A table that was read has its own
+            probabilities instead.
     """
 
     paths: tuple[str, ...]
@@ -41,10 +43,16 @@ class Predictions:
     groups: tuple[str, ...]
     domains: tuple[str, ...]
     subgroups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    temperature: float | None = None
 
     @cached_property
     def probabilities(self) -> Array:
-        """`[n, classes]` float64."""
+        """`[n, classes]` float64, scaled with the temperature."""
+        return SINGLE_LABEL.probabilities(self.logits, self.temperature)
+
+    @cached_property
+    def uncalibrated(self) -> Array:
+        """`[n, classes]` float64, the probabilities without the temperature."""
         return SINGLE_LABEL.probabilities(self.logits)
 
     def _with(self, probabilities: Array) -> Predictions:
@@ -63,7 +71,7 @@ class Predictions:
         index = np.asarray(rows, np.int64)
         taken = Predictions(
             paths, self.labels[index], self.logits[index], self.class_names, splits, groups, domains,
-            {name: tuple(column[row] for row in rows) for name, column in self.subgroups.items()},
+            {name: tuple(column[row] for row in rows) for name, column in self.subgroups.items()}, self.temperature,
         )  # fmt: skip
         return taken._with(self.probabilities[index])
 
@@ -77,9 +85,10 @@ class Predictions:
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
-    """Write `predictions.csv`: path, label, predicted, split, group, domain, a probability per class, and subgroups.
+    """Write `predictions.csv`: path, label, predicted, split, group, domain, probabilities, logits, and subgroups.
 
-    Labels are class names, empty if unlabeled. Probabilities have the fewest digits that give the same float64 when read.
+    Labels are class names, empty if unlabeled. Numbers have the fewest digits that give the same value when read:
+    float64 for a probability, and float32 for a logit.
     """
     names, probabilities = predictions.class_names, predictions.probabilities
     columns: dict[str, Sequence[Any]] = {
@@ -90,6 +99,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
         "group": predictions.groups,
         "domain": predictions.domains,
         **dict(zip(SINGLE_LABEL.columns(names), probabilities.T.tolist(), strict=True)),
+        **dict(zip(SINGLE_LABEL.logit_columns(names), predictions.logits.T.astype(np.float32), strict=True)),
         **{SUBGROUP + name: values for name, values in predictions.subgroups.items()},
     }
     write_csv(path, tuple(columns), zip(*columns.values(), strict=True))
@@ -98,8 +108,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
 def read_predictions(path: Path) -> Predictions:
     """Read a table that `write_predictions` wrote.
 
-    The probabilities are exact. The logits are their logarithms, which differ from those of the model by a constant per
-    row.
+    Probabilities and logits are exact.
 
     Raises:
         RequestError: If it is not such a table, or if a cell is invalid. The message names the row.
@@ -111,21 +120,24 @@ def _from_rows(path: Path, rows: list[dict[str, str]]) -> Predictions:
     columns = tuple(rows[0]) if rows else ()
     names = SINGLE_LABEL.class_names_of(columns)
     probability_columns = SINGLE_LABEL.columns(names)
-    if not names or not set(HEADER) <= set(columns):
-        required = ", ".join((*HEADER, *SINGLE_LABEL.columns(["<class>"])))
+    logit_columns = SINGLE_LABEL.logit_columns(names)
+    if not names or not {*HEADER, *logit_columns} <= set(columns):
+        required = ", ".join(
+            (*HEADER, *SINGLE_LABEL.columns(["<class>"]), *SINGLE_LABEL.logit_columns(["<class>"]))
+        )
         raise RequestError(f"{path} is not a table of predictions. Required columns: {required}.")
     indices = {"": SINGLE_LABEL.unlabeled, **{name: index for index, name in enumerate(names)}}
     labels = np.zeros(len(rows), np.int32)
-    probabilities = np.zeros((len(rows), len(names)))
+    probabilities, logits = np.zeros((len(rows), len(names))), np.zeros((len(rows), len(names)), np.float32)
     for number, row in enumerate(rows):
         try:
             labels[number] = indices[row["label"]]
             probabilities[number] = [_probability(row[column]) for column in probability_columns]
+            logits[number] = [_logit(row[column]) for column in logit_columns]
         except (KeyError, ValueError, TypeError) as error:
             raise RequestError(f"{path}, row {number + 1}: invalid value {error}.") from error
     values = (tuple(row[name] for row in rows) for name in ("path", "split", "group", "domain"))
     paths, splits, groups, domains = values
-    logits = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny)).astype(np.float32)
     subgroups = {
         name.removeprefix(SUBGROUP): tuple(row[name] for row in rows)
         for name in columns
@@ -139,6 +151,13 @@ def _probability(cell: str) -> float:
     value = float(cell)
     if not 0.0 <= value <= 1.0:
         raise ValueError(f"{cell}, which is not a probability")
+    return value
+
+
+def _logit(cell: str) -> float:
+    value = float(cell)
+    if not np.isfinite(value):
+        raise ValueError(f"{cell}, which is not a finite logit")
     return value
 
 

@@ -37,6 +37,7 @@ class Trained:
         max_pixels: Images with more pixels are refused.
         model: `[n, size, size, 3]` float32 in [0, 255] to logits `[n, classes]`.
         folder: The folder that the model and its description were read from, or None.
+        temperature: Divisor of the logits in the probabilities, above 0. None for 1.
     """
 
     class_names: tuple[str, ...]
@@ -45,15 +46,13 @@ class Trained:
     max_pixels: int
     model: Any
     folder: Path | None = None
+    temperature: float | None = None
 
-    def probabilities(self, encoded: Sequence[bytes]) -> npt.NDArray[np.float32]:
-        """Return the probabilities for encoded images.
+    def logits(self, encoded: Sequence[bytes]) -> npt.NDArray[np.float32]:
+        """Return the logits for encoded images: `[n, classes]` float32.
 
         Args:
             encoded: The bytes of at least one file. TIFF must be converted first.
-
-        Returns:
-            `[n, classes]` float32, rows of sum 1.
 
         Raises:
             tf.errors.InvalidArgumentError: If an image cannot be decoded.
@@ -64,8 +63,18 @@ class Trained:
 
         # Not folded: the last bit of a prediction must not depend on the number of batches.
         images = decode_images(encoded, self.image_size_px, self.window, self.max_pixels)
-        logits = tf.cast(self.model(images, training=False), tf.float64)
-        return cast(npt.NDArray[np.float32], tf.cast(SINGLE_LABEL.activation(logits), tf.float32).numpy())
+        return cast(npt.NDArray[np.float32], tf.cast(self.model(images, training=False), tf.float32).numpy())
+
+    def probabilities(self, encoded: Sequence[bytes]) -> npt.NDArray[np.float32]:
+        """Return the probabilities for encoded images, as in `predictions.csv` and in the exports of the run.
+
+        Args:
+            encoded: As in `logits`.
+
+        Returns:
+            `[n, classes]` float32, rows of sum 1, scaled with the temperature.
+        """
+        return SINGLE_LABEL.probabilities(self.logits(encoded), self.temperature).astype(np.float32)
 
     def predict(self, encoded: Sequence[bytes]) -> tuple[list[str], npt.NDArray[np.float32]]:
         """Return the predicted class and the `probabilities` of encoded images."""
@@ -115,7 +124,10 @@ def load_trained(run_folder: Path) -> Trained:
     except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
         raise RequestError(f"{file} cannot be loaded as a Keras model: {first_line(error)}") from error
     _check_shapes(file, model, description)
-    return Trained(**description.model_dump(include=IMAGE_FIELDS), model=model, folder=run_folder)
+    return Trained(
+        **description.model_dump(include=IMAGE_FIELDS), model=model, folder=run_folder,
+        temperature=description.temperature,
+    )  # fmt: skip
 
 
 def _check_shapes(file: Path, model: Any, description: schemas.ModelDescription) -> None:
@@ -228,13 +240,17 @@ def read_unverified_model(folder: Path) -> schemas.ModelDescription:
 def _describe_run(folder: Path, description: schemas.ModelDescription) -> schemas.ModelDescription:
     """Return the description of the model of a run that `model.json` of an export contains."""
     recipe = read_plain((folder / RESOLVED_RECIPE).read_text(encoding="utf-8"))
+    validation = read_validation_fit(folder)
+    if validation and validation.temperature != description.temperature:
+        # The thresholds are for other probabilities than those with the temperature of validation.
+        validation = validation.model_copy(update={"points": ()})
     backbone = {key: value for key, value in recipe["backbone"].items() if key != "weights"}
     return schemas.ModelDescription(
-        **description.model_dump(include=IMAGE_FIELDS),
+        **description.model_dump(include={*IMAGE_FIELDS, "temperature"}),
         backbone=schemas.BackboneDescription(**backbone),
         head=schemas.HeadDescription(dropout=recipe["head"]["dropout"]),
         class_shares=read_class_shares(folder, description.class_names),
-        validation=read_validation_fit(folder),
+        validation=validation,
     )
 
 
@@ -261,7 +277,7 @@ def read_validation_fit(folder: Path) -> schemas.ValidationResults | None:
             schemas.OperatingPoint(fixed=point.fixed, at=point.at, threshold=point.threshold)
             for point in val.operating_points.points
         ),
-        bounded_information=_bounded_information(val, val.calibration.overall.get("log_loss")),
+        bounded_information=_bounded_information(val, val.calibration.after.overall.get("log_loss")),
     )
 
 

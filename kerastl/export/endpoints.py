@@ -61,9 +61,7 @@ def outputs_from_logits(
 
 def probabilities_of(logits: tf.Tensor, postprocessing: Postprocessing) -> tf.Tensor:
     """Return `[n, classes]` probabilities after temperature and prevalence, in the float type of the logits."""
-    if postprocessing.temperature is not None:
-        logits = logits * (1.0 / postprocessing.temperature)
-    probabilities = SINGLE_LABEL.activation(logits)
+    probabilities = SINGLE_LABEL.activation(logits, postprocessing.temperature)
     prevalence = postprocessing.prevalence
     if prevalence is not None:
         ratios = np.divide(prevalence.served, prevalence.training)
@@ -80,7 +78,8 @@ def _predicted(
     if threshold is None:
         return tf.argmax(probabilities, axis=-1)
     positive = list(class_names).index(threshold.positive)
-    is_positive = SINGLE_LABEL.activation(logits)[:, positive] >= threshold.probability - SLACK
+    scores = SINGLE_LABEL.activation(logits, threshold.temperature)[:, positive]
+    is_positive = scores >= threshold.probability - SLACK
     is_positive_class = tf.constant([index == positive for index in range(len(class_names))])
     others = tf.argmax(tf.where(is_positive_class, -1.0, probabilities), axis=-1)
     return tf.where(is_positive, tf.constant(positive, tf.int64), others)
@@ -130,7 +129,7 @@ class ServedModel:
 
     Args:
         trained: The model, without augmentation, and its description.
-        postprocessing: The postprocessing that is applied to the softmax of the logits.
+        postprocessing: The postprocessing that is applied to the logits.
     """
 
     trained: Trained

@@ -60,8 +60,8 @@ def read_export(path: Path) -> LoadedExport:
 
         images = decode_images(encoded, manifest.image_size_px, manifest.window, max_pixels)
         probabilities = predict_images(images)
-        softmax = manifest.postprocessing.invert(probabilities)
-        return manifest.postprocessing.predict_labels(softmax, class_names), probabilities
+        logits = manifest.postprocessing.invert(probabilities)
+        return manifest.postprocessing.predict_labels(logits, class_names), probabilities
 
     return LoadedExport(class_names, max_pixels, predict)
 

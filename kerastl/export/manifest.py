@@ -24,7 +24,7 @@ class Manifest:
         model_sha256: Fingerprint of the model's weights, see `weights_fingerprint`.
         versions: Versions of kerastl, keras and tensorflow.
         files: sha256 of every other file of the export, by its path within it.
-        postprocessing: The postprocessing that is applied to the softmax of the logits.
+        postprocessing: The postprocessing that is applied to the logits.
         conversion: Details of a converted format, see `write_converted`; None for other formats.
         scores: `{split: {metric: {value, low, high}}}` of the run's test splits; None if unavailable.
         training: Identifiers of the run: `recipe_sha256` (without its paths), `seed`, `data_sha256`,

@@ -16,7 +16,16 @@ from kerastl.errors import report_damage
 from kerastl.evaluation.trained_model import read_validation_fit
 from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing
 from kerastl.recipe import read_plain
-from kerastl.runs import RESOLVED_RECIPE, Adaptation, Estimate, Metrics, Scores, Summary, write_atomic
+from kerastl.runs import (
+    RESOLVED_RECIPE,
+    Adaptation,
+    Estimate,
+    Metrics,
+    ModelDescription,
+    Scores,
+    Summary,
+    write_atomic,
+)
 from kerastl.runs.schemas import RUN_AGAIN, ClassPrevalence, ValidationResults
 from kerastl.tasks import SINGLE_LABEL
 
@@ -38,6 +47,7 @@ class ModelFacts:
         scores: Metrics of each test split.
         sites: The same for each site by split; identifying site names are replaced.
         fixed: Settings that were fixed on the validation images.
+        temperature: The temperature in the probabilities of the run; None for 1.
         adaptation: The content of `adaptation.json`.
         shift: The prevalence of each class.
         level: Level of the intervals, 0 to 1.
@@ -51,6 +61,7 @@ class ModelFacts:
     scores: dict[str, Metrics] | None = None
     sites: dict[str, dict[str, Metrics]] = field(default_factory=dict)
     fixed: ValidationResults | None = None
+    temperature: float | None = None
     adaptation: Adaptation | None = None
     shift: dict[str, ClassPrevalence] = field(default_factory=dict)
     level: float | None = None
@@ -70,7 +81,7 @@ def read_model_facts(run: Path | None) -> ModelFacts:
         return NO_FACTS
     recipe = _read_object(run / RESOLVED_RECIPE, read_plain)
     versions = _read_object(run / "versions.json", json.loads)
-    weights = _weights(versions.get("weights"))
+    weights, description = _weights(versions.get("weights")), ModelDescription.read_if_present(run)
     scores = Scores.read_if_present(run) or Scores()
     summary = Summary.read_if_present(run) or Summary()
     counts = {
@@ -89,6 +100,7 @@ def read_model_facts(run: Path | None) -> ModelFacts:
         scores={name: split.overall for name, split in tests.items()} or None,
         sites={name: by_public_name(split.domains) for name, split in tests.items()},
         fixed=read_validation_fit(run),
+        temperature=description.temperature if description else None,
         adaptation=Adaptation.read_if_present(run),
         shift=scores.label_shift.classes if scores.label_shift else {},
         level=scores.interval.level if scores.interval else None,
@@ -223,6 +235,7 @@ def render_card(facts: ModelFacts, *, postprocessing: Postprocessing, **descript
         prevalence={column: PREVALENCE_COLUMNS[column] for column in columns},
         postprocessing=postprocessing.describe(description["class_names"]),
         is_postprocessed=postprocessing != NO_POSTPROCESSING,
+        is_as_in_run=postprocessing == Postprocessing(facts.temperature),
     )
 
 

@@ -88,7 +88,7 @@ Array = np.ndarray[Any, Any]
 
 
 def compare_with_run(
-    export: ExportFolder, encoded: Sequence[bytes], *, pixels: Array, probabilities: Array
+    export: ExportFolder, encoded: Sequence[bytes], *, pixels: Array, logits: Array
 ) -> dict[str, Any]:
     """Compare the outputs of an export for image files with those of the run.
 
@@ -96,7 +96,7 @@ def compare_with_run(
         export: A SavedModel, or a converted model, which takes the decoded images.
         encoded: At least one whole image file.
         pixels: `[n, size, size, 3]` float32 in [0, 255], as the run decoded the files.
-        probabilities: `[n, classes]`, the softmax of the run's logits.
+        logits: `[n, classes]`, those of the run.
 
     Returns:
         `{"pixels": {"compared", "differ", "largest_difference"}, "predictions": {"differ",
@@ -123,7 +123,7 @@ def compare_with_run(
         return report
     if names != manifest.class_names:
         faults.append(f"its classes are {list(names)}, the run's are {list(manifest.class_names)}")
-    expected = manifest.postprocessing.apply(probabilities)
+    expected = manifest.postprocessing.apply(logits)
     report["predictions"] = _compare_probabilities(served, expected, manifest.quantize, faults)
     report["pixels"] = {"compared": False, "reason": reason}
     if decoded is not None:

@@ -10,16 +10,17 @@ from typing import Any, Literal
 import numpy as np
 
 from kerastl.errors import report_damage
-from kerastl.evaluation.calibration import with_temperature
 from kerastl.evaluation.label_shift import correct_prevalence
 from kerastl.evaluation.predictions import Array
-from kerastl.evaluation.trained_model import read_class_shares, read_validation_fit
+from kerastl.evaluation.trained_model import read_class_shares, read_description, read_validation_fit
 from kerastl.recipe import read_plain
 from kerastl.runs import RESOLVED_RECIPE, Scores
 from kerastl.runs.schemas import RUN_AGAIN, ServedPostprocessing, ServedPrevalence, ValidationResults
+from kerastl.tasks import SINGLE_LABEL
 
 MIN_SHARE = 1e-6
 """An absent class keeps this share: its images must stay possible."""
+MIN_PROBABILITY = np.finfo(np.float64).tiny
 SLACK = 1e-6
 """A threshold equals the probability of a validation image, which must stay positive after rounding."""
 NOTHING_FIXED = ValidationResults(temperature=None, positive=None, points=())
@@ -44,17 +45,20 @@ class Threshold:
 
     Args:
         positive: Name of the positive class.
-        probability: The smallest probability that counts as positive, 0 to 1, before temperature and
-            prevalence change it.
+        probability: The smallest probability that counts as positive, 0 to 1, before the prevalence changes
+            it.
+        temperature: Divisor of the logits in that probability, above 0; None for 1. It is that of the run,
+            also if the export has no temperature.
     """
 
     positive: str
     probability: float
+    temperature: float | None = None
 
 
 @dataclass(frozen=True)
 class Postprocessing:
-    """The postprocessing that an export applies to the softmax of the logits; none by default.
+    """The postprocessing that an export applies to the logits; only their softmax by default.
 
     Args:
         temperature: Divisor of the logits, above 0; None for 1.
@@ -70,30 +74,27 @@ class Postprocessing:
     prevalence: Prevalence | None = None
     threshold: Threshold | None = None
 
-    def apply(self, probabilities: Array) -> Array:
-        """Return `[n, classes]` float64 probabilities after postprocessing, given the softmax of the logits."""
-        result = np.asarray(probabilities, np.float64)
-        if self.temperature is not None:
-            result = with_temperature(result, self.temperature)
+    def apply(self, logits: Array) -> Array:
+        """Return `[n, classes]` float64 probabilities after postprocessing."""
+        result = SINGLE_LABEL.probabilities(logits, self.temperature)
         if self.prevalence is not None:
             result = correct_prevalence(result, self.prevalence.training, self.prevalence.served)
         return result
 
     def invert(self, served: Array) -> Array:
-        """Return the softmax of the logits, `[n, classes]` float64, given probabilities after postprocessing."""
+        """Return the logits up to a constant per row, `[n, classes]` float64, given probabilities after postprocessing."""
         result = np.asarray(served, np.float64)
         if self.prevalence is not None:
             result = correct_prevalence(result, self.prevalence.served, self.prevalence.training)
-        if self.temperature is not None:
-            result = with_temperature(result, 1 / self.temperature)
-        return result
+        return np.log(np.maximum(result, MIN_PROBABILITY)) * (self.temperature or 1.0)
 
-    def predict_labels(self, probabilities: Array, class_names: Sequence[str]) -> list[str]:
-        """Return the predicted class of each row, given the softmax of the logits."""
-        served = self.apply(probabilities)
+    def predict_labels(self, logits: Array, class_names: Sequence[str]) -> list[str]:
+        """Return the predicted class of each row of logits."""
+        served = self.apply(logits)
         if self.threshold is not None:
             positive = list(class_names).index(self.threshold.positive)
-            is_positive = np.asarray(probabilities)[:, positive] >= self.threshold.probability - SLACK
+            scores = SINGLE_LABEL.probabilities(logits, self.threshold.temperature)[:, positive]
+            is_positive = scores >= self.threshold.probability - SLACK
             served[:, positive] = np.where(is_positive, 2.0, -1.0)
         return [class_names[index] for index in served.argmax(axis=1)]
 
@@ -104,7 +105,8 @@ class Postprocessing:
         positive = list(class_names).index(self.threshold.positive)
         row = np.full((1, 2), 1 - self.threshold.probability)
         row[0, positive] = self.threshold.probability
-        return float(self.apply(row)[0, positive])
+        logits = Postprocessing(self.threshold.temperature).invert(row)
+        return float(self.apply(logits)[0, positive])
 
     def describe(self, class_names: Sequence[str]) -> str:
         """Return the postprocessing in words, on one line."""
@@ -117,7 +119,7 @@ class Postprocessing:
             steps.append(f"corrected for the prevalence {listed}")
         if self.threshold is not None:
             served = self.output_threshold(class_names)
-            where = "" if served is not None else " before temperature and prevalence"
+            where = "" if served is not None else " before the correction for the prevalence"
             probability = self.threshold.probability if served is None else served
             steps.append(
                 f"{self.threshold.positive} is predicted from a probability of {probability:.3g}{where}"
@@ -149,7 +151,7 @@ class Postprocessing:
         return cls(
             content.temperature,
             None if prevalence is None else _read_prevalence(prevalence, class_names),
-            None if threshold is None else Threshold(threshold.positive, threshold.probability),
+            None if threshold is None else Threshold(**threshold.model_dump(exclude={"output_probability"})),
         )
 
 
@@ -174,14 +176,14 @@ class PostprocessingOptions:
 
     Args:
         temperature: `validation` for the temperature that fits the validation images best; `none` for no
-            scaling.
+            scaling; None for that of the run, which its `predictions.csv` and `kerastl predict` use.
         prevalence: `target` for the shares that the run estimated at the target by EM; or the share of each
             class by name, of sum 1; `none` for no correction.
         threshold: `specificity` or `sensitivity` for the operating point of validation with that quantity
             fixed; `none` predicts the most probable class.
     """
 
-    temperature: Literal["validation", "none"] = "validation"
+    temperature: Literal["validation", "none"] | None = None
     prevalence: Literal["none", "target"] | Mapping[str, float] = "none"
     threshold: Literal["none", "specificity", "sensitivity"] = "none"
 
@@ -198,13 +200,13 @@ def resolve_postprocessing(
         class_names: Class names in the order of the probabilities.
         options: The requested postprocessing.
     """
-    fixed = read_validation_fit(run_folder) or NOTHING_FIXED
-    temperature = fixed.temperature if options.temperature == "validation" else None
+    fixed, own = read_validation_fit(run_folder) or NOTHING_FIXED, read_description(run_folder).temperature
+    temperature = {None: own, "validation": own or fixed.temperature, "none": None}[options.temperature]
     problems: list[str] = []
     prevalence = _prevalence(run_folder, class_names, options.prevalence, problems)
     threshold = None
     if options.threshold != "none":
-        threshold = _threshold(fixed, options.threshold, class_names, problems)
+        threshold = _threshold(fixed, options.threshold, own, class_names, problems)
     return Postprocessing(temperature, prevalence, threshold), problems
 
 
@@ -212,29 +214,36 @@ def expected_postprocessing(
     run_folder: Path, class_names: Sequence[str], exported: Postprocessing
 ) -> Postprocessing:
     """Return the postprocessing that an export should have, given its run. Any served shares are correct."""
-    fixed = read_validation_fit(run_folder) or NOTHING_FIXED
-    temperature = None if exported.temperature is None else fixed.temperature
+    fixed, own = read_validation_fit(run_folder) or NOTHING_FIXED, read_description(run_folder).temperature
+    temperature = None if exported.temperature is None else own or fixed.temperature
     prevalence, threshold = exported.prevalence, exported.threshold
     if prevalence is not None:
         estimated = _estimated_prevalence(run_folder, class_names)
         known = (estimated and estimated.training, _training_shares(run_folder, class_names))
         prevalence = prevalence if prevalence.training in known else None
     if threshold is not None:
-        thresholds = [point.threshold for point in fixed.points]
-        is_known = threshold.positive == fixed.positive and threshold.probability in thresholds
-        threshold = threshold if is_known else None
+        known_thresholds = [
+            Threshold(fixed.positive or "", point.threshold, own)
+            for point in fixed.points
+            if point.threshold is not None
+        ]
+        threshold = threshold if threshold in known_thresholds else None
     return Postprocessing(temperature, prevalence, threshold)
 
 
 def _threshold(
-    fixed: ValidationResults, name: str, class_names: Sequence[str], problems: list[str]
+    fixed: ValidationResults,
+    name: str,
+    temperature: float | None,
+    class_names: Sequence[str],
+    problems: list[str],
 ) -> Threshold | None:
     if fixed.positive is None or fixed.positive not in class_names:
         problems.append(f"threshold {name}: the run has no positive class.")
         return None
     for point in fixed.points:
         if point.fixed == name and point.threshold is not None:
-            return Threshold(fixed.positive, point.threshold)
+            return Threshold(fixed.positive, point.threshold, temperature)
     problems.append(f"threshold {name}: validation gave no operating point with that {name}.")
     return None
 

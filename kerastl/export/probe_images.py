@@ -82,13 +82,13 @@ def expected_predictions(
     """
     from kerastl.export.saved_model import model_fields
 
-    probabilities, names = trained.probabilities(encoded), trained.class_names
+    logits, names = trained.logits(encoded), trained.class_names
     if trained.folder is not None:
         postprocessing = expected_postprocessing(trained.folder, names, postprocessing)
     return ExpectedPredictions(
         class_names=names,
-        probabilities=postprocessing.apply(probabilities).astype(np.float32),
-        predicted=tuple(postprocessing.predict_labels(probabilities, names)),
+        probabilities=postprocessing.apply(logits).astype(np.float32),
+        predicted=tuple(postprocessing.predict_labels(logits, names)),
         settings=model_fields(trained) | {"postprocessing": postprocessing},
     )
 

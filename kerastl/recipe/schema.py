@@ -272,8 +272,8 @@ class Export(StrictModel):
 
     Args:
         formats: One folder per format; an empty list exports nothing.
-        temperature: `validation` calibrates the probabilities with the temperature that has the lowest
-            validation loss, if available; `none` does not calibrate.
+        temperature: `validation` scales all probabilities of the run and of its exports with the temperature
+            that has the lowest validation loss, if available; `none` does not scale them.
         prevalence: `target` corrects the probabilities for the prevalence estimated at the target.
         threshold: Operating point that decides the predicted class; `none` predicts the most probable class.
         quantize: Quantization for the format `litert`; `int8` is calibrated on training images; null keeps

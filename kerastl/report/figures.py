@@ -118,7 +118,7 @@ def style(axes: Any, ink: str = INK) -> None:
 def reliability_chart(reliability: Reliability) -> str | None:
     """Return the reliability curves of a split as a data URL; None without data."""
     curves = reliability.overall
-    present = {"uncalibrated": curves.uncalibrated, "calibrated": curves.calibrated}
+    present = {"without the temperature": curves.uncalibrated, "with the temperature": curves.calibrated}
     if not any(present.values()):
         return None
 

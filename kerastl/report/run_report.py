@@ -102,6 +102,7 @@ def write_report(run_folder: Path) -> Path:
         notes=list(dict.fromkeys(str(note) for note in _json(run_folder / "notes.json", []))),
         recipe=_text(run_folder / RESOLVED_RECIPE),
         versions=_versions(_json(run_folder / "versions.json", {})),
+        temperature=model.temperature if model else None,
     )
 
 

@@ -282,17 +282,19 @@ def clinical_charts(split: schemas.SplitScores) -> dict[str, str]:
 
 def calibration_rows(split: schemas.SplitScores) -> dict[str, schemas.Metrics]:
     """Return the metrics of calibration, without and with the temperature."""
-    scaled = overall_and_domains(split.calibration) if split.calibration else {}
-    rows = {}
-    for name, metrics in overall_and_domains(split).items():
-        rows[f"{name}, uncalibrated"] = metrics
-        rows[f"{name}, calibrated"] = scaled.get(name, {})
-    return rows
+    if split.calibration is None:
+        return {}
+    before, after = (
+        overall_and_domains(scores) for scores in (split.calibration.before, split.calibration.after)
+    )
+    return {
+        f"{name}, {title}": metrics[name]
+        for name in before
+        for title, metrics in (("without the temperature", before), ("with the temperature", after))
+    }
 
 
-def overall_and_domains(
-    scores: schemas.SplitScores | schemas.CalibrationScores | schemas.OperatingPointScores,
-) -> dict[str, schemas.Metrics]:
+def overall_and_domains(scores: schemas.MetricsByDomain) -> dict[str, schemas.Metrics]:
     """Return the metrics of all images, and of each domain if there are several."""
     domains = scores.domains if len(scores.domains) > 1 else {}
     return {"all images": scores.overall, **domains}

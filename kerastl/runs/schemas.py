@@ -163,11 +163,13 @@ class Temperature(Entry):
     reason: str = ""
 
 
-class CalibrationScores(MetricsByDomain):
-    """Scores after temperature scaling."""
+class CalibrationScores(Entry):
+    """The scores of the probabilities before and after temperature scaling."""
 
     bins: int
     temperature: Temperature
+    before: MetricsByDomain
+    after: MetricsByDomain
 
 
 class ReliabilityBin(Entry):
@@ -748,6 +750,8 @@ class ModelDescription(ImageModel):
     """The folder that the paths in the tables of the run are relative to."""
     target_root: PathText | None = None
     """The same folder for the target splits."""
+    temperature: TemperatureValue | None = None
+    """Divisor of the logits in the probabilities. None for 1."""
     backbone: BackboneDescription | None = None
     head: HeadDescription | None = None
     class_shares: dict[str, Share] | None = None
@@ -767,15 +771,16 @@ class ServedPrevalence(Entry):
 
 
 class ServedThreshold(Entry):
-    """The smallest probability of the positive class, before and after temperature and prevalence."""
+    """The smallest probability of the positive class, with the temperature of the run and after postprocessing."""
 
     positive: str
     probability: ThresholdValue
+    temperature: TemperatureValue | None = None
     output_probability: ThresholdValue | None
 
 
 class ServedPostprocessing(Entry):
-    """The postprocessing that an export applies to the softmax of the logits."""
+    """The postprocessing that an export applies to the logits."""
 
     temperature: TemperatureValue | None
     prevalence: ServedPrevalence | None

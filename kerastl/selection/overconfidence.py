@@ -20,7 +20,7 @@ import numpy as np
 from scipy.special import entr
 
 from kerastl.evaluation.bootstrap import UNDEFINED, Statistic, make_estimate, no_interval_reason
-from kerastl.evaluation.calibration import fit_temperature, with_temperature
+from kerastl.evaluation.calibration import fit_temperature
 from kerastl.selection.evidence import Array, Evidence, VerifiedInformation
 from kerastl.tasks import SINGLE_LABEL
 
@@ -96,15 +96,14 @@ def check_overconfidence_without_source(
 def calibrate_on_source(evidence: Evidence) -> tuple[Array, float]:
     """Return the calibrated probabilities `[n, classes]` of source validation images, and the temperature."""
     val = evidence.known_val
-    uncalibrated = SINGLE_LABEL.probabilities(val.logits)
     # No temperature is optimal if all predictions are correct or uninformative.
-    temperature = fit_temperature(val.known_labels, uncalibrated) or 1.0
-    return with_temperature(uncalibrated, temperature), temperature
+    temperature = fit_temperature(val.known_labels, val.logits) or 1.0
+    return SINGLE_LABEL.probabilities(val.logits, temperature), temperature
 
 
 def target_probabilities(evidence: Evidence, temperature: float) -> Array:
     """Return the probabilities `[m, classes]` of target images with a temperature."""
-    return with_temperature(SINGLE_LABEL.probabilities(evidence.target.logits), temperature)
+    return SINGLE_LABEL.probabilities(evidence.target.logits, temperature)
 
 
 def _result(predicted: float, verified: float, difference: dict[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class SingleLabel:
     """The overall metrics in `scores.json`, with display titles."""
     headlines = ("group_auc", "auc", "balanced_accuracy", "accuracy")
     """The metrics that can summarize a run, in order of preference."""
-    column_prefix = "prob_"
+    column_prefix, logit_prefix = "prob_", "logit_"
     outputs = ("probabilities", "predicted", "class_names")
     """The outputs of every served signature."""
 
@@ -74,26 +74,39 @@ class SingleLabel:
         missing = tf.maximum(-tf.math.expm1(log_shares), 1e-7)
         return -tf.reduce_sum(target * missing**focal_gamma * log_shares, -1)
 
-    def activation(self, logits: tf.Tensor) -> tf.Tensor:
-        """Return the probabilities for logits: `[n, classes]` of the same dtype. Rows sum to 1."""
+    def activation(self, logits: tf.Tensor, temperature: float | None = None) -> tf.Tensor:
+        """Return the probabilities for logits: `[n, classes]` of the same dtype. Rows sum to 1.
+
+        Args:
+            logits: `[n, classes]`.
+            temperature: Divisor of the logits, above 0. None for 1.
+        """
         import tensorflow as tf
 
-        return tf.nn.softmax(logits)
+        return tf.nn.softmax(logits if temperature is None else logits * (1.0 / temperature))
 
-    def probabilities(self, logits: Array) -> Array:
+    def probabilities(self, logits: Array, temperature: float | None = None) -> Array:
         """Return the probabilities for an array of logits: `[n, classes]` float64. Rows sum to 1.
 
         In float32, confident predictions would all be 1, and tie in the AUC, if logits differ by more than
         17.
+
+        Args:
+            logits: `[n, classes]`.
+            temperature: Divisor of the logits, above 0. None for 1.
         """
         import numpy as np
         from scipy.special import softmax
 
-        return softmax(logits.astype(np.float64), axis=1)
+        return softmax(np.asarray(logits, np.float64) / (temperature or 1.0), axis=1)
 
     def columns(self, class_names: Sequence[str]) -> list[str]:
         """Return the names of the columns with probabilities in a table of predictions."""
         return [f"{self.column_prefix}{name}" for name in class_names]
+
+    def logit_columns(self, class_names: Sequence[str]) -> list[str]:
+        """Return the names of the columns with logits in a table of predictions."""
+        return [f"{self.logit_prefix}{name}" for name in class_names]
 
     def class_names_of(self, columns: Iterable[str]) -> tuple[str, ...]:
         """Return the class names of the columns with probabilities, in order."""

@@ -18,7 +18,7 @@ from kerastl.data.validate import check_cached
 from kerastl.errors import RequestError, raise_problems
 from kerastl.evaluation.inference import predict
 from kerastl.evaluation.scores import score
-from kerastl.export import export_saved_model
+from kerastl.export import Postprocessing, export_saved_model
 from kerastl.models import build_backbone
 from kerastl.models.build import build_model
 from kerastl.recipe import Phase
@@ -174,7 +174,8 @@ def evaluate(model: keras.Model, test: ImageDataset | Collection, **options: Any
         >>> scores["test"]["overall"]["auc"]["value"]
         0.93
     """
-    return score(predict(model, _dataset(model, test)), **options)
+    temperature = getattr(model, "temperature", None)
+    return score(predict(model, _dataset(model, test), temperature=temperature), **options)
 
 
 def export_model(
@@ -202,6 +203,7 @@ def export_model(
     names = class_names or getattr(model, "class_names", None)
     if names is None:
         raise RequestError("The model does not store class names. Pass class_names=[...].")
+    options.setdefault("postprocessing", Postprocessing(getattr(model, "temperature", None)))
     return export_saved_model(
         model, out, class_names=tuple(names), image_size_px=_image_size(model), **options
     )

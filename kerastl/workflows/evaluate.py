@@ -18,10 +18,11 @@ from kerastl.data import ImageDataset
 from kerastl.evaluation import Predictions, groups_disagree, paired_difference, write_predictions
 from kerastl.evaluation.bootstrap import no_value, round_numbers, single_threaded
 from kerastl.evaluation.inference import predict
+from kerastl.evaluation.operating_points import validation_temperature
 from kerastl.evaluation.scores import score
 from kerastl.recipe import Phase
 from kerastl.report import write_report
-from kerastl.runs import Adaptation, Run, Scores, Summary
+from kerastl.runs import Adaptation, ModelDescription, Run, Scores, Summary
 from kerastl.selection.evidence import Outputs
 from kerastl.workflows.collect_outputs import (
     HeldOutData,
@@ -59,7 +60,9 @@ class Evaluation:
         return self.scores["target_test"]["overall"]
 
     def write(self, run: Run) -> None:
-        """Write `predictions.csv` and `scores.json`."""
+        """Write `predictions.csv` and `scores.json`, and the temperature to `model.json`."""
+        description = ModelDescription.read(run.path)
+        description.model_copy(update={"temperature": self.predictions.temperature}).write(run.path)
         write_predictions(run.file("predictions.csv"), self.predictions)
         Scores.model_validate(self.scores).write(run.path)
 
@@ -165,6 +168,12 @@ def _evaluate_model(
         held_out: Held-out images; None for validation images only.
     """
     predictions, options = predict(model, images), plan.recipe.evaluation
+    stored_fit = plan.source_validation.to_json() if plan.source_validation else None
+    if plan.recipe.export.temperature == "validation":
+        temperature = validation_temperature(predictions, stored_fit)
+        predictions = dataclasses.replace(predictions, temperature=temperature)
+    elif stored_fit:
+        stored_fit["points"] = ()  # their thresholds are for probabilities with a temperature
     outputs, source_val = None, None
     if held_out is not None:
         outputs = compute_held_out_outputs(model, held_out, target_phase)
@@ -174,7 +183,7 @@ def _evaluate_model(
         predictions, **bootstrap, positive=options.positive, specificity=options.specificity,
         sensitivity=options.sensitivity, source_val=source_val,
         training_counts=Counter(record.label or "" for record in datasets.in_split("train")),
-        stored_fit=plan.source_validation.to_json() if plan.source_validation else None,
+        stored_fit=stored_fit,
     )  # fmt: skip
     if outputs is not None and "label_shift" in scores:
         scores["label_shift"] |= score_residual_shift(outputs, scores["label_shift"], bootstrap)

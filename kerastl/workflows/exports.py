@@ -21,7 +21,6 @@ from kerastl.evaluation import decode_twice
 from kerastl.evaluation.inference import compare_passes
 from kerastl.report import write_report
 from kerastl.runs import Freeze, Run
-from kerastl.tasks import SINGLE_LABEL
 from kerastl.workflows.datasets import VALIDATION, Datasets
 
 MAX_IMAGES = 32
@@ -184,7 +183,7 @@ def _compare_exports(
     inputs = {
         "encoded": _read_files(records, sample.dataset.max_pixels),
         "pixels": sample.decodings[0],
-        "probabilities": SINGLE_LABEL.probabilities(logits),
+        "logits": logits,
     }
     return {
         name: check | _compare_export(run, export.ExportFolder(folder, name), inputs)

@@ -58,8 +58,13 @@ class FinishedRun:
 
     @cached_property
     def model(self) -> keras.Model:
-        """The trained `keras.Model`, which returns logits."""
-        return load_trained(self.path).model
+        """The trained `keras.Model`, which returns logits.
+
+        `kerastl.evaluate` and `kerastl.export_model` scale them with its attribute `temperature`, as the run does.
+        """
+        trained = load_trained(self.path)
+        trained.model.temperature = trained.temperature
+        return trained.model
 
 
 def load_run(path: str | Path) -> FinishedRun:

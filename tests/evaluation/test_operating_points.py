@@ -12,7 +12,7 @@ from synthetic_predictions import concatenate, make_predictions, make_splits
 from kerastl.errors import RequestError
 from kerastl.evaluation import paired_difference, read_predictions, write_predictions
 from kerastl.evaluation import score as score_fully
-from kerastl.evaluation.calibration import fit_temperature, net_benefit, with_temperature
+from kerastl.evaluation.calibration import fit_temperature, net_benefit
 from kerastl.evaluation.metrics import brier, ece, equal_mass_bins
 from kerastl.evaluation.operating_points import optimal_rates, rates
 from kerastl.runs import Scores
@@ -167,7 +167,8 @@ def test_without_validation_there_is_no_threshold_and_a_reason():
     assert point["threshold"] is None
     assert "validation has no labeled images" in point["overall"]["sensitivity"]["reason"]
     assert result["calibration"]["temperature"]["value"] is None
-    assert result["calibration"]["overall"]["ece"]["reason"] == "no labeled image in the split val"
+    assert result["calibration"]["after"]["overall"]["ece"]["reason"] == "no labeled image in the split val"
+    assert result["calibration"]["before"]["overall"]["ece"] == result["overall"]["ece"]
 
 
 def test_threshold_above_1_is_valid_if_probabilities_of_negative_images_are_1():
@@ -197,17 +198,15 @@ def test_fit_temperature_recovers_the_applied_temperature(truth):
     generator = np.random.default_rng(0)
     calibrated = softmax(generator.normal(size=(20_000, 3)) * 2)
     labels = (calibrated.cumsum(axis=1) > generator.random((20_000, 1))).argmax(axis=1)
-    distorted = softmax(np.log(calibrated) * truth)
-    temperature = fit_temperature(labels, distorted)
-    assert temperature == pytest.approx(truth, rel=0.05)
-    np.testing.assert_allclose(with_temperature(distorted, truth), calibrated, rtol=1e-6)
+    logits = np.log(calibrated) * truth + generator.normal(size=(20_000, 1))
+    assert fit_temperature(labels, logits) == pytest.approx(truth, rel=0.05)
 
 
 def test_fit_temperature_minimizes_the_log_loss():
     predictions = make_predictions(count=300, signal=1.0)
-    temperature = fit_temperature(predictions.labels, predictions.probabilities)
+    temperature = fit_temperature(predictions.labels, predictions.logits)
     losses = [
-        sk.log_loss(predictions.labels, with_temperature(predictions.probabilities, temperature * factor))
+        sk.log_loss(predictions.labels, softmax(predictions.logits / (temperature * factor)))
         for factor in (0.98, 1.0, 1.02)
     ]
     assert losses[1] < min(losses[0], losses[2])
@@ -215,7 +214,7 @@ def test_fit_temperature_minimizes_the_log_loss():
 
 def test_perfect_and_uninformative_predictions_have_no_temperature():
     labels = np.array([0, 1, 0, 1])
-    assert fit_temperature(labels, softmax(np.eye(2)[labels] * 3)) is None
+    assert fit_temperature(labels, np.eye(2)[labels] * 3) is None
     assert fit_temperature(labels, np.full((4, 2), 0.5)) is None
 
 
@@ -225,7 +224,10 @@ def test_temperature_improves_the_calibration_of_an_overconfident_model():
     result = score(predictions)["test"]
     assert result["calibration"]["temperature"]["value"] > 2
     for name in ("ece", "brier", "log_loss"):
-        assert result["calibration"]["overall"][name]["value"] < result["overall"][name]["value"]
+        before, after = (
+            result["calibration"][when]["overall"][name]["value"] for when in ("before", "after")
+        )
+        assert after < before == result["overall"][name]["value"]
 
 
 def test_net_benefit_equals_the_formula():

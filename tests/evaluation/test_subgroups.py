@@ -133,8 +133,10 @@ def test_table_preserves_subgroup_columns(tmp_path):
     with file.open(newline="") as opened:
         header, *rows = list(csv.reader(opened))
     assert header[6:8] == ["prob_class0", "prob_class1"]
-    assert header[8:] == [f"subgroup_{name}" for name in columns]
-    assert not any(cell.startswith(("=", "+", "-", "@")) for row in (header, *rows) for cell in row)
+    assert header[8:10] == ["logit_class0", "logit_class1"]
+    assert header[10:] == [f"subgroup_{name}" for name in columns]
+    texts = [cell for row in (header, *rows) for cell in (*row[:8], *row[10:])]  # logits can be negative
+    assert not any(cell.startswith(("=", "+", "-", "@")) for cell in texts)
     again = read_predictions(file)
     assert again.class_names == predictions.class_names
     assert again.subgroups == columns

@@ -173,8 +173,8 @@ def loaded(export: Path) -> Any:
 
 def write_rows(folder: Path, paths: list[str]) -> None:
     header = ["path", "label", "predicted", "split", "group", "domain"]
-    lines = [",".join(header + [f"prob_{name}" for name in CLASS_NAMES])]
+    lines = [",".join(header + [f"{kind}_{name}" for kind in ("prob", "logit") for name in CLASS_NAMES])]
     for number, path in enumerate(paths):
         probability = number / (len(paths) + 1)
-        lines.append(f"{path},benign,10,test,p{number},a,{probability},{1 - probability},0.0")
+        lines.append(f"{path},benign,10,test,p{number},a,{probability},{1 - probability},0.0,0.0,0.0,0.0")
     (folder / "predictions.csv").write_text("\n".join(lines) + "\n")

@@ -17,7 +17,7 @@ from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SETTINGS, SIZE, WINDO
 POSTPROCESSING = Postprocessing(
     temperature=1.7,
     prevalence=Prevalence((0.2, 0.3, 0.5), (0.7, 0.2, 0.1)),
-    threshold=Threshold(CLASS_NAMES[1], 0.2),
+    threshold=Threshold(CLASS_NAMES[1], 0.2, 1.3),
 )
 
 
@@ -93,13 +93,13 @@ def test_temperature_prevalence_and_threshold_are_in_the_graph(
     rows = softmax(logits / 1.7) * np.array([0.7 / 0.2, 0.2 / 0.3, 0.1 / 0.5])
     rows /= rows.sum(axis=1, keepdims=True)
     assert outputs["probabilities"].numpy() == pytest.approx(rows, abs=1e-6)
-    is_positive = softmax(logits)[:, 1] >= 0.2
+    is_positive = softmax(logits / 1.3)[:, 1] >= 0.2
     assert 0 < is_positive.sum() < len(is_positive)
     others = np.where([True, False, True], rows, -1).argmax(axis=1)
     wanted = [CLASS_NAMES[1 if yes else other] for yes, other in zip(is_positive, others, strict=True)]
     assert [name.decode() for name in outputs["predicted"].numpy()] == wanted
-    assert POSTPROCESSING.apply(softmax(logits)) == pytest.approx(rows, abs=1e-9)
-    assert POSTPROCESSING.predict_labels(softmax(logits), CLASS_NAMES) == wanted
+    assert POSTPROCESSING.apply(logits) == pytest.approx(rows, abs=1e-9)
+    assert POSTPROCESSING.predict_labels(logits, CLASS_NAMES) == wanted
     assert read_manifest(adjusted).postprocessing == POSTPROCESSING
 
 
@@ -115,8 +115,9 @@ def test_the_output_threshold_of_two_classes_gives_the_same_labels() -> None:
     odds = np.sqrt(0.8 / 0.2) / 9
     assert at == pytest.approx(odds / (1 + odds))
     rows = np.array([[1 - p, p] for p in np.linspace(0.01, 0.99, 99)])
-    by_output = postprocessing.apply(rows)[:, 1] >= at - 1e-9
-    assert [label == "ill" for label in postprocessing.predict_labels(rows, names)] == by_output.tolist()
+    logits = np.log(rows)
+    by_output = postprocessing.apply(logits)[:, 1] >= at - 1e-9
+    assert [label == "ill" for label in postprocessing.predict_labels(logits, names)] == by_output.tolist()
     assert read(postprocessing.to_json(names)) == postprocessing
     assert "ill is predicted" in postprocessing.describe(names)
 

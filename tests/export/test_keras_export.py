@@ -24,7 +24,8 @@ SCORES = {
         "calibration": {
             "bins": 15,
             "temperature": {"value": 1.5, "from": "val"},
-            "overall": {"log_loss": {"value": 0.25, "low": 0.125, "high": 0.5}},
+            "before": {"overall": {}},
+            "after": {"overall": {"log_loss": {"value": 0.25, "low": 0.125, "high": 0.5}}},
         },
         "confusion": [[5, 1], [2, 1]],
         "operating_points": {

@@ -35,7 +35,12 @@ def scores():
         "interval": {"level": 0.95, "method": "bootstrap"},
         "val": {
             "overall": overall,
-            "calibration": {"bins": 15, "temperature": {"value": 1.25, "from": "val"}, "overall": {}},
+            "calibration": {
+                "bins": 15,
+                "temperature": {"value": 1.25, "from": "val"},
+                "before": {"overall": {}},
+                "after": {"overall": {}},
+            },
             "operating_points": {
                 "positive": "dog",
                 "points": [{"fixed": "specificity", "at": 0.9, "threshold": 0.6, "overall": {}}],
@@ -183,12 +188,9 @@ def test_the_card_describes_the_postprocessing(run):
     for words in ("temperature 1.5", "cat 0.9, dog 0.1", "dog is predicted from a probability"):
         assert words in card
     assert "are not corrected" not in card
-    assert "scores are those of the model before postprocessing" in render_card(
-        read_model_facts(run), **about
-    )
-    assert "scores are those of the model before postprocessing" not in render_card(
-        read_model_facts(run), **ABOUT
-    )
+    note = "The scores are those of the run: probabilities without a temperature"
+    assert note in render_card(read_model_facts(run), **about)
+    assert note not in render_card(read_model_facts(run), **ABOUT)
 
 
 def test_identifying_site_names_are_replaced_by_numbers():

@@ -23,7 +23,7 @@ def run_outputs(trained: Trained, images: list[Path], encoded: list[bytes]) -> d
     records = [Record(file.name, file, CLASS_NAMES[0]) for file in images]
     source = ImageDataset(records, batch_size=3, window=WINDOW, shuffle=False, **SETTINGS)
     pixels = np.concatenate([images.numpy() for images, _ in source.batches(0)])
-    return {"encoded": encoded, "pixels": pixels, "probabilities": trained.probabilities(encoded)}
+    return {"encoded": encoded, "pixels": pixels, "logits": trained.logits(encoded)}
 
 
 def edited(export: Path, folder: Path, change: Any) -> Path:
@@ -78,8 +78,8 @@ def test_pixels_are_bit_equal_and_changes_are_reported(
     assert report["pixels"]["compared"] is False
     assert report["predictions"]["differ"] == 0
 
-    wrong = run_outputs["probabilities"] + np.float32([[3e-4, -3e-4, 0]])
-    report = compare_with_run(find_export(export), **{**run_outputs, "probabilities": wrong})
+    wrong = run_outputs["logits"] + np.float32([[3e-3, -3e-3, 0]])
+    report = compare_with_run(find_export(export), **{**run_outputs, "logits": wrong})
     assert report["predictions"]["differ"] == 8
     assert "probabilities differ" in report["faults"][0]
 

@@ -33,13 +33,23 @@ def write_scores(folder: Path, **label_shift: Any) -> Path:
     validation = {
         "overall": {},
         "operating_points": {"positive": SCRIPT, "points": [point | {"overall": {}} for point in points]},
-        "calibration": {"bins": 15, "temperature": {"value": 1.6}, "overall": {}},
+        "calibration": {
+            "bins": 15,
+            "temperature": {"value": 1.6},
+            **{when: {"overall": {}} for when in ("before", "after")},
+        },
     }
     (folder / "scores.json").write_text(json.dumps({"val": validation} | label_shift))
     rows = [f"{name}.png,{name},train,," for name in (BENIGN, BENIGN, SCRIPT, TEN)]
     (folder / "split.csv").write_text("\n".join(["path,label,split,group,domain", *rows]) + "\n")
     (folder / "recipe.resolved.yaml").write_text("phases: [{class_weights: none}]\n")
+    set_temperature(folder, 1.6)
     return folder
+
+
+def set_temperature(folder: Path, temperature: float | None) -> None:
+    description = json.loads((folder / "model.json").read_text()) | {"temperature": temperature}
+    (folder / "model.json").write_text(json.dumps(description))
 
 
 def shift() -> dict[str, Any]:
@@ -66,6 +76,10 @@ def test_only_the_temperature_is_applied_by_default(run_folder: Path) -> None:
         run_folder, CLASS_NAMES, PostprocessingOptions(temperature="none")
     )
     assert (postprocessing.temperature, problems) == (None, [])
+    set_temperature(run_folder, None)  # export.temperature: none in the recipe
+    for option, temperature in ((None, None), ("validation", 1.6)):
+        options = PostprocessingOptions(temperature=option)
+        assert resolve_postprocessing(run_folder, CLASS_NAMES, options)[0].temperature == temperature
 
 
 def test_thresholds_and_prevalence_are_those_of_the_run(run_folder: Path) -> None:
@@ -74,7 +88,7 @@ def test_thresholds_and_prevalence_are_those_of_the_run(run_folder: Path) -> Non
         run_folder, CLASS_NAMES, PostprocessingOptions("none", "target", "sensitivity")
     )
     assert problems == []
-    assert postprocessing.threshold == Threshold(SCRIPT, 0.15)
+    assert postprocessing.threshold == Threshold(SCRIPT, 0.15, 1.6)
     assert postprocessing.prevalence is not None
     assert postprocessing.prevalence.training == (0.5, 0.25, 0.25)
     assert postprocessing.prevalence.served == pytest.approx((1e-6, 0.5, 0.5), rel=1e-5)
@@ -128,9 +142,7 @@ def test_another_temperature_than_that_of_the_run_is_a_fault(run_folder: Path) -
     assert export_once(run_folder, options=PostprocessingOptions()) != export, (
         "other postprocessing is another version"
     )
-    scores = json.loads((run_folder / "scores.json").read_text())
-    scores["val"]["calibration"]["temperature"]["value"] = 2.5
-    (run_folder / "scores.json").write_text(json.dumps(scores))
+    set_temperature(run_folder, 2.5)
     findings = check_export(export).findings
     faults = {finding.check: finding.detail for finding in findings if finding.passed is False}
     assert "temperature" in faults["settings"]

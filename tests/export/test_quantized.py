@@ -158,8 +158,8 @@ def test_float16_halves_and_int8_quarters_the_file_of_a_real_network(
         )
     )
     model.save(run_folder / "model.keras")
-    header = "path,label,predicted,split,group,domain,prob_ap,prob_pa"
-    rows = [f"{name},{name[:2]},ap,test,,,0.5,0.5" for name in names]
+    header = "path,label,predicted,split,group,domain,prob_ap,prob_pa,logit_ap,logit_pa"
+    rows = [f"{name},{name[:2]},ap,test,,,0.5,0.5,0,0" for name in names]
     (run_folder / "predictions.csv").write_text("\n".join([header, *rows]) + "\n")
     write_split(run_folder, [(name, name[:2], "train") for name in names])
     sizes = {}

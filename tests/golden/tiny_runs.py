@@ -145,7 +145,8 @@ def _kept_at_source(run: Path) -> list[Any] | None:
     """
     before = run / "runs" / "source_only" / "predictions.csv"
     losses = [
-        -math.log(float(row[f"prob_{row['label']}"]))
+        math.log(sum(math.exp(float(row[name])) for name in row if name.startswith("logit_")))
+        - float(row[f"logit_{row['label']}"])
         for row in _table(before if before.exists() else run / "predictions.csv")
         if row["split"] == "val"
     ]

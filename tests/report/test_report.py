@@ -120,7 +120,13 @@ def write_run(parent: Path) -> Path:
             ["../secret.png", "benign", HOSTILE, "test", "p1", "a", 0.05, 0.95],
             [f"{HOSTILE}.png", HOSTILE, "benign", "test", "p2", "a", 0.8, 0.2],
             ["fine.png", "benign", "benign", "test", "p2", "a", 0.99, 0.01]]  # fmt: skip
-    write_table(folder / "predictions.csv", [[*names, *(f"prob_{name}" for name in CLASSES)], *rows])
+    write_table(
+        folder / "predictions.csv",
+        [
+            [*names, *(f"{kind}_{name}" for kind in ("prob", "logit") for name in CLASSES)],
+            *([*row, *np.log(row[-2:])] for row in rows),
+        ],
+    )
     write_table(folder / "quarantine.csv", [["path", "reason"], [HOSTILE, f"{HOSTILE} it is cut"]])
     return folder
 

@@ -21,7 +21,8 @@ def write(folder, name, content):
     [
         (Scores, {"test": SPLIT, "interval": {"method": "bootstrap", "level": 0.95, "seed": 7}}),
         (Scores, {"val": SPLIT | {"calibration": {
-            "bins": 15, "temperature": {"value": None, "from": "val", "reason": "no"}, "overall": {}}}}),
+            "bins": 15, "temperature": {"value": None, "from": "val", "reason": "no"},
+            "before": {"overall": {}}, "after": {"overall": {}}}}}),
         (Summary, {"runs": {".": {"test": {"auc": AUC}}}, "chosen": "."}),
         (Adaptation, {"verdict": "adapt", "chosen": "dann", "reason": "", "candidates": {}, "oracle": None}),
         (Freeze, {"phases": [{"phase": "head", "layers": [], "faults": ["one"]}], "exports": {}}),

@@ -134,8 +134,7 @@ def test_stored_verified_information_replaces_source_images(confidence):
     evidence = make_evidence(5, confidence=confidence)
     predicted, verified = information(evidence)
     val = evidence.source_val
-    shares = np.exp(val.logits) / np.exp(val.logits).sum(axis=1, keepdims=True)
-    stored = VerifiedInformation(verified, fit_temperature(val.labels, shares))
+    stored = VerifiedInformation(verified, fit_temperature(val.labels, val.logits))
     result = check_overconfidence_without_source(without_source(evidence), stored, seed=0)
     assert (result["predicted"], result["verified"]) == pytest.approx((predicted, verified))
     assert result["overconfident"] == (confidence > 1)

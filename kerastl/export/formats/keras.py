@@ -21,7 +21,8 @@ def write(trained: Trained, out: Path, *, postprocessing: Postprocessing, versio
 
     They hold weights, class names, size and window of the images, backbone and dropout, the share of each
     class in training, and temperature and thresholds of validation, but no path, group or image of the data.
-    The model returns logits, so that `postprocessing` does not apply.
+    The model returns logits. `model.json` holds the temperature of `postprocessing`, which `kerastl predict`
+    applies; prevalence and threshold do not apply.
 
     Raises:
         RequestError: A file of the run folder is missing, `out` is not a folder, or has that version.
@@ -30,7 +31,6 @@ def write(trained: Trained, out: Path, *, postprocessing: Postprocessing, versio
     from kerastl.evaluation.trained_model import MODEL, read_source_model
     from kerastl.export.saved_model import model_fields, write_version
 
-    del postprocessing
     if trained.folder is None:
         raise RequestError("The format keras needs the model of a run folder: load_trained(RUN).")
     description = read_source_model(trained.folder)
@@ -38,6 +38,6 @@ def write(trained: Trained, out: Path, *, postprocessing: Postprocessing, versio
     def fill(folder: Path) -> None:
         # Saved, not copied: the file may hold more than the model.
         trained.model.save(folder / MODEL)
-        description.write(folder)
+        description.model_copy(update={"temperature": postprocessing.temperature}).write(folder)
 
     return write_version(out, fill, version=version, **model_fields(trained))
