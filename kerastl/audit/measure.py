@@ -12,7 +12,7 @@ import numpy as np
 
 from kerastl import registry
 from kerastl.augment.operation_options import is_identity, scaled_options
-from kerastl.evaluation.bootstrap import MIN_GROUPS
+from kerastl.evaluation.bootstrap import MIN_GROUPS, proportion_interval
 
 Array = np.ndarray[Any, Any]
 Interval = dict[str, Any]
@@ -529,6 +529,9 @@ class Committee:
                 drawn = weights.sum(axis=1)
                 means = (weights @ columns[rows])[drawn > 0] / drawn[drawn > 0, None]
                 lows, highs = np.percentile(means, [2.5, 97.5], axis=0).tolist()
+                for index in np.flatnonzero(np.equal(lows, highs)[: len(accuracies)]):
+                    groups = self.data.groups_per_class[label]
+                    lows[index], highs[index] = proportion_interval(values[index], groups, level=0.95)
             intervals = [
                 {"value": value, "low": low, "high": high}
                 for value, low, high in zip(values.tolist(), lows, highs, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from scipy.optimize import brentq
+from scipy.stats import beta
 
 from kerastl.errors import RequestError
 from kerastl.evaluation.metrics import OVERALL, Metric, auc
@@ -25,6 +28,84 @@ MAX_WEIGHTS = 4_000_000
 DIGITS = 9
 """Significant digits of results. Further digits depend on the number of threads of a matrix product."""
 UNDEFINED = "undefined in most resamples"
+CONSTANT = "no interval: it has the same value in every resample"
+NO_ERROR = "no interval: no image is misclassified, so the loss of an error is unknown"
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Trials:
+    """The sample size of a statistic from 0 to 1, for the intervals that the bootstrap underestimates.
+
+    Args:
+        groups: The number of independent trials if all images of a group may agree.
+        images: The number of images, if the statistic is a proportion of them. None for other statistics.
+    """
+
+    groups: float
+    images: int | None = None
+
+    def interval(self, value: float, resampled: Array, level: float) -> tuple[float, float] | None:
+        """Return the interval of a statistic.
+
+        If resamples of at most a few groups reach 0 or 1, the groups are the trials. Otherwise, a proportion has as many
+        trials as its variance over resamples implies (Korn & Graubard 1998), at most one per image, and another statistic
+        has its percentile interval.
+
+        Args:
+            value: The statistic, 0 to 1.
+            resampled: `[resamples]`, NaN if a resample has no value.
+            level: Confidence level, 0 to 1.
+        """
+        limits = interval(resampled, level=level)
+        if limits is None:
+            return None
+        trials = self.groups
+        if not is_extreme(limits):
+            if self.images is None:
+                return limits
+            if self.images > self.groups:
+                trials = min(float(self.images), float(value * (1 - value) / np.nanvar(resampled)))
+        low, high = proportion_interval(value, trials, level=level)
+        return min(low, limits[0]), max(high, limits[1])
+
+
+def is_extreme(limits: tuple[float, float]) -> bool:
+    """Return whether the percentile interval of a statistic from 0 to 1 reaches 0 or 1."""
+    return limits[0] <= ROUNDING or limits[1] >= 1 - ROUNDING
+
+
+def proportion_interval(value: float, trials: float, *, level: float) -> tuple[float, float]:
+    """Return the exact interval of a proportion (Clopper & Pearson 1934), for a number of trials that may be a fraction.
+
+    Reference:
+        Clopper & Pearson 1934, doi:10.1093/biomet/26.4.404; Korn & Graubard 1998, Survey Methodology 24(2).
+    """
+    tail, hits = (1 - level) / 2, min(max(value, 0.0), 1.0) * trials
+    low = beta.ppf(tail, hits, trials - hits + 1) if hits > ROUNDING else 0.0
+    high = beta.ppf(1 - tail, hits + 1, trials - hits) if trials - hits > ROUNDING else 1.0
+    return float(low), float(high)
+
+
+def mean_trials(groups: Array, *, level: float) -> float:
+    """Return the number of trials of a mean of independent proportions, all of which are 1 (or all 0).
+
+    It gives the lowest mean for which the probability of no error is that of the tail: `p_k = min(1, t * groups_k)`.
+
+    Args:
+        groups: `[classes]`, the number of trials of each proportion, at least 1.
+        level: Confidence level, 0 to 1.
+    """
+    log_tail = np.log((1 - level) / 2)
+
+    def rates(factor: float) -> Array:
+        return np.minimum(1.0, factor * groups)
+
+    def excess(log_factor: float) -> float:
+        return float((groups * np.log(rates(np.exp(log_factor)))).sum() - log_tail)
+
+    factor = np.exp(brentq(excess, log_tail - np.log(groups.max()), -np.log(groups.min())))
+    return float(log_tail / np.log(rates(factor).mean()))
 
 
 @dataclass(frozen=True)
@@ -62,7 +143,12 @@ class Resamples:
         return np.concatenate(chunks)
 
     def estimate(
-        self, statistic: Statistic, undefined: str = UNDEFINED, *, no_interval: str | None = None
+        self,
+        statistic: Statistic,
+        undefined: str = UNDEFINED,
+        *,
+        no_interval: str | None = None,
+        trials: Trials | None = None,
     ) -> dict[str, Any]:
         """Return a statistic with its interval.
 
@@ -70,15 +156,21 @@ class Resamples:
             statistic: Returns `[resamples]`.
             undefined: The reason to report if the statistic is NaN.
             no_interval: Why there is no interval. Empty if there is one; None to decide by the number of groups.
+            trials: The sample size of a statistic from 0 to 1. None for other statistics.
         """
 
         def column(weights: Array) -> Array:
             return statistic(weights)[:, None]
 
-        return self.estimate_columns(column, undefined, no_interval=no_interval)[0]
+        return self.estimate_columns(column, undefined, no_interval=no_interval, trials=[trials])[0]
 
     def estimate_columns(
-        self, statistic: Statistic, undefined: str, *, no_interval: str | None = None
+        self,
+        statistic: Statistic,
+        undefined: str,
+        *,
+        no_interval: str | None = None,
+        trials: Sequence[Trials | None] | None = None,
     ) -> list[dict[str, Any]]:
         """Return several statistics with intervals, for a function that returns `[resamples, statistics]`."""
         no_interval = no_interval_reason(self.groups) if no_interval is None else no_interval
@@ -87,9 +179,13 @@ class Resamples:
         if not no_interval and not all(np.isnan(values)):
             resampled = self.values(statistic)
         return [
-            make_estimate(value, column, self.level, undefined=undefined, no_interval=no_interval)
-            for value, column in zip(values, resampled.T, strict=True)
+            make_estimate(value, column, self.level, undefined=undefined, no_interval=no_interval, trials=own)
+            for value, column, own in zip(values, resampled.T, trials or [None] * len(values), strict=True)
         ]
+
+    def count_groups(self, members: Array) -> int:
+        """Return the number of groups with at least one of some images: `[n]` bool."""
+        return len(np.unique(self.group_of[members]))
 
 
 def resample(
@@ -206,9 +302,33 @@ class ResampledPredictions(Resamples):
         """Return metrics with their intervals for other probabilities of the same images."""
         labels = self.predictions.labels
         return {
-            name: self.estimate(partial(metric, labels, probabilities), "no images")
+            name: self.estimate_metric(name, partial(metric, labels, probabilities), "no images")
             for name, metric in metrics.items()
         }
+
+    def estimate_metric(self, name: str, statistic: Statistic, undefined: str) -> dict[str, Any]:
+        """Return an overall metric with its interval."""
+        no_interval = no_interval_reason(self.groups)
+        predicted = self.predictions.logits.argmax(axis=1)
+        if name in LOWER_IS_BETTER and (predicted == self.predictions.labels).all():
+            no_interval = no_interval or NO_ERROR
+        return self.estimate(statistic, undefined, no_interval=no_interval, trials=self.trials(name))
+
+    def trials(self, metric: str) -> Trials | None:
+        """Return the sample size of an overall metric. None for a metric that is not from 0 to 1."""
+        labels, num_classes = self.predictions.labels, len(self.predictions.class_names)
+        if metric == "accuracy":
+            return Trials(self.groups, len(labels))
+        if metric in LOWER_IS_BETTER:
+            return None
+        groups = np.array([self.count_groups(labels == label) for label in np.unique(labels)])
+        if metric not in ("auc", GROUP_AUC):
+            return Trials(mean_trials(groups, level=self.level))
+        # Each positive group can be paired with a negative one of its own: the pairs are independent trials.
+        pairs = np.minimum(groups, [self.count_groups(labels != label) for label in np.unique(labels)])
+        return Trials(
+            pairs.min() if num_classes == 2 else mean_trials(np.maximum(pairs, 1), level=self.level) / 2
+        )
 
 
 def resample_predictions(
@@ -243,14 +363,24 @@ def counted(value: float) -> dict[str, Any]:
 
 
 def make_estimate(
-    value: float, resampled: Array, level: float, *, undefined: str, no_interval: str
+    value: float,
+    resampled: Array,
+    level: float,
+    *,
+    undefined: str,
+    no_interval: str,
+    trials: Trials | None = None,
 ) -> dict[str, Any]:
     """Return an estimate with the interval of its resampled values, or the reason why either is missing."""
     if np.isnan(value):
         return no_value(undefined)
-    limits = None if no_interval else interval(resampled, level=level)
+    if no_interval:
+        return without_interval(value, no_interval)
+    limits = trials.interval(value, resampled, level) if trials else interval(resampled, level=level)
     if limits is None:
-        return without_interval(value, no_interval or UNDEFINED)
+        return without_interval(value, UNDEFINED)
+    if limits[1] - limits[0] <= ROUNDING * max(1.0, abs(value)):
+        return without_interval(value, CONSTANT)
     return {"value": value, "low": limits[0], "high": limits[1]}
 
 
@@ -324,6 +454,9 @@ def estimate_difference(
         undefined: The reason to report if it is undefined.
     """
     estimate = part.estimate(lambda weights: after(weights) - before(weights), undefined)
+    trials = part.trials(metric)
+    if trials is not None and estimate["value"] is not None and not no_interval_reason(part.groups):
+        estimate = _difference_at_the_limits((before, after), part, trials) or estimate
     low, high = estimate["low"], estimate["high"]
     if low is None:
         return estimate | {"outcome": "cannot_tell"}
@@ -331,6 +464,35 @@ def estimate_difference(
     if low <= 0 <= high:
         outcome = "cannot_tell"
     return estimate | {"outcome": outcome, "redrawn": part.redrawn}
+
+
+def _difference_at_the_limits(
+    statistics: Sequence[Statistic], part: Resamples, trials: Trials
+) -> dict[str, Any]:
+    """Return a difference with its interval from those of its metrics. Empty if neither metric is close to 0 or 1.
+
+    Reference:
+        Zou & Donner 2008, doi:10.1002/sim.3095, for correlated estimates.
+    """
+    first, second = (float(part.value(statistic)) for statistic in statistics)
+    resampled = [part.values(statistic) for statistic in statistics]
+    percentiles = [interval(values, level=part.level) for values in resampled]
+    if None in percentiles or not any(is_extreme(limits) for limits in percentiles if limits):
+        return {}
+    limits = [trials.interval(*pair, part.level) for pair in zip((first, second), resampled, strict=True)]
+    (first_low, first_high), (second_low, second_high) = (pair for pair in limits if pair)
+    defined = np.isfinite(resampled).all(axis=0)
+    deviations = [values[defined] - values[defined].mean() for values in resampled]
+    lengths = float(np.linalg.norm(deviations[0]) * np.linalg.norm(deviations[1]))
+    correlation = float(deviations[0] @ deviations[1]) / lengths if lengths > ROUNDING else 0.0
+
+    def distance(one: float, other: float) -> float:
+        return math.sqrt(max(0.0, one**2 + other**2 - 2 * correlation * one * other))
+
+    value = second - first
+    low = value - distance(second - second_low, first_high - first)
+    high = value + distance(second_high - second, first - first_low)
+    return {"value": value, "low": max(-1.0, low), "high": min(1.0, high)}
 
 
 def _check_same_images(first: Predictions, second: Predictions) -> None:

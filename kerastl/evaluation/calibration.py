@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import brentq, minimize
 
-from kerastl.evaluation.bootstrap import ResampledPredictions
+from kerastl.evaluation.bootstrap import ResampledPredictions, Trials
 from kerastl.evaluation.metrics import confidence_and_outcome, equal_mass_bins, ratio
 from kerastl.evaluation.predictions import Array
 from kerastl.tasks import SINGLE_LABEL
@@ -183,7 +183,10 @@ def reliability_curve(part: ResampledPredictions, probabilities: Array) -> list[
     indices = np.unique(bins)
     members = (bins[:, None] == indices).astype(np.float64)
     hits = members * outcome[:, None]
-    frequencies = part.estimate_columns(lambda weights: ratio(weights @ hits, weights @ members), "no image")
+    trials = [Trials(part.count_groups(bins == index), int((bins == index).sum())) for index in indices]
+    frequencies = part.estimate_columns(
+        lambda weights: ratio(weights @ hits, weights @ members), "no image", trials=trials
+    )
     return [
         {
             "predicted": float(confidence[bins == index].mean()),

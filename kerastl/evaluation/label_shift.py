@@ -83,6 +83,10 @@ def estimate_prevalence(
     if not reason:
         intervals = resample_prevalence(lambda *weights: estimate(*weights)[0], source_labels, source, target)
         reason = bootstrap.UNDEFINED if np.isnan(intervals[0]).any() else ""
+        for index in np.flatnonzero(intervals[1] - intervals[0] <= bootstrap.ROUNDING):
+            groups = min(source.groups, target.groups)
+            limits = bootstrap.proportion_interval(float(value[index]), groups, level=source.level)
+            intervals[0][index], intervals[1][index] = limits
     frequencies = class_frequencies(source_labels, np.ones(len(source_labels)), classes)
     return PrevalenceEstimate(frequencies, value, *intervals, reason)
 
@@ -349,8 +353,9 @@ def _test_frequencies(test: bootstrap.ResampledPredictions) -> list[dict[str, An
 
     # Counts are integers, so their matrix product is exact in any order.
     return test.estimate_columns(
-        lambda weights: (weights @ one_hot) / weights.sum(axis=1, keepdims=True), "no images"
-    )
+        lambda weights: (weights @ one_hot) / weights.sum(axis=1, keepdims=True), "no images",
+        trials=[bootstrap.Trials(test.groups, len(one_hot))] * one_hot.shape[1],
+    )  # fmt: skip
 
 
 def _correction(

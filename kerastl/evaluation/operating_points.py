@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from kerastl.errors import RequestError
-from kerastl.evaluation.bootstrap import ResampledPredictions, canonical_order, no_value
+from kerastl.evaluation.bootstrap import ResampledPredictions, Trials, canonical_order, no_value
 from kerastl.evaluation.calibration import decision_curve, fit_temperature, reliability_curve
 from kerastl.evaluation.metrics import BINS, CALIBRATION_METRICS, ratio
 from kerastl.evaluation.predictions import Array, Predictions
@@ -138,7 +138,12 @@ def _point_scores(part: ResampledPredictions, positive: int, point: OperatingPoi
             transferred = rates(is_positive, scores, weights, threshold=point.threshold)
         return np.column_stack([transferred, own, transferred - own[:, :2]])
 
-    estimates = part.estimate_columns(statistic, _undefined_reason(is_positive))
+    sensitivity, specificity = (
+        Trials(part.count_groups(rows), int(rows.sum())) for rows in (is_positive, ~is_positive)
+    )
+    estimates = part.estimate_columns(
+        statistic, _undefined_reason(is_positive), trials=[sensitivity, specificity] * 2 + [None] * 3
+    )
     return dict(zip(COLUMNS, estimates, strict=True))
 
 

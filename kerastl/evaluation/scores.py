@@ -13,11 +13,14 @@ from kerastl.evaluation import bootstrap
 from kerastl.evaluation.label_shift import estimate_label_shift
 from kerastl.evaluation.metrics import BY_CLASS
 from kerastl.evaluation.operating_points import Parts, clinical_scores, fit_on_validation, overall_and_domains
-from kerastl.evaluation.predictions import Predictions
+from kerastl.evaluation.predictions import Array, Predictions
 from kerastl.evaluation.subgroups import assign_subgroups, sort_values
 
 NO_SPLIT = "all"
-METHOD = "percentile bootstrap; groups are resampled within their domain"
+METHOD = (
+    "percentile bootstrap; groups are resampled within their domain. Proportions, and scores whose resamples reach 0 or 1: "
+    "Clopper-Pearson with the effective number of groups (Korn & Graubard 1998)"
+)
 Resample = Callable[[Predictions], bootstrap.ResampledPredictions]
 
 
@@ -131,7 +134,7 @@ def _confusion(split: Predictions) -> list[list[int]]:
 
 def _overall(part: bootstrap.ResampledPredictions) -> dict[str, Any]:
     return {
-        name: part.estimate(statistic, bootstrap.undefined_reason(part.predictions, name))
+        name: part.estimate_metric(name, statistic, bootstrap.undefined_reason(part.predictions, name))
         for name, statistic in bootstrap.overall_statistics(part.predictions).items()
     }
 
@@ -140,7 +143,8 @@ def _classes(part: bootstrap.ResampledPredictions) -> dict[str, Any]:
     split = part.predictions
     scores: dict[str, Any] = {name: {} for name in split.class_names}
     is_class = [split.labels == index for index in range(len(split.class_names))]
-    groups = [len(np.unique(part.group_of[rows])) for rows in is_class]
+    groups = [part.count_groups(rows) for rows in is_class]
+    predicted = split.probabilities.argmax(axis=1)
     for metric_name, metric in BY_CLASS.items():
         statistic = partial(metric, split.labels, split.probabilities)
         values, resampled = part.value(statistic), part.values(statistic)
@@ -150,10 +154,23 @@ def _classes(part: bootstrap.ResampledPredictions) -> dict[str, Any]:
                 float(values[index]) if groups[index] else math.nan, resampled[:, index], part.level,
                 undefined=undefined if groups[index] else "no image of this class",
                 no_interval=bootstrap.no_interval_reason(groups[index], " of this class"),
+                trials=_class_trials(part, metric_name, is_class[index], predicted == index),
             )  # fmt: skip
     for name, rows in zip(split.class_names, is_class, strict=True):
         scores[name]["support"] = bootstrap.counted(int(rows.sum()))
     return scores
+
+
+def _class_trials(
+    part: bootstrap.ResampledPredictions, metric: str, is_class: Array, is_predicted: Array
+) -> bootstrap.Trials:
+    """Return the sample size of a metric of one class, given its images and those predicted as it."""
+    groups = part.count_groups(is_class)
+    if metric == "precision":
+        return bootstrap.Trials(part.count_groups(is_predicted), int(is_predicted.sum()))
+    if metric == "auc":
+        return bootstrap.Trials(min(groups, part.count_groups(~is_class)))
+    return bootstrap.Trials(groups, int(is_class.sum()) if metric == "recall" else None)
 
 
 def _subgroups(split: Predictions, resample: Resample) -> dict[str, Any]:

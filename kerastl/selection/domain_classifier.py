@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kerastl.errors import RequestError
-from kerastl.evaluation.bootstrap import Statistic, no_interval_reason, no_value, resample
+from kerastl.evaluation.bootstrap import Statistic, Trials, no_interval_reason, no_value, resample
 from kerastl.evaluation.metrics import Array, binary_auc, ratio
 
 Folds = Sequence[tuple[Array, Array]]
@@ -220,7 +220,10 @@ def _estimate(
     names = [str(number) for number in domain]
     groups = [f"{name}\0{unit}" for name, unit in zip(names, units, strict=True)]
     drawn = resample(groups, labels, seed=seed, resamples=resamples, level=level, domains=names)
-    estimate = drawn.estimate(auc, no_interval=no_interval)
+    # The percentile interval of perfect separation is a single point.
+    is_perfect = float(drawn.value(auc)) in (0.0, 1.0)
+    pairs = min(len(np.unique(drawn.group_of[labels == label])) for label in np.unique(labels))
+    estimate = drawn.estimate(auc, no_interval=no_interval, trials=Trials(pairs) if is_perfect else None)
     if estimate["low"] is None:
         return estimate
     value = estimate["value"]

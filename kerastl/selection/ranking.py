@@ -13,7 +13,7 @@ from scipy.stats import kendalltau, rankdata
 from kerastl import registry
 from kerastl.adaptation.method import SOURCE_ONLY
 from kerastl.errors import RequestError
-from kerastl.evaluation.bootstrap import Statistic, single_threaded
+from kerastl.evaluation.bootstrap import MIN_GROUPS, Statistic, single_threaded
 from kerastl.evaluation.metrics import balanced_accuracy
 from kerastl.runs.schemas import CandidateRanking
 from kerastl.selection.evidence import SOURCE_UNAVAILABLE, Evidence, check_candidates
@@ -46,8 +46,9 @@ def source_accuracy_floor(source_only: Evidence, *, seed: int) -> dict[str, Any]
     estimate = drawn.estimate(_accuracy_statistic(source_only))
     floor = estimate["value"]
     rule = "the value of source_only, because there are too few patients for an interval"
-    if estimate["low"] is not None:
-        floor = min(estimate["low"], 1 - RULE_OF_THREE / drawn.groups)
+    if drawn.groups >= MIN_GROUPS:
+        low = floor if estimate["low"] is None else estimate["low"]
+        floor = min(low, 1 - RULE_OF_THREE / drawn.groups)
         rule = "the lower end of the interval of source_only over patients"
     return {"floor": floor, "rule": rule, "interval": estimate}
 
