@@ -9,6 +9,7 @@ from .predictions import Predictions as Predictions
 from .predictions import read_predictions as read_predictions
 from .predictions import write_predictions as write_predictions
 from .scores import score as score
+from .scores import small_class_warnings as small_class_warnings
 from .subgroups import assign_subgroups as assign_subgroups
 from .subgroups import is_binned as is_binned
 from .subgroups import sort_values as sort_values

@@ -15,8 +15,11 @@ from kerastl.evaluation.metrics import BY_CLASS
 from kerastl.evaluation.operating_points import Parts, clinical_scores, fit_on_validation, overall_and_domains
 from kerastl.evaluation.predictions import Array, Predictions
 from kerastl.evaluation.subgroups import assign_subgroups, sort_values
+from kerastl.runs import Scores
 
 NO_SPLIT = "all"
+MIN_CLASS_IMAGES = 5
+"""The scores of a class with fewer images are reported with a warning."""
 METHOD = (
     "percentile bootstrap; groups are resampled within their domain. Proportions, and scores whose resamples reach 0 or 1: "
     "Clopper-Pearson with the effective number of groups (Korn & Graubard 1998)"
@@ -56,7 +59,8 @@ def score(
         one of them is null. Rows of the confusion matrix are true classes, columns are predicted classes. `group_auc` is
         the AUC of groups (patients), each with the mean probability of its images. Images without a split are scored
         as `all`. `clinical_scores` adds results with thresholds and temperature of the split `val`. With subgroup columns,
-        a split has `subgroups`: `{column: {value: M}}`. With target images, `label_shift` is the result of
+        a split has `subgroups`: `{column: {value: M}}`; with classes of fewer than five images, it has `small_classes`:
+        `{name: count}`. With target images, `label_shift` is the result of
         `estimate_label_shift`.
 
     Raises:
@@ -105,7 +109,7 @@ def _parts(split: Predictions, resample: Resample) -> Parts:
 def _split_scores(parts: Parts, resample: Resample) -> dict[str, Any]:
     whole = parts[None]
     split = whole.predictions
-    by_column = _subgroups(split, resample)
+    by_column, small = _subgroups(split, resample), _small_classes(split)
     return {
         **overall_and_domains(parts, _overall),
         "classes": _classes(whole),
@@ -114,7 +118,31 @@ def _split_scores(parts: Parts, resample: Resample) -> dict[str, Any]:
         "count": len(split.labels),
         "groups": whole.groups,
         **({"subgroups": by_column} if by_column else {}),
+        **({"small_classes": small} if small else {}),
     }
+
+
+def _small_classes(split: Predictions) -> dict[str, int]:
+    """Return the number of images of each class that has fewer than five."""
+    counts = np.bincount(split.labels, minlength=len(split.class_names)).tolist()
+    return {
+        name: count for name, count in zip(split.class_names, counts, strict=True) if count < MIN_CLASS_IMAGES
+    }
+
+
+def small_class_warnings(scores: Scores) -> list[str]:
+    """Return one line for each test split in which some class has fewer than five images.
+
+    Args:
+        scores: The content of `scores.json`.
+    """
+    return [
+        f"Few images in {name}: "
+        + ", ".join(f"{class_name} {count}" for class_name, count in split.small_classes.items())
+        + f" (fewer than {MIN_CLASS_IMAGES}). The scores of these classes are hardly known."
+        for name, split in scores.test_splits.items()
+        if split.small_classes
+    ]
 
 
 def _labeled_splits(predictions: Predictions) -> dict[str, Predictions]:

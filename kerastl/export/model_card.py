@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from kerastl.errors import report_damage
+from kerastl.evaluation.scores import small_class_warnings
 from kerastl.evaluation.trained_model import read_validation_fit
 from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing
 from kerastl.recipe import read_plain
@@ -45,6 +46,7 @@ class ModelFacts:
         counts: Images by split and class; unlabeled ones are under "".
         groups: Number of groups (patients) by split.
         scores: Metrics of each test split.
+        small_classes: One line for each test split in which some class has fewer than five images.
         sites: The same for each site by split; identifying site names are replaced.
         fixed: Settings that were fixed on the validation images.
         temperature: The temperature in the probabilities of the run; None for 1.
@@ -59,6 +61,7 @@ class ModelFacts:
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     groups: dict[str, int] = field(default_factory=dict)
     scores: dict[str, Metrics] | None = None
+    small_classes: tuple[str, ...] = ()
     sites: dict[str, dict[str, Metrics]] = field(default_factory=dict)
     fixed: ValidationResults | None = None
     temperature: float | None = None
@@ -98,6 +101,7 @@ def read_model_facts(run: Path | None) -> ModelFacts:
         counts=counts,
         groups=groups,
         scores={name: split.overall for name, split in tests.items()} or None,
+        small_classes=tuple(small_class_warnings(scores)),
         sites={name: by_public_name(split.domains) for name, split in tests.items()},
         fixed=read_validation_fit(run),
         temperature=description.temperature if description else None,

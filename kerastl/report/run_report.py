@@ -11,6 +11,7 @@ import numpy as np
 
 from kerastl.errors import RequestError, report_damage
 from kerastl.evaluation.predictions import read_run_predictions, resolve_image
+from kerastl.evaluation.scores import small_class_warnings
 from kerastl.evaluation.subgroups import sort_values
 from kerastl.report import tables
 from kerastl.report.facts import summary_facts
@@ -103,6 +104,7 @@ def write_report(run_folder: Path) -> Path:
         recipe=_text(run_folder / RESOLVED_RECIPE),
         versions=_versions(_json(run_folder / "versions.json", {})),
         temperature=model.temperature if model else None,
+        small_classes=small_class_warnings(scores),
     )
 
 

@@ -221,6 +221,8 @@ class SplitScores(MetricsByDomain):
     count: int = 0
     groups: int = 0
     subgroups: dict[str, dict[str, Metrics]] = {}
+    small_classes: dict[str, int] = {}
+    """The number of images of each class that has fewer than five."""
     operating_points: OperatingPoints | None = None
     calibration: CalibrationScores | None = None
     reliability: Reliability | None = None
