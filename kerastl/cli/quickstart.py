@@ -60,22 +60,21 @@ def _as_json(outcome: workflows.QuickstartResult, findings: Any, seconds: float)
     }
 
 
+OUTCOMES = {
+    "better": "Adaptation with {patients} labeled patients improved the model at hospital B",
+    "worse": "Adaptation with {patients} labeled patients made the model worse at hospital B",
+    "cannot_tell": "It is unknown whether adaptation with {patients} labeled patients improved the model at hospital B",
+}
+
+
 def _print(outcome: workflows.QuickstartResult, findings: Any, seconds: float) -> None:
-    click.echo("\nArea under the ROC curve per patient (95% bootstrap interval over patients)")
-    for title, metric in outcome.rows:
-        click.echo(f"  {title:<42} {report.format_metric(metric)}")
-    for title, metric in outcome.differences:
-        click.echo(f"  {title:<42} {report.format_metric(metric)}: {metric.outcome.replace('_', ' ')}")
-    run = outcome.run
+    click.echo(f"\n{'AUC per patient of simulated patients':<44} value (95% interval)")
+    for title, metric in (*outcome.rows, *outcome.differences):
+        click.echo(f"{title:<44} {report.format_metric(metric)}")
+    (_, gain), *_ = outcome.differences
     passed = sum(finding.ok for finding in findings)
     click.echo(
-        f"\nDone in {seconds:.0f} s: trained at A, adapted with {outcome.num_patients} labeled patients from B, "
-        f"evaluated on test patients,\nexported to {shell_path(run.file('export') / 'saved_model')} "
-        f"and verified in a process without kerastl ({passed} of {len(findings)} checks passed).\n"
-        "The hospitals are phantoms: the scores show how the tool works and have no clinical meaning."
+        f"\n{OUTCOMES[gain.outcome].format(patients=outcome.num_patients)}; the exported model passed {passed} of "
+        f"{len(findings)} checks ({seconds:.0f} s; simulated images have no clinical meaning)."
     )
-    click.echo(f"\nReport: {shell_path(run.file('report.html'))}")
-    click.echo("To use your own images, with one subfolder per class:")
-    click.echo("  kerastl run folder-classifier --data IMAGES --out runs/mine")
-    click.echo("  kerastl predict runs/mine NEW_IMAGES --out predictions.csv")
-    click.echo("  kerastl verify runs/mine/export/saved_model")
+    click.echo(f"\nReport: {shell_path(outcome.run.file('report.html'))}")

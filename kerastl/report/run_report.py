@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import numpy as np
 
 from kerastl.errors import RequestError, report_damage
 from kerastl.evaluation.predictions import read_run_predictions, resolve_image
-from kerastl.evaluation.scores import small_class_warnings
 from kerastl.evaluation.subgroups import sort_values
 from kerastl.report import tables
 from kerastl.report.facts import summary_facts
@@ -33,6 +33,7 @@ MAX_ERRORS = 12
 MAX_CONFUSION_CLASSES = 30
 """Number of classes above which the confusion matrix is omitted."""
 MAX_QUARANTINED = 50
+MAX_SITE_IMAGES = 6
 COUNTS = {"support", "images", "groups"}
 """Metrics that are numbers of images or groups."""
 UNBOUNDED = {"log_loss", *COUNTS}
@@ -96,6 +97,7 @@ def write_report(run_folder: Path) -> Path:
         checks=tables.check_rows(freeze),
         parameters=tables.parameter_table(freeze),
         facts=summary_facts(summary, "result", "data", "model", adaptation=adaptation, phases=summary.phases),
+        site_images=_site_images(_table(run_folder / "split.csv"), model),
         data=_data_table(summary.data, model.class_names if model else ()),
         quarantine=quarantine[:MAX_QUARANTINED],
         quarantined=len(quarantine),
@@ -104,7 +106,6 @@ def write_report(run_folder: Path) -> Path:
         recipe=_text(run_folder / RESOLVED_RECIPE),
         versions=_versions(_json(run_folder / "versions.json", {})),
         temperature=model.temperature if model else None,
-        small_classes=small_class_warnings(scores),
     )
 
 
@@ -158,6 +159,34 @@ def _image(model: ModelDescription | None, split: str, path: str) -> str | None:
         return None
     file = resolve_image(model.root_of(split), path)
     return None if file is None else thumbnail(file, window=model.window, max_pixels=model.max_pixels)
+
+
+def _site_images(
+    rows: Sequence[dict[str, str]], model: ModelDescription | None
+) -> dict[str, list[dict[str, Any]]]:
+    """Return images of source and target by site, of each class in turn; empty without images of both.
+
+    Args:
+        rows: The rows of `split.csv`.
+        model: The description of the model, with the folders of the images.
+    """
+    sites: dict[str, list[dict[str, Any]]] = {}
+    for site in ("source", "target"):
+        of_site = [row for row in rows if row["split"].startswith("target") == (site == "target")]
+        # One image per group, because the images of a group are similar.
+        by_class = [
+            list({row["group"] or row["path"]: row for row in of_site if row["label"] == label}.values())
+            for label in sorted({row["label"] for row in of_site})
+        ]
+        in_turn = [row for same_rank in zip_longest(*by_class) for row in same_rank if row]
+        images = [
+            {"label": row["label"], "image": _image(model, row["split"], row["path"])}
+            for row in in_turn[:MAX_SITE_IMAGES]
+        ]
+        domains = {row["domain"] for row in of_site} - {site}
+        title = f"{site}: {domains.pop()}" if len(domains) == 1 else site
+        sites[title] = [entry for entry in images if entry["image"]]
+    return sites if all(sites.values()) else {}
 
 
 def _data_table(data: Mapping[str, DataSummary], class_names: Sequence[str]) -> dict[str, Any]:

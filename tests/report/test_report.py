@@ -329,3 +329,21 @@ def test_the_page_shows_thresholds_and_curves(run_folder: Path) -> None:
     for title in ("Reliability curve", "Decision curve"):
         assert f'alt="{title}; see scores.json"' in page
     assert write_report(run_folder).read_text() == page
+
+
+def test_the_page_shows_images_of_both_sites(run_folder: Path) -> None:
+    assert "Images of both sites" not in write_report(run_folder).read_text()
+    description = json.loads((run_folder / "model.json").read_text())
+    description["target_root"] = description["data_root"]
+    (run_folder / "model.json").write_text(json.dumps(description))
+    rows = [["red.png", label, split, group, site] for label, split, group, site in (
+        ("benign", "train", "p1", "a"), ("benign", "train", "p1", "a"), (HOSTILE, "val", "p2", "a"),
+        ("", "target_test", "p3", "b"))]  # fmt: skip
+    write_table(run_folder / "split.csv", [["path", "label", "split", "group", "domain"], *rows])
+    page = write_report(run_folder).read_text()
+    sites = page[page.index("Images of both sites") : page.index("Adaptation to the target")]
+    source, target = sites[: sites.index("target: b")], sites[sites.index("target: b") :]
+    assert (source.count("<img"), target.count("<img")) == (2, 1), "one image per group"
+    assert "source: a" in source
+    assert "unlabeled" in target
+    assert HOSTILE not in page
