@@ -43,6 +43,8 @@ def exported(finished_run, tmp_path_factory):
     (folder / "recipe.resolved.yaml").write_text(RESOLVED)
     (folder / "split.csv").write_text(SPLIT)
     (folder / "scores.json").write_text(json.dumps(SCORES))
+    description = json.loads((folder / "model.json").read_text()) | {"temperature": 1.5}
+    (folder / "model.json").write_text(json.dumps(description))
     assert export_run(folder, "keras") == folder / "export" / "keras" / "1"
     return folder
 
@@ -65,7 +67,7 @@ def test_the_export_describes_the_model_and_contains_nothing_of_its_images(expor
     assert content["head"] == {"dropout": 0.4}
     assert content["class_shares"]["benign"] == pytest.approx(2 / 3)
     assert content["class_shares"]["10"] == pytest.approx(1 / 3)
-    assert content["validation"]["temperature"] == 1.5
+    assert content["validation"]["temperature"] == content["temperature"] == 1.5
     assert content["validation"]["points"] == [{"fixed": "specificity", "at": 0.9, "threshold": 0.75}]
     labels = -(6 * math.log(6 / 9) + 3 * math.log(3 / 9)) / 9
     assert content["validation"]["bounded_information"] == pytest.approx(

@@ -121,7 +121,8 @@ def test_evaluate_in_python_gives_the_scores_of_the_run(finished, images):
 @pytest.mark.xdist_group("unlabelled")
 def test_candidates_of_an_adaptation_have_temperatures_of_their_own(unlabelled):
     temperatures = set()
-    for folder in sorted((unlabelled.path / "runs").iterdir()):
+    for finished_file in sorted((unlabelled.path / "runs").glob("*/finished.json")):
+        folder = finished_file.parent
         temperature = json.loads((folder / "model.json").read_text()).get("temperature")
         fitted = json.loads((folder / "scores.json").read_text())["val"]["calibration"]["temperature"][
             "value"
