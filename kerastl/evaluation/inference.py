@@ -19,13 +19,13 @@ from kerastl.models import fold_for_inference
 from kerastl.training import trace_inference
 
 
-def predict(model: keras.Model, dataset: ImageDataset, *, temperature: float | None = None) -> Predictions:
+def predict(model: keras.Model, dataset: ImageDataset) -> Predictions:
     """Return the predictions of a model for every image of a dataset.
 
     Args:
-        model: `[b, h, w, 3]` float32 in [0, 255] to logits `[b, classes]`. It runs in inference mode.
+        model: `[b, h, w, 3]` float32 in [0, 255] to logits `[b, classes]`. It runs in inference mode. The model of a run
+            (`kerastl.load_run(path).model`) has an attribute `temperature`, which scales the probabilities.
         dataset: Images without augmentation, including a smaller last batch. The order does not matter.
-        temperature: Divisor of the logits in the probabilities, above 0. None for 1.
 
     Returns:
         Predictions in the order of `dataset.records`.
@@ -68,7 +68,7 @@ def predict(model: keras.Model, dataset: ImageDataset, *, temperature: float | N
         tuple(record.group or "" for record in records),
         tuple(record.domain or "" for record in records),
         subgroup_columns(records),
-        temperature,
+        getattr(model, "temperature", None),
     )
 
 

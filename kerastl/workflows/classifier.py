@@ -136,6 +136,7 @@ def fit(
         ...                       phases=[kerastl.Phase("head", epochs=5)])
     """
     phases = phases or [Phase("head", epochs=5)]
+    model.temperature = None  # that of a run is for its weights
     total = sum(phase.epochs for phase in phases)
 
     def on_epoch(rows: Sequence[dict[str, Any]], timing: dict[str, Any]) -> None:
@@ -174,8 +175,7 @@ def evaluate(model: keras.Model, test: ImageDataset | Collection, **options: Any
         >>> scores["test"]["overall"]["auc"]["value"]
         0.93
     """
-    temperature = getattr(model, "temperature", None)
-    return score(predict(model, _dataset(model, test), temperature=temperature), **options)
+    return score(predict(model, _dataset(model, test)), **options)
 
 
 def export_model(

@@ -10,13 +10,12 @@ from typing import Any
 from kerastl.data import CheckedImages, Record
 from kerastl.data.records import natural_order, pluralize
 from kerastl.evaluation import MIN_GROUPS
+from kerastl.evaluation.scores import MIN_CLASS_IMAGES
 from kerastl.report import printable, tables
 from kerastl.runs import Adaptation, PhaseSummary, Run, Scores, Summary
 from kerastl.runs.schemas import Confusion, DataSummary, Headline, Kept, Range
 
 COLOR_OPERATIONS = {"random_hue", "random_saturation", "random_color_jitter", "random_color_degeneration"}
-MIN_CLASS_IMAGES = 5
-"""A class with fewer test images is flagged."""
 MIN_TEST_IMAGES = 50
 MAX_IMBALANCE = 10
 MOST = 0.5

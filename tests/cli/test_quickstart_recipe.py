@@ -1,7 +1,11 @@
 """The quickstart recipe, with and without pretrained weights, trains on A and adapts to B."""
 
 import pytest
+from click.testing import CliRunner
 
+from kerastl import export, workflows
+from kerastl.cli.quickstart import command
+from kerastl.runs import Difference, Estimate, Run
 from kerastl.workflows import quickstart
 
 
@@ -25,3 +29,27 @@ def test_the_comparison_trains_from_scratch_on_the_same_labeled_images():
     (phase,) = recipe.phases
     assert (phase.domain, phase.trainable, phase.batch_norm) == ("target", "all", "trainable")
     assert recipe.target == quickstart.load_recipe(None, "small_cnn").target
+
+
+@pytest.mark.parametrize(
+    ("outcome", "low", "sentence"),
+    [
+        ("better", 0.05, "Adaptation with 8 labeled patients improved the model at hospital B;"),
+        ("worse", -0.3, "Adaptation with 8 labeled patients made the model worse at hospital B;"),
+        ("cannot_tell", -0.05, "It is unknown whether adaptation with 8 labeled patients improved the model"),
+    ],
+)
+def test_it_ends_with_a_table_a_sentence_and_the_page(outcome, low, sentence, tmp_path, monkeypatch):
+    score = Estimate(value=0.8, low=0.75, high=0.85)
+    gain = Difference(value=low + 0.1, low=low, high=low + 0.2, outcome=outcome)
+    result = quickstart.QuickstartResult(Run(tmp_path), (("hospital A", score),), (("gain", gain),), 8)
+    verified = export.VerificationResult(tmp_path, [export.Finding("predicted", True, "")])
+    monkeypatch.setattr(workflows, "run_quickstart", lambda **_: result)
+    monkeypatch.setattr(export, "check_export", lambda *_, **__: verified)
+    lines = CliRunner().invoke(command, []).stdout.strip().splitlines()
+    assert lines[1].split() == ["hospital", "A", "0.800", "(0.750", "to", "0.850)"]
+    assert lines[2].split()[:2] == ["gain", f"{low + 0.1:.3f}"]
+    assert lines[4].startswith(sentence)
+    assert "1 of 1 checks" in lines[4]
+    assert lines[-1].startswith("Report: ")
+    assert len(lines) == 7

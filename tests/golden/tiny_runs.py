@@ -36,7 +36,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "quickstart": (
         *SMALL, "data.reader.patients=40", "data.reader.slices_per_patient=1",
         "data.reader.image_size_px=32", "target.reader.patients=30",
-        "target.reader.slices_per_patient=1", "target.reader.image_size_px=32",
+        "target.reader.slices_per_patient=1", "target.reader.image_size_px=32", "target.split.test_fraction=0.6",
         "phases[0].epochs=2", "phases[1].epochs=1", "export.formats=[]",
     ),
     "hospital-adaptation": (
