@@ -44,7 +44,8 @@ def score(
     """Return the content of `scores.json`. The order of the images does not matter.
 
     Args:
-        predictions: Predictions of any splits. Unlabeled images are not scored.
+        predictions: Predictions of any splits. Unlabeled images are not scored. The scores use their `probabilities`;
+            only `calibration`, `reliability` and `label_shift` use the `logits`, without and with a calibration.
         seed, resamples, level: Settings of the bootstrap. The confidence level is from 0 to 1.
         positive: The positive class. None for the last of two classes, and for no positive class with more.
         specificity, sensitivity: The minimum rates of the two operating points, 0 to 1.
