@@ -55,6 +55,8 @@ def command(
     problems += workflows.count_problems(seeds, scratch_epochs)
     problems += workflows.out_problems(None if resume else out)
     recipe_text, checked = _load(recipe, sets, data, target, problems)
+    if unusable := list(workflows.recipe_problems(checked)):
+        raise Problems("The curve", [*problems, *unusable], "Nothing was trained or written.")
     load_tensorflow()
     outcome = workflows.adapt_curve(
         checked, name=recipe_text.name, labels=numbers, seeds=seeds, scratch_epochs=scratch_epochs,

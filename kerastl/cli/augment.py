@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from kerastl import audit, report, runs, workflows
+from kerastl import audit, registry, report, runs, workflows
 from kerastl import recipe as recipes
 from kerastl.cli import SuggestingGroup
 from kerastl.cli._output import RecipeName, load_recipe, option, out_option, recipe_options, shell_path
@@ -52,6 +52,8 @@ def audit_command(
     names = [name.strip() for name in operations.split(",") if name.strip()]
     if not names:
         raise RequestError("--operations is empty. Use all, recipe, or names separated by commas.")
+    for name in names if names not in (["all"], ["recipe"]) else ():
+        registry.module("operation", name)  # an unknown name is refused before TensorFlow is imported
     load_tensorflow()
     audited = workflows.audit_recipe(checked, operations=names, most_per_class=max_images, run=run, out=out)
     result = audited.result

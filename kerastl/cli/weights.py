@@ -107,9 +107,9 @@ def verify(name: str | None) -> None:
       kerastl weights verify
       kerastl weights verify mobilenet_v2
     """
-    load_tensorflow()
     if name:
         models.get_backbone(name)
+    load_tensorflow()
     names = [name] if name else [name for name in models.list_backbones() if models.cached_files(name)]
     faults = count = 0
     for backbone in names:

@@ -5,6 +5,7 @@ from .curve_plan import Plan as Plan
 from .curve_plan import count_problems as count_problems
 from .curve_plan import out_problems as out_problems
 from .curve_plan import read_labels as read_labels
+from .curve_plan import recipe_problems as recipe_problems
 from .datasets import Datasets as Datasets
 from .datasets import load_datasets as load_datasets
 from .exports import check_consistency as check_consistency
