@@ -128,6 +128,13 @@ def test_the_card_has_counts_scores_and_the_origin_of_the_model(run):
         assert words in card
 
 
+def test_intervals_are_mentioned_only_if_a_score_has_one(run):
+    assert "with 95% intervals" in render_card(read_model_facts(run), **ABOUT)
+    values = {**scores(), "test": {"overall": {"auc": figure(0.9)}}}
+    (run / "scores.json").write_text(json.dumps(values))
+    assert "95%" not in render_card(read_model_facts(run), **ABOUT)
+
+
 def test_the_card_counts_groups(run):
     table = cells(render_card(read_model_facts(run), **ABOUT))
     start = table.index("<em>groups</em>")
