@@ -190,9 +190,13 @@ def _check_model(model: keras.Model, class_names: Sequence[str], image_size_px: 
 
 
 def _write_graph(served: ServedModel, folder: Path) -> None:
-    archive = keras.export.ExportArchive()
-    archive.track(served.trained.model)
-    for name, (endpoint, spec) in served.endpoints().items():
-        archive.add_endpoint(name, endpoint, input_signature=[spec])
-    archive.write_out(str(folder), verbose=False)
+    """Write the endpoints and their variables."""
+    # Not with `keras.export.ExportArchive`, which traces each endpoint twice.
+    module = tf.Module()
+    module.weights = [variable.value for variable in served.trained.model.variables]
+    signatures = {
+        name: tf.function(endpoint, input_signature=[spec], autograph=False)
+        for name, (endpoint, spec) in served.endpoints().items()
+    }
+    tf.saved_model.save(module, str(folder), signatures=signatures)
     name_classify(folder)
