@@ -1,9 +1,11 @@
 """The smallest member of each architecture of keras.applications, with random weights that behave like trained ones."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import keras
 import numpy as np
+import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
@@ -41,8 +43,17 @@ SMALLEST = {
     "efficientnet_v2": Member("efficientnet_v2_b0"),
     "convnext": Member("convnext_tiny", folded=(0, 0)),
 }
-QUICK = ("small_cnn", "mobilenet_v2")
-"""The families of the default lane."""
+
+
+def by_family(*quick):
+    """Return the members as parameters of a test, each in the xdist group of its family; all except `quick` are slow."""
+    return [
+        pytest.param(
+            member, id=family,
+            marks=[pytest.mark.xdist_group(family), *([] if family in quick else [pytest.mark.slow])],
+        )
+        for family, member in SMALLEST.items()
+    ]  # fmt: skip
 
 
 def crops(size, count=24):
@@ -57,11 +68,26 @@ def crops(size, count=24):
     return np.stack(cuts).astype("float32")
 
 
-def calibrated(name, size):
+def calibrated(name, size=64):
     """Return a backbone with random weights and BatchNorm statistics of photographs, the photographs, and the BatchNorm layers.
 
-    With initial statistics, rounding errors would hide all differences.
+    With initial statistics, rounding errors would hide all differences. In smaller images, a deep network with random
+    weights sees so little that its BatchNorms enlarge rounding. The last backbone is built once; each call resets it.
+
+    Args:
+        name: Name of the backbone.
+        size: Image size in pixels; at least the smallest allowed one is used.
     """
+    smallest = {member.name: member.image_size_px for member in SMALLEST.values()}
+    model, images, norms, weights = _build_calibrated(name, max(size, smallest[name]))
+    model.set_weights(weights)
+    model.trainable = True
+    return model, images, norms
+
+
+@lru_cache(maxsize=1)
+def _build_calibrated(name, size):
+    keras.utils.clear_session()
     model = build_backbone(name, weights="none", image_size_px=size, seed=3)
     images, generator = crops(size), np.random.default_rng(0)
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
@@ -71,7 +97,17 @@ def calibrated(name, size):
                 variable.assign(generator.uniform(low, high, variable.shape))
         norm.momentum = 0.0
     model(images, training=True)
-    return model, images, norms
+    return model, images, norms, model.get_weights()
+
+
+def standardize_logits(model, images):
+    """Set the head so that the logits of these images have mean 0 and standard deviation 1, because constant predictions would hide errors."""
+    features = keras.Model(model.input, model.get_layer("head").input)(images, training=False)
+    head = model.get_layer("head")
+    kernel = np.random.default_rng(4).normal(size=(features.shape[-1], head.units))
+    logits = keras.ops.convert_to_numpy(features) @ kernel
+    spread = logits.std(axis=0)
+    head.set_weights([kernel / spread, -logits.mean(axis=0) / spread])
 
 
 def folding_error(model, folded, images, *, training=False):

@@ -17,12 +17,12 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file on one worker, and start with the groups that share a whole run: they take longest."""
+    """Keep the tests of a file on one worker. Start with the longest: real images, then groups that share a run or a network."""
     groups = {item: item.get_closest_marker("xdist_group") for item in items}
     for item, group in groups.items():
         if group is None:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
-    items.sort(key=lambda item: groups[item] is None)
+    items.sort(key=lambda item: (item.path.parent.name != "real", groups[item] is None))
 
 
 @pytest.fixture(autouse=True, scope="session")

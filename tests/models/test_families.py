@@ -7,7 +7,7 @@ import sys
 from collections import defaultdict
 
 import pytest
-from backbone_families import SMALLEST
+from backbone_families import SMALLEST, by_family
 
 from kerastl import registry
 from kerastl.models import block_names, list_backbones
@@ -39,13 +39,7 @@ def test_all_networks_of_keras_applications_are_available():
     assert {list_backbones()[name].builder.split(".")[-1] for name in PUBLISHED} == published
 
 
-@pytest.mark.parametrize(
-    "member",
-    [
-        pytest.param(member, id=family, marks=() if family == "small_cnn" else pytest.mark.slow)
-        for family, member in SMALLEST.items()
-    ],
-)
+@pytest.mark.parametrize("member", by_family("small_cnn"))
 def test_family_fulfills_the_backbone_contract(member):
     check_backbone(member.name, image_size_px=member.image_size_px)
 

@@ -4,23 +4,16 @@ import keras
 import numpy as np
 import pytest
 from array_dataset import ArrayDataset, plain_phase
-from backbone_families import QUICK, SMALLEST, calibrated, folding_error
+from backbone_families import by_family, calibrated, folding_error
 
 from kerastl.models import build_model, find_foldable, fold_batch_norm, identify_backbone
 from kerastl.recipe import TopFraction
 from kerastl.training import batch_norm_layers, fit
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "member",
-    [
-        pytest.param(member, id=family, marks=() if family in QUICK else pytest.mark.slow)
-        for family, member in SMALLEST.items()
-    ],
-)
+@pytest.mark.parametrize("member", by_family())
 def test_a_family_is_recognized_folds_and_trains_its_top_alone(member):
-    backbone, images, norms = calibrated(member.name, member.image_size_px)
+    backbone, images, norms = calibrated(member.name)
     assert identify_backbone(backbone) == member.name
     _check_folding(backbone, images, norms, member.folded or (len(norms), len(norms)))
     _check_training(backbone, images[:8])
