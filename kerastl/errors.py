@@ -6,10 +6,11 @@ import difflib
 import json
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 LONGEST_QUOTE = 60
 MIN_LETTERS, SHORT = 2, 5
@@ -161,6 +162,16 @@ def raise_problems(
     """Raise `Problems` with these arguments, if there are any problems."""
     if problems:
         raise Problems(subject, problems, footer, shown)
+
+
+def problems_of(where: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> list[Problem]:
+    """Call a function and return the problems that it raises."""
+    try:
+        function(*arguments, **options)
+    except RequestError as error:
+        errors = error.problems if isinstance(error, Problems) else (error,)
+        return [Problem(where, str(problem)) for problem in errors]
+    return []
 
 
 def first_line(error: Exception) -> str:

@@ -15,7 +15,7 @@ from click.shell_completion import CompletionItem
 
 from kerastl import evaluation, export, report, runs
 from kerastl import recipe as recipes
-from kerastl.console import format_facts, load_tensorflow
+from kerastl.console import format_facts
 from kerastl.errors import shell_quote
 from kerastl.tasks import SINGLE_LABEL
 from kerastl.workflows.check_recipe import check_recipe
@@ -152,11 +152,9 @@ def recipe_options(command: FC) -> FC:
 def load_recipe(
     recipe: str, sets: Sequence[str], data: Path | None = None, target: Path | None = None
 ) -> tuple[recipes.RecipeText, recipes.Recipe]:
-    """Return the text of a recipe and its checked form. If it has no problems, import TensorFlow."""
+    """Return the text of a recipe and its checked form."""
     recipe_text = recipes.find(recipe)
-    checked = check_recipe(recipe_text, sets, data=data, target=target)
-    load_tensorflow()
-    return recipe_text, checked
+    return recipe_text, check_recipe(recipe_text, sets, data=data, target=target)
 
 
 class NumberRange(click.FloatRange):

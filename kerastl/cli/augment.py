@@ -13,7 +13,7 @@ from kerastl.cli import SuggestingGroup
 from kerastl.cli._output import RecipeName, load_recipe, option, out_option, recipe_options, shell_path
 from kerastl.console import load_tensorflow
 from kerastl.errors import RequestError
-from kerastl.workflows.check_recipe import check_recipe
+from kerastl.workflows.check_recipe import check_recipe, check_weights
 
 
 @click.command("audit")
@@ -54,6 +54,7 @@ def audit_command(
         raise RequestError("--operations is empty. Use all, recipe, or names separated by commas.")
     for name in names if names not in (["all"], ["recipe"]) else ():
         registry.module("operation", name)  # an unknown name is refused before TensorFlow is imported
+    check_weights(checked)
     load_tensorflow()
     audited = workflows.audit_recipe(checked, operations=names, most_per_class=max_images, run=run, out=out)
     result = audited.result
@@ -120,6 +121,7 @@ def preview(
       kerastl augment preview mine.yaml --operation random_rotation --images 8 --out rotation
     """
     recipe_text, checked = load_recipe(recipe, sets, data, target)
+    load_tensorflow()
     page = workflows.preview(
         checked, name=recipe_text.name, out=out, num_images=images, samples=samples, operation=operation,
         seed=seed,

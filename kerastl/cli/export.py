@@ -86,6 +86,8 @@ def command(
         raise RequestError(f"{run} cannot be exported with these options.\n  " + "\n  ".join(problems))
     if with_samples and format_name == export.PORTABLE:
         raise RequestError(f"--format {export.PORTABLE} cannot contain images. Remove --with-samples.")
+    if version is not None:
+        export.check_version_free(out or run / export.EXPORT_FOLDER / format_name, version)
     load_tensorflow()
     with status(f"Exporting to {format_name}", prints_line=False):
         folder = export.export_run(run, format_name, out, options=options, quantize=quantize, version=version)

@@ -18,8 +18,10 @@ from kerastl.cli._output import (
     recipe_options,
     shell_path,
 )
+from kerastl.console import load_tensorflow
 from kerastl.data.records import pluralize
 from kerastl.errors import set_option
+from kerastl.workflows.check_recipe import check_weights
 
 
 @click.command()
@@ -50,6 +52,8 @@ def command(
       kerastl lr mine.yaml --phase fine_tune --seeds 5 --out rate.png
     """
     recipe_text, checked = load_recipe(recipe, sets, data, target)
+    check_weights(checked)
+    load_tensorflow()
     rates = workflows.find_rates(
         checked, name=recipe_text.name, phase=phase, seeds=seeds, steps=steps, lowest=lowest, highest=highest, out=out,
     )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from kerastl import export, report, workflows
+from kerastl import export, report, runs, workflows
 from kerastl.cli._output import option, out_option, shell_path
 from kerastl.console import load_tensorflow
 
@@ -36,6 +36,7 @@ def command(out: Path | None, seed: int | None, backbone: str, as_json: bool) ->
       kerastl quickstart
     """
     started = time.perf_counter()
+    runs.check_run_folder("quickstart", out, resume=False)
     load_tensorflow()
     outcome = workflows.run_quickstart(out=out, seed=seed, backbone=backbone)
     folder = outcome.run.path / export.EXPORT_FOLDER / "saved_model"

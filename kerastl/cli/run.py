@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from kerastl.cli._output import RecipeName, load_recipe, out_option, print_scores, recipe_options
+from kerastl.console import load_tensorflow
+from kerastl.workflows.check_recipe import check_requirements
 
 
 @click.command()
@@ -36,6 +38,8 @@ def command(
       kerastl run mine.yaml --resume
     """
     recipe_text, checked = load_recipe(recipe, sets, data, target)
+    check_requirements(checked, name=recipe_text.name, out=out, resume=resume)
+    load_tensorflow()
     from kerastl.workflows import run as runner
 
     run = runner.run(checked, name=recipe_text.name, out=out, resume=resume, oracle=oracle)

@@ -56,6 +56,7 @@ def command(
       kerastl verify EXPORT --url 10.0.0.7:8500 --rest-url 10.0.0.7:80 IMAGES...
     """
     server = exports.read_server(url, rest_url, model_name)
+    exports.find_verifiable(export)
     load_tensorflow()
     checked = exports.check_export(export, images=images, run=run, server=server)
     for problem in checked.problems:

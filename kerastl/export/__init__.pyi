@@ -4,6 +4,7 @@ from .formats import PORTABLE as PORTABLE
 from .formats import ExportFolder as ExportFolder
 from .formats import check_formats as check_formats
 from .formats import find_export as find_export
+from .formats import find_verifiable as find_verifiable
 from .live_clients import read_server as read_server
 from .loaded_export import read_export as read_export
 from .manifest import read_manifest as read_manifest
@@ -23,7 +24,6 @@ from .probe_images import read_probe_images as read_probe_images
 from .probe_images import read_samples as read_samples
 from .probe_images import select_test_images as select_test_images
 from .probe_images import write_samples as write_samples
-from .run_export import EXPORT_FOLDER as EXPORT_FOLDER
 from .run_export import export_once as export_once
 from .run_export import export_run as export_run
 from .saved_model import export_saved_model as export_saved_model
@@ -32,5 +32,7 @@ from .verification import VerificationResult as VerificationResult
 from .verification import check_export as check_export
 from .verification import verify as verify
 from .verification import verify_keras_export as verify_keras_export
+from .versions import EXPORT_FOLDER as EXPORT_FOLDER
+from .versions import check_version_free as check_version_free
 from .versions import highest_version as highest_version
 from .versions import prune as prune

@@ -18,10 +18,9 @@ from kerastl.export.postprocess import (
 )
 from kerastl.export.saved_model import model_fields
 from kerastl.export.serving_files import write_serving_files
-from kerastl.export.versions import check_version_free
+from kerastl.export.versions import EXPORT_FOLDER, check_version_free
 from kerastl.runs import hash_files
 
-EXPORT_FOLDER = "export"
 DEFAULT_OPTIONS = PostprocessingOptions()
 
 

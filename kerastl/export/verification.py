@@ -19,7 +19,7 @@ from kerastl.data.decode import decode_images
 from kerastl.errors import RequestError, shell_command
 from kerastl.evaluation.trained_model import load_trained, read_unverified_model
 from kerastl.export.findings import ExpectedPredictions, Finding, check_outputs
-from kerastl.export.formats import PORTABLE, SAVED_MODEL, check_formats, find_export
+from kerastl.export.formats import PORTABLE, SAVED_MODEL, check_formats, find_export, find_verifiable
 from kerastl.export.graph_check import ENDPOINTS, check_endpoints, graph_findings, is_safe_to_load
 from kerastl.export.live import check_live, reference_predictions
 from kerastl.export.live_clients import Server
@@ -71,21 +71,7 @@ def check_export(
         RequestError: It is not an export, there are no images, its runtime is not installed, or TensorFlow
             Serving does not support its format.
     """
-    export = find_export(path)
-    if export is None and not path.exists():
-        raise RequestError(f"Export folder not found: {path}.")
-    if export is None and path.is_file():
-        raise RequestError(f"{path} is a file. Specify the folder of the export.")
-    if export is None:
-        exports = sorted(folder for folder in path.glob("export/*") if find_export(folder))
-        hint = (
-            f" To verify an export of this run: {shell_command('kerastl', 'verify', exports[0])}"
-            if exports
-            else ""
-        )
-        raise RequestError(
-            f"{path} is not an export: it contains neither saved_model.pb nor a model in any other format.{hint}"
-        )
+    export = find_verifiable(path)
     folder = export.folder
     if export.format_name != SAVED_MODEL and server is not None:
         raise RequestError(f"TensorFlow Serving cannot serve {folder}. Omit --url and --rest-url.")

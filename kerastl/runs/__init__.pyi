@@ -19,6 +19,7 @@ from .files import write_json as write_json
 from .folder import RESOLVED_RECIPE as RESOLVED_RECIPE
 from .folder import VERSIONS as VERSIONS
 from .folder import Run as Run
+from .folder import check_run_folder as check_run_folder
 from .folder import create_run as create_run
 from .folder import find_unfinished_run as find_unfinished_run
 from .folder import machine_info as machine_info

@@ -111,7 +111,24 @@ PARENT = Path("runs")
 """Parent of the runs without `--out`, in the working directory."""
 
 
-def _create_named(out: Path) -> Run:
+def check_run_folder(name: str, out: Path | None, *, resume: bool) -> None:
+    """Check that a run can be created in its folder, or that there is one to resume. Nothing is created.
+
+    Args:
+        name: Name of the recipe.
+        out: The run folder; None for `runs/<name>-<n>`.
+        resume: Whether a run is resumed.
+
+    Raises:
+        RequestError: `out` is not empty, or there is no run to resume, or more than one.
+    """
+    if resume:
+        find_unfinished_run(name, out)
+    elif out is not None:
+        _check_empty(out)
+
+
+def _check_empty(out: Path) -> None:
     if not is_new_or_empty(out):
         run = Run(out)
         message = (
@@ -120,6 +137,10 @@ def _create_named(out: Path) -> Run:
         if run.file(RESOLVED_RECIPE).is_file() and not run.finished:
             message += f"\nTo resume the run in this folder: {run.resume_command}"
         raise RequestError(message)
+
+
+def _create_named(out: Path) -> Run:
+    _check_empty(out)
     out.mkdir(parents=True, exist_ok=True)
     return Run(out)
 

@@ -1,4 +1,4 @@
-"""Check a recipe with all available information: plug-ins, backbone tables and table columns."""
+"""Check a recipe and what it needs with all information that is available without TensorFlow."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kerastl import augment, models, registry
+from kerastl import augment, export, models, registry, runs
 from kerastl import recipe as recipes
+from kerastl.console import print_status
 from kerastl.data.readers import reader_name
-from kerastl.errors import RequestError
+from kerastl.errors import RequestError, problems_of, raise_problems
 
 
 def check_recipe(
@@ -93,3 +94,46 @@ def reader_options(recipe: recipes.Recipe, domain: str) -> Any:
     subgroups = dict.fromkeys((*options.columns.subgroups, *recipe.evaluation.subgroups))
     update = {"group": split.group_by or options.columns.group, "subgroups": tuple(subgroups)}
     return options.model_copy(update={"columns": options.columns.model_copy(update=update)})
+
+
+def check_weights(recipe: recipes.Recipe) -> None:
+    """Check that the initial weights are available, and download published weights if necessary.
+
+    Args:
+        recipe: The recipe.
+
+    Raises:
+        RequestError: The weights are unavailable. The message states the file and how to obtain it.
+    """
+    backbone, size = recipe.backbone, recipe.data.image_size_px
+    if backbone.weights == "imagenet":
+        if not models.locate_weights(backbone.name, image_size_px=size, **backbone.family_options):
+            print_status(f"Downloading ImageNet weights of {backbone.name}")
+            models.fetch_weights(backbone.name, image_size_px=size, **backbone.family_options)
+    elif backbone.weights != "none" and not Path(backbone.weights).exists():
+        raise RequestError(
+            f"backbone.weights: There are no weights at {backbone.weights}. Allowed values: imagenet, none, "
+            "a file (.h5, .weights.h5, .keras), or a run folder."
+        )
+
+
+def check_requirements(
+    recipe: recipes.Recipe, *, name: str, out: Path | None = None, resume: bool = False
+) -> None:
+    """Check what a run needs in addition to its data: its folder, the packages of its exports, and initial weights.
+
+    Args:
+        recipe, name, out, resume: As in `kerastl.workflows.run.run`.
+
+    Raises:
+        RequestError: Something is missing. All problems are reported together; then, nothing is downloaded.
+    """
+    problems = [
+        *problems_of("", runs.check_run_folder, name, out, resume=resume),
+        *problems_of("", export.check_formats, recipe.export.formats),
+    ]
+    if not problems or recipe.backbone.weights != "imagenet":
+        problems += problems_of("", check_weights, recipe)
+    if len(problems) == 1:
+        raise RequestError(problems[0].message)
+    raise_problems("The request", problems, "Nothing was run.")

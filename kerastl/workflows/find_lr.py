@@ -16,8 +16,9 @@ from kerastl.recipe import Recipe
 from kerastl.runs import Run, next_free_path
 from kerastl.training import LearningRateTest
 from kerastl.training.lr_finder import find_learning_rate
+from kerastl.workflows.check_recipe import check_weights
 from kerastl.workflows.datasets import Datasets, load_datasets
-from kerastl.workflows.model import build_initial_model, check_weights
+from kerastl.workflows.model import build_initial_model
 from kerastl.workflows.resolve import expanded_phases
 from kerastl.workflows.run_writer import set_determinism
 

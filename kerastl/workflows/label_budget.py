@@ -7,7 +7,7 @@ import logging
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
 from itertools import product
@@ -22,16 +22,17 @@ from kerastl import report, runs
 from kerastl.console import format_duration, print_status
 from kerastl.data import Record, group_key
 from kerastl.data.records import pluralize
-from kerastl.errors import PermanentFailure, Problem, Problems, RequestError, raise_problems
+from kerastl.errors import PermanentFailure, Problem, Problems, RequestError, problems_of, raise_problems
 from kerastl.recipe import LARGEST_SEED, Recipe
 from kerastl.report import Curve, Point, TargetTest
 from kerastl.report.label_budget_page import ADAPT_THEN_FINE_TUNE, FINE_TUNE, SCRATCH, STRATEGIES
 from kerastl.runs import Run
 from kerastl.workflows import curve_plan
 from kerastl.workflows import run as runner
+from kerastl.workflows.check_recipe import check_weights
 from kerastl.workflows.curve_plan import ADAPTED, SOURCE, Job, Plan
 from kerastl.workflows.datasets import Datasets, check_outside, load_datasets
-from kerastl.workflows.model import build_initial_model, check_weights
+from kerastl.workflows.model import build_initial_model
 from kerastl.workflows.resolve import resolve
 from kerastl.workflows.run_writer import diff_recipes, refuse_changes, set_determinism
 from kerastl.workflows.summarize import write_summary
@@ -119,14 +120,14 @@ def _plan(
     print_status(f"Checking the images of {pluralize(seeds, 'seed')}")
     with tempfile.TemporaryDirectory() as folder:
         scratch = Run(Path(folder))
-        problems += _problems_of("", check_weights, recipe)
+        problems += problems_of("", check_weights, recipe)
         datasets = _load_all_seeds(plan, problems, scratch)
         if not problems:
             problems += _phase_problems(plan, datasets[plan.seeds[0]], scratch)
     if out is not None:
         roots = {root for images in datasets.values() for root in (images.root, images.target_root) if root}
         for root in sorted(roots):
-            problems += _problems_of("--out", check_outside, out, root, "curve")
+            problems += problems_of("--out", check_outside, out, root, "curve")
     _raise_all(problems)
     fingerprints = {str(seed): images.fingerprints for seed, images in datasets.items()}
     return plan, CurveDatasets(*metric_of(list(datasets.values())), fingerprints)
@@ -148,16 +149,6 @@ def _load_all_seeds(plan: Plan, problems: list[Problem], scratch: Run) -> dict[i
 def _raise_all(problems: list[Problem]) -> None:
     """Raise all problems together, if there are any."""
     raise_problems("The curve", list(dict.fromkeys(problems)), "Nothing was trained or written.")
-
-
-def _problems_of(where: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> list[Problem]:
-    """Call a function and return the problems that it raises."""
-    try:
-        function(*arguments, **options)
-    except RequestError as error:
-        errors = error.problems if isinstance(error, Problems) else (error,)
-        return [Problem(where, str(problem)) for problem in errors]
-    return []
 
 
 def _dataset_problems(plan: Plan, seed: int, scratch: Run, datasets: dict[int, Datasets]) -> Iterator[str]:
@@ -217,7 +208,7 @@ def _phase_problems(plan: Plan, datasets: Datasets, scratch: Run) -> Iterator[Pr
     for job in (Job(SOURCE, seed), Job(ADAPTED, seed), Job(FINE_TUNE, seed, most), Job(SCRATCH, seed, most)):  # fmt: skip
         # A's model does not exist yet, but the check depends on the layers only, not on their weights.
         recipe = plan.recipe_of(job, scratch.path).model_copy(update={"backbone": source_recipe.backbone})
-        yield from _problems_of(job.strategy, resolve, recipe, model, datasets, scratch, resume=False)
+        yield from problems_of(job.strategy, resolve, recipe, model, datasets, scratch, resume=False)
 
 
 def metric_of(datasets: Sequence[Datasets]) -> tuple[str, str]:

@@ -9,7 +9,6 @@ from pathlib import Path
 import keras
 
 from kerastl import models
-from kerastl.console import print_status
 from kerastl.errors import RequestError
 from kerastl.evaluation import load_trained
 from kerastl.evaluation.trained_model import check_manifest
@@ -39,27 +38,6 @@ class InitialModel:
         """Return the origin and the size of the model."""
         names = {"backbone": backbone.name, "weights": str(backbone.weights), "head": self.head.message}
         return ModelSummary(**names, parameters=self.model.count_params())
-
-
-def check_weights(recipe: Recipe) -> None:
-    """Check that the initial weights are available, and download published weights if necessary.
-
-    Args:
-        recipe: The recipe.
-
-    Raises:
-        RequestError: The weights are unavailable. The message states the file and how to obtain it.
-    """
-    backbone, size = recipe.backbone, recipe.data.image_size_px
-    if backbone.weights == "imagenet":
-        if not models.locate_weights(backbone.name, image_size_px=size, **backbone.family_options):
-            print_status(f"Downloading ImageNet weights of {backbone.name}")
-            models.fetch_weights(backbone.name, image_size_px=size, **backbone.family_options)
-    elif backbone.weights != "none" and not Path(backbone.weights).exists():
-        raise RequestError(
-            f"backbone.weights: There are no weights at {backbone.weights}. Allowed values: imagenet, none, "
-            "a file (.h5, .weights.h5, .keras), or a run folder."
-        )
 
 
 def build_initial_model(recipe: Recipe, datasets: Datasets) -> InitialModel:

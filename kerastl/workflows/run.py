@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from kerastl import export, report
 from kerastl import recipe as recipes
+from kerastl import report
 from kerastl.console import print_facts, status
 from kerastl.recipe import Recipe
 from kerastl.runs import Run, Summary
 from kerastl.workflows.adapt import select, train_candidates
+from kerastl.workflows.check_recipe import check_requirements
 from kerastl.workflows.datasets import load_datasets, warn_about_target
 from kerastl.workflows.evaluate import evaluate
 from kerastl.workflows.exports import check_consistency, decode_sample, write_exports
-from kerastl.workflows.model import build_initial_model, check_weights
+from kerastl.workflows.model import build_initial_model
 from kerastl.workflows.resolve import resolve
 from kerastl.workflows.run_writer import open_run, set_determinism, write_model, write_start
 from kerastl.workflows.train import train
@@ -40,9 +41,8 @@ def run(
         RequestError: The data, the weights or the folder cannot be used. Nothing was trained.
         RunFailed: Training failed or a consistency check failed. Finished epochs are kept.
     """
+    check_requirements(recipe, name=name, out=out, resume=resume)
     set_determinism(recipe.seed)
-    check_weights(recipe)
-    export.check_formats(recipe.export.formats)
     with open_run(name, out, recipes.write(recipe), resume=resume) as folder:
         resume = folder.started
         datasets = warn_about_target(recipe, load_datasets(recipe, folder), oracle=oracle)

@@ -236,6 +236,24 @@ def test_light_commands_do_not_import_tensorflow(small):
     subprocess.run([sys.executable, "-c", script, str(small)], check=True, capture_output=True)
 
 
+def test_wrong_requests_are_refused_without_tensorflow(small):
+    """In a new process, because this one has imported TensorFlow."""
+    script = (
+        "import sys\nfrom kerastl.cli import main\n"
+        "recipe, folder, gone = sys.argv[1:]\n"
+        "weights = f'backbone.weights={gone}'\n"
+        "for words in (['run', recipe, '--out', folder, '--set', weights], ['quickstart', '--out', folder],\n"
+        "    ['run', recipe, '--resume'], ['lr', recipe, '--set', weights], ['verify', gone], ['verify', folder],\n"
+        "    ['augment', 'audit', recipe, '--set', weights], ['export', gone], ['predict', gone, folder]):\n"
+        "    try:\n        main(words)\n    except SystemExit as left:\n        assert left.code == 1, (words, left)\n"
+        "    assert 'tensorflow' not in sys.modules, words\n"
+    )
+    words = [sys.executable, "-c", script, str(small), str(small.parent), str(small.parent / "gone.h5")]
+    done = subprocess.run(words, check=True, capture_output=True, text=True, cwd=small.parent)
+    assert "already exists" in done.stderr
+    assert done.stderr.count("There are no weights at") == 3
+
+
 def test_every_plug_in_is_imported_without_tensorflow():
     script = (
         "import sys\n"

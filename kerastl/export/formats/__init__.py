@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from kerastl import registry
-from kerastl.errors import RequestError, join_words
+from kerastl.errors import RequestError, join_words, shell_command
 
 SAVED_MODEL = "saved_model"
 PORTABLE = "keras"
@@ -53,6 +53,30 @@ def find_export(path: Path) -> ExportFolder | None:
             if all((folder / file).is_file() for file in registry.module("format", name).FILES):
                 return ExportFolder(folder, name)
     return None
+
+
+def find_verifiable(path: Path) -> ExportFolder:
+    """Return the export in `path`, or else its highest version.
+
+    Raises:
+        RequestError: There is none.
+    """
+    export = find_export(path)
+    if export is None and not path.exists():
+        raise RequestError(f"Export folder not found: {path}.")
+    if export is None and path.is_file():
+        raise RequestError(f"{path} is a file. Specify the folder of the export.")
+    if export is None:
+        exports = sorted(folder for folder in path.glob("export/*") if find_export(folder))
+        hint = (
+            f" To verify an export of this run: {shell_command('kerastl', 'verify', exports[0])}"
+            if exports
+            else ""
+        )
+        raise RequestError(
+            f"{path} is not an export: it contains neither saved_model.pb nor a model in any other format.{hint}"
+        )
+    return export
 
 
 def check_formats(names: Sequence[str], quantize: str | None = None) -> None:
