@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal
@@ -411,15 +412,36 @@ class ImageDataset:
             .map(no_autograph(lambda batch: (tf.gather(images, batch), batch)))
         )
 
+    def decode(self, indices: Indices) -> np.ndarray[Any, Any]:
+        """Decode images from their files, without the cache.
+
+        Args:
+            indices: `[n]` int64. Indices may repeat.
+
+        Returns:
+            `[n, size, size, 3]` float32 in [0, 255].
+
+        Raises:
+            RunFailed: A file cannot be read any more. The message names it.
+        """
+        images = np.empty((len(indices), self.image_size_px, self.image_size_px, 3), np.float32)
+
+        def load(row: int) -> None:
+            with tf.device("CPU:0"):
+                images[row] = self._load_one(tf.constant(indices[row]))[0]
+
+        threads = None if self._parallel_calls == tf.data.AUTOTUNE else self._parallel_calls
+        steps = range(0, len(indices), CACHE_BATCH)
+        # Not with tf.data, which compiles the decoder for each iterator. The first call compiles it, in one thread.
+        with report_unreadable(self), ThreadPoolExecutor(threads) as pool:
+            list(map(load, range(len(indices[:1]))))
+            for start in track(steps, "decoding images", len(steps)):
+                list(pool.map(load, range(start, min(start + CACHE_BATCH, len(indices)))))
+        return images
+
     def _cached_images(self) -> tf.Tensor:
         if not self._images:
-            size = self.image_size_px
-            kept = np.empty((self.num_examples, size, size, 3), np.float32)
-            batches = self._decoded(np.arange(self.num_examples, dtype=np.int64), CACHE_BATCH)
-            steps = -(-self.num_examples // CACHE_BATCH)
-            with report_unreadable(self):
-                for images, indices in track(batches, "decoding images", steps):
-                    kept[indices[0] : indices[-1] + 1] = images
+            images = self.decode(np.arange(self.num_examples, dtype=np.int64))
             with tf.device("CPU:0"):
-                self._images.append(tf.convert_to_tensor(kept))
+                self._images.append(tf.convert_to_tensor(images))
         return self._images[0]
