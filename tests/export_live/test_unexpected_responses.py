@@ -138,7 +138,7 @@ def half(outputs: Any) -> None:
         (leave_out, "no 'predicted'"),
         (swell, "RESOURCE_EXHAUSTED"),
         (no_text, "not UTF-8"),
-        (half, "and holds"),
+        (half, "has shape [1, 3] but 1 values"),
     ],
 )
 def test_any_unexpected_grpc_response_is_a_finding(lie: Any, words: str, drawn_export: Path) -> None:
