@@ -50,6 +50,29 @@ def trained(collection):
     return SimpleNamespace(model=model, history=history, progress=printed.getvalue())
 
 
+def test_fit_prints_the_outcome_of_each_phase_unless_it_is_not_verbose(trained, collection, capfd):
+    assert "Phase       all: trained for 3 epochs. Best: epoch " in trained.progress
+    assert trained.history.phases[0].best_epoch in (1, 2, 3)
+    phases = [kerastl.Phase("all", epochs=1, trainable="all")]
+    kerastl.fit(build(), collection.val, phases=phases, verbose=False)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.slow
+def test_run_prints_its_result_unless_it_is_not_verbose(photos, tmp_path, capfd):
+    sets = [
+        f"data.image_size_px={SIZE}", "backbone={name: small_cnn, weights: none}", "augment=none", "export.formats=[]",
+        "evaluation.resamples=100", "phases=[{name: all, epochs: 1, learning_rate: 1e-3, trainable: all}]",
+    ]  # fmt: skip
+    run = kerastl.run("folder-classifier", data=photos, sets=sets, out=tmp_path / "loud")
+    assert (
+        f"Score       balanced accuracy {run.summary.headline.estimate.value:.3f}" in capfd.readouterr().err
+    )
+    kerastl.run("folder-classifier", data=photos, sets=sets, out=tmp_path / "quiet", verbose=False)
+    printed = capfd.readouterr()
+    assert (printed.out, printed.err) == ("", "")
+
+
 def test_a_collection_reports_its_splits(collection):
     assert [len(part.records) for part in (collection.train, collection.val, collection.test)] == [24, 8, 8]
     assert repr(collection) == "<Collection: 40 images (8 test, 24 train, 8 val), 2 classes>"
