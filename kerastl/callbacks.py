@@ -10,11 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Annotated, Any
 
 import keras
+from annotated_types import Gt, MinLen
 
 from kerastl.errors import PermanentFailure, RequestError
+from kerastl.options import StrictModel, check_arguments
 from kerastl.recipe.phase import BatchNorm, Phase
 from kerastl.training import freeze
 
@@ -54,9 +56,10 @@ class UnfreezeSchedule(keras.callbacks.Callback):
 
     def __init__(self, schedule: Mapping[int, Any], *, batch_norm: BatchNorm = "frozen") -> None:
         super().__init__()
-        if not schedule or not all(isinstance(epoch, int) and epoch >= 0 for epoch in schedule):
+        epochs = list(schedule) if isinstance(schedule, Mapping) and schedule else [schedule]
+        if not all(type(epoch) is int and epoch >= 0 for epoch in epochs) or epochs == [schedule]:
             raise RequestError(
-                f"UnfreezeSchedule needs at least one epoch, an integer from 0, got {list(schedule)}."
+                f"UnfreezeSchedule needs at least one epoch, an integer from 0, got {epochs}. Write {{0: 'none', 3: 'all'}}."
             )
         self._stages = {
             epoch: Phase(f"epoch_{epoch}", 1, trainable=trainable, batch_norm=batch_norm)
@@ -206,6 +209,11 @@ def _apply_flags(model: keras.Model) -> None:
     model.make_train_function(force=True)
 
 
+class _TimeBudget(StrictModel):
+    seconds: Annotated[float, Gt(0)]
+    phases: Annotated[tuple[Phase, ...], MinLen(1)]
+
+
 class TimeBudget(keras.callbacks.Callback):
     """Stop each phase of `fit` when its share of a time budget is used up.
 
@@ -218,6 +226,9 @@ class TimeBudget(keras.callbacks.Callback):
         seconds: The time budget for all phases.
         phases: The phases that are passed to `fit`.
 
+    Raises:
+        RequestError: If an argument has a wrong type or is out of range.
+
     Attributes:
         elapsed_s: The seconds used so far. `fit` stores it in its checkpoints, so that resumed training uses
             the remainder.
@@ -225,8 +236,8 @@ class TimeBudget(keras.callbacks.Callback):
 
     def __init__(self, seconds: float, phases: Sequence[Phase]) -> None:
         super().__init__()
-        self._phases = tuple(phases)
-        epochs = list(accumulate(phase.epochs for phase in phases))
+        self._phases = check_arguments("TimeBudget", _TimeBudget, locals()).phases
+        epochs = list(accumulate(phase.epochs for phase in self._phases))
         self._deadlines = [seconds * done / epochs[-1] for done in epochs]
         self.elapsed_s = 0.0
         self.phase_index = -1

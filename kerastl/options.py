@@ -6,6 +6,7 @@ suggests a correction.
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import re
@@ -253,6 +254,34 @@ def list_problems(errors: Iterable[Error], prefix: str = "") -> list[Problem]:
     return [Problem(join_path(prefix, section_of(loc, message)), message) for loc, message in errors]
 
 
+def check_arguments(
+    subject: str, model: type[StrictModel], given: Mapping[str, Any], problems: Iterable[Problem] = ()
+) -> Any:
+    """Return the arguments of a public function as a model.
+
+    Args:
+        subject: Name of the function, for the message.
+        model: The model with the types and ranges of the arguments.
+        given: The arguments, for example `locals()`. Those that are not fields of the model are ignored.
+        problems: Problems of other arguments, which are reported first.
+
+    Raises:
+        Problems: All problems together.
+    """
+    arguments, errors = model.read({name: given[name] for name in model.model_fields if name in given})
+    if found := [*problems, *list_problems(errors)]:
+        raise Problems(subject, found)
+    return arguments
+
+
+def unknown_arguments(function: Callable[..., Any], given: Iterable[str]) -> list[Problem]:
+    """Return a problem with the nearest name for each name that is not an argument of a function."""
+    known = list(inspect.signature(function).parameters)
+    return [
+        Problem(name, f"unknown argument. {did_you_mean(name, known)}") for name in given if name not in known
+    ]
+
+
 def section_of(loc: Loc, message: str) -> Loc:
     """Return the location of an error. A missing key is reported at its section."""
     return loc[:-1] if message.startswith(MISSING) else loc
@@ -271,6 +300,8 @@ def iter_findings(
 
 def _read(annotation: Any, given: Any, loc: Loc, errors: list[Error]) -> Any:
     """Return a value as its type, or `INVALID`, and add its problems."""
+    if type(given).__module__ == "numpy" and hasattr(given, "tolist"):
+        given = given.tolist()
     parts = members(annotation)
     models = [part for part in parts if is_model(part)]
     lists = [part for part in parts if typing.get_origin(part) is tuple]
@@ -293,7 +324,8 @@ def _read(annotation: Any, given: Any, loc: Loc, errors: list[Error]) -> Any:
 def _validate(annotation: Any, value: Any, given: Any, loc: Loc, errors: list[Error]) -> Any:
     """Return a converted value after pydantic has checked it, or `INVALID`, and add its problem."""
     # Pydantic accepts true and 1.0 for the choice 1.
-    if any(value == choice and type(value) is not type(choice) for choice in choices(annotation)):
+    is_number = isinstance(value, int | float)
+    if is_number and any(value == word and type(value) is not type(word) for word in choices(annotation)):
         message = _type_message(annotation, given)
     else:
         try:
@@ -415,11 +447,12 @@ def _missing(key: str, annotation: Any) -> str:
 def _type_message(annotation: Any, given: Any) -> str:
     """Return the message for a value of the wrong type or out of bounds."""
     parts = members(annotation)
-    if not isinstance(given, list | tuple) and any(typing.get_origin(part) is tuple for part in parts):
+    is_list = any(typing.get_origin(part) is tuple for part in parts) and not choices(annotation)
+    if is_list and not isinstance(given, list | tuple):
         value = _value_of(given)
         hint = f" Use [{quote(value, '')}]." if isinstance(value, str) else ""
         return f"must be a list, got {describe_value(given)}.{hint}"
-    if str in parts and _value_of(given) == "":
+    if str in parts and isinstance(_value_of(given), str) and _value_of(given) == "":
         return "must not be empty."
     return f"must be {allowed(annotation)}, got {describe_value(given)}. {_hint(annotation, given)}".rstrip()
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial, reduce
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import tensorflow as tf
+from annotated_types import Ge, Le
 
 from kerastl.augment.color import Pass, build_color_pass
 from kerastl.augment.geometry import neighbors, product, resample, source_coordinates
@@ -14,6 +15,7 @@ from kerastl.augment.operation import BuiltOperation, Params
 from kerastl.augment.operation_options import Operation, parse_operations
 from kerastl.augment.stateless_random import StatelessGenerator
 from kerastl.errors import RequestError
+from kerastl.options import StrictModel, check_arguments, describe_value
 
 Shape = Sequence[int | None]
 
@@ -123,9 +125,17 @@ def check_tensor(name: str, value: Any, shape: Shape, *, integer: bool = False) 
     """Return a value as a tensor of a given shape.
 
     Raises:
-        RequestError: If the shape differs, or `integer` is set and the values are not integers.
+        RequestError: If it is not an array of numbers, the shape differs, or `integer` is set and the values are not
+            integers.
     """
-    tensor = tf.convert_to_tensor(value)
+    try:
+        tensor = tf.convert_to_tensor(value)
+    except (ValueError, TypeError, tf.errors.OpError):
+        raise RequestError(
+            f"{name}: expected an array of numbers. Received {describe_value(value)}."
+        ) from None
+    if tensor.dtype == tf.string:
+        raise RequestError(f"{name}: expected numbers. Received {tensor.dtype.name}.")
     if not tensor.shape.is_compatible_with(shape):
         expected = ", ".join("batch" if size is None else str(size) for size in shape)
         raise RequestError(f"{name}: expected shape [{expected}]. Received {tensor.shape.as_list()}.")
@@ -164,11 +174,19 @@ def build_policy(
         image_size_px=224)
         >>> augmented = policy(images, seeds)
     """
-    return Policy(parse_operations(operations), image_size_px=image_size_px, channels=channels, exact=exact)
+    return Policy(operations, image_size_px=image_size_px, channels=channels, exact=exact)
+
+
+class PolicyOptions(StrictModel):
+    """Options of a policy."""
+
+    image_size_px: Annotated[int, Ge(1), Le(4096)]
+    channels: Literal[1, 3]
+    exact: bool
 
 
 class Policy:
-    """A function of images and seeds; see `build_policy`.
+    """A function of images and seeds. Arguments and errors are those of `build_policy`.
 
     Attributes:
         lowering: (operation, lowering) in order. The lowering is `identity`, `folded`, `hsv`, `linear`,
@@ -177,8 +195,10 @@ class Policy:
     """
 
     def __init__(
-        self, operations: Sequence[Operation], *, image_size_px: int, channels: int, exact: bool
+        self, operations: Sequence[Any], *, image_size_px: int, channels: int = 3, exact: bool = False
     ) -> None:
+        check_arguments("The policy", PolicyOptions, locals())
+        operations = parse_operations(operations)
         self._shape = [None, image_size_px, image_size_px, channels]
         self.fingerprint = repr((list(operations), image_size_px, channels, exact))
         self._operations = [

@@ -7,6 +7,7 @@ from .cache import is_in_use as is_in_use
 from .cache import mark_in_use as mark_in_use
 from .cache import prune_cache as prune_cache
 from .dataset import ImageDataset as ImageDataset
+from .dataset import WindowOptions as WindowOptions
 from .dataset import report_unreadable as report_unreadable
 from .dataset import seeds_for as seeds_for
 from .decode import decode_image as decode_image

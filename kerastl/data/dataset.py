@@ -10,23 +10,29 @@ import copy
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import tensorflow as tf
+from annotated_types import Ge, Le
 
+from kerastl import recipe as recipes
 from kerastl.augment import build_policy, named_policy
 from kerastl.augment.stateless_random import hash_combine
 from kerastl.console import track
 from kerastl.data.convert import UnreadableError, read_content
 from kerastl.data.decode import MAX_PIXELS, Window, traced_loader
-from kerastl.data.records import Collection, Record, hash_contents
+from kerastl.data.records import Collection, Record, check_class_list, hash_contents, pluralize
 from kerastl.data.validate import check_content
-from kerastl.errors import KerastlError, RequestError, RunFailed
+from kerastl.data.window import training_window
+from kerastl.errors import KerastlError, Problem, RequestError, RunFailed
+from kerastl.options import StrictModel, check_arguments, describe_value
 from kerastl.tasks import SINGLE_LABEL
 
 no_autograph = tf.autograph.experimental.do_not_convert
@@ -76,6 +82,26 @@ def seeds_for(seed: int, epoch: Any, indices: Any) -> Any:
     return tf.bitcast(hash_combine(state, tf.cast(indices, tf.int64)), tf.int32)
 
 
+def _check_records(records: Any, class_names: Any, mix: Any) -> list[Problem]:
+    """Return the problems of the arguments that a recipe does not have."""
+    problems = []
+    if not isinstance(records, list | tuple) or not all(isinstance(record, Record) for record in records):
+        message = f"must be a Collection or a list of records, got {describe_value(records)}."
+        problems.append(Problem("records", message))
+    if mix is not None and not callable(mix):
+        problems.append(Problem("mix", f"must be a function of `build_mixing`, got {describe_value(mix)}."))
+    problems += check_class_list(class_names, least=1)
+    if problems:
+        return problems
+    labels = Counter(record.label for record in records if record.label is not None)
+    classes = f"which is not in {list(class_names)}."
+    return [
+        Problem("records", f"{pluralize(count, 'image')} of class {label!r}, {classes}")
+        for label, count in labels.items()
+        if label not in class_names
+    ]
+
+
 Policy = Callable[[Any, Any], Any]
 Mixer = Callable[[Any, Any, Any], tuple[Any, Any]]
 Indices = np.ndarray[Any, np.dtype[np.int64]]
@@ -88,6 +114,40 @@ def _without_indices(images: tf.Tensor, labels: tf.Tensor, _: tf.Tensor) -> tupl
     return images, labels
 
 
+def _window_is_not_empty(options: WindowOptions) -> Iterator[tuple[str, str]]:
+    if isinstance(options.window, tuple) and not options.window[0] < options.window[1]:
+        yield "window", f"must have low < high, got {options.window}."
+
+
+class WindowOptions(StrictModel):
+    """The window of 16-bit images and the largest image, with the types and ranges of the recipe."""
+
+    RULES: ClassVar = (_window_is_not_empty,)
+    window: Literal["auto", "full"] | recipes.Window | tuple[float, float] | None
+    max_pixels: recipes.MaxPixels = MAX_PIXELS
+
+    @property
+    def fixed_window(self) -> Window | None:
+        """The window, unless it is `auto`. None is the full range."""
+        if isinstance(self.window, recipes.Window):
+            return self.window.center - self.window.width / 2, self.window.center + self.window.width / 2
+        return self.window if isinstance(self.window, tuple) else None
+
+
+class DatasetOptions(WindowOptions):
+    """Options of an `ImageDataset`."""
+
+    image_size_px: Annotated[int, Ge(1), Le(4096)]
+    batch_size: recipes.BatchSize
+    seed: recipes.Seed
+    shuffle: bool
+    placement: Literal["host", "device"]
+    cache: Literal["memory", "none"]
+    views: recipes.Views | None
+    drop_remainder: bool
+    parallel_calls: Annotated[int, Ge(1)] | None
+
+
 class ImageDataset:
     """Dataset of labeled images that yields reproducible epochs of batches.
 
@@ -97,7 +157,11 @@ class ImageDataset:
             collection.
         image_size_px: Side length of the square images, in pixels.
         batch_size: Number of images in a batch, summed over all shards. The last batch may be smaller.
-        window: Window of 16-bit grayscale images, as in `decode_image`.
+        window: Window of 16-bit grayscale images: `auto` (0.5th to 99.5th percentile of the stored values of the
+            training split), `full` or None (0 to 65535), `(low, high)` in stored values, or
+            `{"center": ..., "width": ...}`. For a split of a collection, `auto` uses the training split of that
+            collection, so that all splits have the same window. For a list of records, it uses those with the split
+            `train`, or all if there are none.
         max_pixels: Maximum height times width of a stored image. Larger images raise an error.
         seed: Seed of the order and, together with the epoch, of the augmentation.
         shuffle: Whether to shuffle the images in each epoch.
@@ -117,6 +181,7 @@ class ImageDataset:
 
     Attributes:
         num_examples: Number of images.
+        has_auto_window: Whether `window` is `auto`.
         steps_per_epoch: Number of batches in an epoch.
         labels: `[num_examples]` int32.
         mixes: Whether batches have mixed labels.
@@ -128,6 +193,7 @@ class ImageDataset:
             returns a batch of `indexed_batches`.
 
     Raises:
+        Problems: An argument has a wrong type or is out of range, or an image has a label that is not a class.
         RequestError: `mix` is given and some images are unlabeled.
     """
 
@@ -138,7 +204,7 @@ class ImageDataset:
         class_names: Sequence[str] | None = None,
         image_size_px: int,
         batch_size: int = 32,
-        window: Window | None = None,
+        window: Literal["auto", "full"] | Window | Mapping[str, float] | None = "auto",
         max_pixels: int = MAX_PIXELS,
         seed: int = 0,
         shuffle: bool = True,
@@ -150,22 +216,25 @@ class ImageDataset:
         drop_remainder: bool = False,
         parallel_calls: int | None = None,
     ) -> None:
+        training: Sequence[Record] = ()
         if isinstance(records, Collection):
-            class_names = class_names or records.class_names
-            records = records.records
-        if class_names is None:
-            raise RequestError("class_names is required with a list of records. A Collection has its own.")
+            class_names = records.class_names if class_names is None else class_names
+            training, records = records.training, records.records
+        problems = _check_records(records, class_names, mix)
+        options = check_arguments("The ImageDataset", DatasetOptions, locals(), problems)
         if augment is not None and not callable(augment):
             operations = named_policy(augment) if isinstance(augment, str) else augment
-            augment = build_policy(operations, image_size_px=image_size_px)
+            augment = build_policy(operations, image_size_px=options.image_size_px)
         self.records = tuple(records)
-        self.class_names = tuple(class_names)
+        self.class_names = tuple(class_names or ())
         self.num_examples = len(self.records)
-        self.image_size_px, self.batch_size = image_size_px, batch_size
-        whole, rest = divmod(self.num_examples, batch_size)
+        self.image_size_px, self.batch_size = options.image_size_px, options.batch_size
+        whole, rest = divmod(self.num_examples, self.batch_size)
         self.steps_per_epoch = whole + (1 if rest and not drop_remainder else 0)
-        self.window, self.max_pixels = window, max_pixels
-        self.seed, self.shuffle, self.cache = seed, shuffle, cache
+        self.has_auto_window, self._fixed_window = options.window == "auto", options.fixed_window
+        self._training = training or [record for record in self.records if record.split == "train"]
+        self.max_pixels = options.max_pixels
+        self.seed, self.shuffle, self.cache = options.seed, shuffle, cache
         self._take_labels()
         self.mixes, self.placement = mix is not None, placement
         self._augment: Any = augment
@@ -180,10 +249,10 @@ class ImageDataset:
                 f"{unlabeled:,} of {self.num_examples:,} images are unlabeled. Mixing requires labels."
             )
         self._parallel_calls = parallel_calls or tf.data.AUTOTUNE
-        self._stream, self._images = 0, list[tf.Tensor]()
+        self._stream = 0
         with tf.device("CPU:0"):
             self._files = tf.constant([str(record.file) for record in self.records], tf.string)
-        self._load = tf.function(self._load_one, autograph=False)
+        self._forget_images()
         self.finish = tf.function(self._finish, autograph=False)
 
     def __repr__(self) -> str:
@@ -194,6 +263,26 @@ class ImageDataset:
             f"<ImageDataset: {self.num_examples:,} images of {size}, {len(self.class_names)} classes, "
             f"batch size {self.batch_size}{''.join(f', {name}' for name in options)}>"
         )
+
+    def _forget_images(self) -> None:
+        self._images = list[tf.Tensor]()
+        self._load = tf.function(self._load_one, autograph=False)
+
+    @cached_property
+    def window(self) -> Window | None:
+        """(low, high) in stored values of 16-bit grayscale images, None for the full range or without such images."""
+        if not self.has_auto_window:
+            return self._fixed_window
+        with report_unreadable(self):
+            return training_window(self._training or self.records)
+
+    def with_window(self, window: Window | None) -> ImageDataset:
+        """Return a copy with a fixed window, for example that of a trained model."""
+        other = copy.copy(self)
+        other.__dict__.pop("window", None)
+        other.has_auto_window, other._fixed_window = False, window
+        other._forget_images()
+        return other
 
     def order(self, epoch: int) -> Indices:
         """Return the order of an epoch: `[num_examples]` int64 indices."""

@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kerastl.console import print_status
 from kerastl.data.identity import Identity, check_spellings, is_missing
-from kerastl.errors import Problem, RequestError
+from kerastl.errors import Problem, RequestError, quote
 from kerastl.runs import sha256_of
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ class Collection:
         records: One record per image.
         notes: One line per note for the user, e.g. about ignored files.
         ignored: Number of ignored files by kind, e.g. `{".heic": 10}`.
+        training: The training split of the collection that this is a split of. It determines the window of 16-bit
+            images.
     """
 
     root: Path | None
@@ -65,6 +67,7 @@ class Collection:
     records: tuple[Record, ...]
     notes: tuple[str, ...] = ()
     ignored: Mapping[str, int] = field(default_factory=dict)
+    training: tuple[Record, ...] = ()
 
     def __repr__(self) -> str:
         splits = Counter(record.split or "no split" for record in self.records)
@@ -83,6 +86,9 @@ class Collection:
         """Return the collection with a split for every labeled image, see `kerastl.data.split`.
 
         What is dropped or kept together, such as copies of images, is printed.
+
+        Raises:
+            Problems: As `kerastl.data.split`.
         """
         from kerastl.data.splits import split
 
@@ -110,13 +116,15 @@ class Collection:
         return self._of("test")
 
     def _of(self, split: str) -> Collection:
-        records = tuple(record for record in self.records if record.split == split)
+        records, training = (
+            tuple(record for record in self.records if record.split == name) for name in (split, "train")
+        )
         if not records:
             raise RequestError(
                 f"The collection has no {split} split. Call collection.split(val_fraction=0.2, "
                 "test_fraction=0.2, seed=7) first."
             )
-        return replace(self, records=records, notes=())
+        return replace(self, records=records, notes=(), training=training)
 
     def with_records(self, records: Iterable[Record], *notes: str) -> Collection:
         """Return the collection with other records and additional notes."""
@@ -171,6 +179,17 @@ def check_class_names(names: Iterable[str], identity: Identity = "exact") -> lis
         if is_missing(name, identity)
     ]
     return problems + check_spellings(dict.fromkeys(names, ""), "class names", identity)
+
+
+def check_class_list(names: Any, *, least: int = 2, identity: Identity = "exact") -> list[Problem]:
+    """Return the problems of an argument `class_names`, which must be at least `least` different names, in order."""
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name for name in names):
+        given = quote(repr(names), "")
+        return [Problem("class_names", f"must be a list of names in the order of the logits, got {given}.")]
+    if len(names) < least or len(set(names)) < len(names):
+        number = "two different names" if least == 2 else "one name, and different names"
+        return [Problem("class_names", f"must be at least {number}, got {list(names)}.")]
+    return check_class_names(names, identity)
 
 
 Item = TypeVar("Item")

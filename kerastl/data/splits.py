@@ -16,6 +16,8 @@ import numpy as np
 from kerastl.data.duplicates import Duplicates, group_key, join_copies
 from kerastl.data.records import SPLITS, Collection, Record, pluralize
 from kerastl.errors import Problem, RequestError, raise_problems
+from kerastl.options import check_arguments
+from kerastl.recipe import Seed, Split
 from kerastl.tasks import SINGLE_LABEL
 
 STREAM = 0x5711  # random stream of the shuffle, different from other uses of the seed
@@ -190,9 +192,11 @@ def split(
         The collection with the split of each record.
 
     Raises:
-        Problems: A class has too few groups, a given split divides a group, or copies are rejected.
+        Problems: An argument has a wrong type or is out of range, a class has too few groups, a given split divides a
+            group, or copies are rejected.
         RequestError: There are no labeled images, or only one class.
     """
+    check_arguments("The split", _Arguments, locals())
     _check_two_classes(collection)
     return _divided(
         join_copies(collection, duplicates),
@@ -200,6 +204,10 @@ def split(
         seed=seed,
         allow_rare=allow_rare,
     )
+
+
+class _Arguments(Split):
+    seed: Seed
 
 
 def _check_two_classes(collection: Collection) -> None:

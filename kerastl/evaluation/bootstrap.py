@@ -413,6 +413,7 @@ def paired_difference(
     second: Predictions,
     *,
     metric: str = "auc",
+    split: str | None = None,
     seed: int = 0,
     resamples: int = 1000,
     level: float = 0.95,
@@ -422,6 +423,7 @@ def paired_difference(
     Args:
         first, second: Predictions of two models for the same images, in any order. Unlabeled images are ignored.
         metric: `group_auc` or another overall metric of `score`.
+        split: The split to compare, for example `test`. None is allowed if all labeled images are in one split.
         seed, resamples, level: Settings of the bootstrap.
 
     Returns:
@@ -430,9 +432,10 @@ def paired_difference(
         `"redrawn"`, the number of resamples with a single class that were drawn again.
 
     Raises:
-        RequestError: If the images, their labels or the classes differ, or if the metric is unknown.
+        RequestError: If the images, their labels or the classes differ, if the metric is unknown, or if there are
+            several splits and none is chosen.
     """
-    first, second = canonical_order(first, labeled=True), canonical_order(second, labeled=True)
+    first, second = (_one_split(predictions, split) for predictions in (first, second))
     _check_same_images(first, second)
     before, after = overall_statistics(first), overall_statistics(second)
     if metric not in before:
@@ -495,9 +498,27 @@ def _difference_at_the_limits(
     return {"value": value, "low": max(-1.0, low), "high": min(1.0, high)}
 
 
+def _one_split(predictions: Predictions, split: str | None) -> Predictions:
+    """Return the labeled images of one split in a canonical order."""
+    if not isinstance(predictions, Predictions):
+        raise RequestError(
+            f"must be Predictions, got {predictions!r}. Read a table with read_predictions(PATH)."
+        )
+    labeled = canonical_order(predictions, labeled=True)
+    splits = sorted(set(labeled.splits))
+    chosen = split if split is not None or len(splits) != 1 else splits[0]
+    if chosen not in splits:
+        found = ", ".join(map(repr, splits)) or "none"
+        raise RequestError(f"split must be one of the splits with labeled images, {found}, got {split!r}.")
+    return labeled.of(chosen)
+
+
 def _check_same_images(first: Predictions, second: Predictions) -> None:
     if first.class_names != second.class_names:
-        raise RequestError("The two models have different classes. Compare models with the same classes.")
+        raise RequestError(
+            f"The two models have different classes: {list(first.class_names)} and {list(second.class_names)}. "
+            "Compare models with the same classes in the same order."
+        )
     same_images = first.paths == second.paths and resampling_units(first) == resampling_units(second)
     if not same_images or not np.array_equal(first.labels, second.labels):
         raise RequestError(

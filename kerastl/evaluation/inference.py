@@ -12,10 +12,10 @@ import tensorflow as tf
 
 from kerastl.console import track
 from kerastl.data import ImageDataset, report_unreadable
-from kerastl.errors import RequestError, RunFailed
+from kerastl.errors import Problem, RunFailed, raise_problems
 from kerastl.evaluation.predictions import Array, Predictions
 from kerastl.evaluation.subgroups import subgroup_columns
-from kerastl.models import fold_for_inference
+from kerastl.models import check_classifier, fold_for_inference, probability_messages, returns_logits
 from kerastl.training import trace_inference
 
 
@@ -31,7 +31,8 @@ def predict(model: keras.Model, dataset: ImageDataset) -> Predictions:
         Predictions in the order of `dataset.records`.
 
     Raises:
-        RequestError: If the numbers of classes of model and dataset differ.
+        RequestError: If the model does not return logits, or its class names or image size differ from those of the
+            dataset.
         RunFailed: If an image cannot be read any more, or if its logits are not finite. The message names it.
 
     Example:
@@ -40,12 +41,8 @@ def predict(model: keras.Model, dataset: ImageDataset) -> Predictions:
     scores = kerastl.evaluation.score(predictions)
     ```
     """
+    check_classifier(model, class_names=dataset.class_names, image_size_px=dataset.image_size_px)
     num_classes = len(dataset.class_names)
-    if model.output_shape[-1] != num_classes:
-        raise RequestError(
-            f"The model has {model.output_shape[-1]} classes, but the data have {num_classes}: "
-            f"{', '.join(dataset.class_names[:10])}."
-        )
     forward = trace_inference(fold_for_inference(model))
     logits = np.full((dataset.num_examples, num_classes), np.nan, np.float32)
     with report_unreadable(dataset):
@@ -59,6 +56,8 @@ def predict(model: keras.Model, dataset: ImageDataset) -> Predictions:
             f"The logits of {len(invalid)} of {len(paths)} images are not finite; the first is {paths[invalid[0]]}. "
             "The weights may contain NaN, or the dataset does not yield these images."
         )
+    if not returns_logits(model):
+        raise_problems("The model", [Problem("", message) for message in probability_messages(logits)])
     return Predictions(
         paths,
         np.asarray(dataset.labels, np.int32),

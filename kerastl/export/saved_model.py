@@ -15,7 +15,8 @@ import tensorflow as tf
 
 from kerastl import __version__
 from kerastl.data.decode import MAX_PIXELS
-from kerastl.errors import RequestError, RunFailed
+from kerastl.data.records import check_class_list
+from kerastl.errors import RequestError, RunFailed, raise_problems
 from kerastl.evaluation.trained_model import Trained
 from kerastl.export.endpoints import ServedModel
 from kerastl.export.graph_check import name_classify
@@ -24,7 +25,7 @@ from kerastl.export.model_card import NO_FACTS, ModelFacts, write_card
 from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing
 from kerastl.export.serving_files import write_serving_files, write_warm_up
 from kerastl.export.versions import check_version_free, next_version, version_exists_error
-from kerastl.models import fold_for_inference
+from kerastl.models import check_classifier, fold_for_inference
 
 
 def write_version(
@@ -119,16 +120,18 @@ def export_saved_model(
         the files of `kerastl.export.serving_files`.
 
     Raises:
-        RequestError: The class names or the image size do not match the model, `out` is not a folder, or has
-            that version.
+        RequestError: The model does not return logits, the class names or the image size are not those of the
+            model, `out` is not a folder, or has that version.
         OSError, RunFailed: The disk is full; no partial export remains.
 
     Example:
         >>> export_saved_model(model, "served", class_names=["cat", "dog"], image_size_px=160)
         PosixPath('served/1')
     """
-    _check_model(model, class_names, image_size_px)
-    trained = Trained(tuple(class_names), image_size_px, window, max_pixels, model)
+    raise_problems("The export", check_class_list(class_names))
+    names = tuple(class_names)
+    check_classifier(model, class_names=names, image_size_px=image_size_px, is_probed=True)
+    trained = Trained(names, image_size_px, window, max_pixels, model)
     return write_saved_model(trained, Path(out), postprocessing, version, facts)
 
 
@@ -173,20 +176,6 @@ def model_fields(trained: Trained) -> dict[str, Any]:
         "max_pixels": trained.max_pixels,
         "model_sha256": weights_fingerprint(trained.model),
     }
-
-
-def _check_model(model: keras.Model, class_names: Sequence[str], image_size_px: int) -> None:
-    names = list(class_names)
-    if len(set(names)) != len(names):
-        raise RequestError(f"The class names {names} are not unique.")
-    if model.output_shape != (None, len(names)):
-        raise RequestError(
-            f"The model returns {model.output_shape}, but {len(names)} class names were given."
-        )
-    if model.input_shape != (None, image_size_px, image_size_px, 3):
-        raise RequestError(
-            f"The model takes {model.input_shape}, not RGB images of {image_size_px} x {image_size_px} pixels."
-        )
 
 
 def _write_graph(served: ServedModel, folder: Path) -> None:

@@ -12,7 +12,8 @@ import keras
 from kerastl.errors import RequestError
 from kerastl.models.backbone import get_backbone
 from kerastl.models.flatten import build_source, flatten
-from kerastl.models.weight_files import check_published_weights, load_weights_file
+from kerastl.models.signature import write_signature
+from kerastl.models.weight_files import adopt_preprocessing, check_published_weights, load_weights_file
 from kerastl.models.weights import locate_weights, missing_weights_message
 
 SUFFIXES = (".keras", ".weights.h5", ".h5")
@@ -89,7 +90,8 @@ def load_backbone(
     if located:
         check_published_weights(located, name, source)
     load_weights_file(path, source, model, copies)
-    return LoadedBackbone(model, path, located.notes if located else ())
+    note = "" if located else adopt_preprocessing(path, model)
+    return LoadedBackbone(model, path, located.notes if located else (note,) if note else ())
 
 
 def _weights_file(weights: str | Path) -> Path | None:
@@ -127,7 +129,8 @@ def build_model(
 
     Returns:
         A flat `keras.Model`: input `image`, the layers of the backbone, then `pooled` (`[batch, channels]`),
-        `head_dropout` and `head`, which returns logits `[batch, classes]` float32. All layers are trainable.
+        `head_dropout` and `head`, which returns logits `[batch, classes]` float32. All layers are trainable. It
+        stores the class names (see `read_signature`), also in a file.
     """
     pooled = keras.layers.GlobalAveragePooling2D(name="pooled")(backbone.output)
     dropped = keras.layers.Dropout(dropout, seed=seed, name="head_dropout")(pooled)
@@ -138,4 +141,6 @@ def build_model(
         dtype="float32",
         name="head",
     )(dropped)
-    return keras.Model(backbone.inputs[0], logits, name="classifier")
+    model = keras.Model(backbone.inputs[0], logits, name="classifier")
+    write_signature(model, class_names=list(class_names))
+    return model

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import zipfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import count, takewhile
@@ -142,32 +142,43 @@ class SavedLayer(NamedTuple):
         name: Its name in a new process.
         arrays: Its own arrays in the order of `layer.weights`, not read yet.
         holds_weights: Whether it, or a sublayer, has weights.
+        config: Its config.
     """
 
     kind: str
     name: str
     arrays: list[h5py.Dataset]
     holds_weights: bool
+    config: dict[str, Any]
 
 
 @contextmanager
 def saved_layers(path: Path) -> Iterator[list[SavedLayer]]:
-    """Open a `.keras` file and list its layers in the order of the model, with nested models expanded.
+    """Open a saved model and list its layers in the order of the model, with nested models expanded.
 
     The saved model is not built, because its `config.json` may request any class and any amount of memory.
 
     Args:
-        path: A file written by `model.save`; the arrays can be read while it is open.
+        path: A `.keras` or `.h5` file written by `model.save`; the arrays can be read while it is open.
 
     Raises:
         OSError, ValueError, zipfile.BadZipFile, or any other error of a damaged file.
     """
-    with zipfile.ZipFile(path) as archive:
-        _check_unpacked_size(path, archive)
-        config = json.loads(archive.read("config.json"))
-        arrays = archive.read("model.weights.h5")
-    with open_h5(io.BytesIO(arrays)) as file:
-        layers = list(_walk(config["config"], file))
+    content: Path | io.BytesIO = path
+    if path.suffix == ".keras":
+        with zipfile.ZipFile(path) as archive:
+            _check_unpacked_size(path, archive)
+            config = json.loads(archive.read("config.json"))
+            content = io.BytesIO(archive.read("model.weights.h5"))
+    with open_h5(content) as file:
+        if path.suffix == ".keras":
+            layers = list(_walk(config["config"], file))
+        else:
+            config = json.loads(file.attrs[H5_CONFIG])
+            arrays = defaultdict[str, list[Any]](list)
+            for _, dataset in h5_datasets(file):
+                arrays[dataset.name.split("/")[-2]].append(dataset)
+            layers = list(_walk_h5(config["config"], arrays))
         stable = flatten.counted_names([(layer.kind, layer.name) for layer in layers])
         yield [layer._replace(name=stable.get(layer.name, layer.name)) for layer in layers]
 
@@ -202,7 +213,18 @@ def _walk(config: dict[str, Any], group: h5py.Group) -> Iterator[SavedLayer]:
             continue
         arrays = layer_arrays(groups, key)
         holds_weights = key in groups and _holds_weights(groups[key])
-        yield SavedLayer(kind, entry["config"]["name"], arrays, holds_weights)
+        yield SavedLayer(kind, entry["config"]["name"], arrays, holds_weights, entry["config"])
+
+
+def _walk_h5(config: dict[str, Any], arrays: Mapping[str, list[Any]]) -> Iterator[SavedLayer]:
+    """Yield the layers of an `.h5` file, given the arrays by layer name."""
+    for entry in config["layers"]:
+        if "layers" in entry["config"]:
+            yield from _walk_h5(entry["config"], arrays)
+        else:
+            name = entry["config"]["name"]
+            own = arrays.get(name, [])
+            yield SavedLayer(entry["class_name"], name, own, bool(own), entry["config"])
 
 
 def layer_arrays(groups: h5py.Group, key: str) -> list[h5py.Dataset]:
@@ -255,11 +277,14 @@ def load_weights_file(
     """
     with weights_file_errors(path):
         if path.suffix == ".keras":
-            pairs, problems = _from_keras(path, model, _replaced(source, copies))
+            pairs, problems = _from_saved_model(path, model)
         elif path.name.endswith(".weights.h5"):
             pairs, problems = _from_weights_h5(path, model)
         else:
             pairs, problems = _from_h5(path, _slots(source, copies))
+            if problems and stores_config(path):  # a nested model stores its arrays in another order
+                by_name = _from_saved_model(path, model)
+                pairs, problems = by_name if not by_name[1] else (pairs, problems)
     if problems:
         raise _refusal(path, model.name, problems)
     for variable, value in pairs:
@@ -300,49 +325,42 @@ def _from_weights_h5(path: Path, model: keras.Model) -> tuple[list[tuple[Any, An
     counted: Counter[str] = Counter()
     keys = {layer.name: numbered_key(type(layer).__name__, counted) for layer in model.layers}
     with open_h5(path) as file:
-        groups = layer_groups(file)
-        return _matched(model, {name: layer_arrays(groups, key) for name, key in keys.items()})
+        results = []
+        constants: list[Any] = []
+        for groups in _nested_groups(layer_groups(file)):
+            results.append(_matched(model, {name: layer_arrays(groups, key) for name, key in keys.items()}))
+            constants = constants or [np.asarray(value) for value in layer_arrays(groups, "normalization")]
+        pairs, problems = min(results, key=lambda result: len(result[1]))
+        return pairs, problems or _pixel_problems(constants)
 
 
-def _from_keras(
-    path: Path, model: keras.Model, replaced: set[str]
-) -> tuple[list[tuple[Any, Any]], list[Problem]]:
-    """Match arrays by layer name and shape.
+def _nested_groups(groups: h5py.Group) -> Iterator[h5py.Group]:
+    """Yield the group of a model's layers and those of the models nested in it."""
+    yield groups
+    for name in groups:
+        if "layers" in groups[name]:
+            yield from _nested_groups(group_inside(groups, f"{name}/layers"))
 
-    Args:
-        path: The file.
-        model: The model that receives the weights.
-        replaced: Layers of the network that `pixels` replaces in `model`.
-    """
+
+def _from_saved_model(path: Path, model: keras.Model) -> tuple[list[tuple[Any, Any]], list[Problem]]:
+    """Match arrays by layer name and shape."""
     wanted = {layer.name for layer in model.layers if layer.weights}
     with saved_layers(path) as saved:
         pairs, problems = _matched(model, {layer.name: layer.arrays for layer in saved})
-        problems += _unmatched(saved, wanted, replaced, model.name)
-        for layer in saved:
-            if layer.name in replaced:
-                problems += _pixel_problems([np.asarray(value) for value in layer.arrays])
+        problems += _unmatched(saved, wanted, model.name)
     return pairs, problems
 
 
-def _replaced(source: keras.Model, copies: Mapping[str, keras.Layer]) -> set[str]:
-    """Return the names, in a new process, of the layers with weights that `flatten` did not copy."""
-    layers = flatten.layers_inside(source)
-    stable = flatten.stable_names(layers)
-    return {
-        stable.get(layer.name, layer.name) for layer in layers if layer.weights and layer.name not in copies
-    }
-
-
-def _unmatched(saved: list[SavedLayer], wanted: set[str], replaced: set[str], name: str) -> list[Problem]:
+def _unmatched(saved: list[SavedLayer], wanted: set[str], name: str) -> list[Problem]:
     """Report saved layers with weights between those that match, as a deeper network has.
 
-    Layers after the last match are a head, which is ignored.
+    Layers after the last match are a head, which is ignored. `adopt_preprocessing` reads normalization layers.
     """
     last = max((index for index, layer in enumerate(saved) if layer.name in wanted), default=-1)
     return [
         Problem(f"layer {layer.name}", f"the file has weights for it, but {name} has no such layer")
         for layer in saved[: last + 1]
-        if layer.holds_weights and layer.name not in wanted | replaced
+        if layer.holds_weights and layer.name not in wanted and layer.kind != "Normalization"
     ]
 
 
@@ -398,6 +416,92 @@ def _pixel_problems(constants: list[np.ndarray]) -> list[Problem]:
             f"found {tuple(mean.round(4).tolist())} and {tuple(variance.round(4).tolist())}",
         )
     ]
+
+
+H5_CONFIG = "model_config"
+KEEPS_PIXELS = ("InputLayer", "ZeroPadding2D", "Identity", "Dropout", "Resizing", "CenterCrop")
+"""Layers before the network that do not change pixel values in inference, in addition to augmentation layers."""
+SAVE_PREPROCESSING = (
+    "Save the model with its preprocessing as the first layer, keras.layers.Rescaling or keras.layers.Normalization; or, "
+    "if its images were preprocessed as published, only its weights: model.save_weights('model.weights.h5')."
+)
+
+
+def stores_config(path: Path) -> bool:
+    """Return whether a file is a saved model, not only weights."""
+    if path.suffix == ".keras":
+        return True
+    with open_h5(path) as file:
+        return H5_CONFIG in file.attrs
+
+
+def adopt_preprocessing(path: Path, model: keras.Model) -> str:
+    """Make the layer `pixels` of a backbone equal to the preprocessing layers in a saved model.
+
+    Args:
+        path: A weights file that was loaded.
+        model: The backbone.
+
+    Returns:
+        A note for the user. Empty if there is nothing to report.
+
+    Raises:
+        RequestError: If the preprocessing in the file is unknown, missing, or cannot be adopted.
+    """
+    with weights_file_errors(path):
+        if not stores_config(path):
+            return (
+                f"{path.name} stores no preprocessing: images are preprocessed as for the published weights."
+            )
+        with saved_layers(path) as layers:
+            is_bgr, scale, offset = _preprocessing(path, layers)
+    pixels = model.get_layer("pixels")
+    gray, black = (np.asarray(pixels(np.full((1, 1, 1, 3), value, np.float32))) for value in (1, 0))
+    has_bgr = any(operation.name == "pixels_bgr" for operation in model.operations)
+    if is_bgr == has_bgr and np.allclose([scale, offset], [(gray - black).ravel(), black.ravel()], rtol=1e-3):
+        return ""
+    if is_bgr != has_bgr or type(pixels).__name__ != "Rescaling":
+        raise RequestError(
+            f"{path} was trained with different preprocessing than {model.name}, x * {scale.round(4).tolist()} + "
+            f"{offset.round(4).tolist()} per channel, which this backbone cannot apply. {SAVE_PREPROCESSING}"
+        )
+    pixels.scale, pixels.offset = scale.tolist(), offset.tolist()
+    return f"{path.name}: its own preprocessing replaces that of the published weights."
+
+
+def _preprocessing(path: Path, layers: Sequence[SavedLayer]) -> tuple[bool, Any, Any]:
+    """Return whether the layers before the network reverse the channels, and scale and offset of each channel."""
+    is_bgr, scale, offset, found = False, np.ones(3), np.zeros(3), False
+    for layer in layers:
+        if layer.kind == "Rescaling":
+            factor, shift = (_numbers(layer.config[key]) for key in ("scale", "offset"))
+        elif layer.kind == "Normalization" and not layer.config.get("invert"):
+            stored = layer.arrays or [_numbers(layer.config[key]) for key in ("mean", "variance")]
+            mean, variance = (np.asarray(values, np.float64).ravel() for values in stored[:2])
+            factor = 1 / np.maximum(np.sqrt(variance), 1e-7)
+            shift = -mean * factor
+        elif layer.name == "pixels_bgr":
+            is_bgr, scale, offset = not is_bgr, scale[::-1], offset[::-1]
+            continue
+        elif layer.holds_weights:
+            break
+        elif layer.kind in KEEPS_PIXELS or layer.kind.startswith("Random"):
+            continue
+        else:
+            raise RequestError(
+                f"{path}: the preprocessing in layer {layer.name!r} ({layer.kind}) cannot be read. {SAVE_PREPROCESSING}"
+            )
+        scale, offset, found = scale * factor, offset * factor + shift, True
+    if not found:
+        raise RequestError(
+            f"{path} is a model without preprocessing, so that the range of its images is unknown. {SAVE_PREPROCESSING}"
+        )
+    return is_bgr, scale, offset
+
+
+def _numbers(value: Any) -> Any:
+    """Return a number or an array in a config as an array; Keras stores NumPy arrays in a dictionary."""
+    return np.asarray(value["config"]["value"] if isinstance(value, dict) else value, np.float64).ravel()
 
 
 def _refusal(path: Path, name: str, problems: list[Problem]) -> RequestError:

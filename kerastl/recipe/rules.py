@@ -85,7 +85,8 @@ def _repeated(key: str, names: Sequence[str | None]) -> Iterator[Finding]:
             yield f"{key}[{index}]", f"'{name}' is already in the list."
 
 
-def _phase_names_differ(recipe: Recipe) -> Iterator[Finding]:
+def phase_names_differ(recipe: Recipe) -> Iterator[Finding]:
+    """Each phase has its own name."""
     first: dict[str, int] = {}
     for index, phase in enumerate(recipe.phases):
         name = getattr(phase, "name", None)
@@ -175,7 +176,7 @@ def _calibration_needs_files(recipe: Recipe) -> Iterator[Finding]:
 
 
 RECIPE_RULES = (
-    _phase_names_differ,
+    phase_names_differ,
     _random_weights_are_trained,
     _target_phases_have_labels,
     _adaptation_has_its_phases,

@@ -16,6 +16,11 @@ LARGEST_SEED = 2**31 - 1
 AUTO_BATCH_SIZE = 32
 
 Name = Annotated[str, MinLen(1)]
+Seed = Annotated[int, Ge(0), Le(LARGEST_SEED)]
+ImageSize = Annotated[int, Ge(16), Le(4096)]
+BatchSize = Annotated[int, Ge(1), Le(65_536)]
+MaxPixels = Annotated[int, Ge(1), Le(2**31 - 1)]
+Views = Annotated[int, Ge(1), Le(1000)]
 
 
 class Reader(Plugin):
@@ -149,10 +154,10 @@ class Data(StrictModel):
 
     reader: Reader | None = None
     split: Split = Split()
-    image_size_px: Annotated[int, Ge(16), Le(4096)] | None = None
-    batch_size: Literal["auto"] | Annotated[int, Ge(1), Le(65_536)] = 32
+    image_size_px: ImageSize | None = None
+    batch_size: Literal["auto"] | BatchSize = 32
     window: Literal["auto", "full"] | Window = "auto"
-    max_pixels: Annotated[int, Ge(1), Le(2**31 - 1)] = 50_000_000
+    max_pixels: MaxPixels = 50_000_000
     cache: Literal["auto", "none", "memory"] = "auto"
     max_unreadable_fraction: Fraction = 0.05
     duplicates: Literal["auto", "refuse", "keep_together", "allow"] = "auto"
@@ -185,7 +190,7 @@ class Augment(StrictModel):
     operations: tuple[Operation, ...] = ()
     exact: bool = False
     mixing: tuple[Mixing, ...] = ()
-    views: Annotated[int, Ge(1), Le(1000)] | None = None
+    views: Views | None = None
     placement: Literal["host", "device"] = "host"
 
 
@@ -347,7 +352,7 @@ class Recipe(StrictModel):
     data: Data
     backbone: Backbone
     phases: Annotated[tuple[Phase, ...], MinLen(1)]
-    seed: Annotated[int, Ge(0), Le(LARGEST_SEED)] = 0
+    seed: Seed = 0
     task: Literal["single_label"] = "single_label"
     augment: Augment = Augment()
     head: Head = Head()

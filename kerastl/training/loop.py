@@ -23,7 +23,7 @@ from sklearn.metrics import roc_auc_score
 from kerastl.console import status, track
 from kerastl.data import ImageDataset
 from kerastl.errors import Diverged, RequestError, set_option
-from kerastl.models import TrunkPrecision, fold_batch_norm, get_blocks
+from kerastl.models import TrunkPrecision, check_classifier, fold_batch_norm, get_blocks
 from kerastl.recipe.phase import Phase, Unfreeze
 from kerastl.tasks import SINGLE_LABEL
 from kerastl.training import freeze
@@ -461,8 +461,8 @@ def fit(
         The history, with one freeze report per phase.
 
     Raises:
-        RequestError: If a phase needs a domain, block, layer, stream or metric that does not exist. Nothing
-            was trained.
+        RequestError: If the model does not return logits, or its class names or image size are not those of the
+            images; if a phase needs a domain, block, layer, stream or metric that does not exist. Nothing was trained.
         RunFailed: If an image can no longer be read, or if there is no disk space for a cache.
         PermanentFailure: If frozen weights changed, or, as its subclass `Diverged`, if a loss or a weight is
             not finite.
@@ -474,6 +474,9 @@ def fit(
     ```
     """
     trains, vals = _by_domain(train), _by_domain(val)
+    check_classifier(model)
+    for images in (*trains.values(), *vals.values()):
+        check_classifier(model, class_names=images.class_names, image_size_px=images.image_size_px)
     strategy = strategy or tf.distribute.get_strategy()
     cache_dir = cache_dir or activations_folder()
     with strategy.scope():

@@ -46,6 +46,8 @@ def _reduced_precision_layers(model: keras.Model) -> list[Any]:
         sublayer
         for layer in layers[first:]
         if not isinstance(layer, FLOAT32_LAYERS) and layer.name != "head"
+        # The signature of a model is stored in a policy map, which another policy would replace.
+        if not isinstance(layer.dtype_policy, keras.dtype_policies.DTypePolicyMap)
         for sublayer in layer._flatten_layers()
     ]
 

@@ -2,31 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import keras
+from annotated_types import Ge, Gt, Lt, MinLen
 
 from kerastl import data
 from kerastl.console import print_facts, print_status, quiet
-from kerastl.data import Collection, ImageDataset
+from kerastl.data import Collection, ImageDataset, WindowOptions
+from kerastl.data.decode import FULL_WINDOW
 from kerastl.data.identity import Identity
-from kerastl.data.readers import reader_name
-from kerastl.data.records import check_class_names
+from kerastl.data.readers import as_path, reader_name
+from kerastl.data.records import check_class_list
 from kerastl.data.validate import check_cached
-from kerastl.errors import RequestError, raise_problems
+from kerastl.errors import Problem, RequestError
 from kerastl.evaluation.inference import predict
 from kerastl.evaluation.scores import score
 from kerastl.export import Postprocessing, export_saved_model
-from kerastl.models import build_backbone
-from kerastl.models.build import build_model
-from kerastl.recipe import Phase
+from kerastl.models import build_model, check_classifier, load_backbone, read_signature, write_signature
+from kerastl.options import (
+    Fraction,
+    StrictModel,
+    check_arguments,
+    describe_value,
+    list_problems,
+    unknown_arguments,
+)
+from kerastl.recipe import Backbone, Evaluation, Head, ImageSize, Phase, Seed, rules
 from kerastl.report import summary_facts
 from kerastl.runs import Summary
 from kerastl.training.checkpoint import History
 from kerastl.training.loop import fit as fit_phases
 from kerastl.workflows.run_writer import epoch_line
+
+
+class ReadOptions(StrictModel):
+    """Options of `read_images`."""
+
+    max_unreadable_fraction: Fraction
+
+
+class ClassifierOptions(Head):
+    """Options of `build_classifier`, with the types and ranges of the recipe."""
+
+    image_size_px: ImageSize | None
+    seed: Seed
+
+
+class FitOptions(StrictModel):
+    """Options of `fit`."""
+
+    RULES: ClassVar = (rules.phase_names_differ,)
+    phases: Annotated[tuple[Phase, ...], MinLen(1)]
+
+
+class ScoreOptions(Evaluation):
+    """Options of `evaluate`."""
+
+    seed: Seed = 0
+    level: Annotated[float, Gt(0), Lt(1)] = 0.95
+
+
+class ExportOptions(WindowOptions):
+    """Options of `export_model`."""
+
+    version: Annotated[int, Ge(1)] | None = None
 
 
 def read_images(path: str | Path, *, max_unreadable_fraction: float = 0.05, **options: Any) -> Collection:
@@ -45,13 +88,14 @@ def read_images(path: str | Path, *, max_unreadable_fraction: float = 0.05, **op
         The records of the readable images.
 
     Raises:
-        RequestError: The path cannot be read, no images are found, or too many are unreadable.
+        RequestError: The path cannot be read, no images are found, too many are unreadable, or an option is invalid.
 
     Example:
         >>> collection = kerastl.read_images("photos").split(val_fraction=0.2, test_fraction=0.2, seed=7)
         >>> collection.class_names
         ('cat', 'dog')
     """
+    check_arguments("read_images", ReadOptions, locals())
     read = data.read_table if reader_name(path) == "table" else data.read_folder
     return check_cached(read(path, **options), max_unreadable_fraction=max_unreadable_fraction)
 
@@ -86,21 +130,24 @@ def build_classifier(
         float32. The input is rescaled inside the model. All layers are trainable.
 
     Raises:
-        RequestError: The backbone, its weights or an option does not exist, or there are fewer than two
-            classes.
+        Problems: An argument has a wrong type or is out of range, the backbone or an option does not exist, or
+            there are fewer than two classes.
+        RequestError: The weights are missing or belong to another architecture.
 
     Example:
         >>> model = kerastl.build_classifier("mobilenet_v2", class_names=["cat", "dog"], image_size_px=160)
     """
-    names = tuple(class_names)
-    if len(set(names)) < 2 or len(set(names)) < len(names):
-        raise RequestError(f"class_names must be at least two different names, got {list(names)}.")
-    footer = "Use one spelling or, if they are different classes, identity='exact'."
-    raise_problems("build_classifier", check_class_names(map(str, names), identity), footer)
-    network = build_backbone(backbone, weights=weights, image_size_px=image_size_px, seed=seed, **options)
-    model = build_model(network, class_names=names, dropout=dropout, seed=seed)
-    model.class_names = names
-    return model
+    chosen, errors = Backbone.read({"name": backbone, "weights": weights, **options})
+    errors = [(("backbone",) if loc == ("name",) else loc, message) for loc, message in errors]
+    problems = [*list_problems(errors), *check_class_list(class_names, identity=identity)]
+    checked = check_arguments("build_classifier", ClassifierOptions, locals(), problems)
+    size, seed = checked.image_size_px, checked.seed
+    loaded = load_backbone(
+        chosen.name, weights=chosen.weights, image_size_px=size, seed=seed, **chosen.family_options
+    )
+    for note in loaded.notes:
+        print_status(note)
+    return build_model(loaded.model, class_names=class_names, dropout=checked.dropout, seed=seed)
 
 
 def fit(
@@ -128,14 +175,22 @@ def fit(
         One row of losses and metrics per epoch, and the freeze check of each phase.
 
     Raises:
-        RequestError: A phase cannot be trained. The message states why. Nothing was trained.
+        Problems: An argument or a phase is invalid, or the model and the images have different classes or sizes.
+            Nothing was trained.
         RunFailed: An image cannot be read, or training diverged.
 
     Example:
         >>> history = kerastl.fit(model, train, validation_data=collection.val,
         ...                       phases=[kerastl.Phase("head", epochs=5)])
     """
-    phases = phases or [Phase("head", epochs=5)]
+    phases = phases if phases != () else [Phase("head", epochs=5)]
+    phases = check_arguments("fit", FitOptions, {"phases": phases}, _unknown_options(options)).phases
+    train = _dataset(model, "train", train, shuffle=True)
+    if validation_data is not None:
+        validation_data = _dataset(model, "validation_data", validation_data, window=train.window or "auto")
+    # None means that no image has 16 bits: later ones then get a window of their own.
+    window = train.window if train.has_auto_window else train.window or FULL_WINDOW
+    write_signature(model, class_names=train.class_names, window=window)
     model.temperature = None  # that of a run is for its weights
     total = sum(phase.epochs for phase in phases)
 
@@ -147,12 +202,16 @@ def fit(
 
     with quiet(not verbose):
         return fit_phases(
-            model,
-            _dataset(model, train, shuffle=True),
-            val=None if validation_data is None else _dataset(model, validation_data),
-            phases=phases,
+            model, train, val=validation_data, phases=phases,
             **{"on_epoch": on_epoch, "on_phase_end": on_phase_end} | options,
-        )
+        )  # fmt: skip
+
+
+def _unknown_options(options: Mapping[str, Any]) -> list[Problem]:
+    """Return a problem for each option that `training.fit` does not have."""
+    hint = "is an option of a phase: phases=[kerastl.Phase('head', epochs=5, ...)]"
+    problems = unknown_arguments(fit_phases, options)
+    return [replace(each, message=hint) if each.where in Phase.model_fields else each for each in problems]
 
 
 def evaluate(model: keras.Model, test: ImageDataset | Collection, **options: Any) -> dict[str, Any]:
@@ -168,14 +227,19 @@ def evaluate(model: keras.Model, test: ImageDataset | Collection, **options: Any
         class. Images without a split are scored as `all`.
 
     Raises:
-        RequestError: The model and the data have different numbers of classes.
+        Problems: An option is invalid, the model does not return logits, or the model and the images have different
+            classes or sizes.
 
     Example:
         >>> scores = kerastl.evaluate(model, collection.test)
         >>> scores["test"]["overall"]["auc"]["value"]
         0.93
     """
-    return score(predict(model, _dataset(model, test)), **options)
+    values = {
+        name: value for name, value in options.items() if name != "subgroups"
+    }  # here, the columns themselves
+    check_arguments("evaluate", ScoreOptions, values, unknown_arguments(score, options))
+    return score(predict(model, _dataset(model, "test", test, window=_window_of(model))), **options)
 
 
 def export_model(
@@ -187,48 +251,71 @@ def export_model(
         model: A model from `build_classifier`, or any model that returns logits.
         out: The folder for TensorFlow Serving. The model is written under the next free version
             number, for example to `out/1`.
-        class_names: Class names in the order of the logits. None uses those from `build_classifier`.
-        **options: Options of `kerastl.export.export_saved_model`, for example `window` and `version`.
+        class_names: Class names in the order of the logits. None uses those that the model stores: a model from
+            `build_classifier` or `fit` keeps them, also in a file.
+        **options: Options of `kerastl.export.export_saved_model`, for example `version`. The default `window` is
+            that of the training images of `fit`.
 
     Returns:
         The version folder.
 
     Raises:
-        RequestError: The class names are unknown or do not match the model.
+        Problems: The model does not return logits, the class names do not match the model, or an option is invalid.
+        RequestError: The class names are unknown.
 
     Example:
         >>> kerastl.export_model(model, "served")
         PosixPath('served/1')
     """
-    names = class_names or getattr(model, "class_names", None)
+    problems = unknown_arguments(export_saved_model, options)
+    checked = check_arguments("export_model", ExportOptions, {"window": "auto", **options}, problems)
+    check_classifier(model)
+    signature = read_signature(model)
+    names = class_names if class_names is not None else signature.get("class_names")
     if names is None:
         raise RequestError("The model does not store class names. Pass class_names=[...].")
     options.setdefault("postprocessing", Postprocessing(getattr(model, "temperature", None)))
-    return export_saved_model(
-        model, out, class_names=tuple(names), image_size_px=_image_size(model), **options
-    )
-
-
-def _dataset(model: keras.Model, images: ImageDataset | Collection, *, shuffle: bool = False) -> ImageDataset:
-    """Return a dataset that matches the input size and class names of the model."""
-    if isinstance(images, Collection):
-        images = ImageDataset(images, image_size_px=_image_size(model), shuffle=shuffle)
-    if images.image_size_px != _image_size(model):
-        raise RequestError(
-            f"The dataset has images of {images.image_size_px} px, but the model takes {_image_size(model)} px. "
-            f"Build the dataset with image_size_px={_image_size(model)}."
+    if checked.window == "auto" and "window" not in signature:
+        print_status(
+            "Note: the model stores no window, because kerastl.fit did not train it. 16-bit images are exported with "
+            "their full range. For the window of the training images: window=train.window"
         )
-    known = tuple(getattr(model, "class_names", images.class_names))
-    if known != images.class_names:
+    return export_saved_model(
+        model, as_path(out), class_names=names, image_size_px=model.input_shape[1],
+        window=signature.get("window") if checked.window == "auto" else checked.fixed_window,
+        **{name: value for name, value in options.items() if name != "window"},
+    )  # fmt: skip
+
+
+def _window_of(model: keras.Model) -> Any:
+    """Return the window for images that a model predicts: its own, or `auto` if it was not trained on 16-bit images."""
+    check_classifier(model)
+    return read_signature(model).get("window") or "auto"
+
+
+def _dataset(
+    model: keras.Model, name: str, images: Any, *, shuffle: bool = False, window: Any = "auto"
+) -> ImageDataset:
+    """Return a dataset that matches the input size, the class names and the window of the model."""
+    check_classifier(model)
+    if isinstance(images, Collection):
+        images = ImageDataset(images, image_size_px=model.input_shape[1], shuffle=shuffle, window=window)
+    if not isinstance(images, ImageDataset):
         raise RequestError(
-            f"The classes of the dataset are {list(images.class_names)}, but those of the model are {list(known)}. "
-            "Both must be the same, in the same order."
+            f"{name}: must be a kerastl.ImageDataset or a Collection from kerastl.read_images, got "
+            f"{describe_value(images)}. For other data, use keras.Model.fit and keras.Model.evaluate."
+        )
+    check_classifier(model, class_names=images.class_names, image_size_px=images.image_size_px)
+    num_labeled = int((images.labels >= 0).sum())
+    if num_labeled == 0 or (name == "train" and num_labeled < images.num_examples):
+        raise RequestError(
+            f"{name}: {num_labeled:,} of {images.num_examples:,} images are labeled. Labeled images are needed."
+        )
+    if window != "auto" and images.has_auto_window:
+        return images.with_window(window)
+    if window not in ("auto", images.window or FULL_WINDOW):
+        raise RequestError(
+            f"{name}: has the window {images.window or 'full'}, but the training images have {window}. "
+            f"Write window={window}."
         )
     return images
-
-
-def _image_size(model: keras.Model) -> int:
-    size = model.input_shape[1]
-    if size is None or model.input_shape[1] != model.input_shape[2]:
-        raise RequestError(f"The model must take square images of a fixed size, got {model.input_shape}.")
-    return int(size)

@@ -10,8 +10,10 @@ import keras
 
 from kerastl import recipe as recipes
 from kerastl.console import print_facts, quiet
+from kerastl.data.readers import as_path
 from kerastl.errors import RequestError
 from kerastl.evaluation import Predictions, load_trained, read_predictions
+from kerastl.options import StrictModel, check_arguments
 from kerastl.report import summary_facts
 from kerastl.runs import Adaptation, Freeze, Scores, Summary
 from kerastl.workflows.check_recipe import check_recipe
@@ -67,6 +69,18 @@ class FinishedRun:
         return trained.model
 
 
+class RunArguments(StrictModel):
+    """Arguments of `run`."""
+
+    recipe: str | Path
+    data: str | Path | None
+    target: str | Path | None
+    sets: tuple[str, ...]
+    out: str | Path | None
+    resume: bool
+    oracle: bool
+
+
 def load_run(path: str | Path) -> FinishedRun:
     """Read a finished run.
 
@@ -80,7 +94,7 @@ def load_run(path: str | Path) -> FinishedRun:
         >>> kerastl.load_run("runs/mine").scores.test.overall["auc"].value
         0.93
     """
-    if not (Path(path) / Summary.FILE).is_file():
+    if not (as_path(path) / Summary.FILE).is_file():
         raise RequestError(f"{path} is not the folder of a finished run: it contains no {Summary.FILE}.")
     return FinishedRun(path)
 
@@ -118,6 +132,7 @@ def run(
         >>> run.scores.test.overall["accuracy"].value
         0.91
     """
+    check_arguments("run", RunArguments, locals())
     recipe_text = recipes.find(str(recipe))
     data, target, out = (None if path is None else Path(path) for path in (data, target, out))
     checked = check_recipe(recipe_text, sets, data=data, target=target)

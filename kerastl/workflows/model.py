@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 
 from kerastl import models
+from kerastl.data.decode import FULL_WINDOW
 from kerastl.errors import RequestError
 from kerastl.evaluation import load_trained
 from kerastl.evaluation.trained_model import check_manifest
@@ -61,6 +62,8 @@ def build_initial_model(recipe: Recipe, datasets: Datasets) -> InitialModel:
     model = models.build_model(
         loaded.model, class_names=datasets.class_names, dropout=recipe.head.dropout, seed=recipe.seed
     )
+    full = FULL_WINDOW if recipe.data.window == "full" else None
+    models.write_signature(model, window=datasets.window or full)
     head, head_file = _load_head(recipe, model, datasets.class_names)
     weights = {
         "from": str(backbone.weights),

@@ -57,7 +57,7 @@ def test_each_row_is_the_prediction_of_its_image(records, batch_size, shuffle):
 
 
 def test_model_with_another_number_of_classes_is_rejected(records):
-    with pytest.raises(RequestError, match="has 2 classes, but the data have 3"):
+    with pytest.raises(RequestError, match="has 2 outputs, but there are 3 classes"):
         predict(redness(), make_dataset(records, class_names=("dark", "light", "red")))
 
 

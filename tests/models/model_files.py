@@ -19,6 +19,13 @@ def saved(model, path):
     return path
 
 
+def save_without_config(model, path):
+    """Save a model like the published files, which hold weights only."""
+    model.save(path)
+    with h5py.File(path, "r+") as file:
+        del file.attrs["model_config"]
+
+
 def same_weights(first, second):
     pairs = list(zip(first.get_weights(), second.get_weights(), strict=True))
     return bool(pairs) and all(np.array_equal(left, right) for left, right in pairs)

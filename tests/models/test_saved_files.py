@@ -20,7 +20,8 @@ def test_backbone_loads_from_a_saved_classifier(small_classifier, small_cnn, tmp
 
 def test_backbone_loads_from_a_network_with_top(tmp_path):
     network = keras.applications.MobileNet(alpha=0.25, weights=None, input_shape=(32, 32, 3))
-    network.save(tmp_path / "top.keras")
+    pixels = keras.layers.Rescaling(1 / 127.5, offset=-1)
+    keras.Sequential([keras.Input((32, 32, 3)), pixels, network]).save(tmp_path / "top.keras")
     body = build_backbone("mobilenet", alpha=0.25, image_size_px=32, weights=tmp_path / "top.keras")
     top = network.get_layer("conv_preds").get_weights()
     assert len(body.get_weights()) == len(network.get_weights()) - len(top)
@@ -73,10 +74,11 @@ def test_efficientnet_with_other_preprocessing_is_refused(tmp_path):
     network = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=(32, 32, 3))
     path = tmp_path / "own.keras"
     network.save(path)
-    with pytest.raises(RequestError, match="trained with another preprocessing"):
+    with pytest.raises(RequestError, match="trained with different preprocessing"):
         build_backbone("efficientnet_b0", image_size_px=32, weights=path)
     normalization = next(layer for layer in network.layers if type(layer).__name__ == "Normalization")
-    normalization.set_weights([np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225]), np.array(0)])
+    variance = np.array([0.229, 0.224, 0.225]) ** 2
+    normalization.set_weights([np.array([0.485, 0.456, 0.406]), variance, np.array(0)])
     network.save(path)
     ours = build_backbone("efficientnet_b0", image_size_px=32, weights=path)
     assert same_weights_but_first(ours, network, 3)

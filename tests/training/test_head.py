@@ -93,10 +93,11 @@ def started(weights):
     """Build the initial model of a recipe with MobileNet at 128 px."""
     recipe = SimpleNamespace(
         seed=1,
+        data=SimpleNamespace(window="auto"),
         head=SimpleNamespace(dropout=0.2),
         backbone=SimpleNamespace(name="mobilenet", weights=weights, family_options={"alpha": 0.25}),
     )
-    images = SimpleNamespace(image_size_px=128, class_names=("tench", "own"))
+    images = SimpleNamespace(image_size_px=128, class_names=("tench", "own"), window=None)
     return recipe, images
 
 

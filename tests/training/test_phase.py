@@ -79,8 +79,8 @@ def test_contradictions_of_valid_options_are_reported_next_to_invalid_ones():
 def test_missing_options_are_named():
     with pytest.raises(RequestError) as error:
         Phase()
-    assert "Missing required key 'name'." in str(error.value)
-    assert "Missing required key 'epochs'." in str(error.value)
+    assert "Missing required key 'name'," in str(error.value)
+    assert "Missing required key 'epochs'," in str(error.value)
 
 
 def test_the_forms_of_the_recipe_are_accepted():

@@ -417,9 +417,9 @@ def mixed(records):
         (lambda records: images_of(records, placement="device"), asking(), "placement.*device.*host"),
         (mixed, asking(), "mix="),
         (
-            lambda records: images_of(records, class_names=("dark", "bright")),
+            lambda records: images_of(records, class_names=("light", "dark")),
             asking(uses_target_labels=True),
-            "dark, bright",
+            "light, dark",
         ),
         (images_of, asking(stream_names=("train", "targets")), "train, targets"),
         (images_of, asking(stream_names=()), "reads"),

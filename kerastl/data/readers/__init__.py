@@ -10,9 +10,21 @@ from typing import Any
 
 from kerastl import registry
 from kerastl.data.records import Collection
+from kerastl.errors import RequestError, quote
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 MAX_INSPECTED = 20
+
+
+def as_path(path: Any) -> Path:
+    """Return a path from Python.
+
+    Raises:
+        RequestError: It is neither a string nor a path.
+    """
+    if not isinstance(path, str | Path) or not str(path).strip() or "\0" in str(path):
+        raise RequestError(f"path: must be a path, got {quote(repr(path), '')}.")
+    return Path(path)
 
 
 def reader_name(path: Path | str) -> str:
@@ -20,7 +32,7 @@ def reader_name(path: Path | str) -> str:
 
     It is `dicom` for a folder of DICOM files, if a reader of this name is installed.
     """
-    path = Path(path)
+    path = as_path(path)
     if path.suffix.lower() in TABLE_SUFFIXES and not path.is_dir():
         return "table"
     return "dicom" if registry.has("reader", "dicom") and _has_dicom(path) else "folder"
@@ -40,14 +52,14 @@ def read_folder(path: Path | str, **options: Any) -> Collection:
     """Read a folder with one subfolder per class. Options are those of `kerastl.data.readers.folder.Options`."""
     from kerastl.data.readers import folder
 
-    return folder.read(folder.Options(path=Path(path), **options))
+    return folder.read(folder.Options(path=as_path(path), **options))
 
 
 def read_table(path: Path | str, **options: Any) -> Collection:
     """Read a CSV table of images. Options are those of `kerastl.data.readers.table.Options`."""
     from kerastl.data.readers import table
 
-    return table.read(table.Options(path=Path(path), **options))
+    return table.read(table.Options(path=as_path(path), **options))
 
 
 def read_tfds(dataset: str, *, cache_dir: Path | None = None, **options: Any) -> Collection:

@@ -1,0 +1,210 @@
+"""The signature of a classifier: the images that it takes and the classes whose logits it returns.
+
+Class names and window are stored in the config of the last layer without weights, so that every Keras file keeps
+them and loads without custom objects. Keras offers one place for text there: the keys of a dtype policy map, which
+select layers by their path. The key of the signature matches no path, so that it has no effect on the model. It names
+the output layer, so that it does not apply to a model in which that layer was replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+import keras
+import numpy as np
+
+from kerastl.errors import Problem, raise_problems
+from kerastl.options import StrictModel, describe_value
+
+PREFIX = "kerastl:"
+LINEAR_OUTPUTS = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.EinsumDense)
+UNCHANGED = ("Identity", "Cast", "Dropout", "Reshape", "Flatten", "Squeeze", "Activation")
+"""Operations that keep probabilities as they are; an activation if it is linear."""
+NEEDS_LOGITS = "but logits are needed, because the softmax is applied in the loss, the scores and the export."
+PROBE_SEED = 7
+
+
+class Signature(StrictModel):
+    """What is stored in a model.
+
+    Args:
+        layer: Name of the output layer.
+        class_names: Class names in the order of the logits.
+        window: (low, high) in stored values of 16-bit images; null if the training images have 8 bits.
+    """
+
+    layer: str
+    class_names: tuple[str, ...] = ()
+    window: tuple[float, float] | None = None
+
+
+def read_signature(model: keras.Model) -> dict[str, Any]:
+    """Return the `class_names` and the `window` that are stored in a model, as far as they are stored."""
+    output, holder = _output_and_holder(model)
+    for key in _policy_map(holder):
+        with suppress(ValueError, RecursionError):  # a file can be damaged or malicious
+            stored, errors = Signature.read(json.loads(unquote(key.removeprefix(PREFIX))))
+            if key.startswith(PREFIX) and not errors and stored.layer == output.name:
+                return {name: getattr(stored, name) for name in stored.model_fields_set - {"layer"}}
+    return {}
+
+
+def write_signature(model: keras.Model, **values: Any) -> None:
+    """Store `class_names` and `window` in a functional model, in addition to what it stores."""
+    output, holder = _output_and_holder(model)
+    if holder is not None:
+        policy = holder.dtype_policy
+        others = {key: item for key, item in _policy_map(holder).items() if not key.startswith(PREFIX)}
+        default = getattr(policy, "default_policy", policy)
+        key = PREFIX + quote(json.dumps({"layer": output.name, **read_signature(model), **values}), safe="")
+        holder._dtype_policy = keras.dtype_policies.DTypePolicyMap(default, {**others, key: default})
+
+
+def _policy_map(layer: Any) -> dict[str, Any]:
+    policy = getattr(layer, "dtype_policy", None)
+    return dict(policy) if isinstance(policy, keras.dtype_policies.DTypePolicyMap) else {}
+
+
+def _output_and_holder(model: keras.Model) -> tuple[Any, Any]:
+    """Return the operation that computes the output, and the layer that stores the signature; None if there is none.
+
+    A policy map in a layer that Keras can quantize would make `model.quantize` fail.
+    """
+    operations = list(_backward(model))
+    layers = [operation for operation in operations if isinstance(operation, keras.layers.Layer)]
+    layers = [layer for layer in layers if not isinstance(layer, keras.layers.InputLayer)]
+    holder = next((layer for layer in layers if not layer.weights), next(iter(layers), None))
+    return next(iter(operations), None), holder
+
+
+def _backward(model: keras.Model) -> Iterator[Any]:
+    """Yield the operations from the output back to the first one without exactly one input, nested models expanded."""
+    tensor = model.outputs[0] if getattr(model, "outputs", None) else None
+    while tensor is not None:
+        operation, node, _ = tensor._keras_history
+        if isinstance(operation, keras.Model) and getattr(operation, "outputs", None):
+            yield from _backward(operation)
+        else:
+            yield operation
+        inputs = operation._inbound_nodes[node].arguments.keras_tensors
+        tensor = inputs[0] if len(inputs) == 1 else None
+
+
+def check_classifier(
+    model: Any,
+    *,
+    class_names: Sequence[str] | None = None,
+    image_size_px: int | None = None,
+    is_probed: bool = False,
+) -> None:
+    """Check that a model takes square RGB images, returns a logit per class, and has the given signature.
+
+    Args:
+        model: Any object.
+        class_names: Class names of the data or of the export. None if they are not known.
+        image_size_px: Side length of the images. None accepts any.
+        is_probed: Whether to run the model on a few images if its last layer does not show what it returns.
+
+    Raises:
+        Problems: Everything that is wrong, each with both values and a fix.
+    """
+    messages = list(_form_problems(model)) or [
+        *_signature_problems(model, class_names, image_size_px),
+        *_probability_problems(model),
+    ]
+    if is_probed and not messages and not returns_logits(model):
+        noise = np.random.default_rng(PROBE_SEED).uniform(0, 255, (8, *model.inputs[0].shape[1:]))
+        messages = probability_messages(model(noise.astype(np.float32), training=False))
+    raise_problems("The model", [Problem("", message) for message in messages])
+
+
+def _form_problems(model: Any) -> Iterator[str]:
+    if not isinstance(model, keras.Model):
+        hint = " Load it first: keras.saving.load_model(PATH)." if isinstance(model, str | Path) else ""
+        yield f"must be a keras.Model, got {describe_value(model)}.{hint}"
+    elif not getattr(model, "outputs", None):
+        yield "must be a built functional or Sequential model. Start it with keras.Input((64, 64, 3))."
+    elif (
+        len(model.inputs) != 1
+        or len(model.outputs) != 1
+        or isinstance(getattr(model, "_outputs_struct", None), Mapping)
+    ):
+        yield "must have one input and one output tensor: keras.Model(model.inputs[0], LOGITS)."
+
+
+def _signature_problems(
+    model: keras.Model, class_names: Sequence[str] | None, image_size_px: int | None
+) -> Iterator[str]:
+    """Yield how input, outputs and class names differ from those of the data."""
+    batch, *sizes = model.inputs[0].shape
+    outputs = tuple(model.outputs[0].shape)
+    known = list(read_signature(model).get("class_names", ()))
+    names = known if class_names is None else list(class_names)
+    if batch is not None or sizes != [sizes[0], sizes[0], 3] or sizes[0] is None:
+        yield (
+            f"must take [None, size, size, 3], got {[batch, *sizes]}. Start it with keras.Input((64, 64, 3))."
+        )
+    elif image_size_px not in (None, sizes[0]):
+        yield (
+            f"takes images of {sizes[0]} px, but those of the data have {image_size_px} px. "
+            f"Write image_size_px={sizes[0]}."
+        )
+    if len(outputs) != 2 or outputs[1] is None:
+        yield f"must return logits [batch, classes], got {list(outputs)}. Pool and flatten before the last layer."
+    elif outputs[1] == 1:
+        yield (
+            "has one output, but each class needs a logit: replace the last layer with keras.layers.Dense(2). To keep "
+            "its logit z = model.outputs[0]: keras.Model(model.inputs[0], keras.ops.concatenate([0 * z, z], -1))."
+        )
+    elif names and outputs[1] != len(names):
+        yield f"has {outputs[1]} outputs, but there are {len(names)} classes: {names}."
+    if known and known != names:
+        yield (
+            f"has the classes {known}, but those of the data are {names}. Both must be equal, in the same order. "
+            f"Write class_names={known}."
+        )
+
+
+def returns_logits(model: keras.Model) -> bool:
+    """Return whether the last layer is linear, so that its outputs cannot be probabilities."""
+    last = next((operation for operation in _backward(model) if not _is_unchanged(operation)), None)
+    return isinstance(last, LINEAR_OUTPUTS) and _activation(last) == "linear"
+
+
+def probability_messages(outputs: Any) -> list[str]:
+    """Return an error message if outputs `[n, classes]` look like probabilities: positive, of sum 1 or all below 1."""
+    values = np.asarray(outputs, np.float64)
+    if not values.size or values.min() < 0:
+        return []
+    # bfloat16 has 8 bits.
+    if np.abs(values.sum(-1) - 1).max() > 0.02 and not 0 < values.min() <= values.max() < 1:
+        return []
+    return [f"returns probabilities: all outputs are from 0 to 1, {NEEDS_LOGITS}"]
+
+
+def _probability_problems(model: keras.Model) -> Iterator[str]:
+    """Yield an error message if a model ends in a softmax or sigmoid."""
+    for operation in _backward(model):
+        kind = f"{type(operation).__name__} {_activation(operation)}".lower()
+        if re.search("softmax|sigmoid|sparsemax", kind) and "log" not in kind:
+            fix = "Set its activation to keras.activations.linear."
+            if not getattr(operation, "weights", None):
+                fix = "Return its input instead: keras.Model(model.inputs[0], LOGITS)."
+            yield f"ends in {kind.strip()} ({operation.name}) and returns probabilities, {NEEDS_LOGITS} {fix}"
+        if not _is_unchanged(operation):
+            return
+
+
+def _is_unchanged(operation: Any) -> bool:
+    return type(operation).__name__ in UNCHANGED and _activation(operation) in ("", "linear")
+
+
+def _activation(operation: Any) -> str:
+    activation = getattr(operation, "activation", None)
+    return "" if activation is None else getattr(activation, "__name__", type(activation).__name__)

@@ -1,0 +1,117 @@
+"""Wrong arguments of the Python API are refused with all problems at once, never with an error of a library."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import kerastl
+from kerastl import training
+from kerastl.callbacks import BatchNormPolicy, TimeBudget, UnfreezeSchedule
+from kerastl.errors import Problems, RequestError
+
+PHASES = [kerastl.Phase("head", epochs=1)]
+EMPTY = kerastl.Collection(None, ("cat", "dog"), ())
+RECORDS = [kerastl.data.Record(f"{name}.png", "nowhere", name) for name in ("cat", "dog")]
+WRONG = st.one_of(
+    st.none(), st.booleans(), st.text(max_size=5), st.floats(allow_nan=True), st.integers(-3, 3),
+    st.lists(st.integers(), max_size=2), st.dictionaries(st.text(max_size=2), st.integers(), max_size=1),
+    st.just(np.zeros(3)), st.just(object), st.just(keras.optimizers.SGD()),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model():
+    return kerastl.build_classifier("small_cnn", weights="none", class_names=["cat", "dog"], image_size_px=16)
+
+
+CALLS = {
+    "read_images": lambda value, model: kerastl.read_images(value),
+    "split": lambda value, model: EMPTY.split(val_fraction=value, test_fraction=0.2, seed=1),
+    "seed of split": lambda value, model: EMPTY.split(val_fraction=0.1, test_fraction=0.2, seed=value),
+    "records": lambda value, model: kerastl.ImageDataset(value, image_size_px=16),
+    "image size": lambda value, model: kerastl.ImageDataset(EMPTY, image_size_px=[value]),
+    "window": lambda value, model: kerastl.ImageDataset(EMPTY, image_size_px=16, window=[value]),
+    "class names": lambda value, model: kerastl.ImageDataset(RECORDS, class_names=value, image_size_px=16),
+    "backbone": lambda value, model: kerastl.build_classifier(value, class_names=["cat", "dog"]),
+    "weights": lambda value, model: kerastl.build_classifier(
+        "small_cnn", weights=[value], class_names=["a", "b"]
+    ),
+    "model": lambda value, model: kerastl.fit(value, EMPTY),
+    "train": lambda value, model: kerastl.fit(model, value),
+    "phases": lambda value, model: kerastl.fit(model, EMPTY, phases=[value]),
+    "phases of training": lambda value, model: training.fit(value, {}, phases=PHASES),
+    "test": lambda value, model: kerastl.evaluate(model, value),
+    "resamples": lambda value, model: kerastl.evaluate(model, EMPTY, resamples=value),
+    "exported model": lambda value, model: kerastl.export_model(value, "served"),
+    "exported names": lambda value, model: kerastl.export_model(model, "served", class_names=[value]),
+    "version": lambda value, model: kerastl.export_model(model, "served", version=[value]),
+    "recipe": lambda value, model: kerastl.run([value]),
+    "sets": lambda value, model: kerastl.run("folder-classifier", sets=[value]),
+    "load_run": lambda value, model: kerastl.load_run(value),
+    "policy": lambda value, model: kerastl.Policy([value], image_size_px=16),
+    "size of policy": lambda value, model: kerastl.Policy([], image_size_px=[value]),
+    "schedule": lambda value, model: UnfreezeSchedule({0: [value]}),
+    "rule": lambda value, model: BatchNormPolicy([value]),
+    "budget": lambda value, model: TimeBudget(1, value),
+    "comparison": lambda value, model: kerastl.evaluation.paired_difference(value, value),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CALLS)
+@given(value=WRONG)
+@settings(max_examples=12, deadline=None)
+def test_any_wrong_argument_is_refused(model, tmp_path_factory, name, value):
+    with pytest.raises(RequestError) as error:
+        CALLS[name](value, model)
+    assert str(error.value)
+
+
+def problems_of(function, *args, **options):
+    with pytest.raises(Problems) as error:
+        function(*args, **options)
+    return {problem.where: problem.message for problem in error.value.problems}
+
+
+def test_build_classifier_reports_all_problems_with_the_nearest_names():
+    problems = problems_of(
+        kerastl.build_classifier, "mobilnet_v2", class_names=["a", "a"], image_size_px=8, weights="imagnet",
+        dropout=math.nan, seed=-1,
+    )  # fmt: skip
+    assert set(problems) == {"backbone", "class_names", "image_size_px", "weights", "dropout", "seed"}
+    assert problems["backbone"].endswith("Did you mean 'mobilenet_v2'?")
+    assert problems["weights"].endswith("Did you mean 'imagenet'?")
+    assert "alpa" in problems_of(kerastl.build_classifier, "mobilenet_v2", class_names=["a", "b"], alpa=1)
+
+
+def test_a_dataset_reports_all_problems():
+    problems = problems_of(
+        kerastl.ImageDataset, EMPTY, image_size_px="160", batch_size=0, window="atuo", cache="memry", seed=None
+    )  # fmt: skip
+    assert set(problems) == {"image_size_px", "batch_size", "window", "cache", "seed"}
+    assert "Did you mean 'auto'?" in problems["window"]
+    assert "low < high" in problems_of(kerastl.ImageDataset, EMPTY, image_size_px=16, window=(9, 3))["window"]
+
+
+def test_labels_that_are_no_classes_are_refused_instead_of_ignored():
+    problems = problems_of(kerastl.ImageDataset, RECORDS, class_names=["cat"], image_size_px=16)
+    assert problems["records"] == "1 image of class 'dog', which is not in ['cat']."
+
+
+def test_options_of_keras_are_answered_with_those_of_a_phase(model):
+    problems = problems_of(
+        kerastl.fit, model, EMPTY, epochs=3, optimizer="adam", callback=[], phases=[*PHASES, *PHASES]
+    )  # fmt: skip
+    assert "option of a phase" in problems["epochs"]
+    assert "option of a phase" in problems["optimizer"]
+    assert problems["callback"] == "unknown argument. Did you mean 'callbacks'?"
+    assert "already the name" in problems["phases[1].name"]
+
+
+def test_numbers_of_numpy_are_accepted():
+    phase = kerastl.Phase("head", epochs=np.int64(3), learning_rate=np.float64(0.1))
+    assert phase == kerastl.Phase("head", epochs=3, learning_rate=0.1)
+    assert kerastl.ImageDataset(EMPTY, image_size_px=np.int32(16)).image_size_px == 16
