@@ -255,7 +255,11 @@ def list_problems(errors: Iterable[Error], prefix: str = "") -> list[Problem]:
 
 
 def check_arguments(
-    subject: str, model: type[StrictModel], given: Mapping[str, Any], problems: Iterable[Problem] = ()
+    subject: str,
+    model: type[StrictModel],
+    given: Mapping[str, Any],
+    problems: Iterable[Problem] = (),
+    footer: str = "",
 ) -> Any:
     """Return the arguments of a public function as a model.
 
@@ -264,13 +268,14 @@ def check_arguments(
         model: The model with the types and ranges of the arguments.
         given: The arguments, for example `locals()`. Those that are not fields of the model are ignored.
         problems: Problems of other arguments, which are reported first.
+        footer: What to type next.
 
     Raises:
         Problems: All problems together.
     """
     arguments, errors = model.read({name: given[name] for name in model.model_fields if name in given})
     if found := [*problems, *list_problems(errors)]:
-        raise Problems(subject, found)
+        raise Problems(subject, found, footer)
     return arguments
 
 

@@ -140,7 +140,9 @@ def build_classifier(
     chosen, errors = Backbone.read({"name": backbone, "weights": weights, **options})
     errors = [(("backbone",) if loc == ("name",) else loc, message) for loc, message in errors]
     problems = [*list_problems(errors), *check_class_list(class_names, identity=identity)]
-    checked = check_arguments("build_classifier", ClassifierOptions, locals(), problems)
+    is_spelling = any("spellings" in problem.message for problem in problems)
+    footer = "Use one spelling or, if they are different classes, identity='exact'." if is_spelling else ""
+    checked = check_arguments("build_classifier", ClassifierOptions, locals(), problems, footer)
     size, seed = checked.image_size_px, checked.seed
     loaded = load_backbone(
         chosen.name, weights=chosen.weights, image_size_px=size, seed=seed, **chosen.family_options
