@@ -63,7 +63,7 @@ def test_invalid_labels_are_reported_together_with_the_problems_of_the_recipe(ca
     lines = problems(err)
     assert "--labels" in lines[0]
     assert any("data.batch_size" in line for line in lines)
-    assert any("target.reader.path" in line for line in lines)
+    assert any("--target TABLE.csv" in line for line in lines)
     assert not list(tmp_path.iterdir())
 
 
