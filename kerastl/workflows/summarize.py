@@ -165,7 +165,6 @@ def _headline(scores: Scores) -> Headline | None:
         return None
     name, metric = next(iter(metrics.items()))
     split = scores.splits[name]
-    counts = dict(zip(split.class_names, map(sum, split.confusion), strict=True))
     errors = [
         Confusion(label=label, predicted=predicted, images=count, of=sum(row))
         for label, row in zip(split.class_names, split.confusion, strict=True)
@@ -176,5 +175,5 @@ def _headline(scores: Scores) -> Headline | None:
         split=name, metric=metric, estimate=split.overall[metric], images=split.count,
         groups=split.groups if scores.interval and scores.interval.unit == "group" else None,
         most_confused=max(errors, key=lambda error: error.images, default=None),
-        few_images=few_images(split.class_names, counts),
+        few_images=split.small_classes,
     )  # fmt: skip
