@@ -139,8 +139,9 @@ def build_classifier(
     """
     chosen, errors = Backbone.read({"name": backbone, "weights": weights, **options})
     errors = [(("backbone",) if loc == ("name",) else loc, message) for loc, message in errors]
-    problems = [*list_problems(errors), *check_class_list(class_names, identity=identity)]
-    is_spelling = any("spellings" in problem.message for problem in problems)
+    spellings = check_class_list(class_names, identity=identity)
+    problems = [*list_problems(errors), *spellings]
+    is_spelling = any(problem.where != "class_names" for problem in spellings)
     footer = "Use one spelling or, if they are different classes, identity='exact'." if is_spelling else ""
     checked = check_arguments("build_classifier", ClassifierOptions, locals(), problems, footer)
     size, seed = checked.image_size_px, checked.seed
