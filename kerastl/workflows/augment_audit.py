@@ -79,6 +79,7 @@ def audit_recipe(
     check_weights(recipe)
     with tempfile.TemporaryDirectory() as folder:
         datasets = load_datasets(recipe, Run(Path(folder)))
+        datasets.print()
         if out is not None:
             check_outside(out, datasets.root, "audit")
         records = datasets.in_split(*AUDITED_SPLITS)

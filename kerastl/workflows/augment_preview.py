@@ -59,6 +59,7 @@ def preview(
     with tempfile.TemporaryDirectory() as scratch:
         # Without the target, which does not change the split of the source.
         datasets = load_datasets(recipe.model_copy(update={"target": None}), Run(Path(scratch)))
+        datasets.print_notes()
         check_outside(out if out is not None else Path(), datasets.root, "preview")
         training = datasets.in_split("train")
         # Mixing needs a second image, even if only one is shown.

@@ -124,6 +124,15 @@ class Datasets:
         """
         return self.dataset(self.target_training_records, training=True, mixed=False)
 
+    def print(self) -> None:
+        """Print what was read, with all warnings and notes."""
+        print_facts(report.summary_facts(Summary(data=self.summary), "data"))
+        self.print_notes()
+
+    def print_notes(self) -> None:
+        """Print what the user must know about the images."""
+        print_facts([("  Note", note) for note in self.notes])
+
 
 def load_datasets(recipe: Recipe, run: Run) -> Datasets:
     """Read, check and split the images of a recipe.
@@ -164,7 +173,6 @@ def load_datasets(recipe: Recipe, run: Run) -> Datasets:
     records, subgroup_notes = _with_subgroups(records)
     notes = list(dict.fromkeys([*notes, *subgroup_notes]))
     summary = _summarize(recipe, images, records)
-    print_facts([*report.summary_facts(Summary(data=summary), "data"), *(("  Note", note) for note in notes)])
     return Datasets(
         tuple(records), source.class_names, size, _window(recipe, records) if needs_window else None,
         _cache(recipe, len(records), size), source.root, target_root, quarantined, fingerprints, tuple(notes),

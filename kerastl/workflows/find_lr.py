@@ -95,6 +95,7 @@ def find_rates(
     check_weights(recipe)
     with tempfile.TemporaryDirectory() as scratch:
         images = load_datasets(recipe, Run(Path(scratch)))
+        images.print()
         tested = next(part for owner, part in expanded_phases(recipe) if owner == index)
         split = "train" if tested.domain == "source" else "target_train"
         if not images.in_split(split):

@@ -45,7 +45,9 @@ def run(
     set_determinism(recipe.seed)
     with open_run(name, out, recipes.write(recipe), resume=resume) as folder:
         resume = folder.started
-        datasets = warn_about_target(recipe, load_datasets(recipe, folder), oracle=oracle)
+        datasets = load_datasets(recipe, folder)
+        datasets.print()
+        datasets = warn_about_target(recipe, datasets, oracle=oracle)
         with status("Building the model"):
             initial = build_initial_model(recipe, datasets)
             plan = resolve(recipe, initial, datasets, folder, resume=resume)
