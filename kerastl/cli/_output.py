@@ -36,7 +36,8 @@ def print_template(template: str, **content: Any) -> None:
         headline=_headline, sort_values=evaluation.sort_values,
         doubt_about_estimates=report.doubt_about_estimates, max_classes=MAX_CLASSES, max_values=MAX_VALUES, **content,
     )  # fmt: skip
-    click.echo(text.rstrip("\n"))
+    if lines := text.rstrip("\n"):
+        click.echo(lines)
 
 
 def _headline(values: dict[str, runs.Metrics]) -> str:
