@@ -100,7 +100,9 @@ def test_exact_of_the_recipe_reaches_the_policy(exact, tmp_path, monkeypatch):
 
     built = []
     monkeypatch.setattr(datasets, "build_policy", lambda *_, **options: built.append(options))
-    sets = ["data.reader={name: folder, path: x}", f"augment={{policy: light, exact: {exact}}}"]
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    sets = [f"data.reader={{name: folder, path: {tmp_path}}}", f"augment={{policy: light, exact: {exact}}}"]
     recipe = check_recipe(find("folder-classifier"), sets)
     file = tmp_path / "a.png"
     loaded = datasets.Datasets(

@@ -62,7 +62,7 @@ def test_verify_exits_1_for_a_damaged_file(assets, tmp_path, monkeypatch, conten
 
 
 def test_an_unknown_backbone_and_a_wrong_option_are_reported():
-    unknown = CliRunner().invoke(command, ["verify", "resnet51"])
+    unknown = CliRunner().invoke(command, ["verify", "resnet_50"])
     assert "Did you mean 'resnet50'?" in str(unknown.exception)
     wrong = CliRunner().invoke(command, ["fetch", "mobilenet_v2", "--option", "alpha=7"])
     assert str(wrong.exception).startswith(

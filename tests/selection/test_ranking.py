@@ -141,7 +141,7 @@ def test_floor_of_a_model_without_errors_allows_three_patients():
     val = SOURCE_ONLY.source_val
     perfect = Outputs(val.features, logits_for(val.labels, certainty=20.0), val.labels, val.groups)
     rule = source_accuracy_floor(dataclasses.replace(SOURCE_ONLY, source_val=perfect), seed=0)
-    assert rule["interval"]["low"] == 1
+    assert rule["interval"]["value"] == 1
     assert rule["floor"] == pytest.approx(1 - 3 / 60)
 
 

@@ -61,7 +61,7 @@ def test_the_refusal_names_the_largest_batch_and_what_to_type():
     assert "phase tune: needs about 740 bytes at batch size 64 (300 bytes available)." in text
     assert "The largest batch size that fits is 20." in text
     # A quarter of 64 fits into 20: the same number of images per update.
-    assert "--set data.batch_size=16 --set phases[0].accumulate=4 --set phases[1].accumulate=8" in text
+    assert "--set data.batch_size=16 --set 'phases[0].accumulate=4' --set 'phases[1].accumulate=8'" in text
 
 
 def test_what_fits_or_is_unknown_is_not_refused():
