@@ -13,7 +13,7 @@ from kerastl.evaluation import MIN_GROUPS
 from kerastl.evaluation.scores import MIN_CLASS_IMAGES
 from kerastl.report import printable, tables
 from kerastl.runs import Adaptation, PhaseSummary, Run, Scores, Summary
-from kerastl.runs.schemas import Confusion, DataSummary, Headline, Kept, Range
+from kerastl.runs.summary import Confusion, DataSummary, Headline, Kept, Range
 
 COLOR_OPERATIONS = {"random_hue", "random_saturation", "random_color_jitter", "random_color_degeneration"}
 MIN_TEST_IMAGES = 50
