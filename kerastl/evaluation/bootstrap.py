@@ -302,15 +302,18 @@ class ResampledPredictions(Resamples):
         """Return metrics with their intervals for other probabilities of the same images."""
         labels = self.predictions.labels
         return {
-            name: self.estimate_metric(name, partial(metric, labels, probabilities), "no images")
+            name: self.estimate_metric(
+                name, partial(metric, labels, probabilities), probabilities, "no images"
+            )
             for name, metric in metrics.items()
         }
 
-    def estimate_metric(self, name: str, statistic: Statistic, undefined: str) -> dict[str, Any]:
-        """Return an overall metric with its interval."""
+    def estimate_metric(
+        self, name: str, statistic: Statistic, probabilities: Array, undefined: str
+    ) -> dict[str, Any]:
+        """Return an overall metric of probabilities with its interval."""
         no_interval = no_interval_reason(self.groups)
-        predicted = self.predictions.logits.argmax(axis=1)
-        if name in LOWER_IS_BETTER and (predicted == self.predictions.labels).all():
+        if name in LOWER_IS_BETTER and (probabilities.argmax(axis=1) == self.predictions.labels).all():
             no_interval = no_interval or NO_ERROR
         return self.estimate(statistic, undefined, no_interval=no_interval, trials=self.trials(name))
 

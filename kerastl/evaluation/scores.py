@@ -162,9 +162,12 @@ def _confusion(split: Predictions) -> list[list[int]]:
 
 
 def _overall(part: bootstrap.ResampledPredictions) -> dict[str, Any]:
+    split = part.predictions
     return {
-        name: part.estimate_metric(name, statistic, bootstrap.undefined_reason(part.predictions, name))
-        for name, statistic in bootstrap.overall_statistics(part.predictions).items()
+        name: part.estimate_metric(
+            name, statistic, split.probabilities, bootstrap.undefined_reason(split, name)
+        )
+        for name, statistic in bootstrap.overall_statistics(split).items()
     }
 
 

@@ -11,7 +11,7 @@ from synthetic_predictions import make_predictions, make_splits
 
 from kerastl.evaluation import Predictions, paired_difference, score
 from kerastl.evaluation.bootstrap import mean_trials, proportion_interval, resample_predictions
-from kerastl.evaluation.metrics import accuracy
+from kerastl.evaluation.metrics import CALIBRATION_METRICS, accuracy
 from kerastl.selection import domain_auc
 
 PERFECT = 20.0
@@ -84,6 +84,14 @@ def test_no_interval_is_a_single_point(counts, per_group, errors, seed):
             assert estimate["low"] <= estimate["value"] <= estimate["high"], path
 
 
+def test_errors_of_corrected_probabilities_give_their_loss_an_interval():
+    predictions = perfect([0, 1] * 20, 2)
+    part = resample_predictions(predictions, seed=0, resamples=40, level=0.95)
+    corrected = with_errors(predictions, [0, 5, 9]).probabilities
+    assert part.score(predictions.probabilities, CALIBRATION_METRICS)["log_loss"]["low"] is None
+    assert part.score(corrected, CALIBRATION_METRICS)["log_loss"]["low"] > 0
+
+
 @pytest.mark.parametrize("count", [20, 27, 45, 80, 130, 200])
 @pytest.mark.parametrize("rate", [0.9, 0.98, 0.995])
 def test_the_interval_of_the_accuracy_covers_the_true_rate(count, rate):
@@ -94,7 +102,10 @@ def test_the_interval_of_the_accuracy_covers_the_true_rate(count, rate):
         predictions = with_errors(perfect([0, 1] * (count // 2) + [0] * (count % 2), 2), np.arange(errors))
         part = resample_predictions(predictions, seed=errors, resamples=40, level=0.95)
         estimate = part.estimate_metric(
-            "accuracy", lambda weights, p=predictions: accuracy(p.labels, p.probabilities, weights), ""
+            "accuracy",
+            lambda weights, p=predictions: accuracy(p.labels, p.probabilities, weights),
+            predictions.probabilities,
+            "",
         )
         if estimate["low"] <= rate <= estimate["high"]:
             covered += binom.pmf(errors, count, 1 - rate)
@@ -116,7 +127,10 @@ def test_the_interval_covers_the_true_rate_if_images_of_a_patient_agree(groups, 
         predictions = with_errors(perfect(labels, 2, names), np.flatnonzero(is_error))
         part = resample_predictions(predictions, seed=seed, resamples=200, level=0.95)
         estimate = part.estimate_metric(
-            "accuracy", lambda weights, p=predictions: accuracy(p.labels, p.probabilities, weights), ""
+            "accuracy",
+            lambda weights, p=predictions: accuracy(p.labels, p.probabilities, weights),
+            predictions.probabilities,
+            "",
         )
         covered += estimate["low"] <= rate <= estimate["high"]
     assert covered >= 0.93 * repeats
