@@ -170,6 +170,13 @@ def is_16_bit_gray(start: bytes) -> bool:
     return start[:8] == b"\x89PNG\r\n\x1a\n" and start[24:25] == b"\x10" and start[25:26] in b"\0\4"
 
 
+def is_16_bit_file(file: Path) -> bool:
+    """Return whether a file is a 16-bit grayscale PNG. False for an unreadable file, which is reported when it is decoded."""
+    with contextlib.suppress(OSError), file.open("rb") as stream:
+        return is_16_bit_gray(stream.read(HEADER_BYTES))
+    return False
+
+
 def no_pillow_warnings() -> warnings.catch_warnings[None]:
     """Suppress Pillow's warnings about large or unusual files.
 
@@ -287,9 +294,8 @@ def check_jpeg(content: bytes, *, max_pixels: int) -> None:
         simplejpeg.decode_jpeg(content, colorspace="GRAY", min_height=1, min_width=1, min_factor=8)
     except (ValueError, KeyError) as error:
         message = str(error)
-        if (
-            "subsampling" in message
-        ):  # unusual chroma subsampling, which this interface of libjpeg does not decode
+        # Unusual chroma subsampling, which this interface of libjpeg does not decode.
+        if "subsampling" in message:
             with contextlib.suppress(Exception), _opened(content, "JPEG") as image:
                 bottom = image.convert("L").crop((0, image.height - 4, image.width, image.height))
                 ends_uniformly = np.ptp(bottom) <= 1  # as missing pixels are

@@ -23,7 +23,6 @@ from kerastl.data.cache import (
     write_file_checks,
 )
 from kerastl.data.convert import (
-    HEADER_BYTES,
     NO_MEMORY,
     NUM_THREADS,
     InvalidImageError,
@@ -291,12 +290,6 @@ class PixelStatistics:
     num_16_bit: int
     fraction_outside_window: float | None
     range_16_bit: Window | None = None
-
-
-def is_16_bit_file(file: Path) -> bool:
-    """Return whether a file is a 16-bit grayscale image, according to its header."""
-    with file.open("rb") as stream:
-        return is_16_bit_gray(stream.read(HEADER_BYTES))
 
 
 def pixel_statistics(records: Sequence[Record], *, window: Window | None, max_pixels: int) -> PixelStatistics:

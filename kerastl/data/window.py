@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from kerastl.console import print_status, track
-from kerastl.data.convert import HEADER_BYTES, NARROW, NUM_THREADS, is_16_bit_gray
+from kerastl.data.convert import NARROW, NUM_THREADS, is_16_bit_file, is_16_bit_gray
 from kerastl.data.records import Record, pluralize
 
 LEVELS = 65536
@@ -77,15 +76,8 @@ def _histogram(file: Path) -> Any:
 
 def training_window(records: Sequence[Record]) -> tuple[float, float] | None:
     """Return the `auto_window` of the 16-bit grayscale images among the records, None without any."""
-    chosen = tuple(filter(_is_16_bit, records))
+    chosen = tuple(record for record in records if is_16_bit_file(record.file))
     return _window_of_files(chosen, tuple(record.file.stat().st_mtime_ns for record in chosen))
-
-
-def _is_16_bit(record: Record) -> bool:
-    # An unreadable file is reported when it is decoded.
-    with suppress(OSError), record.file.open("rb") as stream:
-        return is_16_bit_gray(stream.read(HEADER_BYTES))
-    return False
 
 
 @lru_cache(maxsize=8)

@@ -15,12 +15,12 @@ from kerastl import recipe as recipes
 from kerastl.augment import build_mixing, build_policy
 from kerastl.console import print_facts, print_status, status
 from kerastl.data import CheckedImages, Collection, ImageDataset, Record
-from kerastl.data.convert import NARROW
+from kerastl.data.convert import NARROW, is_16_bit_file
 from kerastl.data.decode import FULL_WINDOW
 from kerastl.data.duplicates import Duplicates
 from kerastl.data.identity import SPELLINGS_FOOTER, Identity, check_spellings, normalize
 from kerastl.data.records import evenly_spaced, pluralize
-from kerastl.data.validate import PixelStatistics, is_16_bit_file, pixel_statistics
+from kerastl.data.validate import PixelStatistics, pixel_statistics
 from kerastl.errors import Problem, RequestError, raise_problems
 from kerastl.evaluation import assign_subgroups, is_binned, positive_class, read_description, subgroup_columns
 from kerastl.models import resolve_image_size
