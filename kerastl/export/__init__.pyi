@@ -1,5 +1,6 @@
 from .findings import ExpectedPredictions as ExpectedPredictions
 from .findings import Finding as Finding
+from .formats import EXPORT_FOLDER as EXPORT_FOLDER
 from .formats import PORTABLE as PORTABLE
 from .formats import ExportFolder as ExportFolder
 from .formats import check_formats as check_formats
@@ -32,7 +33,6 @@ from .verification import VerificationResult as VerificationResult
 from .verification import check_export as check_export
 from .verification import verify as verify
 from .verification import verify_keras_export as verify_keras_export
-from .versions import EXPORT_FOLDER as EXPORT_FOLDER
 from .versions import check_version_free as check_version_free
 from .versions import highest_version as highest_version
 from .versions import prune as prune

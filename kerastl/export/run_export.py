@@ -8,7 +8,7 @@ from kerastl import registry
 from kerastl.errors import RequestError
 from kerastl.evaluation.trained_model import Trained, load_trained
 from kerastl.export.converted import write_converted
-from kerastl.export.formats import PORTABLE, SAVED_MODEL, check_formats, find_export
+from kerastl.export.formats import EXPORT_FOLDER, PORTABLE, SAVED_MODEL, check_formats, find_export
 from kerastl.export.manifest import read_manifest
 from kerastl.export.postprocess import (
     NO_POSTPROCESSING,
@@ -18,7 +18,7 @@ from kerastl.export.postprocess import (
 )
 from kerastl.export.saved_model import model_fields
 from kerastl.export.serving_files import write_serving_files
-from kerastl.export.versions import EXPORT_FOLDER, check_version_free
+from kerastl.export.versions import check_version_free
 from kerastl.runs import hash_files
 
 DEFAULT_OPTIONS = PostprocessingOptions()

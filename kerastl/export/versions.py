@@ -10,8 +10,6 @@ from kerastl.errors import RequestError, shell_command
 from kerastl.export.formats import find_export
 from kerastl.export.manifest import read_manifest
 
-EXPORT_FOLDER = "export"
-"""The folder of exports in a run folder."""
 HIGHEST = 2**63 - 1
 """TensorFlow Serving stores a version in 64 bits."""
 

@@ -18,6 +18,8 @@ from kerastl.errors import RequestError, join_words, shell_command
 SAVED_MODEL = "saved_model"
 PORTABLE = "keras"
 """The format for another hospital, which adapts the model. No server runs it."""
+EXPORT_FOLDER = "export"
+"""The folder of exports in a run folder."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def find_verifiable(path: Path) -> ExportFolder:
     if export is None and path.is_file():
         raise RequestError(f"{path} is a file. Specify the folder of the export.")
     if export is None:
-        exports = sorted(folder for folder in path.glob("export/*") if find_export(folder))
+        exports = sorted(folder for folder in path.glob(f"{EXPORT_FOLDER}/*") if find_export(folder))
         hint = (
             f" To verify an export of this run: {shell_command('kerastl', 'verify', exports[0])}"
             if exports
