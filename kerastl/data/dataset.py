@@ -523,7 +523,8 @@ class ImageDataset:
         steps = range(0, len(indices), CACHE_BATCH)
         # Not with tf.data, which compiles the decoder for each iterator. The first call compiles it, in one thread.
         with report_unreadable(self), ThreadPoolExecutor(threads) as pool:
-            list(map(load, range(len(indices[:1]))))
+            if len(indices):
+                load(0)
             for start in track(steps, "decoding images", len(steps)):
                 list(pool.map(load, range(start, min(start + CACHE_BATCH, len(indices)))))
         return images

@@ -303,11 +303,11 @@ def _orientation_in_tiff(raw: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
     count = tf.minimum(number(directory, 2), MAX_EXIF_ENTRIES)
     entries = directory + 2 + 12 * tf.range(count)
     tag, kind, short = (number(entries + offset, 2) for offset in (0, 2, 8))
-    count, long = (number(entries + offset, 4) for offset in (4, 8))
+    num_values, long = (number(entries + offset, 4) for offset in (4, 8))
     is_short, is_long = (tf.reduce_any(kind[:, None] == kinds, axis=1) for kinds in (SHORT_TYPES, LONG_TYPES))
     value = tf.where(is_short, short, long)
     known = is_big | tf.equal(order, ord("I"))
-    fits = known & (tag == 0x0112) & (count == 1) & (is_short | is_long) & (value >= 1) & (value <= 8)
+    fits = known & (tag == 0x0112) & (num_values == 1) & (is_short | is_long) & (value >= 1) & (value <= 8)
     upright = tf.ones([1], tf.int64)
     return tf.reduce_max(tf.concat([tf.where(fits, value, 1), upright], 0))
 

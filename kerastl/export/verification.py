@@ -149,13 +149,10 @@ def verify(
     findings = [check_files(export, manifest)]
     if expected is not None and expected.settings:
         findings.append(_check_settings(manifest, expected.settings))
-    plugin: str | None = None
-    static: list[Finding] = []
     if model.is_converted:
         check_formats([model.format_name])
-        plugin = str(model.module.__file__)
-    else:
-        static = [*check_endpoints(export), *graph_findings(export)]
+    plugin = str(model.module.__file__) if model.is_converted else None
+    static = [] if model.is_converted else [*check_endpoints(export), *graph_findings(export)]
     findings += static
     outputs = None
     if not is_safe_to_load(static):

@@ -287,8 +287,7 @@ def _check_classes(root: Path, records: list[Record], skipped: Skipped, options:
             unknown = natural_order(classes - by_split["train"])
             problems += [Problem(f"class {name!r}", f"is in {split} but not in train") for name in unknown]
     if len(names) < 2 and not problems:
-        content = f"only the class {next(iter(names))!r}" if names else "no images"
-        problems = [Problem("", f"has {content}. At least two classes are needed.")]
+        problems = [Problem("", f"has only the class {names.pop()!r}. At least two classes are needed.")]
     raise_problems(f"The folder {root}", problems, "\n".join([*skipped.notes(), footer]))
 
 

@@ -195,7 +195,7 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
     columns, notes = _columns(header, options, problems)
     raise_problems(f"The table {options.path}", problems, "Nothing was run.", SHOWN)
     root = (options.root or options.path.parent).resolve()
-    _read_missing(rows, columns, options, problems, notes)
+    _clean_cells(rows, columns, options, problems, notes)
     rows = _of_domains(rows, columns.get("domain"), options.domains, problems, notes)
     records = _records(rows, columns, options.columns.subgroups, root, problems)
     names = natural_order(record.label for record in records if record.label is not None)
@@ -245,10 +245,10 @@ def _columns(
     return columns, notes
 
 
-def _read_missing(
+def _clean_cells(
     rows: list[Row], columns: dict[str, str], options: Options, problems: list[Problem], notes: list[str]
 ) -> None:
-    """Empty the cells of missing values, and add a problem for each value that is written in different ways."""
+    """Empty the cells of missing values, and report values, except numbers of subgroups, that are written in several ways."""
     identity, subgroups = options.identity, options.columns.subgroups
     for column in dict.fromkeys([*(columns[key] for key in DEFAULT_COLUMNS if key in columns), *subgroups]):
         lines: dict[str, int] = {}
