@@ -16,6 +16,7 @@ from scipy.stats import beta
 from kerastl.errors import RequestError
 from kerastl.evaluation.metrics import OVERALL, Metric, auc
 from kerastl.evaluation.predictions import Array, Predictions
+from kerastl.options import describe_value
 
 Statistic = Callable[[Array], Array]
 """A function of weights `[resamples, n]`, the number of times each image was drawn. Returns a row per resample."""
@@ -505,7 +506,7 @@ def _one_split(predictions: Predictions, split: str | None) -> Predictions:
     """Return the labeled images of one split in a canonical order."""
     if not isinstance(predictions, Predictions):
         raise RequestError(
-            f"must be Predictions, got {predictions!r}. Read a table with read_predictions(PATH)."
+            f"Expected Predictions, got {describe_value(predictions)}. Read a table with read_predictions(PATH)."
         )
     labeled = canonical_order(predictions, labeled=True)
     splits = sorted(set(labeled.splits))

@@ -31,7 +31,7 @@ def predict(model: keras.Model, dataset: ImageDataset) -> Predictions:
         Predictions in the order of `dataset.records`.
 
     Raises:
-        RequestError: If the model does not return logits, or its class names or image size differ from those of the
+        Problems: If the model does not return logits, or its class names or image size differ from those of the
             dataset.
         RunFailed: If an image cannot be read any more, or if its logits are not finite. The message names it.
 

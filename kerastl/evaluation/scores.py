@@ -61,8 +61,7 @@ def score(
         the AUC of groups (patients), each with the mean probability of its images. Images without a split are scored
         as `all`. `clinical_scores` adds results with thresholds and temperature of the split `val`. With subgroup columns,
         a split has `subgroups`: `{column: {value: M}}`; with classes of fewer than five images, it has `small_classes`:
-        `{name: count}`. With target images, `label_shift` is the result of
-        `estimate_label_shift`.
+        `{name: count}`. With target images, `label_shift` is the result of `estimate_label_shift`.
 
     Raises:
         RequestError: If there is no class `positive`, or if a column cannot be divided into subgroups.
@@ -140,7 +139,7 @@ def small_class_warnings(scores: Scores) -> list[str]:
     return [
         f"Few images in {name}: "
         + ", ".join(f"{class_name} {count}" for class_name, count in split.small_classes.items())
-        + f" (fewer than {MIN_CLASS_IMAGES}). The scores of these classes are hardly known."
+        + f" (fewer than {MIN_CLASS_IMAGES}). The scores of these classes are unreliable."
         for name, split in scores.test_splits.items()
         if split.small_classes
     ]

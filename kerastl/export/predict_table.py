@@ -258,8 +258,8 @@ def _predict_rows(
             advance(len(batch))
     if num_16_bit and not model.has_window:
         print_status(
-            f"Warning: {pluralize(num_16_bit, 'file')} of 16 bits, but the model has no window for them. Their full range, 0 to "
-            "65535, was used: 12-bit values are nearly black. Convert the files to 8 bits as the training images were."
+            f"Warning: the model has no window for {pluralize(num_16_bit, '16-bit file')}. Their full range, 0 to 65535, was "
+            "used: 12-bit values are nearly black. Convert the files to 8 bits as the training images were."
         )
 
 

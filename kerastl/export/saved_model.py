@@ -120,8 +120,8 @@ def export_saved_model(
         the files of `kerastl.export.serving_files`.
 
     Raises:
-        RequestError: The model does not return logits, the class names or the image size are not those of the
-            model, `out` is not a folder, or has that version.
+        Problems: The model does not return logits, or the class names or the image size are not those of the model.
+        RequestError: `out` is not a folder, or has that version.
         OSError, RunFailed: The disk is full; no partial export remains.
 
     Example:

@@ -154,6 +154,6 @@ def test_16_bit_images_of_a_model_without_a_window_are_reported(
     assert "16 bits" not in predict(run_folder, *images).stderr
     described = json.loads((run_folder / "model.json").read_text())
     (run_folder / "model.json").write_text(json.dumps(described | {"window": None}))
-    assert "4 files of 16 bits, but the model has no window" in predict(run_folder, *images).stderr
+    assert "the model has no window for 4 16-bit files" in predict(run_folder, *images).stderr
     eight_bit = [path for path in images if "deep" not in path.name]
     assert "16 bits" not in predict(run_folder, *eight_bit).stderr
