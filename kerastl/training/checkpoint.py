@@ -136,7 +136,7 @@ class TrainingState:
             "phase": phase.name, "domain": phase.domain, "planned_epochs": phase.epochs, "epochs": self.phase_epochs,
             "trained": parameters["trained"], "frozen": parameters["total"] - parameters["trained"],
             "monitor": phase.monitor, "best_epoch": best_epoch, "best": best, "earlier_best": earlier_best,
-            "stopped": self.stopped or "all_epochs", "helped": helped, "keep": phase.keep,
+            "stopped": self.stopped if self.phase_epochs < phase.epochs else "all_epochs", "helped": helped, "keep": phase.keep,
             "kept_phase": kept_rows[0] if kept_rows else phase.name, "kept_epoch": kept_epoch,
         })  # fmt: skip
 

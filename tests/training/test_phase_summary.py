@@ -24,7 +24,7 @@ def test_a_summary_names_the_best_epoch_and_whether_the_phase_helped(phases: lis
                 best = BestEpoch(value, state.epochs, [], "val_loss")
         seen += values
         state.phase_epochs = len(values)
-        phase = plain_phase(f"p{index}", epochs=5)
+        phase = plain_phase(f"p{index}", epochs=len(values))
         state.add_phase(phase, best, {"trained": 3, "total": 10})
         summary = state.history().phases[-1]
         assert (summary.trained, summary.frozen, summary.epochs) == (3, 7, len(values))
@@ -33,6 +33,13 @@ def test_a_summary_names_the_best_epoch_and_whether_the_phase_helped(phases: lis
         assert summary.helped == (None if earlier is None else min(values) < earlier)
         assert state.rows[summary.kept_epoch - 1]["val_loss"] == min(seen)
         assert state.rows[summary.kept_epoch - 1]["phase"] == summary.kept_phase
+
+
+def test_a_phase_whose_patience_ends_with_its_last_epoch_trained_for_all_epochs() -> None:
+    rows = [{"phase": "only", "epoch": epoch, "val_loss": 1.0} for epoch in (1, 2)]
+    state = TrainingState(epochs=2, phase_epochs=2, stopped="early_stopping", rows=rows)
+    state.add_phase(plain_phase("only", epochs=2), None, {"trained": 3, "total": 10})
+    assert state.history().phases[-1].stopped == "all_epochs"
 
 
 def test_a_training_that_stops_early_states_it(model, train, val) -> None:
