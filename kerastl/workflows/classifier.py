@@ -189,10 +189,10 @@ def fit(
     phases = phases if phases != () else [Phase("head", epochs=5)]
     phases = check_arguments("fit", FitOptions, {"phases": phases}, _unknown_options(options)).phases
     train = _dataset(model, "train", train, shuffle=True)
-    if validation_data is not None:
-        validation_data = _dataset(model, "validation_data", validation_data, window=train.window or "auto")
     # None means that no image has 16 bits: later ones then get a window of their own.
     window = train.window if train.has_auto_window else train.window or FULL_WINDOW
+    if validation_data is not None:
+        validation_data = _dataset(model, "validation_data", validation_data, window=window or "auto")
     write_signature(model, class_names=train.class_names, window=window)
     model.temperature = None  # that of a run is for its weights
     total = sum(phase.epochs for phase in phases)
@@ -238,10 +238,9 @@ def evaluate(model: keras.Model, test: ImageDataset | Collection, **options: Any
         >>> scores["test"]["overall"]["auc"]["value"]
         0.93
     """
-    values = {
-        name: value for name, value in options.items() if name != "subgroups"
-    }  # here, the columns themselves
-    check_arguments("evaluate", ScoreOptions, values, unknown_arguments(score, options))
+    # In a recipe, `subgroups` are the names of columns, here the columns themselves.
+    checked = {name: value for name, value in options.items() if name != "subgroups"}
+    check_arguments("evaluate", ScoreOptions, checked, unknown_arguments(score, options))
     return score(predict(model, _dataset(model, "test", test, window=_window_of(model))), **options)
 
 

@@ -80,6 +80,16 @@ def test_fit_stores_the_window_which_files_evaluation_and_export_use(collection,
             kerastl.export_model(loaded, tmp_path / "other", class_names=other)
 
 
+def test_fit_rejects_validation_images_with_a_window_if_training_images_have_the_full_range(collection):
+    model = kerastl.build_classifier(
+        "small_cnn", weights="none", class_names=collection.class_names, image_size_px=SIZE
+    )
+    train = kerastl.ImageDataset(collection.train, image_size_px=SIZE, window="full")
+    val = kerastl.ImageDataset(collection.val, image_size_px=SIZE, window=(0, 4095))
+    with pytest.raises(RequestError, match="validation_data: has the window"):
+        kerastl.fit(model, train, validation_data=val, verbose=False)
+
+
 def test_a_comparison_of_several_splits_requires_one(tmp_path):
     from kerastl.evaluation import Predictions, paired_difference
 
