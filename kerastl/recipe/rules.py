@@ -387,7 +387,7 @@ def missing_paths(recipe: Any) -> Iterator[Finding]:
             problems = [text.partition(": ") for text in options.problems()]
         for key, _, message in problems:
             yield f"{section}.reader.{key}", f"{message}."
-        if not problems and hasattr(options, "path") and hasattr(options, "columns"):
+        if not problems and hasattr(options, "path") and hasattr(registry.module("reader", name), "read_columns"):
             try:
                 registry.read_columns(name, options)
             except RequestError as error:

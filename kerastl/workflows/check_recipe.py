@@ -9,6 +9,7 @@ from typing import Any
 from kerastl import augment, export, models, registry, runs
 from kerastl import recipe as recipes
 from kerastl.console import print_status
+from kerastl.data import cache_folder
 from kerastl.data.readers import reader_name
 from kerastl.errors import RequestError, problems_of, raise_problems
 
@@ -62,7 +63,9 @@ def check_data(recipe: recipes.Recipe) -> None:
         if not hasattr(reader.options, "problems") or reader.options.problems():
             continue  # its data are not files, or the files do not exist
         try:
-            registry.module("reader", reader.name).read(reader_options(recipe, domain))
+            registry.module("reader", reader.name).read(
+                reader_options(recipe, domain), seed=recipe.seed, cache_dir=cache_folder()
+            )
         except RequestError as error:
             errors.append(error)
     raise_together(errors)
