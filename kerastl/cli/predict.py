@@ -100,10 +100,8 @@ def _print_counts(counts: Counter[str], out: Path) -> None:
     """Print the number of files by predicted class, and the path of the table."""
     ranked = [(name, count) for name, count in counts.most_common() if name]
     words = [f"{count:,} {quote(name, '')}" for name, count in ranked[:MAX_CLASSES]]
-    if len(ranked) > MAX_CLASSES:
-        words.append(
-            f"{sum(count for _, count in ranked[MAX_CLASSES:]):,} of {len(ranked) - MAX_CLASSES} other classes"
-        )
+    if others := [count for _, count in ranked[MAX_CLASSES:]]:
+        words.append(f"{sum(others):,} of {len(others)} other class{'' if len(others) == 1 else 'es'}")
     predicted = counts.total() - counts[""]
     click.echo(
         f"Predicted {predicted:,} of {pluralize(counts.total(), 'file')}: {', '.join(words) or 'none'}."
