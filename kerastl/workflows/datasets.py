@@ -27,14 +27,12 @@ from kerastl.models import resolve_image_size
 from kerastl.recipe import Reader, Recipe
 from kerastl.runs import DataSummary, Run, Summary
 from kerastl.workflows.check_recipe import raise_together, reader_options, readers_by_domain
-from kerastl.workflows.summarize import summarize_data
+from kerastl.workflows.summarize import MOST, summarize_data
 
 NUM_LISTED = 5
 """Number of images that a message lists."""
 CACHE_LIMIT_BYTES = 2**30
 MAX_STATISTICS_IMAGES = 64
-MOST = 0.5
-"""The share of images, or pixels, above which a warning is printed."""
 TARGET_EVALUATION_SPLITS = ("target_val", "target_test")
 VALIDATION = ("val", "target_val")
 TARGET_TRAINING = ("target_train", "target_unlabelled")
@@ -376,13 +374,11 @@ def remove_patient_overlap(
     }
     if not shared:
         return target
-    example, names = (
-        min(shared),
-        {compare(record.group): record.group for record in source.records if record.group},
-    )
-    other = names[compare(example)]
     groups = f"{len(shared)} target {'group' if len(shared) == 1 else 'groups'} (patients)"
     if not same_table:
+        example = min(shared)
+        names = {compare(record.group): record.group for record in source.records if record.group}
+        other = names[compare(example)]
         spelling = f" (in the source, {other!r})" if other != example else ""
         note = (
             f"{groups} have the name of a source group, for example {example!r}{spelling}. If they are the same "

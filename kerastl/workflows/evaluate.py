@@ -78,7 +78,7 @@ def evaluate(
     run: Run,
     *,
     oracle: bool = False,
-) -> Summary:
+) -> None:
     """Predict and score validation and test images, and write the results.
 
     After an adaptation, the model before adaptation is evaluated on the same images, and `adaptation.json`
@@ -95,9 +95,6 @@ def evaluate(
         run: The run folder.
         oracle: Whether to evaluate all candidates on test images, to show which one would be selected with
             target labels.
-
-    Returns:
-        The content of `summary.json`.
     """
     model = trained.model
     held_out, options = HeldOutData.of(datasets, model), plan.recipe.evaluation
@@ -132,7 +129,7 @@ def evaluate(
         effect = _adaptation_effect(evaluations, final, bootstrap, oracle=oracle)
         Adaptation.model_validate(adaptation.to_json() | effect).write(run.path)
     phases = {candidate.name: candidate.phases for candidate in candidates}
-    return write_summary(run, start, phases.get(chosen, trained.history.phases))
+    write_summary(run, start, phases.get(chosen, trained.history.phases))
 
 
 def _write_candidate(candidate: Candidate, evaluation: Evaluation, start: Summary) -> None:

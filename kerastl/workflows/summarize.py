@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from kerastl.data import CheckedImages, Record
@@ -19,6 +19,7 @@ COLOR_OPERATIONS = {"random_hue", "random_saturation", "random_color_jitter", "r
 MIN_TEST_IMAGES = 50
 MAX_IMBALANCE = 10
 MOST = 0.5
+"""The share of images, or pixels, above which a warning is printed."""
 
 
 def summarize_data(
@@ -86,7 +87,8 @@ def _warnings(data: DataSummary, num_images: int, augment: set[str]) -> Iterator
 def _test_warnings(data: DataSummary, split: str) -> Iterator[str]:
     """Warn about test images that are too few for a reliable score."""
     labeled = {name: count for name, count in data.splits[split].items() if name}
-    few = [f"{printable(name)} {count}" for name, count in few_images(data.classes, labeled).items()]
+    counts = {name: labeled.get(name, 0) for name in data.classes if name}
+    few = [f"{printable(name)} {count}" for name, count in counts.items() if count < MIN_CLASS_IMAGES]
     total, groups = sum(labeled.values()), data.groups.get(split, 0)
     if labeled and few:
         yield f"Fewer than {MIN_CLASS_IMAGES} test images, so that scores are unreliable: {', '.join(few)}."
@@ -96,14 +98,9 @@ def _test_warnings(data: DataSummary, split: str) -> Iterator[str]:
         yield f"Only {pluralize(groups, 'test group')}: intervals need at least {MIN_GROUPS}."
 
 
-def few_images(names: Collection[str], counts: Mapping[str, int]) -> dict[str, int]:
-    """Return the classes with too few test images for a reliable score, with their number."""
-    return {name: counts.get(name, 0) for name in names if name and counts.get(name, 0) < MIN_CLASS_IMAGES}
-
-
 def write_summary(
     run: Run, start: Summary | None = None, phases: Sequence[PhaseSummary] = (), candidate: str | None = None
-) -> Summary:
+) -> None:
     """Write `summary.json`, with the overall scores of the run and of the runs in its folder, by split.
 
     A run that only contains other runs has no scores and no model of its own.
@@ -124,9 +121,7 @@ def write_summary(
     if start is not None:
         kept = _kept(phases, Adaptation.read_if_present(run.path), candidate)
         facts |= {"phases": tuple(phases), "kept": kept, "headline": _headline(scores["."])}
-    summary = (start or Summary.read_if_present(run.path) or Summary()).model_copy(update=facts)
-    summary.write(run.path)
-    return summary
+    (start or Summary.read_if_present(run.path) or Summary()).model_copy(update=facts).write(run.path)
 
 
 def _kept(phases: Sequence[PhaseSummary], adaptation: Adaptation | None, candidate: str | None) -> Kept:
