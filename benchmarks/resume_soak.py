@@ -40,8 +40,8 @@ from _resume_soak.recipes import RECIPES, command, digests
 
 WAYS = ("start", "any moment", *stops.PARTIAL_FILES, "disk full", "disk full, cache")
 DISK = "400m"
-START = 0.4
-"""The part of an uninterrupted run before the first epoch ends, about."""
+START, WHOLE = 0.4, 1.1
+"""Fractions of the duration of a run: about until its first epoch ends, and a little more than all of it."""
 RESOLVED_RECIPE, VERSIONS, FINISHED = "recipe.resolved.yaml", "versions.json", "finished.json"
 
 
@@ -88,7 +88,7 @@ class Soak:
             self._fill(way, process, recipe, out, cache)
             return
         if way in ("start", "any moment"):
-            self._sleep(process, recipe, START if way == "start" else 1.1)
+            self._sleep(process, recipe, START if way == "start" else WHOLE)
         else:
             skip = int(self.generator.integers(0, 2 if way == "cache entry" else 5))
             self._wait_for(way, process, recipe, out, cache, skip)
@@ -113,8 +113,8 @@ class Soak:
             3 * self.seconds[recipe],
         )  # fmt: skip
 
-    def _sleep(self, process: stops.Process, recipe: str, share: float = 1.1) -> None:
-        end = time.perf_counter() + self.generator.uniform(0, share * self.seconds[recipe])
+    def _sleep(self, process: stops.Process, recipe: str, fraction: float = WHOLE) -> None:
+        end = time.perf_counter() + self.generator.uniform(0, fraction * self.seconds[recipe])
         while time.perf_counter() < end and not process.ended():
             time.sleep(0.01)
 

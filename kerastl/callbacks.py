@@ -56,10 +56,11 @@ class UnfreezeSchedule(keras.callbacks.Callback):
 
     def __init__(self, schedule: Mapping[int, Any], *, batch_norm: BatchNorm = "frozen") -> None:
         super().__init__()
-        epochs = list(schedule) if isinstance(schedule, Mapping) and schedule else [schedule]
-        if not all(type(epoch) is int and epoch >= 0 for epoch in epochs) or epochs == [schedule]:
+        epochs = list(schedule) if isinstance(schedule, Mapping) else []
+        if not epochs or not all(type(epoch) is int and epoch >= 0 for epoch in epochs):
             raise RequestError(
-                f"UnfreezeSchedule needs at least one epoch, an integer from 0, got {epochs}. Write {{0: 'none', 3: 'all'}}."
+                f"UnfreezeSchedule needs at least one epoch, an integer from 0, got {epochs or schedule}. "
+                "Use {0: 'none', 3: 'all'}."
             )
         self._stages = {
             epoch: Phase(f"epoch_{epoch}", 1, trainable=trainable, batch_norm=batch_norm)

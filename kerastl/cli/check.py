@@ -20,7 +20,7 @@ from kerastl.workflows.check_recipe import check_data, check_recipe, readers_of
 def command(
     recipe: str, data: Path | None, target: Path | None, sets: tuple[str, ...], as_json: bool
 ) -> None:
-    """Check a recipe and report all its problems with their lines. Nothing is run, and no image is read.
+    """Check a recipe and report all its problems with their lines. Nothing is run, and no image is decoded.
 
     RECIPE is the name of a shipped recipe or the path of a recipe file. The exit code is 1 if it has problems.
 

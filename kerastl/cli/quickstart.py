@@ -69,7 +69,7 @@ OUTCOMES = {
 
 
 def _print(outcome: workflows.QuickstartResult, findings: Any, seconds: float) -> None:
-    click.echo(f"\n{'AUC per patient of simulated patients':<44} value (95% interval)")
+    click.echo(f"\n{'AUC per simulated patient':<44} value (95% interval)")
     for title, metric in (*outcome.rows, *outcome.differences):
         click.echo(f"{title:<44} {report.format_metric(metric)}")
     (_, gain), *_ = outcome.differences

@@ -118,7 +118,7 @@ def run(
         target: The images of the target domain, in the same form.
         sets: Changes to the recipe, as with `--set`, for example `["data.batch_size=16"]`.
         out: The run folder, new or empty. The default is `runs/<recipe>-<n>`.
-        resume: Whether to continue an interrupted run in `out`.
+        resume: Whether to continue an interrupted run in `out`, or to start one that was killed before it started.
         oracle: Whether to also evaluate every candidate of an adaptation on the labeled test images of the
             target.
         verbose: Whether to print progress and results to stderr.
