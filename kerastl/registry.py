@@ -155,7 +155,8 @@ def read_domains(reader: str, options: Any) -> list[str]:
     Raises:
         RequestError: The table is invalid, or an image has no domain.
     """
-    domains = [record.domain for record in module("reader", reader).read(options, seed=0, cache_dir=None).records]
+    collection = module("reader", reader).read(options, seed=0, cache_dir=None)
+    domains = [record.domain for record in collection.records]
     missing = domains.count(None)
     if missing:
         raise RequestError(f"{missing:,} of {len(domains):,} images have no domain.")

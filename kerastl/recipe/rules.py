@@ -387,7 +387,8 @@ def missing_paths(recipe: Any) -> Iterator[Finding]:
             problems = [text.partition(": ") for text in options.problems()]
         for key, _, message in problems:
             yield f"{section}.reader.{key}", f"{message}."
-        if not problems and hasattr(options, "path") and hasattr(registry.module("reader", name), "read_columns"):
+        is_table = hasattr(options, "path") and hasattr(registry.module("reader", name), "read_columns")
+        if is_table and not problems:
             try:
                 registry.read_columns(name, options)
             except RequestError as error:
