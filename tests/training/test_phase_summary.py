@@ -35,7 +35,7 @@ def test_a_summary_names_the_best_epoch_and_whether_the_phase_helped(phases: lis
         assert state.rows[summary.kept_epoch - 1]["phase"] == summary.kept_phase
 
 
-def test_a_phase_whose_patience_ends_with_its_last_epoch_trained_for_all_epochs() -> None:
+def test_a_phase_that_runs_out_of_patience_in_its_last_epoch_trained_for_all_epochs() -> None:
     rows = [{"phase": "only", "epoch": epoch, "val_loss": 1.0} for epoch in (1, 2)]
     state = TrainingState(epochs=2, phase_epochs=2, stopped="early_stopping", rows=rows)
     state.add_phase(plain_phase("only", epochs=2), None, {"trained": 3, "total": 10})
