@@ -24,7 +24,7 @@ from kerastl.data.convert import (
     read_content,
     to_decodable,
 )
-from kerastl.data.readers.folder import Skipped
+from kerastl.data.readers.folder import Skipped, is_hidden_folder
 from kerastl.errors import RequestError
 from kerastl.evaluation.trained_model import (
     DESCRIPTION,
@@ -228,7 +228,8 @@ def find_images(paths: Sequence[Path], skipped: Skipped | None = None) -> Iterat
 
     Args:
         paths: Files and folders.
-        skipped: Collects the other files, hidden files and folders, and links to folders, which are not followed.
+        skipped: Collects the other files, hidden files, hidden and system folders, and links to folders, which are not
+            followed.
 
     Raises:
         RequestError: If a path does not exist.
@@ -262,7 +263,7 @@ def _images_below(folder: Path, skipped: Skipped) -> Iterator[Path]:
         for name in _ordered(folders):
             # Path.is_symlink raises for an entry of a folder that can be listed but not entered.
             is_link = os.path.islink(current / name)  # noqa: PTH114
-            if is_link or name.startswith("."):
+            if is_link or is_hidden_folder(name):
                 skipped.names["folder_link" if is_link else "hidden"].append(printable_path(Path(name)))
             else:
                 subfolders.append(current / name)

@@ -44,13 +44,15 @@ def test_content_decides_which_files_are_images_and_all_others_are_counted(tmp_p
         (tmp_path / name).write_bytes(content)
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "folder.png" / "b.dat").write_bytes(photo)
-    (tmp_path / ".git").mkdir()
+    for name in (".git", "@eaDir"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "thumbnail.jpg").write_bytes(photo)
     (tmp_path / "again").symlink_to(tmp_path / "folder.png")
     os.mkfifo(tmp_path / "pipe")
     skipped = Skipped()
     assert {path.name for path in find_images([tmp_path], skipped)} == {*images, "b.dat"}
     assert skipped.counts() == {
-        ".db": 1, ".txt": 1, "empty": 1, "not a regular file": 1, "hidden file": 2, "hidden folder": 1, "link": 1,
+        ".db": 1, ".txt": 1, "empty": 1, "not a regular file": 1, "hidden file": 2, "hidden folder": 2, "link": 1,
     }  # fmt: skip
 
 

@@ -40,6 +40,11 @@ IGNORED = {
 """Kinds of ignored files and folders, besides those that are not images, and their notes."""
 
 
+def is_hidden_folder(name: str) -> bool:
+    """Return whether a folder with this name is ignored."""
+    return name.startswith(".") or name.casefold() in SYSTEM_FOLDERS
+
+
 class Skipped:
     """Files and folders that are ignored: names by kind of file, and by a key of `IGNORED`."""
 
@@ -110,7 +115,7 @@ def find_images(root: Path, skipped: Skipped) -> tuple[dict[Parts, list[Path]], 
             if not entry.is_dir():
                 if skipped.is_image(Path(entry.path)):
                     images[folders[-1]].append(Path(entry.path))
-            elif entry.name.startswith(".") or entry.name.casefold() in SYSTEM_FOLDERS:
+            elif is_hidden_folder(entry.name):
                 skipped.names["hidden"].append(entry.name)
             else:
                 (links if entry.is_symlink() else deeper).append(Path(entry.path))
