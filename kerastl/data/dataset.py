@@ -130,7 +130,7 @@ class WindowOptions(StrictModel):
     def fixed_window(self) -> Window | None:
         """The window, unless it is `auto`. None is the full range."""
         if isinstance(self.window, recipes.Window):
-            return self.window.center - self.window.width / 2, self.window.center + self.window.width / 2
+            return self.window.limits
         return self.window if isinstance(self.window, tuple) else None
 
 

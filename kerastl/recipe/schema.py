@@ -131,6 +131,11 @@ class Window(StrictModel):
     center: float
     width: Annotated[float, Gt(0)]
 
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The stored values of black and white."""
+        return self.center - self.width / 2, self.center + self.width / 2
+
 
 class Data(StrictModel):
     """The images.

@@ -493,7 +493,7 @@ def _window(recipe: Recipe, records: Sequence[Record]) -> tuple[float, float] | 
     if window == "full":
         return None
     if isinstance(window, recipes.Window):
-        return window.center - window.width / 2, window.center + window.width / 2
+        return window.limits
     for splits in (("train",), TARGET_TRAINING):
         if estimated := data.auto_window([record for record in records if record.split in splits]):
             return estimated
