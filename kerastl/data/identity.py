@@ -90,10 +90,11 @@ def check_spellings(places: Mapping[str, str], noun: str, identity: Identity = "
     problems = []
     for text, place in places.items() if identity == "normalized" else ():
         other = first.setdefault(normalize(text), text)
-        look_same = unicodedata.normalize("NFKC", other) == unicodedata.normalize("NFKC", text)
-        shown = [quote(ascii(each)[1:-1] if look_same else each) for each in (other, text)]
         if other != text:
-            where = [f" ({each})" if each else "" for each in (places[other], place)]
-            message = f"{shown[0]}{where[0]} and {shown[1]}{where[1]} are spellings of the same value"
-            problems.append(Problem(noun, message))
+            look_same = unicodedata.normalize("NFKC", other) == unicodedata.normalize("NFKC", text)
+            shown = [
+                quote(ascii(spelling)[1:-1] if look_same else spelling) + (f" ({where})" if where else "")
+                for spelling, where in ((other, places[other]), (text, place))
+            ]
+            problems.append(Problem(noun, f"{shown[0]} and {shown[1]} are spellings of the same value"))
     return problems

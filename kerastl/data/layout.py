@@ -196,9 +196,9 @@ class Layout:
                 [_below([child.content for child in group]) for group in lower] if is_class_first else lower
             )
             named = [child.name for child in subfolders if child.words.split and not child.words.rest]
-            found = self._shared(groups) or ([] if is_class_first or split else named)
-            if found:
-                why = f"Some of them contain {_listed(found)}."
+            ambiguous = self._shared(groups) or ([] if is_class_first or split else named)
+            if ambiguous:
+                why = f"Some of them contain {_listed(ambiguous)}."
                 raise self._unclear(why, classes, [folder for group in groups for folder in group])
         for folder, group in zip(classes, lower, strict=True):
             for child in group if is_class_first else [folder]:

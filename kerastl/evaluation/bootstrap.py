@@ -512,8 +512,8 @@ def _one_split(predictions: Predictions, split: str | None) -> Predictions:
     splits = sorted(set(labeled.splits))
     chosen = split if split is not None or len(splits) != 1 else splits[0]
     if chosen not in splits:
-        found = ", ".join(map(repr, splits)) or "none"
-        raise RequestError(f"split must be one of the splits with labeled images, {found}, got {split!r}.")
+        known = ", ".join(map(repr, splits)) or "none"
+        raise RequestError(f"split must be one of the splits with labeled images, {known}, got {split!r}.")
     return labeled.of(chosen)
 
 

@@ -471,7 +471,7 @@ def adopt_preprocessing(path: Path, model: keras.Model) -> str:
 
 def _preprocessing(path: Path, layers: Sequence[SavedLayer]) -> tuple[bool, Any, Any]:
     """Return whether the layers before the network reverse the channels, and scale and offset of each channel."""
-    is_bgr, scale, offset, found = False, np.ones(3), np.zeros(3), False
+    is_bgr, scale, offset, has_preprocessing = False, np.ones(3), np.zeros(3), False
     for layer in layers:
         if layer.kind == "Rescaling":
             factor, shift = (_numbers(layer.config[key]) for key in ("scale", "offset"))
@@ -491,8 +491,8 @@ def _preprocessing(path: Path, layers: Sequence[SavedLayer]) -> tuple[bool, Any,
             raise RequestError(
                 f"{path}: the preprocessing in layer {layer.name!r} ({layer.kind}) cannot be read. {SAVE_PREPROCESSING}"
             )
-        scale, offset, found = scale * factor, offset * factor + shift, True
-    if not found:
+        scale, offset, has_preprocessing = scale * factor, offset * factor + shift, True
+    if not has_preprocessing:
         raise RequestError(
             f"{path} is a model without preprocessing, so that the range of its images is unknown. {SAVE_PREPROCESSING}"
         )
