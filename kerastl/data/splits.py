@@ -9,9 +9,10 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Sequence, Set
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from annotated_types import Ge
 
 from kerastl.data.duplicates import Duplicates, group_key, join_copies
 from kerastl.data.records import SPLITS, Collection, Record, pluralize
@@ -208,6 +209,12 @@ def split(
 
 class _Arguments(Split):
     seed: Seed
+    duplicates: Duplicates
+
+
+class _TargetArguments(_Arguments):
+    labels: Literal["none", "few", "all"]
+    groups_per_class: Annotated[int, Ge(1)]
 
 
 def _check_two_classes(collection: Collection) -> None:
@@ -271,9 +278,10 @@ def split_target(
         seed, allow_rare, duplicates: As in `split`.
 
     Raises:
-        Problems: Copies are rejected.
+        Problems: An argument has a wrong type or is out of range, or copies are rejected.
         RequestError: There are no labels or too few groups, but labels are needed.
     """
+    check_arguments("The split of the target", _TargetArguments, locals())
     if labels != "all":  # there is no target_val
         collection = collection.with_records(
             replace(record, split="train") if record.split == "val" else record

@@ -222,7 +222,7 @@ def _estimate(
     drawn = resample(groups, labels, seed=seed, resamples=resamples, level=level, domains=names)
     # The percentile interval of perfect separation is a single point.
     is_perfect = float(drawn.value(auc)) in (0.0, 1.0)
-    pairs = min(len(np.unique(drawn.group_of[labels == label])) for label in np.unique(labels))
+    pairs = min(drawn.count_groups(labels == label) for label in np.unique(labels))
     estimate = drawn.estimate(auc, no_interval=no_interval, trials=Trials(pairs) if is_perfect else None)
     if estimate["low"] is None:
         return estimate

@@ -280,3 +280,16 @@ def test_labeled_groups_are_nested_in_the_number_of_groups(drawn, seed):
         assert min(labeled.values()) >= number
         assert before <= groups
         before = groups
+
+
+@pytest.mark.parametrize(
+    "argument", [{"labels": "some"}, {"groups_per_class": 0}, {"test_fraction": 1.5}, {"duplicates": "keep"}]
+)
+def test_arguments_of_a_target_split_are_checked(argument):
+    with pytest.raises(Problems, match=next(iter(argument))):
+        split_target(target_data(), **{"labels": "few", "seed": 0} | argument)
+
+
+def test_an_unknown_treatment_of_duplicates_is_rejected():
+    with pytest.raises(Problems, match="duplicates"):
+        split(target_data(), val_fraction=0.2, test_fraction=0.2, seed=0, duplicates="keep")
