@@ -279,9 +279,9 @@ def check_arguments(
     return arguments
 
 
-def unknown_arguments(function: Callable[..., Any], given: Iterable[str]) -> list[Problem]:
-    """Return a problem with the nearest name for each name that is not an argument of a function."""
-    known = list(inspect.signature(function).parameters)
+def unknown_arguments(function: Callable[..., Any], given: Iterable[str], *taken: str) -> list[Problem]:
+    """Return a problem with the nearest name for each name that is not an argument of a function, or is taken."""
+    known = [name for name in inspect.signature(function).parameters if name not in taken]
     return [
         Problem(name, f"unknown argument. {did_you_mean(name, known)}") for name in given if name not in known
     ]

@@ -213,8 +213,9 @@ def fit(
 def _unknown_options(options: Mapping[str, Any]) -> list[Problem]:
     """Return a problem for each option that `training.fit` does not have."""
     hint = "is an option of a phase: phases=[kerastl.Phase('head', epochs=5, ...)]"
-    problems = unknown_arguments(fit_phases, options)
-    return [replace(each, message=hint) if each.where in Phase.model_fields else each for each in problems]
+    hints = dict.fromkeys(Phase.model_fields, hint) | {"val": "unknown argument. Use validation_data=..."}
+    problems = unknown_arguments(fit_phases, options, "val")
+    return [replace(problem, message=hints.get(problem.where, problem.message)) for problem in problems]
 
 
 def evaluate(model: keras.Model, test: ImageDataset | Collection, **options: Any) -> dict[str, Any]:
@@ -240,7 +241,7 @@ def evaluate(model: keras.Model, test: ImageDataset | Collection, **options: Any
     """
     # In a recipe, `subgroups` are the names of columns, here the columns themselves.
     checked = {name: value for name, value in options.items() if name != "subgroups"}
-    check_arguments("evaluate", ScoreOptions, checked, unknown_arguments(score, options))
+    check_arguments("evaluate", ScoreOptions, checked, unknown_arguments(score, options, "predictions"))
     return score(predict(model, _dataset(model, "test", test, window=_window_of(model))), **options)
 
 
@@ -269,7 +270,7 @@ def export_model(
         >>> kerastl.export_model(model, "served")
         PosixPath('served/1')
     """
-    problems = unknown_arguments(export_saved_model, options)
+    problems = unknown_arguments(export_saved_model, options, "image_size_px")
     checked = check_arguments("export_model", ExportOptions, {"window": "auto", **options}, problems)
     check_classifier(model)
     signature = read_signature(model)

@@ -111,6 +111,12 @@ def test_options_of_keras_are_answered_with_those_of_a_phase(model):
     assert "already the name" in problems["phases[1].name"]
 
 
+def test_an_argument_that_the_call_sets_itself_is_unknown(model, tmp_path):
+    assert "validation_data" in problems_of(kerastl.fit, model, EMPTY, val=EMPTY)["val"]
+    assert "predictions" in problems_of(kerastl.evaluate, model, EMPTY, predictions=None)
+    assert "image_size_px" in problems_of(kerastl.export_model, model, tmp_path, image_size_px=16)
+
+
 def test_numbers_of_numpy_are_accepted():
     phase = kerastl.Phase("head", epochs=np.int64(3), learning_rate=np.float64(0.1))
     assert phase == kerastl.Phase("head", epochs=3, learning_rate=0.1)
