@@ -274,9 +274,9 @@ def _split_target(
     else:
         _check_labels("target.reader", target.reader, images)
         check_class_names(images, class_names)
-    groups_per_class = target.few.groups_per_class if target.few else 0
+    few = {"groups_per_class": target.few.groups_per_class} if target.few else {}
     return data.split_target(
-        images, labels=target.labels, groups_per_class=groups_per_class,
+        images, labels=target.labels, **few,
         val_fraction=target.split.val_fraction, test_fraction=target.split.test_fraction,
         seed=recipe.seed, allow_rare=target.split.allow_rare, duplicates=recipe.data.duplicates,
     )  # fmt: skip
