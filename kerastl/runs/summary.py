@@ -68,10 +68,12 @@ class ModelSummary(Entry):
 
 
 class PhaseSummary(Entry):
-    """The outcome of a training phase. Epochs are counted over all phases, from 1.
+    """The outcome of a training phase.
+
+    Epochs are counted over all phases, from 1, as in `history.jsonl`. Those of each adaptation method start again at 1.
 
     Args:
-        phase, domain: The name of the phase, and the domain of its images.
+        phase, domain: The name of the phase, and the domain of its labeled images.
         planned_epochs, epochs: The number of epochs in the recipe, and of those that were trained.
         trained, frozen: The number of parameters that were trained, and of all others.
         monitor: The validation metric that determines the best epoch.
@@ -142,6 +144,12 @@ class Summary(RunFile):
 
     Args:
         data: The images by `source` and `target`.
+        model: The model before training.
+        phases: The phases that trained the kept model, in order.
+        kept: The model that was kept, and why.
+        headline: The most important score. None if nothing was evaluated.
+        runs: The overall scores.
+        chosen: `.` if the run has a model of its own.
     """
 
     FILE = "summary.json"
