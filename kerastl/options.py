@@ -75,7 +75,7 @@ class NameOf:
     def _check(self, name: str) -> str:
         if registry.has(self.kind, name):
             return name
-        title = registry.TITLES.get(self.kind, self.kind)
+        title = registry.TITLES[self.kind]
         message = f"unknown {title} {quote(name)}. {did_you_mean(name, registry.names(self.kind))}"
         if (self.kind, name) in RENAMED_PLUGINS:
             message = f"{quote(name)} was renamed to '{RENAMED_PLUGINS[self.kind, name]}'."
@@ -605,7 +605,7 @@ def _text(limits: tuple[Any, ...]) -> str:
         if isinstance(limit, FieldInfo) and limit.description:
             return limit.description
         if isinstance(limit, NameOf):
-            return f"the name of {_with_article(registry.TITLES.get(limit.kind, limit.kind))}"
+            return f"the name of {_with_article(registry.TITLES[limit.kind])}"
     return "a string"
 
 

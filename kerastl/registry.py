@@ -24,8 +24,10 @@ FOLDERS = {
     "adaptation": "kerastl.adaptation.methods",
     "validator": "kerastl.selection.validators",
 }
-TITLES = {"mixing": "mixing operation", "format": "export format", "adaptation": "adaptation method"}
-"""The names of kinds in messages, if different."""
+TITLES = {kind: kind for kind in FOLDERS} | {
+    "mixing": "mixing operation", "format": "export format", "adaptation": "adaptation method",
+}  # fmt: skip
+"""The names of kinds in messages."""
 GROUPS = {
     "reader": "kerastl.readers",
     "operation": "kerastl.augmentations",
@@ -81,8 +83,8 @@ def _package(plugin: EntryPoint) -> str:
 def _duplicate(kind: str, name: str, plugin: EntryPoint, owner: str) -> RequestError:
     """Return the error about a name that a plug-in and another package provide."""
     return RequestError(
-        f"The installed package {_package(plugin)} provides the {TITLES.get(kind, kind)} '{name}', but {owner} provides one of the same "
-        f"name. Uninstall the package (pip uninstall {_package(plugin)}), or rename its {TITLES.get(kind, kind)}."
+        f"The installed package {_package(plugin)} provides the {TITLES[kind]} '{name}', but {owner} provides one of the same "
+        f"name. Uninstall the package (pip uninstall {_package(plugin)}), or rename its {TITLES[kind]}."
     )
 
 
@@ -92,7 +94,7 @@ def _load(kind: str, name: str) -> ModuleType:
     if name in _shipped(kind):
         return importlib.import_module(_shipped(kind)[name])
     plugin = installed_plugins(kind)[name]
-    subject = f"The {TITLES.get(kind, kind)} '{name}' of the installed package {_package(plugin)}"
+    subject = f"The {TITLES[kind]} '{name}' of the installed package {_package(plugin)}"
     try:
         loaded: ModuleType = plugin.load()
     except Exception as error:  # a module of another package can raise anything
@@ -145,7 +147,7 @@ def module(kind: str, name: str) -> ModuleType:
     """
     found = _find(kind, name)
     if found is None:
-        raise RequestError(f"Unknown {TITLES.get(kind, kind)} '{name}'. {did_you_mean(name, names(kind))}")
+        raise RequestError(f"Unknown {TITLES[kind]} '{name}'. {did_you_mean(name, names(kind))}")
     return found
 
 
