@@ -119,11 +119,19 @@ def _find(kind: str, name: str) -> ModuleType | None:
     """Return the module of a plug-in, or None.
 
     Installed families of backbones are imported first, then those of kerastl, starting with similar names.
+
+    Raises:
+        RequestError: Two installed families have a backbone of this name.
     """
     if kind != "backbone":
         return _load(kind, name) if name in _plugins(kind) else None
+    plugins = [
+        plugin for family, plugin in installed_plugins(kind).items() if name in _load(kind, family).BACKBONES
+    ]
+    if len(plugins) > 1:
+        raise _duplicate(kind, name, plugins[0], _package(plugins[1]))
     shipped = difflib.get_close_matches(name[:100], _shipped(kind), n=len(_shipped(kind)), cutoff=0.0)
-    modules = (_load(kind, family) for family in (*installed_plugins(kind), *shipped))
+    modules = (_load(kind, family) for family in (*(plugin.name for plugin in plugins), *shipped))
     return next((module for module in modules if name in module.BACKBONES), None)
 
 

@@ -6,8 +6,9 @@ import pytest
 
 from kerastl import registry
 from kerastl.errors import RequestError
-from kerastl.recipe import Recipe
+from kerastl.recipe import Recipe, RecipeText
 from kerastl.runs import package_versions
+from kerastl.workflows.check_recipe import check_data, check_recipe
 
 OPERATION = """
 from kerastl.options import Fraction, StrictModel
@@ -15,6 +16,13 @@ class Options(StrictModel):
     apply_probability: Fraction = 1.0
 def at_strength(strength): return Options()
 def build_layer(options, **kwargs): raise NotImplementedError
+"""
+PACS = """
+format: 1
+seed: 5
+data: {reader: {name: pacs, path: scans}}
+backbone: {name: small_cnn, weights: none}
+phases: [{name: all, epochs: 1, trainable: all}]
 """
 
 
@@ -59,6 +67,18 @@ def test_an_installed_reader_is_accepted_in_a_recipe(install):
         phases=[{"name": "head", "epochs": 1}],
     )  # fmt: skip
     assert recipe.data.reader.options.url == "loopback"
+
+
+def test_check_reads_the_data_of_an_installed_reader_as_a_run_does(install):
+    code = (
+        "from kerastl.errors import RequestError\nfrom kerastl.options import StrictModel\n"
+        "class Options(StrictModel):\n    path: str\n    columns: str = ''\n    def problems(self): return []\n"
+        "def read(options, *, seed, cache_dir): raise RequestError(f'{options.path} is empty, seed {seed}')\n"
+    )
+    install("acme-archive", "kerastl.readers", "pacs", code)
+    recipe = check_recipe(RecipeText("mine", "mine.yaml", PACS), ())
+    with pytest.raises(RequestError, match="scans is empty, seed 5"):
+        check_data(recipe)
 
 
 def test_an_installed_family_adds_its_backbones(install):
@@ -115,3 +135,10 @@ def test_two_packages_with_one_name_are_refused(install):
         RequestError, match=r"noise provides the operation 'speckle', but .*noise provides one"
     ):
         registry.names("operation")
+
+
+def test_two_packages_with_one_backbone_are_refused(install):
+    for package in ("acme-nets", "other-nets"):
+        install(package, "kerastl.backbones", package, "BACKBONES = {'new_net': None}")
+    with pytest.raises(RequestError, match=r"nets provides the backbone 'new_net', but .*nets provides one"):
+        registry.has("backbone", "new_net")
