@@ -242,7 +242,9 @@ def evaluate(model: keras.Model, test: ImageDataset | Collection, **options: Any
     # In a recipe, `subgroups` are the names of columns, here the columns themselves.
     checked = {name: value for name, value in options.items() if name != "subgroups"}
     check_arguments("evaluate", ScoreOptions, checked, unknown_arguments(score, options, "predictions"))
-    return score(predict(model, _dataset(model, "test", test, window=_window_of(model))), **options)
+    # A model that was not trained on 16-bit images has no window.
+    window = read_signature(model).get("window") or "auto"
+    return score(predict(model, _dataset(model, "test", test, window=window)), **options)
 
 
 def export_model(
@@ -288,12 +290,6 @@ def export_model(
         window=signature.get("window") if checked.window == "auto" else checked.fixed_window,
         **{name: value for name, value in options.items() if name != "window"},
     )  # fmt: skip
-
-
-def _window_of(model: keras.Model) -> Any:
-    """Return the window for images that a model predicts: its own, or `auto` if it was not trained on 16-bit images."""
-    check_classifier(model)
-    return read_signature(model).get("window") or "auto"
 
 
 def _dataset(
