@@ -55,7 +55,9 @@ class Run:
     def check_unfinished(self) -> None:
         """Raise RequestError if there is nothing to resume."""
         if self.finished:
-            raise RequestError(f"{self.path} is finished: there is nothing to resume. Omit --resume.")
+            raise RequestError(
+                f"{self.path} is finished: there is nothing to resume. For a new run, choose another folder with --out DIR."
+            )
 
     def finish(self) -> None:
         """Mark the run as finished. The file has no timestamp, so that repeated runs are equal to the byte."""
