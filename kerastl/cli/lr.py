@@ -21,7 +21,7 @@ from kerastl.cli._output import (
 from kerastl.console import load_tensorflow
 from kerastl.data.records import pluralize
 from kerastl.errors import set_option
-from kerastl.workflows.check_recipe import check_weights
+from kerastl.workflows.check_recipe import check_weights, phase_index
 
 
 @click.command()
@@ -52,6 +52,7 @@ def command(
       kerastl lr mine.yaml --phase fine_tune --seeds 5 --out rate.png
     """
     recipe_text, checked = load_recipe(recipe, sets, data, target)
+    index = phase_index(checked, phase)
     check_weights(checked)
     load_tensorflow()
     rates = workflows.find_rates(
@@ -73,7 +74,6 @@ def command(
         click.echo(
             f"{count - conclusive} of {count} tests are inconclusive: the loss did not decrease by more than its noise."
         )
-    index = [phase.name for phase in checked.phases].index(rates.phase)
     click.echo(f"To use the valley: {set_option(f'phases[{index}].learning_rate', f'{valley[0]:.2g}')}")
 
 

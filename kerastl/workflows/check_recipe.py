@@ -11,7 +11,7 @@ from kerastl import recipe as recipes
 from kerastl.console import print_status
 from kerastl.data import cache_folder
 from kerastl.data.readers import reader_name
-from kerastl.errors import RequestError, problems_of, raise_problems
+from kerastl.errors import RequestError, join_words, problems_of, raise_problems, suggest
 
 
 def check_recipe(
@@ -97,6 +97,20 @@ def reader_options(recipe: recipes.Recipe, domain: str) -> Any:
     subgroups = dict.fromkeys((*options.columns.subgroups, *recipe.evaluation.subgroups))
     update = {"group": split.group_by or options.columns.group, "subgroups": tuple(subgroups)}
     return options.model_copy(update={"columns": options.columns.model_copy(update=update)})
+
+
+def phase_index(recipe: recipes.Recipe, name: str | None) -> int:
+    """Return the index of the phase with a name, or of the first phase.
+
+    Raises:
+        RequestError: There is no such phase.
+    """
+    names = [phase.name for phase in recipe.phases]
+    if name is None:
+        return 0
+    if name not in names:
+        raise RequestError(f"Unknown phase '{name}'. {suggest(name, names)}Phases: {join_words(names)}.")
+    return names.index(name)
 
 
 def check_weights(recipe: recipes.Recipe) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +11,12 @@ import keras
 
 from kerastl import report
 from kerastl.console import print_status, track
-from kerastl.errors import RequestError, join_words, suggest
+from kerastl.errors import RequestError
 from kerastl.recipe import Recipe
 from kerastl.runs import Run, next_free_path
 from kerastl.training import LearningRateTest
 from kerastl.training.lr_finder import find_learning_rate
-from kerastl.workflows.check_recipe import check_weights
+from kerastl.workflows.check_recipe import check_weights, phase_index
 from kerastl.workflows.datasets import Datasets, load_datasets
 from kerastl.workflows.model import build_initial_model
 from kerastl.workflows.resolve import expanded_phases
@@ -83,7 +83,7 @@ def find_rates(
         RunFailed: The loss was not finite from the start.
     """
     names = [entry.name for entry in recipe.phases]
-    index = _phase_index(phase, names)
+    index = phase_index(recipe, phase)
     if not lowest < highest:
         raise RequestError(f"lowest must be below highest, got {lowest:g} and {highest:g}.")
     file = _free_file(out, f"lr-{name}-{names[index]}")
@@ -113,15 +113,6 @@ def find_rates(
         ]  # fmt: skip
     report.write_rates(file, tests, title=f"{name}: {names[index]}", rate=tested.learning_rate)
     return Rates(names[index], tested.learning_rate, tuple(tests), file)
-
-
-def _phase_index(phase: str | None, names: Sequence[str]) -> int:
-    """Return the index of a phase by its name, or the first."""
-    if phase is None:
-        return 0
-    if phase not in names:
-        raise RequestError(f"Unknown phase '{phase}'. {suggest(phase, names)}Phases: {join_words(names)}.")
-    return names.index(phase)
 
 
 def _models(recipe: Recipe, images: Datasets, seeds: int) -> Iterator[keras.Model]:

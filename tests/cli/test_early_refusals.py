@@ -13,6 +13,7 @@ adapt-curve gone
 augment preview gone
 run folder-classifier --data gone
 lr folder-classifier --data gone
+lr folder-classifier --data photos --phase gone
 augment audit folder-classifier --data photos --operations gone
 adapt-curve folder-classifier --data photos
 weights verify gone
