@@ -46,9 +46,13 @@ def test_methods_for_unlabeled_targets_change_nothing_where_there_are_labels(few
     """The scenario `unlabelled` tests that they are used without labels."""
     methods = "adaptation={methods: [adabn, coral], when: no_labels}"
     waiting = run(few.recipe, tmp_path / "waiting", "--set", methods)
-    same_bytes(few.path, waiting.path, [name for name in SAME if name != "adaptation.json"])
+    with_reason = ("adaptation.json", "summary.json")
+    same_bytes(few.path, waiting.path, [name for name in SAME if name not in with_reason])
     first, second = few.json("adaptation.json"), waiting.json("adaptation.json")
     assert first.pop("reason") != second.pop("reason")
+    assert first == second
+    first, second = few.json("summary.json"), waiting.json("summary.json")
+    assert first["kept"].pop("reason") != second["kept"].pop("reason")
     assert first == second
     assert "when: no_labels" in (waiting.path / "recipe.resolved.yaml").read_text()
 
