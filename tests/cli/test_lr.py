@@ -33,7 +33,7 @@ def test_lr_prints_three_rules_and_writes_the_curves(lr, tmp_path):
     code, out, err = lr(*SMALL)
     assert code == 0, err
     assert "valley" in out
-    assert "--set phases[0].learning_rate=" in out
+    assert "--set 'phases[0].learning_rate=" in out
     (plot,) = tmp_path.iterdir()
     assert plot.name == "lr-quickstart-all.png"
     with Image.open(plot) as image:
