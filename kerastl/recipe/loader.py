@@ -312,6 +312,9 @@ def apply_sets(document: Document, sets: Sequence[str]) -> None:
         loc = split_path(path.strip())
         if not equals or not loc:
             message = "must be PATH=VALUE, such as data.batch_size=8 or phases[0].epochs=2."
+            indexed = re.sub(r"\.(\d+)(?=[.\[]|$)", r"[\1]", path.strip())
+            if equals and split_path(indexed):
+                message = f"an index is written in brackets: {indexed}."
             document.problems.append((SET, Problem(_origin(SET, text), message)))
             continue
         try:

@@ -65,6 +65,7 @@ def test_set_reads_numbers_as_the_file_does():
         ("=3", "must be PATH=VALUE"),
         ("phases[0]epochs=3", "must be PATH=VALUE"),
         ("phases[x].epochs=3", "must be PATH=VALUE"),
+        ("phases.0.epochs=3", "--set phases.0.epochs=3: an index is written in brackets: phases[0].epochs."),
         (
             "phases[7].epochs=3",
             "--set phases[7]: index 7 is out of range: phases has 1 entry, and indices start at 0.",
