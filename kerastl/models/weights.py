@@ -91,7 +91,9 @@ def locate_weights(name: str, *, image_size_px: int | None = None, **options: An
     for row in published_weights(name, image_size_px=image_size_px, **options):
         path = models_folder() / row.file
         if path.is_file():
-            note = f"{name}: the weights were trained on {row.size_px} px images, but yours have {size} px."
+            note = (
+                f"{name}: the weights were trained on {row.size_px} px images, but image_size_px is {size}."
+            )
             return LocatedWeights(path, row, () if row.size_px in (None, size) else (note,))
     return None
 

@@ -248,10 +248,12 @@ def _read_domain(recipe: Recipe, domain: str, run: Run) -> CheckedImages:
         max_unreadable_fraction=recipe.data.max_unreadable_fraction, dataset_name=name,
     )  # fmt: skip
     if count := len(images.quarantined):
-        paths_shown = ", ".join(path for path, _ in images.quarantined[:NUM_LISTED])
+        paths_shown = "; ".join(f"{path}: {reason}" for path, reason in images.quarantined[:NUM_LISTED])
         more = f" and {count - NUM_LISTED} more, all listed in quarantine.csv" if count > NUM_LISTED else ""
         of_dataset = f" of {name}" if name else ""
-        print_status(f"Warning: {count} unreadable images{of_dataset} are excluded: {paths_shown}{more}")
+        print_status(
+            f"Warning: Excluded {pluralize(count, 'unreadable image')}{of_dataset}: {paths_shown}{more}"
+        )
     return images
 
 

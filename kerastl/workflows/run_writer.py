@@ -16,6 +16,7 @@ import tensorflow as tf
 from kerastl import recipe as recipes
 from kerastl import runs
 from kerastl.console import format_duration, print_status
+from kerastl.data.records import pluralize
 from kerastl.errors import PermanentFailure, RequestError
 from kerastl.recipe import Recipe, read_plain, to_yaml
 from kerastl.runs import RESOLVED_RECIPE, VERSIONS, Freeze, ModelDescription, Run
@@ -281,4 +282,4 @@ def _remaining_time(timing: dict[str, Any]) -> Iterator[str]:
         yield f"{at_most}{format_duration(timing['seconds_left'])} left"
     if timing["untimed"]:
         first, *others = timing["untimed"]
-        yield f"then {first}" + (f" and {len(others)} more phases" if others else "")
+        yield f"then {first}" + (f" and {pluralize(len(others), 'more phase')}" if others else "")

@@ -65,5 +65,5 @@ def test_later_phases_are_named_in_the_time_left():
         r"  epoch 1/3  all: loss 0.500  .+, at most .+ left, then head\)$", epoch_line(row, timing, 3)
     )
     timing |= {"seconds_left": 0.0, "untimed": ["head", "tune"]}
-    assert epoch_line(row, timing, 3).endswith("30 images/s, then head and 1 more phases)")
+    assert epoch_line(row, timing, 3).endswith("30 images/s, then head and 1 more phase)")
     assert epoch_line(row, timing | {"untimed": []}, 3).endswith("30 images/s)")

@@ -128,11 +128,11 @@ def test_screen_and_page_show_the_same_facts(few: Finished) -> None:
 def test_the_screen_of_a_folder_run(plain: Finished) -> None:
     assert normalized(plain.answer.err, plain) == snapshot("""\
 Reading the images
-Warning: 2 unreadable images are excluded: <script>alert(1)</0.png, <script>alert(1)</bomb.png
+Warning: Excluded 2 unreadable images: <script>alert(1)</0.png: the file is truncated or damaged: it has the header of an image but cannot be decoded; <script>alert(1)</bomb.png: 30000 x 30000 pixels (width x height) exceed the limit of 50000000 pixels
 Data        FOLDER/images: 39 images in 2 classes
   Classes   =1+1 .. 20, <script>alert(1)< 19
   Splits    train 23, val 8, test 8 (no groups, such as patients, are defined)
-  Images    39 PNG; width 36 px, height 40 px; color; 2 more are unreadable and excluded (quarantine.csv)
+  Images    39 PNG; width 36 px, height 40 px; color; 2 more unreadable and excluded (quarantine.csv)
   Warning   Fewer than 5 test images, so that scores are unreliable: <script>alert(1)< 4, =1+1 .. 4.
   Warning   Only 8 labeled test images: the intervals of the scores will be wide.
 Building the model
