@@ -165,10 +165,9 @@ def _signature_problems(
     elif names and outputs[1] != len(names):
         yield f"has {outputs[1]} outputs, but there are {len(names)} classes: {names}."
     if known and known != names:
-        yield (
-            f"has the classes {known}, but those of the data are {names}. Both must be equal, in the same order. "
-            f"Write class_names={known}."
-        )
+        # Images of a class that the model lacks have no index.
+        remedy = f" Write class_names={known}." if set(names) <= set(known) else ""
+        yield f"has the classes {known}, but those of the data are {names}. Both must be equal, in the same order.{remedy}"
 
 
 def returns_logits(model: keras.Model) -> bool:

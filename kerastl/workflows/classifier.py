@@ -242,6 +242,8 @@ def evaluate(model: keras.Model, test: ImageDataset | Collection, **options: Any
     # In a recipe, `subgroups` are the names of columns, here the columns themselves.
     checked = {name: value for name, value in options.items() if name != "subgroups"}
     check_arguments("evaluate", ScoreOptions, checked, unknown_arguments(score, options, "predictions"))
+    if isinstance(test, ImageDataset) and test.augmented:
+        print_status("Note: test: the images are augmented before they are scored. To avoid it: augment=None")
     # A model that was not trained on 16-bit images has no window.
     window = read_signature(model).get("window") or "auto"
     return score(predict(model, _dataset(model, "test", test, window=window)), **options)

@@ -118,6 +118,14 @@ def test_other_class_names_and_sizes_are_refused_before_training(collection):
     small = kerastl.ImageDataset(collection.train, image_size_px=16)
     with pytest.raises(RequestError, match=r"32 px.*16 px"):
         kerastl.evaluate(build(), small)
+    with pytest.raises(RequestError, match=r"'dark', 'light'\]\. Both must be equal, in the same order\.$"):
+        kerastl.evaluate(build(("light", "grey")), collection.test)
+
+
+def test_an_evaluation_of_augmented_images_prints_it(collection, capsys):
+    augmented = kerastl.ImageDataset(collection.test, image_size_px=SIZE, augment="light", seed=7)
+    kerastl.evaluate(build(), augmented)
+    assert "Note: test: the images are augmented" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("names", [["a"], ["a", "a"]])
