@@ -107,7 +107,7 @@ def test_the_printed_key_is_that_of_the_recipe_with_gradual_unfreezing(lr):
     )
     code, out, err = lr(*SMALL, "--set", phases, "--phase", "b", "--seeds", "1", "--steps", "60")
     assert code == 0, err
-    assert "--set phases[2].learning_rate=" in out
+    assert "--set 'phases[2].learning_rate=" in out
 
 
 def test_wrong_requests_are_refused_before_anything_is_read(lr, tmp_path):
