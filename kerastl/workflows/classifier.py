@@ -180,6 +180,7 @@ def fit(
     Raises:
         Problems: An argument or a phase is invalid, or the model and the images have different classes or sizes.
             Nothing was trained.
+        RequestError: The model is not from `build_classifier`.
         RunFailed: An image cannot be read, or training diverged.
 
     Example:
@@ -193,6 +194,7 @@ def fit(
     window = train.window if train.has_auto_window else train.window or FULL_WINDOW
     if validation_data is not None:
         validation_data = _dataset(model, "validation_data", validation_data, window=window or "auto")
+    _check_is_classifier(model)
     write_signature(model, class_names=train.class_names, window=window)
     model.temperature = None  # that of a run is for its weights
     total = sum(phase.epochs for phase in phases)
@@ -208,6 +210,16 @@ def fit(
             model, train, val=validation_data, phases=phases,
             **{"on_epoch": on_epoch, "on_phase_end": on_phase_end} | options,
         )  # fmt: skip
+
+
+def _check_is_classifier(model: keras.Model) -> None:
+    """Raise RequestError if a model was not built by `build_classifier`, whose layers `fit` freezes by block."""
+    if not {"pooled", "head"} <= {layer.name for layer in model.layers}:
+        raise RequestError(
+            f"fit trains models from build_classifier, but the model '{model.name}' has no layers 'pooled' and 'head'. "
+            "Train it with model.fit(dataset.as_tf_dataset(), shuffle=False): the callbacks in kerastl.callbacks freeze "
+            "and check the layers of any Keras model."
+        )
 
 
 def _unknown_options(options: Mapping[str, Any]) -> list[Problem]:
