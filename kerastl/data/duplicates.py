@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from kerastl.data.records import SPLITS, Collection, Record, hash_contents
+from kerastl.data.records import SPLITS, Collection, Record, hash_contents, pluralize
 from kerastl.errors import Problem, join_words, raise_problems
 
 Duplicates = Literal["auto", "refuse", "keep_together", "allow"]
@@ -65,6 +65,9 @@ def join_copies(collection: Collection, duplicates: Duplicates = "auto") -> Coll
     treatment = "They count as independent images." if duplicates == "allow" else "They stay in one split."
     number = f"{sum(map(len, copies)) - len(copies):,} of {len(collection.records):,} images"
     note = f"Copies (files with the same bytes): {number}, e.g. {_listed(copies[0])}. {treatment}"
+    conflicting = [same for same in copies if len(_labels(same)) > 1]
+    if conflicting:
+        note += f" Warning: {pluralize(len(conflicting), 'image')} with different labels, e.g. {_listed(conflicting[0])}."
     if duplicates == "allow":
         return collection.with_records((replace(record, unit=None) for record in collection.records), note)
     units = _units(copies)
@@ -76,7 +79,7 @@ def join_copies(collection: Collection, duplicates: Duplicates = "auto") -> Coll
 
 def _rejection(same: Sequence[Record], duplicates: Duplicates) -> tuple[str, Duplicates] | None:
     """Return why copies are rejected, and the value that accepts them, or None if they are accepted."""
-    labels = sorted({record.label for record in same if record.label is not None})
+    labels = _labels(same)
     splits = sorted({record.split for record in same if record.split is not None}, key=SPLITS.index)
     if duplicates == "allow":
         return None
@@ -88,6 +91,10 @@ def _rejection(same: Sequence[Record], duplicates: Duplicates) -> tuple[str, Dup
             "keep_together",
         )
     return ("the same image", "keep_together") if duplicates == "refuse" else None
+
+
+def _labels(same: Sequence[Record]) -> list[str]:
+    return sorted({record.label for record in same if record.label is not None})
 
 
 def _listed(same: Sequence[Record]) -> str:

@@ -117,7 +117,9 @@ def test_copies_are_rejected_with_their_files_and_the_key_that_accepts_them(cell
         assert f"data.duplicates={value}" in str(caught.value)
     accepted = split(data, **OPTIONS, duplicates=value)
     assert len(accepted.records) == len(data.records)
-    assert "Copies (files with the same bytes)" in accepted.notes[-1]
+    note = accepted.notes[-1]
+    assert "Copies (files with the same bytes)" in note
+    assert ("1 image with different labels, e.g. 0.png and 1.png" in note) == ("b" in dict(cells))
 
 
 def test_allowed_copies_are_independent():
