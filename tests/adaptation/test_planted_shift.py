@@ -30,46 +30,30 @@ def adapt(name, model, source, target, epochs=1, rule="frozen", options=None, **
     )  # fmt: skip
 
 
-def adapt_checked(name, model, *domains, **how):
-    """Adapt a model. Check that frozen variables are unchanged, and that the head changes only if the method trains it."""
-    head = [np.array(weight.numpy()) for weight in model.get_layer("head").weights]
-    history = adapt(name, model, *domains, **how)
-    (report,) = history.freeze_reports
-    assert not report["faults"]
-    assert all(np.isfinite(v) for v in history.rows[-1].values() if isinstance(v, float))
-    after = [weight.numpy() for weight in model.get_layer("head").weights]
-    is_frozen = all(map(np.array_equal, head, after))
-    assert is_frozen == get_method(name).freezes_head
-
-
-MORE_ACCURATE = [
-    ("adabn", "statistics", {}),
-    ("coral", "frozen", {}),
-    ("mmd", "frozen", {}),
-    # With frozen BatchNorm, features are unbounded, and the gain of these two depends on the initial weights.
-    ("dann", "statistics", {"strength": 1.0}),
-    ("reinhard", "statistics", {}),
-    ("histogram_matching", "frozen", {}),
-    ("fda", "frozen", {"beta": 0.05}),
-]
-
-
 @pytest.mark.slow
 def test_methods_are_more_accurate_than_source_only_on_a_simulated_shift(tmp_path):
-    source = write_shapes(tmp_path / "source", 321, 1, target=False)  # the last batch has one image
-    target = write_shapes(tmp_path / "target", 321, 2, target=True)
+    source = write_shapes(tmp_path / "source", 320, 1, target=False)
+    target = write_shapes(tmp_path / "target", 320, 2, target=True)
     test = write_shapes(tmp_path / "test", 200, 3, target=True)
     model = make_shape_model()
     fit(model, source, phases=[make_phase("source", 8, trainable=ALL, batch_norm="trainable")])
     start = model.get_weights()
-    accuracies = {}
-    for name, rule, options in [
+    cases = [
         ("source_only", "frozen", {}),
         ("source_only", "statistics", {}),
-        *MORE_ACCURATE,
-    ]:
+        ("adabn", "statistics", {}),
+        ("coral", "frozen", {}),
+        ("mmd", "frozen", {}),
+        # With frozen BatchNorm, features are unbounded, and the gain of these two depends on the initial weights.
+        ("dann", "statistics", {"strength": 1.0}),
+        ("reinhard", "statistics", {}),
+        ("histogram_matching", "frozen", {}),
+        ("fda", "frozen", {"beta": 0.05}),
+    ]
+    accuracies = {}
+    for name, rule, options in cases:
         model.set_weights(start)
-        adapt_checked(name, model, source, target, epochs=6, rule=rule, options=options)
+        adapt(name, model, source, target, epochs=6, rule=rule, options=options)
         accuracies[name, rule] = accuracy(model, test)
     baseline = max(accuracies.pop(("source_only", rule)) for rule in ("frozen", "statistics"))
     assert baseline < 0.85, "the shift is too small"
@@ -87,11 +71,17 @@ def domains(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", sorted({*registry.names("adaptation")} - {"source_only", *(name for name, *_ in MORE_ACCURATE)})
-)
-def test_fit_trains_every_other_method_and_changes_the_head_only_if_the_method_does(name, domains):
-    adapt_checked(name, make_shape_model(), *domains)
+@pytest.mark.parametrize("name", registry.names("adaptation"))
+def test_fit_trains_every_method_and_changes_the_head_only_if_the_method_does(name, domains):
+    model = make_shape_model()
+    head = [np.array(weight.numpy()) for weight in model.get_layer("head").weights]
+    history = adapt(name, model, *domains)
+    (report,) = history.freeze_reports
+    assert not report["faults"]
+    assert all(np.isfinite(v) for v in history.rows[-1].values() if isinstance(v, float))
+    after = [weight.numpy() for weight in model.get_layer("head").weights]
+    is_frozen = all(map(np.array_equal, head, after))
+    assert is_frozen == get_method(name).freezes_head
 
 
 @pytest.mark.slow
