@@ -245,9 +245,7 @@ def render_card(facts: ModelFacts, *, postprocessing: Postprocessing, **descript
 
 def _with_interval(score: Estimate | None) -> str:
     """Return `0.912 (0.871 to 0.948)`, without unknown parts."""
-    if score is None or score.value is None or score.low is None:
-        return _number(score.value if score else None)
-    return f"{score.value:.3f} ({score.low:.3f} to {score.high:.3f})"
+    return (score and score.text) or DASH
 
 
 def _number(value: float | None) -> str:

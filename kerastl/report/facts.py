@@ -23,11 +23,7 @@ def printable(name: str) -> str:
 
 def format_metric(metric: Estimate | None) -> str:
     """Return `0.912 (0.871 to 0.948)`, or a dash if there is no value."""
-    if metric is None or metric.value is None:
-        return "-"
-    if metric.low is None:
-        return f"{metric.value:.3f}"
-    return f"{metric.value:.3f} ({metric.low:.3f} to {metric.high:.3f})"
+    return (metric and metric.text) or "-"
 
 
 def summary_facts(

@@ -117,6 +117,13 @@ class Estimate(Entry):
     high: Number | None = None
     reason: str = ""
 
+    @property
+    def text(self) -> str | None:
+        """`0.912 (0.871 to 0.948)`, or only the value if there is no interval. None without a value."""
+        if self.value is None or self.low is None:
+            return None if self.value is None else f"{self.value:.3f}"
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
 
 class Difference(Estimate):
     """The score of one model minus that of another."""
