@@ -21,7 +21,7 @@ from kerastl.runs.schemas import Adaptation, CandidateRanking, Verdict
 from kerastl.selection import open_set
 from kerastl.selection.domain_classifier import domain_auc, is_above_chance, prevalence_weights
 from kerastl.selection.evidence import SOURCE_UNAVAILABLE, Array, Evidence, check_candidates
-from kerastl.selection.overconfidence import calibrate_on_source, target_probabilities
+from kerastl.selection.overconfidence import calibrate_on_source
 from kerastl.selection.ranking import Ranking, rank
 from kerastl.tasks import SINGLE_LABEL
 
@@ -107,7 +107,7 @@ def evaluate_guards(
 def normalized_entropy(evidence: Evidence) -> dict[str, float]:
     """Return the conditional entropy of predictions divided by that of their mean, by domain, 0 to 1."""
     source, temperature = calibrate_on_source(evidence)
-    domains = {"source": source, "target": target_probabilities(evidence, temperature)}
+    domains = {"source": source, "target": SINGLE_LABEL.probabilities(evidence.target.logits, temperature)}
     ratios = {}
     for name, probabilities in domains.items():
         marginal = entr(probabilities.mean(axis=0)).sum()

@@ -101,11 +101,6 @@ def calibrate_on_source(evidence: Evidence) -> tuple[Array, float]:
     return SINGLE_LABEL.probabilities(val.logits, temperature), temperature
 
 
-def target_probabilities(evidence: Evidence, temperature: float) -> Array:
-    """Return the probabilities `[m, classes]` of target images with a temperature."""
-    return SINGLE_LABEL.probabilities(evidence.target.logits, temperature)
-
-
 def _result(predicted: float, verified: float, difference: dict[str, Any]) -> dict[str, Any]:
     low = difference["low"]
     return {
@@ -131,7 +126,7 @@ def _statistics(evidence: Evidence) -> tuple[Statistic, Statistic]:
 
 
 def _predicted_information(evidence: Evidence, temperature: float) -> Statistic:
-    probabilities = target_probabilities(evidence, temperature)
+    probabilities = SINGLE_LABEL.probabilities(evidence.target.logits, temperature)
     entropies = entr(probabilities).sum(axis=1)
 
     def predicted(weights: Array) -> Array:
