@@ -92,6 +92,18 @@ def test_errors_of_corrected_probabilities_give_their_loss_an_interval():
     assert part.score(corrected, CALIBRATION_METRICS)["log_loss"]["low"] > 0
 
 
+def covers(predictions, rate, *, seed, resamples):
+    """Return whether the 95% interval of the accuracy contains the true rate."""
+    part = resample_predictions(predictions, seed=seed, resamples=resamples, level=0.95)
+    estimate = part.estimate_metric(
+        "accuracy",
+        lambda weights: accuracy(predictions.labels, predictions.probabilities, weights),
+        predictions.probabilities,
+        "",
+    )
+    return estimate["low"] <= rate <= estimate["high"]
+
+
 @pytest.mark.parametrize("count", [20, 27, 45, 80, 130, 200])
 @pytest.mark.parametrize("rate", [0.9, 0.98, 0.995])
 def test_the_interval_of_the_accuracy_covers_the_true_rate(count, rate):
@@ -100,14 +112,7 @@ def test_the_interval_of_the_accuracy_covers_the_true_rate(count, rate):
         if binom.pmf(errors, count, 1 - rate) < 1e-4:
             continue
         predictions = with_errors(perfect([0, 1] * (count // 2) + [0] * (count % 2), 2), np.arange(errors))
-        part = resample_predictions(predictions, seed=errors, resamples=40, level=0.95)
-        estimate = part.estimate_metric(
-            "accuracy",
-            lambda weights, p=predictions: accuracy(p.labels, p.probabilities, weights),
-            predictions.probabilities,
-            "",
-        )
-        if estimate["low"] <= rate <= estimate["high"]:
+        if covers(predictions, rate, seed=errors, resamples=40):
             covered += binom.pmf(errors, count, 1 - rate)
     assert covered >= 0.93
 
@@ -125,14 +130,7 @@ def test_the_interval_covers_the_true_rate_if_images_of_a_patient_agree(groups, 
         is_error = generator.random(groups * size) > np.repeat(rates, size)
         labels = np.repeat(np.arange(groups) % 2, size)
         predictions = with_errors(perfect(labels, 2, names), np.flatnonzero(is_error))
-        part = resample_predictions(predictions, seed=seed, resamples=200, level=0.95)
-        estimate = part.estimate_metric(
-            "accuracy",
-            lambda weights, p=predictions: accuracy(p.labels, p.probabilities, weights),
-            predictions.probabilities,
-            "",
-        )
-        covered += estimate["low"] <= rate <= estimate["high"]
+        covered += covers(predictions, rate, seed=seed, resamples=200)
     assert covered >= 0.93 * repeats
 
 
