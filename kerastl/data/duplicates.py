@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 from kerastl.data.records import SPLITS, Collection, Record, hash_contents, pluralize
 from kerastl.errors import Problem, join_words, raise_problems
 
 Duplicates = Literal["auto", "refuse", "keep_together", "allow"]
 """What to do with copies, see `data.duplicates` in docs/recipes.md."""
+Key = TypeVar("Key", str, tuple[str, ...])
 SHOWN = 10
 SHOWN_FILES = 3
 FOOTER = (
@@ -49,7 +50,7 @@ def join_copies(collection: Collection, duplicates: Duplicates = "auto") -> Coll
     Args:
         collection: Images before they are split. Given splits are those of the records.
         duplicates: `auto` rejects copies with different labels or given splits. `keep_together` rejects copies with
-            different given splits. `refuse` rejects all copies. `allow` keeps copies as independent images.
+            different given splits. `refuse` rejects all copies. `allow` accepts all copies, in any splits.
 
     Raises:
         Problems: Copies are rejected. Each problem lists the files.
@@ -62,7 +63,7 @@ def join_copies(collection: Collection, duplicates: Duplicates = "auto") -> Coll
     value = min(reason[1] for _, reason in reasons if reason) if problems else ""
     subject = f"The dataset {collection.root}" if collection.root else "The dataset"
     raise_problems(subject, problems, FOOTER.format(value=value), SHOWN)
-    treatment = "They count as independent images." if duplicates == "allow" else "They stay in one split."
+    treatment = "They may be in different splits." if duplicates == "allow" else "They stay in one split."
     number = f"{sum(map(len, copies)) - len(copies):,} of {len(collection.records):,} images"
     note = f"Copies (files with the same bytes): {number}, e.g. {_listed(copies[0])}. {treatment}"
     conflicting = [same for same in copies if len(_labels(same)) > 1]
@@ -70,7 +71,7 @@ def join_copies(collection: Collection, duplicates: Duplicates = "auto") -> Coll
         note += f" Warning: {pluralize(len(conflicting), 'image')} with different labels, e.g. {_listed(conflicting[0])}."
     if duplicates == "allow":
         return collection.with_records((replace(record, unit=None) for record in collection.records), note)
-    units = _units(copies)
+    units = {key: min(joined) for key, joined in _joined(copies, group_key).items()}
     records = (
         replace(record, unit=units.get(group_key(record), record.unit)) for record in collection.records
     )
@@ -103,12 +104,26 @@ def _listed(same: Sequence[Record]) -> str:
     return ", ".join(paths) + f" and {more:,} more" if more else join_words(paths, "and")
 
 
-def _units(copies: Sequence[Sequence[Record]]) -> dict[str, str]:
-    """Return the unit of each group that shares an image with another group, by the key of the group."""
+def names_of_copies(records: Sequence[Record]) -> tuple[str, ...]:
+    """Return a name for each image whose group shares an image with another group, the same for all of these groups.
+
+    Other images have an empty name. An image without a group is a group of its own, and groups of different domains are
+    different groups.
+    """
+
+    def group(record: Record) -> tuple[str, ...]:
+        return record.domain or "", record.group or "", "" if record.group else record.path
+
+    joined = _joined(find_copies(records), group)
+    return tuple("/".join(filter(None, min(joined.get(group(record), [()])))) for record in records)
+
+
+def _joined(copies: Sequence[Sequence[Record]], group: Callable[[Record], Key]) -> dict[Key, set[Key]]:
+    """Return the groups that share images, by each of them, for all groups that share an image with another one."""
     from scipy.cluster.hierarchy import DisjointSet
 
-    groups = DisjointSet({group_key(record) for same in copies for record in same})
+    groups = DisjointSet({group(record) for same in copies for record in same})
     for first, *others in copies:
         for other in others:
-            groups.merge(group_key(first), group_key(other))
-    return {key: min(subset) for subset in groups.subsets() if len(subset) > 1 for key in subset}
+            groups.merge(group(first), group(other))
+    return {key: subset for subset in groups.subsets() if len(subset) > 1 for key in subset}

@@ -187,7 +187,7 @@ def split(
         allow_rare: Whether all images of a class with too few groups go to train instead of raising an error.
         duplicates: What to do with files of the same bytes. `auto` keeps them in one split, and rejects copies with
             different labels or given splits. `keep_together` accepts different labels. `refuse` rejects all copies,
-            and `allow` treats them as independent images. Only files of equal size are read.
+            and `allow` accepts copies in any splits. Only files of equal size are read.
 
     Returns:
         The collection with the split of each record.

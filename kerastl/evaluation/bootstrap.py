@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -244,13 +245,17 @@ def interval(values: Array, *, level: float) -> tuple[float, float] | None:
 
 
 def resampling_units(predictions: Predictions) -> list[str]:
-    """Return the unit of resampling of each image: its group within its domain, or the image itself."""
+    """Return the unit of resampling of each image: its group within its domain, or the image itself.
+
+    Copies of an image, and groups that share an image, are one unit.
+    """
     return [
-        f"{domain}\0{'g' if group else 'p'}{group or path}"
-        for group, domain, path in zip(
-            predictions.groups, predictions.domains, predictions.paths, strict=True
+        f"\0c{copy}" if copy else f"{domain}\0{'g' if group else 'p'}{group or path}"
+        for group, domain, path, copy in zip(
+            predictions.groups, predictions.domains, predictions.paths,
+            predictions.copies or repeat("", len(predictions.paths)), strict=True,
         )
-    ]
+    ]  # fmt: skip
 
 
 def canonical_order(predictions: Predictions, *, labeled: bool = False) -> Predictions:
@@ -262,7 +267,7 @@ def canonical_order(predictions: Predictions, *, labeled: bool = False) -> Predi
 
 def _groups(predictions: Predictions) -> tuple[Array, Array, bool]:
     """Return the first image of each group, the group of each image, and whether all groups have a single class."""
-    units = np.asarray(resampling_units(predictions))
+    units = np.asarray(resampling_units(replace(predictions, copies=())))
     _, first, group_of = np.unique(units, return_index=True, return_inverse=True)
     agree = bool((predictions.labels[first][group_of] == predictions.labels).all())
     return first, group_of, agree

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from kerastl.console import track
 from kerastl.data import ImageDataset, report_unreadable
+from kerastl.data.duplicates import names_of_copies
 from kerastl.errors import Problem, RunFailed, raise_problems
 from kerastl.evaluation.predictions import Array, Predictions
 from kerastl.evaluation.subgroups import subgroup_columns
@@ -68,6 +69,7 @@ def predict(model: keras.Model, dataset: ImageDataset) -> Predictions:
         tuple(record.domain or "" for record in records),
         subgroup_columns(records),
         getattr(model, "temperature", None),
+        names_of_copies(records),
     )
 
 

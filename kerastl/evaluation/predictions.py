@@ -15,6 +15,7 @@ from kerastl.runs import read_csv, write_csv
 from kerastl.tasks import SINGLE_LABEL
 
 HEADER = ("path", "label", "predicted", "split", "group", "domain")
+COPIES = "copies"
 SUBGROUP = "subgroup_"
 """Prefix of subgroup columns, which distinguishes them from other columns."""
 Array = np.ndarray[Any, Any]
@@ -33,6 +34,8 @@ class Predictions:
         subgroups: Column name, e.g. `sex`, to one string per image, empty if unknown.
         temperature: Divisor of the logits in `probabilities`, above 0. None for 1. A table that was read has its own
             probabilities instead.
+        copies: One name per image, the same for copies of an image and for groups that share an image, which are
+            resampled together. Empty for other images. `()` if there are no copies.
     """
 
     paths: tuple[str, ...]
@@ -44,6 +47,7 @@ class Predictions:
     domains: tuple[str, ...]
     subgroups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     temperature: float | None = None
+    copies: tuple[str, ...] = ()
 
     @cached_property
     def probabilities(self) -> Array:
@@ -72,6 +76,7 @@ class Predictions:
         taken = Predictions(
             paths, self.labels[index], self.logits[index], self.class_names, splits, groups, domains,
             {name: tuple(column[row] for row in rows) for name, column in self.subgroups.items()}, self.temperature,
+            tuple(self.copies[row] for row in rows) if any(self.copies) else (),
         )  # fmt: skip
         return taken._with(self.probabilities[index])
 
@@ -87,7 +92,7 @@ class Predictions:
 def write_predictions(path: Path, predictions: Predictions) -> None:
     """Write `predictions.csv`: path, label, predicted, split, group, domain, probabilities, logits, and subgroups.
 
-    Labels are class names, empty if unlabeled. Numbers have the fewest digits that give the same value when read:
+    If there are copies of images, a column `copies` has their names. Labels are class names, empty if unlabeled. Numbers have the fewest digits that give the same value when read:
     float64 for a probability, and float32 for a logit.
     """
     names, probabilities = predictions.class_names, predictions.probabilities
@@ -100,6 +105,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
         "domain": predictions.domains,
         **dict(zip(SINGLE_LABEL.columns(names), probabilities.T.tolist(), strict=True)),
         **dict(zip(SINGLE_LABEL.logit_columns(names), predictions.logits.T.astype(np.float32), strict=True)),
+        **({COPIES: predictions.copies} if any(predictions.copies) else {}),
         **{SUBGROUP + name: values for name, values in predictions.subgroups.items()},
     }
     write_csv(path, tuple(columns), zip(*columns.values(), strict=True))
@@ -143,7 +149,8 @@ def _from_rows(path: Path, rows: list[dict[str, str]]) -> Predictions:
         for name in columns
         if name.startswith(SUBGROUP)
     }
-    predictions = Predictions(paths, labels, logits, names, splits, groups, domains, subgroups)
+    copies = tuple(row[COPIES] for row in rows) if COPIES in columns else ()
+    predictions = Predictions(paths, labels, logits, names, splits, groups, domains, subgroups, copies=copies)
     return predictions._with(probabilities)
 
 

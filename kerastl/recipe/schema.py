@@ -154,7 +154,7 @@ class Data(StrictModel):
             training.
         duplicates: Copies of images, files with the same bytes. `auto` keeps them in one split, and rejects
             copies with different labels, given splits or domains; `keep_together` accepts different labels;
-            `refuse` rejects all copies; `allow` treats them as independent images.
+            `refuse` rejects all copies; `allow` accepts all copies.
     """
 
     reader: Reader | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from kerastl import training
-from kerastl.data import ImageDataset, report_unreadable
+from kerastl.data import ImageDataset, Record, report_unreadable
+from kerastl.data.duplicates import names_of_copies
 from kerastl.recipe import Phase, Recipe
 from kerastl.runs.schemas import ValidationResults
 from kerastl.selection.evidence import Evidence, Mixed, Outputs, VerifiedInformation
@@ -31,13 +32,20 @@ def build_forward(model: keras.Model) -> Forward:
     return forward
 
 
+def resampled_groups(records: Sequence[Record]) -> tuple[str, ...]:
+    """Return the name of the images that are resampled with each image. Empty for an image of its own."""
+    copies = names_of_copies(records)
+    groups = (f"{record.domain}/{record.group}" if record.group else "" for record in records)
+    return tuple(copy or group for copy, group in zip(copies, groups, strict=True))
+
+
 def compute_outputs(forward: Forward, dataset: ImageDataset, *, with_labels: bool) -> Outputs:
     """Return the outputs for every image of a dataset, in the order of its records."""
     batches = [forward(images) for images, _, _ in training.read_batches(dataset, 0)]
     features, logits = (
         np.concatenate([np.asarray(part) for part in parts]) for parts in zip(*batches, strict=True)
     )
-    groups = tuple(f"{record.domain}/{record.group}" if record.group else "" for record in dataset.records)
+    groups = resampled_groups(dataset.records)
     labels = dataset.labels if with_labels else None
     return Outputs(features, logits, labels, groups if any(groups) else None)
 

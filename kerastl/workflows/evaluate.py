@@ -28,6 +28,7 @@ from kerastl.workflows.collect_outputs import (
     HeldOutData,
     HeldOutOutputs,
     compute_held_out_outputs,
+    resampled_groups,
     source_domains,
 )
 from kerastl.workflows.datasets import VALIDATION, Datasets
@@ -341,7 +342,7 @@ def _label_auc(datasets: Datasets, names: list[str], options: dict[str, Any]) ->
         return None
     labels = np.array([datasets.class_names.index(record.label or "") for record in records])
     sites = [record.domain or "" for record in records]
-    groups = [f"{record.domain}/{record.group}" if record.group else "" for record in records]
+    groups = resampled_groups(records)
     return {"from": "train", "sites": names} | selection.site_label_auc(sites, labels, groups, **options)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from make_images import encoded, noise
 
 from kerastl.data import Collection, Record, group_key, read_folder, split, split_target
-from kerastl.data.duplicates import find_copies, join_copies
+from kerastl.data.duplicates import find_copies, join_copies, names_of_copies
 from kerastl.errors import Problems, RequestError
 from kerastl.workflows.datasets import check_distinct_images
 
@@ -122,11 +122,37 @@ def test_copies_are_rejected_with_their_files_and_the_key_that_accepts_them(cell
     assert ("1 image with different labels, e.g. 0.png and 1.png" in note) == ("b" in dict(cells))
 
 
-def test_allowed_copies_are_independent():
+def test_allowed_copies_may_be_in_different_splits():
     data = collection_of(*(image(number, "a", 0) for number in range(12)))
     assert len(set(splits_of(split(data, **OPTIONS, duplicates="allow")).values())) == 3
     keys = [group_key(record) for record in join_copies(data, "allow").records]
     assert len(set(keys)) == len(keys)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 5), st.sampled_from([None, "p1", "p2", "p3"]), st.sampled_from("AB")),
+        max_size=12,
+    )
+)
+def test_images_have_one_name_if_a_chain_of_copies_and_patients_connects_them(rows):
+    records = [
+        image(number, "a", content, group=group, domain=domain)
+        for number, (content, group, domain) in enumerate(rows)
+    ]
+    names = names_of_copies(records)
+    connected = [{number} for number in range(len(rows))]
+    for _ in rows:  # repeat until all chains are followed
+        for number, (content, group, domain) in enumerate(rows):
+            for other, (other_content, *patient) in enumerate(rows):
+                if content == other_content or (group and patient == [group, domain]):
+                    connected[number] |= connected[other]
+    for number, others in enumerate(connected):
+        patients = {(rows[other][1] or other, rows[other][2]) for other in others}
+        assert bool(names[number]) == (len(patients) > 1), "a patient may have an image twice"
+        if names[number]:
+            assert {other for other, name in enumerate(names) if name == names[number]} == others
 
 
 def test_all_copies_are_counted_and_the_first_are_listed():

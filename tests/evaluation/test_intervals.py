@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 from synthetic_predictions import make_predictions, make_splits
 
-from kerastl.evaluation import Predictions, paired_difference, score
+from kerastl.evaluation import Predictions, paired_difference, read_predictions, score, write_predictions
 from kerastl.evaluation.bootstrap import mean_trials, proportion_interval, resample_predictions
 from kerastl.evaluation.metrics import CALIBRATION_METRICS, accuracy
 from kerastl.selection import domain_auc
@@ -141,6 +141,22 @@ def test_patients_are_the_trials_if_no_patient_has_an_error():
     assert overall["accuracy"]["low"] == pytest.approx(0.025 ** (1 / 12))
     for name in ("auc", "group_auc"):
         assert overall[name]["low"] == pytest.approx(0.025 ** (1 / 6)), "six pairs of patients"
+
+
+@pytest.mark.parametrize("copies", [2, 3, 5])
+def test_copies_of_an_image_count_once_in_an_interval(copies, tmp_path):
+    once = with_errors(perfect([0, 1] * 20, classes=2), [0, 1, 2])
+    twice = once.take([*range(40)] * copies)
+    twice = dataclasses.replace(twice, copies=twice.paths, paths=tuple(map(str, range(len(twice.paths)))))
+    scores, expected = score(twice)["test"], score(once)["test"]
+    assert (scores["count"], scores["groups"], expected["groups"]) == (40 * copies, 40, 40)
+    for metric in ("accuracy", "auc", "log_loss"):
+        for limit in ("low", "high"):
+            expected_limit = expected["overall"][metric][limit]
+            assert scores["overall"][metric][limit] == pytest.approx(expected_limit, abs=0.02)
+    assert "group_auc" not in scores["overall"], "copies are not patients"
+    write_predictions(tmp_path / "predictions.csv", twice)
+    assert score(read_predictions(tmp_path / "predictions.csv")) == score(twice)
 
 
 def test_domains_and_subgroups_have_the_same_intervals():

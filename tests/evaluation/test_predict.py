@@ -56,6 +56,16 @@ def test_each_row_is_the_prediction_of_its_image(records, batch_size, shuffle):
     assert predictions.domains == ("",) * 11
 
 
+def test_copies_of_an_image_have_one_name_whatever_their_files(records, tmp_path):
+    copy = tmp_path / "copy.png"
+    copy.write_bytes(records[2].file.read_bytes())
+    both = [*records, Record("copy.png", copy, "dark", split="test"), Record("again.png", copy, "dark")]
+    copies = predict(redness(), make_dataset(both)).copies
+    assert copies[2] == copies[3] == copies[11] == copies[12] != "", "g1 has the images 2 and 3"
+    assert not any(copies[:2] + copies[4:11])
+    assert not any(predict(redness(), make_dataset(records)).copies)
+
+
 def test_model_with_another_number_of_classes_is_rejected(records):
     with pytest.raises(RequestError, match="has 2 outputs, but there are 3 classes"):
         predict(redness(), make_dataset(records, class_names=("dark", "light", "red")))
