@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import json
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
+Args = ParamSpec("Args")
+Result = TypeVar("Result")
 LONGEST_QUOTE = 60
 MIN_LETTERS, SHORT = 2, 5
 """Letters of a word that can be corrected, and up to which one wrong letter is a large part of it."""
@@ -236,6 +240,21 @@ def suggest(word: str, known: Iterable[str]) -> str:
 def did_you_mean(word: str, known: Sequence[str]) -> str:
     """Return `Did you mean ...?` with the nearest known word, or the list of known words."""
     return suggest(word, known).strip() or f"Known: {', '.join(known)}."
+
+
+def suggest_arguments(function: Callable[Args, Result]) -> Callable[Args, Result]:
+    """Decorate a function so that the TypeError for an unknown argument has the nearest name."""
+    known = [name for name in inspect.signature(function).parameters if name != "self"]
+
+    @wraps(function)
+    def checked(*args: Args.args, **kwargs: Args.kwargs) -> Result:
+        for name in kwargs:
+            if name not in known:
+                hint = did_you_mean(name, known)
+                raise TypeError(f"{function.__qualname__}() has no argument {quote(name)}. {hint}")
+        return function(*args, **kwargs)
+
+    return checked
 
 
 def join_words(words: Sequence[str], last: str = "or") -> str:

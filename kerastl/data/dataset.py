@@ -31,7 +31,7 @@ from kerastl.data.decode import MAX_PIXELS, Window, traced_loader
 from kerastl.data.records import Collection, Record, check_class_list, hash_contents, pluralize
 from kerastl.data.validate import check_content
 from kerastl.data.window import training_window
-from kerastl.errors import KerastlError, Problem, RequestError, RunFailed
+from kerastl.errors import KerastlError, Problem, RequestError, RunFailed, suggest_arguments
 from kerastl.options import StrictModel, check_arguments, describe_value
 from kerastl.tasks import SINGLE_LABEL
 
@@ -197,6 +197,7 @@ class ImageDataset:
         RequestError: `mix` is given and some images are unlabeled.
     """
 
+    @suggest_arguments
     def __init__(
         self,
         records: Sequence[Record] | Collection,

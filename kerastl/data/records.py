@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kerastl.console import print_status
 from kerastl.data.identity import Identity, check_spellings, is_missing
-from kerastl.errors import Problem, RequestError, quote
+from kerastl.errors import Problem, RequestError, quote, suggest_arguments
 from kerastl.runs import sha256_of
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class Collection:
         counts = ", ".join(f"{count:,} {split}" for split, count in sorted(splits.items()))
         return f"<Collection: {len(self.records):,} images ({counts}), {len(self.class_names)} classes>"
 
+    @suggest_arguments
     def split(
         self,
         *,

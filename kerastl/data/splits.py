@@ -16,7 +16,7 @@ from annotated_types import Ge
 
 from kerastl.data.duplicates import Duplicates, group_key, join_copies
 from kerastl.data.records import SPLITS, Collection, Record, pluralize
-from kerastl.errors import Problem, RequestError, raise_problems
+from kerastl.errors import Problem, RequestError, raise_problems, suggest_arguments
 from kerastl.options import check_arguments
 from kerastl.recipe import Seed, Split
 from kerastl.tasks import SINGLE_LABEL
@@ -164,6 +164,7 @@ def _count_patterns(counts: Any) -> tuple[Any, list[list[int]]]:
 SHOWN = 5
 
 
+@suggest_arguments
 def split(
     collection: Collection,
     *,
@@ -252,6 +253,7 @@ def _divided(
     return collection.with_records(records, *notes)
 
 
+@suggest_arguments
 def split_target(
     collection: Collection,
     *,

@@ -16,9 +16,9 @@ from kerastl.data import Collection, ImageDataset, WindowOptions
 from kerastl.data.decode import FULL_WINDOW
 from kerastl.data.identity import Identity
 from kerastl.data.readers import as_path, reader_name
-from kerastl.data.records import check_class_list
+from kerastl.data.records import check_class_list, pluralize
 from kerastl.data.validate import check_cached
-from kerastl.errors import Problem, RequestError
+from kerastl.errors import Problem, RequestError, join_words
 from kerastl.evaluation.inference import predict
 from kerastl.evaluation.scores import score
 from kerastl.export import Postprocessing, export_saved_model
@@ -166,7 +166,8 @@ def fit(
 
     Args:
         model: A model from `build_classifier`.
-        train: Labeled training images. A collection is shuffled and not augmented.
+        train: Labeled training images, usually `collection.train`. A collection is shuffled and not augmented. If the
+            images have no split, it is printed that all are trained on.
         validation_data: Labeled validation images, used to select the best epoch. Without them, the last
             weights are kept.
         phases: The training phases. The default is one phase of five epochs that trains only the head.
@@ -180,7 +181,7 @@ def fit(
     Raises:
         Problems: An argument or a phase is invalid, or the model and the images have different classes or sizes.
             Nothing was trained.
-        RequestError: The model is not from `build_classifier`.
+        RequestError: The model is not from `build_classifier`, or the training images are of several splits.
         RunFailed: An image cannot be read, or training diverged.
 
     Example:
@@ -195,6 +196,8 @@ def fit(
     if validation_data is not None:
         validation_data = _dataset(model, "validation_data", validation_data, window=window or "auto")
     _check_is_classifier(model)
+    with quiet(not verbose):
+        _check_held_out(train, validation_data)
     write_signature(model, class_names=train.class_names, window=window)
     model.temperature = None  # that of a run is for its weights
     total = sum(phase.epochs for phase in phases)
@@ -210,6 +213,27 @@ def fit(
             model, train, val=validation_data, phases=phases,
             **{"on_epoch": on_epoch, "on_phase_end": on_phase_end} | options,
         )  # fmt: skip
+
+
+def _check_held_out(train: ImageDataset, val: ImageDataset | None) -> None:
+    """Raise RequestError if the training images are of several splits. Print what else makes scores meaningless.
+
+    Without a split, no image is held out. Validation images that are also training images select an overfitted epoch.
+    """
+    splits = {record.split or "no split" for record in train.records}
+    if len(splits) > 1:
+        raise RequestError(
+            f"train: has images of {join_words(sorted(splits), 'and')}. Use collection.train, or a collection without "
+            "splits to train on all images."
+        )
+    if splits == {"no split"}:
+        print_status(
+            f"Training on all {pluralize(train.num_examples, 'image')}, because they have no split: none is held out for "
+            "a test. To hold some out: collection.split(val_fraction=0.2, test_fraction=0.2, seed=7)"
+        )
+    files = {record.file for record in train.records}
+    if shared := sum(record.file in files for record in val.records) if val else 0:
+        print_status(f"Warning: {pluralize(shared, 'image')} of validation_data are also training images.")
 
 
 def _check_is_classifier(model: keras.Model) -> None:

@@ -11,7 +11,7 @@ import keras
 from kerastl import recipe as recipes
 from kerastl.console import print_facts, quiet
 from kerastl.data.readers import as_path
-from kerastl.errors import RequestError
+from kerastl.errors import RequestError, suggest_arguments
 from kerastl.evaluation import Predictions, load_trained, read_predictions
 from kerastl.options import StrictModel, check_arguments
 from kerastl.report import summary_facts
@@ -99,6 +99,7 @@ def load_run(path: str | Path) -> FinishedRun:
     return FinishedRun(path)
 
 
+@suggest_arguments
 def run(
     recipe: str | Path,
     *,

@@ -117,6 +117,22 @@ def test_an_argument_that_the_call_sets_itself_is_unknown(model, tmp_path):
     assert "image_size_px" in problems_of(kerastl.export_model, model, tmp_path, image_size_px=16)
 
 
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: EMPTY.split(val_frac=0.1, test_fraction=0.2, seed=1), "val_fraction"),
+        (lambda: EMPTY.split(0.2, 0.2, random_state=1), "seed"),
+        (lambda: kerastl.data.split_target(EMPTY, label="none", seed=1), "labels"),
+        (lambda: kerastl.ImageDataset(EMPTY, image_size=16), "image_size_px"),
+        (lambda: kerastl.ImageDataset(EMPTY, image_size_px=16, augmentation="light"), "augment"),
+        (lambda: kerastl.run("folder-classifier", dataset="photos"), "data"),
+    ],
+)
+def test_a_misspelled_argument_is_a_type_error_with_the_nearest_name(call, name):
+    with pytest.raises(TypeError, match=rf"has no argument '\w+'\. Did you mean '{name}'\?"):
+        call()
+
+
 def test_numbers_of_numpy_are_accepted():
     phase = kerastl.Phase("head", epochs=np.int64(3), learning_rate=np.float64(0.1))
     assert phase == kerastl.Phase("head", epochs=3, learning_rate=0.1)

@@ -122,6 +122,30 @@ def test_other_class_names_and_sizes_are_refused_before_training(collection):
         kerastl.evaluate(build(("light", "grey")), collection.test)
 
 
+def test_training_images_that_are_not_held_out_are_refused_or_printed(
+    photos, collection, monkeypatch, capsys
+):
+    monkeypatch.setattr("kerastl.workflows.classifier.fit_phases", lambda *args, **options: "trained")
+    with pytest.raises(RequestError, match=r"images of test, train and val\. Use collection\.train"):
+        kerastl.fit(build(), collection)
+    with pytest.raises(RequestError, match="of test and train"):
+        kerastl.fit(
+            build(), collection.with_records([*collection.train.records, *collection.test.records[:1]])
+        )
+    kerastl.fit(build(), collection.train, validation_data=collection.val)
+    assert "Warning" not in (printed := capsys.readouterr().err)
+    assert "no split" not in printed
+    unsplit = kerastl.read_images(photos)
+    for train in (unsplit, kerastl.ImageDataset(unsplit, image_size_px=SIZE)):
+        kerastl.fit(build(), train, validation_data=collection.val)
+        printed = capsys.readouterr().err
+        assert "Training on all 40 images, because they have no split" in printed
+        assert "collection.split(val_fraction=0.2" in printed
+        assert "Warning: 8 images of validation_data are also training images." in printed
+        kerastl.fit(build(), train, verbose=False)
+        assert capsys.readouterr().err == ""
+
+
 def test_a_model_that_fit_cannot_train_is_refused_with_the_alternative(collection):
     base = keras.applications.MobileNetV2(
         include_top=False, weights=None, alpha=0.35, input_shape=(SIZE, SIZE, 3), pooling="avg"
