@@ -34,7 +34,7 @@ def print_template(template: str, **content: Any) -> None:
         template,
         filters={"decimal": format_value, "metric": report.format_metric, "printable": report.printable, "repr": repr},
         headline=_headline, sort_values=evaluation.sort_values,
-        doubt_about_estimates=report.doubt_about_estimates, max_classes=MAX_CLASSES, max_values=MAX_VALUES, **content,
+        doubt_about_estimates=report.doubt_about_estimates, missing_prevalence=report.missing_prevalence, max_classes=MAX_CLASSES, max_values=MAX_VALUES, **content,
     )  # fmt: skip
     if lines := text.rstrip("\n"):
         click.echo(lines)

@@ -52,8 +52,8 @@ def command(
 
     Writes a table with the columns path, predicted, confidence (the probability of the predicted class), problem and
     prob_<class> for each class. A file that cannot be
-    read has a row with the problem; the first 20 are also printed to stderr. The exit code is 1 if no file could be
-    read. The content of the files in a folder decides which are images; the others are listed on stderr. Memory use
+    read has a row with the problem; the first 20 are also printed to stderr, and their number at the end. The exit code
+    is 0 if at least one file was predicted, and 1 if no file could be read. The content of the files in a folder decides which are images; the others are listed on stderr. Memory use
     does not grow with the number of files.
 
     With --out, the table is written to the folder FILE.part and moved to FILE when it is complete. After an
@@ -103,8 +103,9 @@ def _print_counts(counts: Counter[str], out: Path) -> None:
     if others := [count for _, count in ranked[MAX_CLASSES:]]:
         words.append(f"{sum(others):,} of {len(others)} other class{'' if len(others) == 1 else 'es'}")
     predicted = counts.total() - counts[""]
+    unread = f" ({counts['']:,} could not be read)" if counts[""] else ""
     click.echo(
-        f"Predicted {predicted:,} of {pluralize(counts.total(), 'file')}: {', '.join(words) or 'none'}."
+        f"Predicted {predicted:,} of {pluralize(counts.total(), 'file')}{unread}: {', '.join(words) or 'none'}."
     )
     click.echo(f"Wrote {shell_path(out)}")
 

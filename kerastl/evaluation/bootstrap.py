@@ -14,6 +14,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import beta
 
+from kerastl.data.records import pluralize
 from kerastl.errors import RequestError
 from kerastl.evaluation.metrics import OVERALL, Metric, auc
 from kerastl.evaluation.predictions import Array, Predictions
@@ -175,7 +176,7 @@ class Resamples:
         trials: Sequence[Trials | None] | None = None,
     ) -> list[dict[str, Any]]:
         """Return several statistics with intervals, for a function that returns `[resamples, statistics]`."""
-        no_interval = no_interval_reason(self.groups) if no_interval is None else no_interval
+        no_interval = self.no_interval_reason() if no_interval is None else no_interval
         values = self.value(statistic).tolist()
         resampled = np.empty((0, len(values)))
         if not no_interval and not all(np.isnan(values)):
@@ -184,6 +185,15 @@ class Resamples:
             make_estimate(value, column, self.level, undefined=undefined, no_interval=no_interval, trials=own)
             for value, column, own in zip(values, resampled.T, trials or [None] * len(values), strict=True)
         ]
+
+    def no_interval_reason(self, of_part: str = "") -> str:
+        """Return why there are too few groups for an interval. Empty if there are enough."""
+        return no_interval_reason(self.groups, of_part, unit=self.unit)
+
+    @property
+    def unit(self) -> str:
+        """The unit of resampling: `image` if no group has several."""
+        return "image" if self.groups == len(self.group_of) else "group"
 
     def count_groups(self, members: Array) -> int:
         """Return the number of groups with at least one of some images: `[n]` bool."""
@@ -318,7 +328,7 @@ class ResampledPredictions(Resamples):
         self, name: str, statistic: Statistic, probabilities: Array, undefined: str
     ) -> dict[str, Any]:
         """Return an overall metric of probabilities with its interval."""
-        no_interval = no_interval_reason(self.groups)
+        no_interval = self.no_interval_reason()
         if name in LOWER_IS_BETTER and (probabilities.argmax(axis=1) == self.predictions.labels).all():
             no_interval = no_interval or NO_ERROR
         return self.estimate(statistic, undefined, no_interval=no_interval, trials=self.trials(name))
@@ -349,11 +359,11 @@ def resample_predictions(
     return ResampledPredictions(**vars(drawn), predictions=predictions)
 
 
-def no_interval_reason(groups: int, of_class: str = "") -> str:
-    """Return why there is no interval for this number of groups. Empty if there is one."""
+def no_interval_reason(groups: int, of_part: str = "", *, unit: str = "group") -> str:
+    """Return why there is no interval for this number of groups of a part of the images. Empty if there is one."""
     if groups >= MIN_GROUPS:
         return ""
-    return f"no interval: {groups} groups{of_class} (at least {MIN_GROUPS} are needed)"
+    return f"no interval: {pluralize(groups, unit)}{of_part} (at least {MIN_GROUPS} are needed)"
 
 
 def no_value(reason: str) -> dict[str, Any]:
@@ -390,7 +400,8 @@ def make_estimate(
         return without_interval(value, UNDEFINED)
     if limits[1] - limits[0] <= ROUNDING * max(1.0, abs(value)):
         return without_interval(value, CONSTANT)
-    return {"value": value, "low": limits[0], "high": limits[1]}
+    # The resamples of a biased statistic, like the ECE, can all be on one side of its value.
+    return {"value": value, "low": min(limits[0], value), "high": max(limits[1], value)}
 
 
 GROUP_AUC = "group_auc"
@@ -467,7 +478,7 @@ def estimate_difference(
     """
     estimate = part.estimate(lambda weights: after(weights) - before(weights), undefined)
     trials = part.trials(metric)
-    if trials is not None and estimate["value"] is not None and not no_interval_reason(part.groups):
+    if trials is not None and estimate["value"] is not None and not part.no_interval_reason():
         estimate = _difference_at_the_limits((before, after), part, trials) or estimate
     low, high = estimate["low"], estimate["high"]
     if low is None:

@@ -78,7 +78,8 @@ def estimate_prevalence(
     classes = source_logits.shape[1]
     estimate = partial(METHODS[method], source_labels, source_logits, target_logits)
     value, reason = estimate(np.ones(len(source_labels)), np.ones(len(target_logits)))
-    reason = reason or bootstrap.no_interval_reason(min(source.groups, target.groups))
+    fewest = min(source, target, key=lambda resamples: resamples.groups)
+    reason = reason or fewest.no_interval_reason(f" at the {'source' if fewest is source else 'target'}")
     intervals = np.full(classes, np.nan), np.full(classes, np.nan), np.zeros(classes, int)
     if not reason:
         intervals = resample_prevalence(lambda *weights: estimate(*weights)[0], source_labels, source, target)

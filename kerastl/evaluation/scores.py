@@ -184,7 +184,7 @@ def _classes(part: bootstrap.ResampledPredictions) -> dict[str, Any]:
             scores[name][metric_name] = bootstrap.make_estimate(
                 float(values[index]) if groups[index] else math.nan, resampled[:, index], part.level,
                 undefined=undefined if groups[index] else "no image of this class",
-                no_interval=bootstrap.no_interval_reason(groups[index], " of this class"),
+                no_interval=bootstrap.no_interval_reason(groups[index], " of this class", unit=part.unit),
                 trials=_class_trials(part, metric_name, is_class[index], predicted == index),
             )  # fmt: skip
     for name, rows in zip(split.class_names, is_class, strict=True):

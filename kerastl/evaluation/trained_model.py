@@ -112,22 +112,36 @@ def load_trained(run_folder: Path) -> Trained:
     ```
     """
     description = read_description(run_folder)
-    file = run_folder / MODEL
-    if not file.is_file():
-        raise RequestError(_missing_message(run_folder, MODEL))
-    if not zipfile.is_zipfile(file):
-        raise RequestError(f"{file} is damaged: it is empty or truncated. {repair_hint(run_folder)}")
-    import keras
-
-    try:
-        model = keras.saving.load_model(file, compile=False, safe_mode=True)
-    except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise RequestError(f"{file} cannot be loaded as a Keras model: {first_line(error)}") from error
-    _check_shapes(file, model, description)
+    model = load_network(run_folder)
+    _check_shapes(run_folder / MODEL, model, description)
     return Trained(
         **description.model_dump(include=IMAGE_FIELDS), model=model, folder=run_folder,
         temperature=description.temperature,
     )  # fmt: skip
+
+
+def load_network(run_folder: Path) -> Any:
+    """Load the `keras.Model` of a run folder, which is written before its description if the run is not evaluated yet.
+
+    Raises:
+        RequestError: If `model.keras` is missing, damaged or unsafe.
+    """
+    file = run_folder / MODEL
+    _check_network(file)
+    import keras
+
+    try:
+        return keras.saving.load_model(file, compile=False, safe_mode=True)
+    except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
+        raise RequestError(f"{file} cannot be loaded as a Keras model: {first_line(error)}") from error
+
+
+def _check_network(file: Path) -> None:
+    """Raise RequestError if a `.keras` file is missing, or if it is not a complete archive."""
+    if not file.is_file():
+        raise RequestError(_missing_message(file.parent, file.name))
+    if not zipfile.is_zipfile(file):
+        raise RequestError(f"{file} is damaged: it is empty or truncated. {repair_hint(file.parent)}")
 
 
 def _check_shapes(file: Path, model: Any, description: schemas.ModelDescription) -> None:
@@ -146,11 +160,11 @@ def _missing_message(run_folder: Path, name: str) -> str:
         return f"{run_folder} is a file. Specify a run folder, or the output folder of kerastl export RUN --format keras."
     if not run_folder.is_dir():
         return f"Run folder not found: {run_folder}."
-    if (run_folder / RESOLVED_RECIPE).is_file():
-        return (
-            f"The run {run_folder} is not finished: it has no {name}. "
-            f"To finish it: {Run(run_folder).resume_command}"
-        )
+    run = Run(run_folder)
+    if run.finished:
+        return f"{run_folder} is damaged: it has no {name}. {schemas.RUN_AGAIN}"
+    if run.file(RESOLVED_RECIPE).is_file():
+        return f"The run {run_folder} is not finished: it has no {name}. To finish it: {run.resume_command}"
     return f"{run_folder} is not a run folder: it has no {name}."
 
 
@@ -219,11 +233,7 @@ def read_unverified_model(folder: Path) -> schemas.ModelDescription:
         RequestError: As `read_source_model`.
     """
     description = read_description(folder)
-    file = folder / MODEL
-    if not file.is_file():
-        raise RequestError(f"{folder} contains no {MODEL}. {repair_hint(folder)}")
-    if not zipfile.is_zipfile(file):
-        raise RequestError(f"{file} is damaged: it is empty or truncated. {repair_hint(folder)}")
+    _check_network(folder / MODEL)
     try:
         if description.backbone is None:
             description = _describe_run(folder, description)

@@ -17,3 +17,4 @@ from .preview_page import PreviewImage as PreviewImage
 from .preview_page import write_preview as write_preview
 from .run_report import write_report as write_report
 from .tables import doubt_about_estimates as doubt_about_estimates
+from .tables import missing_prevalence as missing_prevalence

@@ -22,6 +22,7 @@ from kerastl.runs import (
     DataSummary,
     Freeze,
     ModelDescription,
+    Run,
     Scores,
     Summary,
     read_csv,
@@ -64,6 +65,9 @@ def write_report(run_folder: Path) -> Path:
     freeze = Freeze.read_if_present(run_folder) or Freeze(phases=())
     model = ModelDescription.read_if_present(run_folder)
     summary = Summary.read_if_present(run_folder) or Summary()
+    notes = [str(note) for note in _json(run_folder / "notes.json", [])]
+    if model is None and (run_folder / RESOLVED_RECIPE).is_file():
+        notes.insert(0, f"This run is not finished. To finish it: {Run(run_folder).resume_command}")
     quarantine = _table(run_folder / "quarantine.csv")
     splits = tables.evaluated_splits(scores)
     # Details of validation images, which selected the model, are shown only without test images.
@@ -102,10 +106,10 @@ def write_report(run_folder: Path) -> Path:
         quarantine=quarantine[:MAX_QUARANTINED],
         quarantined=len(quarantine),
         # Two readers may give the same note.
-        notes=list(dict.fromkeys(str(note) for note in _json(run_folder / "notes.json", []))),
+        notes=list(dict.fromkeys(notes)),
         recipe=_text(run_folder / RESOLVED_RECIPE),
         versions=_versions(_json(run_folder / "versions.json", {})),
-        temperature=model.temperature if model else None,
+        model=model,
     )
 
 

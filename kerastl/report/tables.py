@@ -256,6 +256,14 @@ def doubt_about_estimates(shift: schemas.LabelShift, adaptation: schemas.Adaptat
     return ""
 
 
+def missing_prevalence(shift: schemas.LabelShift) -> list[str]:
+    """Return why an estimate of the prevalence, or its interval, is missing; empty if none is."""
+    reasons = {
+        title: next(iter(shift.classes.values()))[key].reason for key, title in (("em", "EM"), ("bbse", "BBSE"))
+    }
+    return [f"{title}: {reason}" for title, reason in reasons.items() if reason]
+
+
 def domain_classifiers(sites: schemas.Sites) -> dict[str, schemas.Metrics]:
     """Return the AUC of each domain classifier."""
     aucs: dict[str, schemas.Estimate | None] = {}

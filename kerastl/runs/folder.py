@@ -65,7 +65,10 @@ class Run:
 
     @property
     def resume_command(self) -> str:
-        """The shell command that resumes the run."""
+        """The shell command that resumes the run, or the run that it is a candidate of."""
+        outer = Run(self.path.parent.parent)
+        if self.path.parent.name == "runs" and outer.file(RESOLVED_RECIPE).is_file():
+            return outer.resume_command
         words = ("kerastl", "run", self.file(RESOLVED_RECIPE), "--resume", "--out", self.path)
         return shell_command(*words)
 

@@ -15,9 +15,9 @@ from kerastl.adaptation import SOURCE_ONLY
 from kerastl.console import print_status, status
 from kerastl.data.records import evenly_spaced
 from kerastl.errors import Diverged
-from kerastl.evaluation import load_trained
+from kerastl.evaluation.trained_model import MODEL, load_network
 from kerastl.recipe import Method
-from kerastl.runs import Adaptation, Freeze, ModelDescription, Run, Summary, schemas
+from kerastl.runs import Adaptation, Freeze, Run, Summary, schemas
 from kerastl.selection.evidence import Evidence
 from kerastl.training import preserve_values
 from kerastl.workflows.collect_outputs import SelectionData, collect_evidence, collect_renormalized_evidence
@@ -25,7 +25,7 @@ from kerastl.workflows.datasets import Datasets
 from kerastl.workflows.exports import Sample, check_run
 from kerastl.workflows.model import InitialModel
 from kerastl.workflows.resolve import CandidatePlan, Plan
-from kerastl.workflows.run_writer import write_model, write_start
+from kerastl.workflows.run_writer import write_network, write_start
 from kerastl.workflows.train import Candidate, Trained, train_phases
 
 PREVIEW_ROWS = 4
@@ -154,8 +154,8 @@ def _obtain(
     if method.name == SOURCE_ONLY and trained.source_only is not None:
         return trained.source_only
     inner = run.inner(method.name)
-    if inner.file(ModelDescription.FILE).is_file():
-        model.set_weights(load_trained(inner.path).model.get_weights())
+    if inner.file(MODEL).is_file():
+        model.set_weights(load_network(inner.path).get_weights())
         freeze_reports = [phase.to_json() for phase in Freeze.read(inner.path).phases]
         phases = Summary.read(inner.path).phases
         print_status(f"  {method.name} was trained before the interruption.")
@@ -174,7 +174,7 @@ def _obtain(
     before = trained.source_only.phases if trained.source_only else trained.history.phases
     phases = (*before, *history.phases)
     Summary(phases=phases).write(inner.path)  # read if the run is resumed
-    write_model(model, datasets, inner)
+    write_network(model, inner.file(MODEL))
     shutil.rmtree(inner.file("checkpoints"), ignore_errors=True)
     return Candidate(
         method.name, inner, model.get_weights(), history.freeze_reports, phases, planned.target_phase

@@ -22,7 +22,7 @@ from kerastl.evaluation.operating_points import validation_temperature
 from kerastl.evaluation.scores import score
 from kerastl.recipe import Phase
 from kerastl.report import write_report
-from kerastl.runs import Adaptation, ModelDescription, Run, Scores, Summary
+from kerastl.runs import Adaptation, Run, Scores, Summary
 from kerastl.selection.evidence import Outputs
 from kerastl.workflows.collect_outputs import (
     HeldOutData,
@@ -33,6 +33,7 @@ from kerastl.workflows.collect_outputs import (
 )
 from kerastl.workflows.datasets import VALIDATION, Datasets
 from kerastl.workflows.resolve import Plan
+from kerastl.workflows.run_writer import write_description
 from kerastl.workflows.summarize import write_summary
 from kerastl.workflows.train import Candidate, Trained
 
@@ -61,9 +62,7 @@ class Evaluation:
         return self.scores["target_test"]["overall"]
 
     def write(self, run: Run) -> None:
-        """Write `predictions.csv` and `scores.json`, and the temperature to `model.json`."""
-        description = ModelDescription.read(run.path)
-        description.model_copy(update={"temperature": self.predictions.temperature}).write(run.path)
+        """Write `predictions.csv` and `scores.json`."""
         write_predictions(run.file("predictions.csv"), self.predictions)
         Scores.model_validate(self.scores).write(run.path)
 
@@ -124,19 +123,23 @@ def evaluate(
     others = [evaluation for evaluation in evaluations.values() if evaluation is not final]
     _add_sites(datasets, held_out, evaluations.get(SOURCE_ONLY, final), [final, *others], bootstrap)
     for candidate in candidates:
-        _write_candidate(candidate, evaluations[candidate.name], start)
+        _write_candidate(candidate, evaluations[candidate.name], datasets, start)
     final.write(run)
     if adaptation is not None:
         effect = _adaptation_effect(evaluations, final, bootstrap, oracle=oracle)
         Adaptation.model_validate(adaptation.to_json() | effect).write(run.path)
     phases = {candidate.name: candidate.phases for candidate in candidates}
     write_summary(run, start, phases.get(chosen, trained.history.phases))
+    write_description(datasets, final.predictions.temperature, run)
 
 
-def _write_candidate(candidate: Candidate, evaluation: Evaluation, start: Summary) -> None:
+def _write_candidate(
+    candidate: Candidate, evaluation: Evaluation, datasets: Datasets, start: Summary
+) -> None:
     """Write a candidate's results. It is finished if no check failed. Only `source_only` has a report."""
     evaluation.write(candidate.run)
     write_summary(candidate.run, start, candidate.phases, candidate.name)
+    write_description(datasets, evaluation.predictions.temperature, candidate.run)
     if candidate.name == SOURCE_ONLY:
         write_report(candidate.run.path)
     if not candidate.faults:

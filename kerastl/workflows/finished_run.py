@@ -12,7 +12,7 @@ from kerastl import recipe as recipes
 from kerastl.console import print_facts, quiet
 from kerastl.data.readers import as_path
 from kerastl.errors import RequestError, suggest_arguments
-from kerastl.evaluation import Predictions, load_trained, read_predictions
+from kerastl.evaluation import Predictions, load_trained, read_description, read_predictions
 from kerastl.options import StrictModel, check_arguments
 from kerastl.report import summary_facts
 from kerastl.runs import Adaptation, Freeze, Scores, Summary
@@ -94,6 +94,7 @@ def load_run(path: str | Path) -> FinishedRun:
         >>> kerastl.load_run("runs/mine").scores.test.overall["auc"].value
         0.93
     """
+    read_description(as_path(path))  # the last file of an evaluation
     if not (as_path(path) / Summary.FILE).is_file():
         raise RequestError(f"{path} is not the folder of a finished run: it contains no {Summary.FILE}.")
     return FinishedRun(path)

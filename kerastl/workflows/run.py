@@ -8,6 +8,7 @@ from pathlib import Path
 from kerastl import recipe as recipes
 from kerastl import report
 from kerastl.console import print_facts, status
+from kerastl.evaluation.trained_model import MODEL
 from kerastl.recipe import Recipe
 from kerastl.runs import Run, Summary
 from kerastl.workflows.adapt import select, train_candidates
@@ -17,7 +18,7 @@ from kerastl.workflows.evaluate import evaluate
 from kerastl.workflows.exports import check_consistency, decode_sample, write_exports
 from kerastl.workflows.model import build_initial_model
 from kerastl.workflows.resolve import resolve
-from kerastl.workflows.run_writer import open_run, set_determinism, write_model, write_start
+from kerastl.workflows.run_writer import open_run, set_determinism, write_network, write_start
 from kerastl.workflows.train import train
 
 
@@ -61,7 +62,7 @@ def run(
         trained = train(initial, plan, datasets, folder, resume=resume)
         candidates = train_candidates(initial, trained, plan, datasets, sample, folder, resume=resume)
         adaptation = select(candidates, plan, trained.model)
-        write_model(trained.model, datasets, folder)
+        write_network(trained.model, folder.file(MODEL))
         with status("Evaluating the model"):
             evaluate(trained, candidates.trained, adaptation, plan, datasets, start, folder, oracle=oracle)
         exports = write_exports(plan.recipe.export, datasets.class_names, folder)

@@ -231,9 +231,11 @@ def _warn_about_packages(old: dict[str, str], new: dict[str, str]) -> None:
         )
 
 
-def write_model(model: keras.Model, datasets: Datasets, run: Run) -> None:
-    """Write `model.keras` and `model.json`, each atomically."""
-    write_network(model, run.file("model.keras"))
+def write_description(datasets: Datasets, temperature: float | None, run: Run) -> None:
+    """Write `model.json`, the last file of an evaluation.
+
+    Without it, a model is refused. Its probabilities would not have the temperature.
+    """
     ModelDescription(
         class_names=datasets.class_names,
         image_size_px=datasets.image_size_px,
@@ -241,6 +243,7 @@ def write_model(model: keras.Model, datasets: Datasets, run: Run) -> None:
         max_pixels=datasets.max_pixels,
         data_root=datasets.root,
         target_root=datasets.target_root,
+        temperature=temperature,
     ).write(run.path)
 
 

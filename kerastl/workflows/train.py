@@ -13,7 +13,7 @@ import numpy as np
 from kerastl.adaptation import SOURCE_ONLY
 from kerastl.console import print_facts, print_status
 from kerastl.errors import PermanentFailure, set_option
-from kerastl.evaluation import load_trained
+from kerastl.evaluation.trained_model import MODEL, load_network
 from kerastl.recipe import Phase
 from kerastl.report import summary_facts
 from kerastl.report.tables import rounded_lines
@@ -116,7 +116,7 @@ def train(initial: InitialModel, plan: Plan, datasets: Datasets, run: Run, *, re
     if plan.num_before is not None and source_only is None:
         # The run was interrupted after these phases.
         inner = run.inner(SOURCE_ONLY)
-        weights = load_trained(inner.path).model.get_weights()
+        weights = load_network(inner.path).get_weights()
         freeze_reports, phases = history.freeze_reports[: plan.num_before], history.phases[: plan.num_before]
         source_only = Candidate(SOURCE_ONLY, inner, weights, freeze_reports, phases)
     return Trained(initial.model, history, source_only)
@@ -188,6 +188,6 @@ def _write_source_only(
     run_writer.write_start(plan.source_recipe, initial, datasets, inner, resume=False)
     run_writer.write_history(inner, history.rows)
     run_writer.write_freeze_reports(inner, history.freeze_reports)
-    run_writer.write_model(initial.model, datasets, inner)
+    run_writer.write_network(initial.model, inner.file(MODEL))
     weights = initial.model.get_weights()
     return Candidate(SOURCE_ONLY, inner, weights, history.freeze_reports, history.phases)

@@ -186,7 +186,7 @@ def test_run_reports_all_problems_of_a_recipe_before_it_starts(tmp_path, monkeyp
 
 
 def test_a_folder_without_a_finished_run_is_refused(tmp_path):
-    with pytest.raises(RequestError, match=r"summary\.json"):
+    with pytest.raises(RequestError, match="not a run folder"):
         kerastl.load_run(tmp_path)
 
 

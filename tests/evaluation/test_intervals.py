@@ -69,13 +69,15 @@ def test_45_correct_images_have_an_exact_interval_below_1():
     counts=st.lists(st.integers(1, 25), min_size=2, max_size=4).filter(lambda counts: sum(counts) >= 10),
     per_group=st.integers(1, 3),
     errors=st.integers(0, 2),
+    noise=st.sampled_from([0.0, 5.0, 15.0]),
     seed=st.integers(0, 99),
 )
-def test_no_interval_is_a_single_point(counts, per_group, errors, seed):
+def test_no_interval_is_a_single_point_or_excludes_its_value(counts, per_group, errors, noise, seed):
     labels = np.repeat(np.arange(len(counts)), counts).tolist()
     groups = [f"g{index // per_group}" for index in range(len(labels))]
     predictions = perfect(labels, len(counts), groups if per_group > 1 else None, seed)
     predictions.logits[:errors] = predictions.logits[:errors, ::-1]
+    predictions.logits[:] += noise * np.random.default_rng(seed).normal(size=predictions.logits.shape)
     for path, estimate in intervals(score(predictions, resamples=60, seed=seed)["test"]):
         if estimate["low"] is None:
             assert estimate["reason"], path

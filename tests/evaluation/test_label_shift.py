@@ -168,7 +168,7 @@ def test_fewer_than_ten_groups_have_no_interval():
     labels, logits = draw_scores(100, 0.4, 0)
     units = [f"p{row % 8}" for row in range(100)]
     prevalence = estimate(labels, logits, logits, units=units)
-    assert "8 groups (at least 10 are needed)" in prevalence.reason
+    assert "8 groups at the source (at least 10 are needed)" in prevalence.reason
     assert np.isfinite(prevalence.value).all()
     assert prevalence.differs is None
 

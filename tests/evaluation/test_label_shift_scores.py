@@ -150,7 +150,7 @@ def test_few_patients_and_an_absent_class_give_reasons():
     few = draw_sites(0.3, patients=9)
     malignant = label_shift(few)["classes"]["malignant"]["em"]
     assert malignant["low"] is None
-    assert "9 groups (at least 10 are needed)" in malignant["reason"]
+    assert "9 groups at the source (at least 10 are needed)" in malignant["reason"]
     predictions = concatenate(draw_patients("val", 0.0, seed=0), draw_patients("target_test", 0.5, seed=1))
     assert label_shift(predictions)["reason"] == "no source validation image of malignant"
 

@@ -1,4 +1,5 @@
 import json
+import shlex
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,26 @@ def test_an_unfinished_run_is_refused_with_the_command_to_resume(run_folder: Pat
     (run_folder / "model.json").unlink()
     with pytest.raises(RequestError, match="--resume"):
         load_trained(run_folder)
+
+
+def test_an_unfinished_candidate_is_refused_with_the_command_to_resume_its_run(run_folder: Path) -> None:
+    candidate = run_folder / "runs" / "coral"
+    candidate.mkdir(parents=True)
+    for name in ("model.keras", "recipe.resolved.yaml"):
+        (candidate / name).write_text("")
+    with pytest.raises(RequestError) as refused:
+        load_trained(candidate)
+    words = shlex.split(str(refused.value).partition("To finish it: ")[2])
+    assert words[words.index("--out") + 1] == str(run_folder)
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.keras"])
+def test_a_finished_run_without_a_file_is_damaged_and_cannot_be_resumed(run_folder: Path, name: str) -> None:
+    (run_folder / "finished.json").write_text("{}")
+    (run_folder / name).unlink()
+    with pytest.raises(RequestError, match=rf"damaged: it has no {name}.*again") as refused:
+        load_trained(run_folder)
+    assert "--resume" not in str(refused.value)
 
 
 def test_another_folder_is_not_a_run(tmp_path: Path) -> None:

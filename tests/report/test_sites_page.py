@@ -114,6 +114,25 @@ def test_the_screen_shows_the_same_without_control_characters(scores, capsys):
     assert "50 images" in subgroups
 
 
+def test_page_and_screen_give_the_reason_for_a_missing_interval_of_the_prevalence(scores, tmp_path, capsys):
+    def without_interval(estimate, reason):
+        return {**estimate, "low": None, "high": None, "reason": reason}
+
+    shift = scores["label_shift"]
+    classes = {
+        name: {**row, "em": without_interval(row["em"], "no interval: 7 groups at the target <few>")}
+        for name, row in shift["classes"].items()
+    }
+    classes = {name: {**row, "bbse": {"value": None, "reason": "singular"}} for name, row in classes.items()}
+    changed = scores | {"label_shift": shift | {"classes": classes}}
+    (tmp_path / "scores.json").write_text(json.dumps(changed))
+    words = text_of(write_report(tmp_path).read_text())
+    print_template("sites.txt.jinja", scores=Scores.model_validate(changed), adaptation=None)
+    for text in (words.replace("&lt;", "<").replace("&gt;", ">"), capsys.readouterr().out):
+        assert "EM: no interval: 7 groups at the target <few>." in text
+        assert "BBSE: singular." in text
+
+
 def test_a_run_of_one_site_prints_nothing_on_sites(capsys):
     print_template("sites.txt.jinja", scores=Scores(), adaptation=None)
     assert capsys.readouterr().out == ""

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -126,6 +127,20 @@ def run(recipe: Path, out: Path, *words: object) -> Finished:
     answer = call("run", recipe, "--out", out, *words)
     assert answer.code == 0, answer.err
     return Finished(out, recipe, answer)
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, step: tuple[object, str], *words: object) -> list[str]:
+    """Interrupt a run at the start of `step` as Ctrl-C does, and return the words of the printed command after `kerastl`."""
+
+    def interrupt(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*step, interrupt)
+        answer = call("run", *words)
+    assert answer.code == 130, answer.err
+    (line,) = [line for line in answer.err.splitlines() if " --resume" in line]
+    return shlex.split(line[line.index("kerastl run") :])[1:]
 
 
 def rows_of(file: Path) -> list[dict[str, str]]:

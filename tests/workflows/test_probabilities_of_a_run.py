@@ -1,6 +1,7 @@
 """One image has the same probabilities everywhere: with the temperature of validation, or without it if requested."""
 
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ import kerastl
 from kerastl.errors import RequestError
 from kerastl.evaluation import load_trained, read_predictions, score
 from kerastl.export import check_formats
-from tests.workflows.make_runs import RECIPE, Finished, call, draw, rows_of, run
+from kerastl.workflows import run as workflow
+from tests.workflows.make_runs import RECIPE, Finished, call, draw, rows_of, run, stop_at
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("noisy")]
 FORMATS = ("saved_model", "keras", "onnx", "litert", "openvino")
@@ -45,13 +47,19 @@ def draw_files(folder, name, seed):
     return sorted((folder.parent / name).iterdir())
 
 
-@pytest.fixture(scope="module", params=["validation", "none"])
-def finished(request, images, tmp_path_factory) -> Finished:
-    folder = tmp_path_factory.mktemp(request.param)
-    recipe = folder / "noisy.yaml"
+@pytest.fixture(scope="module")
+def noisy(images):
+    """Words that run a recipe for these images, up to the format of its exports."""
+    recipe = images.parent / "noisy.yaml"
     recipe.write_text(RECIPE.format(path=images))
+    return [recipe, "--set", "data.split.val_fraction=0.4"]
+
+
+@pytest.fixture(scope="module", params=["validation", "none"])
+def finished(request, noisy, tmp_path_factory) -> Finished:
+    recipe, *sets = noisy
     formats = f"export={{formats: [{', '.join(installed_formats())}], temperature: {request.param}}}"
-    done = run(recipe, folder / "run", "--set", formats, "--set", "data.split.val_fraction=0.4")
+    done = run(recipe, tmp_path_factory.mktemp(request.param) / "run", *sets, "--set", formats)
     assert done.json("scores.json")["val"]["calibration"]["temperature"]["value"] is not None
     assert (done.json("model.json")["temperature"] is None) == (request.param == "none")
     return done
@@ -118,16 +126,66 @@ def test_evaluate_in_python_gives_the_scores_of_the_run(finished, images):
         assert result[name]["value"] == pytest.approx(expected, abs=TOLERANCE), name
 
 
-@pytest.mark.xdist_group("unlabelled")
-def test_candidates_of_an_adaptation_have_probabilities_with_their_own_temperature(unlabelled):
-    for finished_file in sorted((unlabelled.path / "runs").glob("*/finished.json")):
-        folder = finished_file.parent
-        temperature = json.loads((folder / "model.json").read_text()).get("temperature")
-        fitted = json.loads((folder / "scores.json").read_text())["val"]["calibration"]["temperature"][
-            "value"
-        ]
-        assert temperature == fitted, folder.name
-        row = rows_of(folder / "predictions.csv")[0]
-        odds = float(row["logit_light"]) - float(row["logit_dark"])
-        expected = 1 / (1 + np.exp(-odds / (temperature or 1.0)))
-        assert float(row["prob_light"]) == pytest.approx(expected, abs=TOLERANCE)
+@pytest.mark.parametrize("step", ["evaluate", "write_exports"])
+def test_an_interrupted_run_predicts_with_its_temperature_or_is_refused(
+    noisy, images, tmp_path, monkeypatch, step
+):
+    """Before the evaluation, the temperature of validation is unknown."""
+    out = tmp_path / "stopped"
+    command = stop_at(monkeypatch, (workflow, step), *noisy, "--out", out)
+    assert call("report", out).code == 0
+    page = (out / "report.html").read_text()
+    if step == "write_exports":
+        row = rows_of(out / "predictions.csv")[0]
+        line = json.loads(call("predict", out, images / row["path"], "--json").out)
+        temperature = json.loads((out / "scores.json").read_text())["val"]["calibration"]["temperature"]["value"]
+        logits = np.array([float(row[f"logit_{name}"]) for name in CLASSES])
+        expected = softmax(logits / temperature)
+        assert expected[0] != pytest.approx(softmax(logits)[0], abs=1e-4)
+        assert [line["probabilities"][name] for name in CLASSES] == pytest.approx(expected, abs=TOLERANCE)
+        assert f"temperature {temperature:.3f}" in page
+        return
+    assert "This run is not finished" in page
+    refused = [
+        call("predict", out, images), call("export", out, "--out", tmp_path / "served"),
+        call("run", noisy[0], "--set", f"backbone.weights={out}", "--out", tmp_path / "next"),
+    ]  # fmt: skip
+    for answer in refused:
+        assert answer.code == 1
+        assert shlex.join(command) in answer.err
+    with pytest.raises(RequestError, match="not finished"):
+        kerastl.load_run(out)
+    assert [path.name for path in tmp_path.iterdir()] == ["stopped"]
+
+
+def test_candidates_of_an_adaptation_have_probabilities_with_their_own_temperature(
+    noisy, images, tmp_path
+):
+    target = tmp_path / "target"
+    for seed, name in enumerate(CLASSES, 21):
+        draw(target / name, 12, seed, light=name == "light")
+    reader = f"reader: {{name: folder, path: {target}}}"
+    sets = {
+        "phases": "[{name: source, epochs: 2, learning_rate: 1e-3, trainable: all}, {name: adapt, domain: target, "
+        "epochs: 2, learning_rate: 1e-3, trainable: all, batch_norm: statistics, keep: last}]",
+        "target": f"{{{reader}, labels: none, split: {{val_fraction: 0, test_fraction: 0.4}}}}",
+        "adaptation": "{methods: [adabn, coral]}",
+    }
+    recipe, *words = noisy
+    words += [word for key, value in sets.items() for word in ("--set", f"{key}={value}")]
+    done = run(recipe, tmp_path / "run", *words)
+    chosen = done.json("adaptation.json")["chosen"]
+    temperatures = {}
+    for folder in [done.path, *sorted((done.path / "runs").iterdir())]:
+        temperature = json.loads((folder / "model.json").read_text())["temperature"]
+        fitted = json.loads((folder / "scores.json").read_text())["val"]["calibration"]["temperature"]
+        assert temperature == fitted["value"], folder.name
+        row = next(row for row in rows_of(folder / "predictions.csv") if row["split"] == "val")
+        expected = softmax([float(row[f"logit_{name}"]) / temperature for name in CLASSES])
+        assert [float(row[f"prob_{name}"]) for name in CLASSES] == pytest.approx(expected, abs=TOLERANCE)
+        line = json.loads(call("predict", folder, images / row["path"], "--json").out)
+        if folder.name != "source_only":  # the source's images are evaluated with its statistics
+            assert [line["probabilities"][name] for name in CLASSES] == pytest.approx(expected, abs=TOLERANCE)
+        temperatures[folder.name] = temperature
+    assert temperatures["run"] == temperatures[chosen]
+    assert len(set(temperatures.values())) == 3, "each candidate has a temperature of its own"

@@ -6,7 +6,7 @@ import shlex
 import shutil
 
 import pytest
-from make_runs import same_bytes
+from make_runs import same_bytes, stop_at
 from PIL import Image
 
 from kerastl import recipe as recipes
@@ -17,20 +17,6 @@ from kerastl.workflows import load_datasets, run
 SHORT = ["--set", "phases[0].epochs=1"]
 
 
-def stop_at(monkeypatch, kerastl, step, *words):
-    """Interrupt a run at the start of `step` as Ctrl-C does, and return the printed command."""
-
-    def interrupt(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(*step, interrupt)
-        answer = kerastl("run", *words)
-    assert answer.code == 130, answer.err
-    (line,) = [line for line in answer.err.splitlines() if " --resume" in line]
-    return shlex.split(line[line.index("kerastl run") :])[1:]
-
-
 @pytest.mark.slow
 @pytest.mark.xdist_group("exported")
 def test_a_run_stopped_before_its_report_resumes_to_one_export_and_the_same_bytes(
@@ -39,7 +25,7 @@ def test_a_run_stopped_before_its_report_resumes_to_one_export_and_the_same_byte
     out = tmp_path / "stopped"
     step = (run.report, "write_report")
     formats = ("--set", "export.formats=[saved_model]")
-    command = stop_at(monkeypatch, kerastl, step, exported.recipe, *formats, "--out", out)
+    command = stop_at(monkeypatch, step, exported.recipe, *formats, "--out", out)
     assert kerastl("report", out).code == 0
     assert (out / "report.html").is_file()
     versions = json.loads((out / "versions.json").read_text())
@@ -79,7 +65,7 @@ def test_an_edited_patient_column_is_refused_on_resume(kerastl, recipe, images, 
     write()
     reader = f"data.reader={{name: table, path: {table}, columns: {{group: patient}}}}"
     words = [recipe, *SHORT, "--set", reader, "--out", tmp_path / "run"]
-    command = stop_at(monkeypatch, kerastl, (run, "train"), *words)
+    command = stop_at(monkeypatch, (run, "train"), *words)
     rows[0][2] = rows[2][2]
     write()
     answer = kerastl(*command)
@@ -87,7 +73,7 @@ def test_an_edited_patient_column_is_refused_on_resume(kerastl, recipe, images, 
     assert "without --resume" in answer.err
     rows[0][2] = rows[1][2]
     write()
-    stop_at(monkeypatch, kerastl, (run, "train"), *command[1:])
+    stop_at(monkeypatch, (run, "train"), *command[1:])
 
 
 def test_the_fingerprint_of_the_data_does_not_depend_on_the_seed_or_the_labels(recipe, images, tmp_path):

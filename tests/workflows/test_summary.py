@@ -153,7 +153,7 @@ Writing the report
 
 Kept        head improved validation (val_loss #, # before): kept head, epoch 3
 Score       balanced accuracy #, n = 8 test images
-            No interval: 8 groups (at least 10 are needed).
+            No interval: 8 images (at least 10 are needed).
 Few images  the scores of these classes are unreliable: <script>alert(1)< (4), =1+1 .. (4)
 Run         RUN
 Report      RUN/report.html
