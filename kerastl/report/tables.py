@@ -259,7 +259,8 @@ def doubt_about_estimates(shift: schemas.LabelShift, adaptation: schemas.Adaptat
 def missing_prevalence(shift: schemas.LabelShift) -> list[str]:
     """Return why an estimate of the prevalence, or its interval, is missing; empty if none is."""
     reasons = {
-        title: next(iter(shift.classes.values()))[key].reason for key, title in (("em", "EM"), ("bbse", "BBSE"))
+        title: next(iter(shift.classes.values()))[key].reason
+        for key, title in (("em", "EM"), ("bbse", "BBSE"))
     }
     return [f"{title}: {reason}" for title, reason in reasons.items() if reason]
 

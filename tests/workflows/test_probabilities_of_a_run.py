@@ -138,7 +138,9 @@ def test_an_interrupted_run_predicts_with_its_temperature_or_is_refused(
     if step == "write_exports":
         row = rows_of(out / "predictions.csv")[0]
         line = json.loads(call("predict", out, images / row["path"], "--json").out)
-        temperature = json.loads((out / "scores.json").read_text())["val"]["calibration"]["temperature"]["value"]
+        temperature = json.loads((out / "scores.json").read_text())["val"]["calibration"]["temperature"][
+            "value"
+        ]
         logits = np.array([float(row[f"logit_{name}"]) for name in CLASSES])
         expected = softmax(logits / temperature)
         assert expected[0] != pytest.approx(softmax(logits)[0], abs=1e-4)
@@ -158,9 +160,7 @@ def test_an_interrupted_run_predicts_with_its_temperature_or_is_refused(
     assert [path.name for path in tmp_path.iterdir()] == ["stopped"]
 
 
-def test_candidates_of_an_adaptation_have_probabilities_with_their_own_temperature(
-    noisy, images, tmp_path
-):
+def test_candidates_of_an_adaptation_have_probabilities_with_their_own_temperature(noisy, images, tmp_path):
     target = tmp_path / "target"
     for seed, name in enumerate(CLASSES, 21):
         draw(target / name, 12, seed, light=name == "light")
