@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from kerastl import augment, export, models, registry, runs
 from kerastl import recipe as recipes
@@ -12,6 +11,7 @@ from kerastl.console import print_status
 from kerastl.data import cache_folder
 from kerastl.data.readers import reader_name
 from kerastl.errors import RequestError, join_words, problems_of, raise_problems, suggest
+from kerastl.workflows.domains import reader_options, readers_by_domain
 
 
 def check_recipe(
@@ -80,23 +80,6 @@ def raise_together(errors: Sequence[RequestError]) -> None:
         raise RequestError(f"{first}\n{target}") from errors[0]
     if errors:
         raise errors[0]
-
-
-def readers_by_domain(recipe: recipes.Recipe) -> dict[str, recipes.Reader]:
-    """Return the reader of each domain that the recipe reads: `source`, `target` or both."""
-    readers = {"source": recipe.data.reader, "target": recipe.target.reader if recipe.target else None}
-    return {domain: reader for domain, reader in readers.items() if reader is not None}
-
-
-def reader_options(recipe: recipes.Recipe, domain: str) -> Any:
-    """Return the options of the reader of a domain, with the columns that `group_by` and `subgroups` name."""
-    options = readers_by_domain(recipe)[domain].options
-    split = recipe.target.split if domain == "target" and recipe.target else recipe.data.split
-    if split.group_by is None and not recipe.evaluation.subgroups:
-        return options
-    subgroups = dict.fromkeys((*options.columns.subgroups, *recipe.evaluation.subgroups))
-    update = {"group": split.group_by or options.columns.group, "subgroups": tuple(subgroups)}
-    return options.model_copy(update={"columns": options.columns.model_copy(update=update)})
 
 
 def phase_index(recipe: recipes.Recipe, name: str | None) -> int:

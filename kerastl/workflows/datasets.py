@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,23 +15,30 @@ from kerastl.console import print_facts, print_status, status
 from kerastl.data import CheckedImages, Collection, ImageDataset, Record
 from kerastl.data.convert import NARROW, is_16_bit_file
 from kerastl.data.decode import FULL_WINDOW
-from kerastl.data.duplicates import Duplicates
-from kerastl.data.identity import SPELLINGS_FOOTER, Identity, check_spellings, normalize
 from kerastl.data.records import evenly_spaced, pluralize
 from kerastl.data.validate import PixelStatistics, pixel_statistics
-from kerastl.errors import Problem, RequestError, raise_problems
+from kerastl.errors import RequestError
 from kerastl.evaluation import assign_subgroups, is_binned, positive_class, read_description, subgroup_columns
 from kerastl.models import resolve_image_size
-from kerastl.recipe import Reader, Recipe
+from kerastl.recipe import Recipe
 from kerastl.runs import DataSummary, Run, Summary
-from kerastl.workflows.check_recipe import raise_together, reader_options, readers_by_domain
+from kerastl.workflows.check_recipe import raise_together
+from kerastl.workflows.domains import (
+    NUM_LISTED,
+    _identity,
+    _reads_one_table,
+    _split_source,
+    _split_target,
+    check_distinct_images,
+    reader_options,
+    reader_path,
+    readers_by_domain,
+    remove_patient_overlap,
+)
 from kerastl.workflows.summarize import MOST, summarize_data
 
-NUM_LISTED = 5
-"""Number of images that a message lists."""
 CACHE_LIMIT_BYTES = 2**30
 MAX_STATISTICS_IMAGES = 64
-TARGET_EVALUATION_SPLITS = ("target_val", "target_test")
 VALIDATION = ("val", "target_val")
 TARGET_TRAINING = ("target_train", "target_unlabelled")
 TARGET_SPLITS = (*TARGET_TRAINING, "target_val", "target_test")
@@ -187,7 +192,7 @@ def _summarize(
     summaries = {}
     for domain, reader in readers_by_domain(recipe).items():
         own = [record for record in records if (record.split in TARGET_SPLITS) == (domain == "target")]
-        path = str(_reader_path(reader) or reader.name)
+        path = str(reader_path(reader) or reader.name)
         summaries[domain] = summarize_data(path, images[domain], own, augment=operations)
     return summaries
 
@@ -230,7 +235,7 @@ def _read_images(recipe: Recipe, run: Run) -> dict[str, CheckedImages]:
 
 def _read_domain(recipe: Recipe, domain: str, run: Run) -> CheckedImages:
     """Read the images of a domain and check that each can be decoded."""
-    paths = {name: _reader_path(reader) for name, reader in readers_by_domain(recipe).items()}
+    paths = {name: reader_path(reader) for name, reader in readers_by_domain(recipe).items()}
     cache, reader = data.cache_folder(), readers_by_domain(recipe)[domain]
     collection = registry.module("reader", reader.name).read(
         reader_options(recipe, domain), seed=recipe.seed, cache_dir=cache
@@ -255,216 +260,6 @@ def _read_domain(recipe: Recipe, domain: str, run: Run) -> CheckedImages:
             f"Warning: Excluded {pluralize(count, 'unreadable image')}{of_dataset}: {paths_shown}{more}"
         )
     return images
-
-
-def _split_source(recipe: Recipe, images: Collection) -> Collection:
-    """Return the source images in their splits."""
-    options = recipe.data.split
-    _check_labels("data.reader", readers_by_domain(recipe)["source"], images)
-    return data.split(
-        images, val_fraction=options.val_fraction, test_fraction=options.test_fraction,
-        seed=recipe.seed, allow_rare=options.allow_rare, duplicates=recipe.data.duplicates,
-    )  # fmt: skip
-
-
-def _split_target(
-    recipe: Recipe, target: recipes.Target, images: Collection, class_names: Sequence[str]
-) -> Collection:
-    """Return the target images in their splits. Labels that are used for training must be source classes."""
-    if target.labels == "none":
-        images = drop_unknown_labels(images, class_names, identity=_identity(recipe))
-    else:
-        _check_labels("target.reader", target.reader, images)
-        check_class_names(images, class_names)
-    few = {"groups_per_class": target.few.groups_per_class} if target.few else {}
-    return data.split_target(
-        images, labels=target.labels, **few,
-        val_fraction=target.split.val_fraction, test_fraction=target.split.test_fraction,
-        seed=recipe.seed, allow_rare=target.split.allow_rare, duplicates=recipe.data.duplicates,
-    )  # fmt: skip
-
-
-def _check_labels(key: str, reader: Reader, images: Collection) -> None:
-    """Raise RequestError unless the images have labels of at least two classes."""
-    where = f"{key}: {_reader_path(reader) or reader.name}"
-    labels = {record.label for record in images.records} - {None}
-    if not labels:
-        raise RequestError(f"{where}: No image has a label. {_how_to_label(key, reader)}")
-    if len(labels) == 1:
-        raise RequestError(f"{where}: All labels are {labels.pop()!r}. At least two classes are needed.")
-
-
-def _how_to_label(key: str, reader: Reader) -> str:
-    remedy = "Label the images."
-    if reader.name == "folder":
-        remedy = (
-            "Put the images of each class into a subfolder of their own, or name the folder above this one."
-        )
-    if hasattr(reader.options, "columns"):
-        columns = ", ".join(registry.read_columns(reader.name, reader.options))
-        remedy = f"The columns are {columns}. Choose the label column: --set {key}.columns.label=COLUMN."
-    return remedy + (" To adapt without target labels: --set target.labels=none." if "target" in key else "")
-
-
-def check_class_names(target: Collection, class_names: Sequence[str]) -> None:
-    """Check that all target classes are source classes.
-
-    Args:
-        target: The target images.
-        class_names: The source classes.
-
-    Raises:
-        Problems: Some are not. Each problem has the closest class name and the first image.
-    """
-    counts = Counter(record.label for record in target.records)
-    lower_case = {name.lower(): name for name in class_names}
-    problems = []
-    for name in target.class_names:
-        if name in class_names:
-            continue
-        first = next(record.path for record in target.records if record.label == name)
-        close = difflib.get_close_matches(name.lower(), lower_case, n=1)
-        hint = f" Did you mean {lower_case[close[0]]!r}?" if close else ""
-        message = (
-            f"is not a source class ({', '.join(class_names)}).{hint} Images: {counts[name]}, first: {first}"
-        )
-        problems.append(Problem(f"class {name!r}", message))
-    remedy = "Correct the labels, or ignore all target labels: --set target.labels=none"
-    raise_problems("The target", problems, remedy)
-
-
-def drop_unknown_labels(
-    target: Collection, class_names: Sequence[str], *, identity: Identity = "normalized"
-) -> Collection:
-    """Return the target images without labels that are not source classes, and with a note.
-
-    Raises:
-        Problems: A label is another spelling of a source class.
-    """
-    both = dict.fromkeys(class_names, "source") | dict.fromkeys(target.class_names, "target")
-    raise_problems("The target", check_spellings(both, "class names", identity), SPELLINGS_FOOTER)
-    unknown = [name for name in target.class_names if name not in class_names]
-    if not unknown:
-        return target
-    count = sum(record.label in unknown for record in target.records)
-    note = (
-        f"{count} target images have labels that are not source classes ({', '.join(map(repr, unknown))}). "
-        "They are treated as unlabeled and are not scored."
-    )
-    records = (
-        replace(record, label=None) if record.label in unknown else record for record in target.records
-    )
-    known = tuple(name for name in target.class_names if name in class_names)
-    return replace(target.with_records(records, note), class_names=known)
-
-
-def remove_patient_overlap(
-    source: Collection, target: Collection, *, same_table: bool, identity: Identity = "normalized"
-) -> Collection:
-    """Return the target without images whose group is in training at one domain and in test at the other.
-
-    Within one table, a group name identifies one patient. If a patient is in the source training or
-    validation set, the patient's target images are moved from the evaluation splits to the training images.
-    If a patient is in the source test set, the target images are not used for training. Across two tables,
-    equal names can be a coincidence, so they are only reported.
-
-    Args:
-        source, target: Images in their splits, with absolute `file` paths.
-        same_table: Whether both domains are read from one table.
-        identity: How the groups of the two domains are compared.
-    """
-    compare = normalize if identity == "normalized" else str
-    source_splits = {compare(record.group): record.split for record in source.records if record.group}
-    shared = {
-        record.group for record in target.records if record.group and compare(record.group) in source_splits
-    }
-    if not shared:
-        return target
-    groups = f"{len(shared)} target {'group' if len(shared) == 1 else 'groups'} (patients)"
-    if not same_table:
-        example = min(shared)
-        names = {compare(record.group): record.group for record in source.records if record.group}
-        other = names[compare(example)]
-        spelling = f" (in the source, {other!r})" if other != example else ""
-        note = (
-            f"{groups} have the name of a source group, for example {example!r}{spelling}. If they are the same "
-            "patients, test scores at the target are biased. Put both domains into one table with a domain column."
-        )
-        return target.with_records(target.records, note)
-    has_labels = any(record.split == "target_train" for record in target.records)
-    moved = [
-        _without_overlap(record, source_splits.get(compare(record.group or "")), has_labels)
-        for record in target.records
-    ]
-    records = [record for record in moved if record is not None]
-    note = (
-        f"{groups} are also source patients. Those in source training or validation are not tested at the target; "
-        f"those in the source test are not trained on ({len(moved) - len(records)} target images are excluded)."
-    )
-    return target.with_records(records, note)
-
-
-def _without_overlap(record: Record, source_split: str | None, has_labels: bool) -> Record | None:
-    """Return a target image in a split that the source split of its group allows, or None if there is none."""
-    if source_split is None:
-        return record
-    if source_split == "test":
-        return record if record.split == "target_test" else None
-    if record.split not in TARGET_EVALUATION_SPLITS:
-        return record
-    if has_labels and record.split == "target_val":
-        return replace(record, split="target_train")
-    return replace(record, label=None, split="target_unlabelled")
-
-
-def check_distinct_images(source: Collection, target: Collection, *, duplicates: Duplicates = "auto") -> None:
-    """Check that no image is in both domains.
-
-    Args:
-        source, target: Images with absolute `file` paths.
-        duplicates: `allow` accepts two files with the same bytes, but not one file in both domains.
-
-    Raises:
-        RequestError: An image is in both domains.
-    """
-    files = {record.file: record.path for record in source.records}
-    contents = {} if duplicates == "allow" else {record.sha256: record.path for record in source.records}
-    contents.pop("", None)
-    pairs = [(record, files.get(record.file) or contents.get(record.sha256)) for record in target.records]
-    shared = [f"{record.path} ({path} in the source)" for record, path in pairs if path is not None]
-    if not shared:
-        return
-    is_copy = not any(record.file in files for record in target.records)
-    remedy = (
-        "accept copies: --set data.duplicates=allow"
-        if is_copy
-        else "set target.domains if one table holds both domains"
-    )
-    raise RequestError(
-        f"{pluralize(len(shared), 'image')} of the target {'is' if len(shared) == 1 else 'are'} also in the source: "
-        f"{', '.join(shared[:NUM_LISTED])}{', ...' if len(shared) > NUM_LISTED else ''}. An image must be in one domain. "
-        f"Choose other target images, or {remedy}."
-    )
-
-
-def _reader_path(reader: Reader) -> Path | None:
-    """Return the file or folder that a reader reads, or None if it has none."""
-    path = getattr(reader.options, "path", None)
-    return path if isinstance(path, Path) else None
-
-
-def _identity(recipe: Recipe) -> Identity:
-    """Return how labels and groups are compared between the domains: `exact` if all readers are."""
-    options = [reader.options for reader in readers_by_domain(recipe).values()]
-    is_exact = all(getattr(each, "identity", "normalized") == "exact" for each in options)
-    return "exact" if is_exact else "normalized"
-
-
-def _reads_one_table(recipe: Recipe) -> bool:
-    """Return whether both domains are read from one table, so that a group name is one patient."""
-    paths = map(_reader_path, readers_by_domain(recipe).values())
-    tables = [path.resolve() for path in paths if path is not None and path.is_file()]
-    return len(tables) == 2 and tables[0] == tables[1]
 
 
 def _with_domain(records: Sequence[Record], domain: str) -> list[Record]:

@@ -12,7 +12,7 @@ from make_images import encoded, noise
 from kerastl.data import Collection, Record, group_key, read_folder, split, split_target
 from kerastl.data.duplicates import find_copies, join_copies, names_of_copies
 from kerastl.errors import Problems, RequestError
-from kerastl.workflows.datasets import check_distinct_images
+from kerastl.workflows.domains import check_distinct_images
 
 OPTIONS = {"val_fraction": 0.2, "test_fraction": 0.2, "seed": 3}
 

@@ -6,7 +6,7 @@ import pytest
 
 from kerastl.data import Collection, Record
 from kerastl.errors import Problems, RequestError
-from kerastl.workflows.datasets import (
+from kerastl.workflows.domains import (
     check_class_names,
     check_distinct_images,
     drop_unknown_labels,
