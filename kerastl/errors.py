@@ -154,7 +154,7 @@ class Problems(RequestError):
     def __str__(self) -> str:
         count = len(self.problems)
         lines = [f"{self.subject} has {count:,} problem{'s' if count != 1 else ''}."]
-        lines += [f"  {problem}" for problem in self.problems[: self.shown]]
+        lines += ["  " + str(problem).replace("\n", "\n    ") for problem in self.problems[: self.shown]]
         if count > self.shown:
             lines.append(f"  ... and {count - self.shown:,} more.")
         return "\n".join(lines + ([self.footer] if self.footer else []))

@@ -10,7 +10,7 @@ import click
 from kerastl import recipe as recipes
 from kerastl.cli._output import RecipeName, recipe_options
 from kerastl.errors import Problem, Problems, RequestError
-from kerastl.workflows.check_recipe import check_data, check_recipe, readers_of
+from kerastl.workflows.check_recipe import check_recipe, readers_of
 
 
 @click.command()
@@ -31,7 +31,6 @@ def command(
     """
     try:
         checked = check_recipe(recipes.find(recipe), sets, data=data, target=target)
-        check_data(checked)
     except RequestError as error:
         if not as_json:
             raise

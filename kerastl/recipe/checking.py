@@ -54,7 +54,7 @@ def check(
     models: ModuleType | None = None,
     readers: Mapping[str, tuple[str, Path]] | None = None,
     sets: Sequence[str] = (),
-    paths: bool = False,
+    data_problem: Callable[[str, Any], str] | None = None,
 ) -> Recipe:
     """Check a recipe and return it with every default filled in.
 
@@ -69,7 +69,8 @@ def check(
             A model is read only if the recipe has a `source`.
         readers: Name and path of the reader of `data` and `target`, from `--data` and `--target`.
         sets: Changes before the check, such as `data.batch_size=8`.
-        paths: Whether to check that the paths of the readers and weights exist, and that the tables can be read.
+        data_problem: The section of a reader and the valid reader, to the problem of its data, empty if there is none. It is called if the recipe has
+            other problems. None also does not check whether paths exist and tables can be read.
 
     Returns:
         The recipe. Paths are absolute, and values that depend on others (`batch_norm`, `few`, the domains of
@@ -90,7 +91,7 @@ def check(
         _add(document, loc, message)
     if recipe is not None:
         findings = [*rules.reader_findings(recipe), *rules.missing_columns(recipe)]
-        if paths:
+        if data_problem is not None:
             findings += rules.missing_paths(recipe)
         if problem:
             findings.append(("source.model", problem))
@@ -99,6 +100,9 @@ def check(
         findings += iter_findings(_source_findings(recipe, defined or {}, models))
         for path, message in findings:
             _add(document, split_path(path) or (), message)
+        if data_problem is not None:
+            paths = [join_path("", loc) for loc, _ in errors] + [path for path, _ in findings]
+            _add_data_problems(document, recipe, paths, data_problem)
     if not document.problems:
         recipe = _with_tables(recipe, document)
     raise_problems(name, document.sorted_problems(), footer)
@@ -129,6 +133,18 @@ def _add(document: Document, loc: Loc, message: str) -> None:
         )
         message = f"unknown key. Did you mean {quote(key)}?" if (key := next(keys, "")) else message
     document.add(section_of(loc, message), message)
+
+
+def _add_data_problems(
+    document: Document, recipe: Any, reported: Sequence[str], data_problem: Callable[[str, Any], str]
+) -> None:
+    """Add the problems of the data of a recipe that has other problems, apart from readers with a reported problem."""
+    for section in ("data", "target") if document.problems else ():
+        path = f"{section}.reader"
+        reader = value_at(recipe, path)
+        is_reported = any(f"{other}.".startswith(f"{path}.") for other in reported)
+        if reader is not None and not is_reported and (message := data_problem(section, reader)):
+            document.add((section, "reader", "path"), message)
 
 
 def _with_tables(recipe: Recipe, document: Document) -> Recipe:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from kerastl import augment, export, models, registry, runs
 from kerastl import recipe as recipes
 from kerastl.console import print_status
-from kerastl.data import cache_folder
+from kerastl.data import Collection, cache_folder
 from kerastl.data.readers import reader_name
 from kerastl.errors import RequestError, join_words, problems_of, raise_problems, suggest
-from kerastl.workflows.domains import reader_options, readers_by_domain
+from kerastl.workflows.domains import check_labels, reader_options, readers_by_domain, split_domains
 
 
 def check_recipe(
@@ -21,7 +23,7 @@ def check_recipe(
     data: Path | None = None,
     target: Path | None = None,
 ) -> recipes.Recipe:
-    """Return the checked recipe, with all defaults.
+    """Return the checked recipe, with all defaults. Its data are checked, but no image is decoded.
 
     Args:
         recipe_text: The text of the recipe.
@@ -29,11 +31,12 @@ def check_recipe(
         data, target: Paths of images in the form of `--data` and `--target`.
 
     Raises:
-        Problems: All problems of the recipe.
+        Problems: All problems of the recipe, and those of its data that do not depend on them.
+        RequestError: The data of a valid recipe have problems.
     """
     from kerastl.adaptation import method
 
-    return recipes.check(
+    checked = recipes.check(
         recipe_text.text,
         name=recipe_text.word,
         tables=models,
@@ -41,8 +44,10 @@ def check_recipe(
         models=method,
         readers=readers_of(data, target),
         sets=sets,
-        paths=True,
+        data_problem=_data_problem,
     )
+    check_data(checked)
+    return checked
 
 
 def readers_of(data: Path | None, target: Path | None) -> dict[str, tuple[str, Path]]:
@@ -56,19 +61,37 @@ def check_data(recipe: recipes.Recipe) -> None:
 
     Raises:
         RequestError: The levels of a folder are not clear, a file of a table does not exist, two cells are spellings
-            of one value, and so on. The problems of both domains are reported together.
+            of one value, an image is in both domains, and so on. The problems of both domains are reported together.
     """
-    errors = []
+    collections, errors = {}, []
     for domain, reader in readers_by_domain(recipe).items():
-        if not hasattr(reader.options, "problems") or reader.options.problems():
-            continue  # its data are not files, or the files do not exist
+        if not hasattr(reader.options, "problems"):
+            continue  # its data are not files
         try:
-            registry.module("reader", reader.name).read(
-                reader_options(recipe, domain), seed=recipe.seed, cache_dir=cache_folder()
-            )
+            collections[domain] = _read(reader, reader_options(recipe, domain), recipe.seed)
         except RequestError as error:
             errors.append(error)
     raise_together(errors)
+    if collections.keys() == readers_by_domain(recipe).keys():
+        split_domains(recipe, collections)
+
+
+def _read(reader: recipes.Reader, options: Any, seed: int) -> Collection:
+    """Return the images of a reader. Their paths take the place of their hashes, so that no file is read."""
+    images = registry.module("reader", reader.name).read(options, seed=seed, cache_dir=cache_folder())
+    return images.with_records(replace(record, sha256=str(record.file)) for record in images.records)
+
+
+def _data_problem(section: str, reader: Any) -> str:
+    """Return the problem of the data of a reader in a recipe that has other problems, or an empty string."""
+    try:
+        if hasattr(reader.options, "problems"):
+            images = _read(reader, reader.options, seed=0)
+            if section == "data":
+                check_labels(f"{section}.reader", reader, images)
+    except RequestError as error:
+        return str(error).removesuffix("Nothing was run.").rstrip()
+    return ""
 
 
 def raise_together(errors: Sequence[RequestError]) -> None:

@@ -12,28 +12,23 @@ from kerastl import adaptation, data, registry, report
 from kerastl import recipe as recipes
 from kerastl.augment import build_mixing, build_policy
 from kerastl.console import print_facts, print_status, status
-from kerastl.data import CheckedImages, Collection, ImageDataset, Record
+from kerastl.data import CheckedImages, ImageDataset, Record
 from kerastl.data.convert import NARROW, is_16_bit_file
 from kerastl.data.decode import FULL_WINDOW
 from kerastl.data.records import evenly_spaced, pluralize
 from kerastl.data.validate import PixelStatistics, pixel_statistics
 from kerastl.errors import RequestError
-from kerastl.evaluation import assign_subgroups, is_binned, positive_class, read_description, subgroup_columns
+from kerastl.evaluation import assign_subgroups, is_binned, subgroup_columns
 from kerastl.models import resolve_image_size
 from kerastl.recipe import Recipe
 from kerastl.runs import DataSummary, Run, Summary
 from kerastl.workflows.check_recipe import raise_together
 from kerastl.workflows.domains import (
     NUM_LISTED,
-    _identity,
-    _reads_one_table,
-    _split_source,
-    _split_target,
-    check_distinct_images,
     reader_options,
     reader_path,
     readers_by_domain,
-    remove_patient_overlap,
+    split_domains,
 )
 from kerastl.workflows.summarize import MOST, summarize_data
 
@@ -155,19 +150,9 @@ def load_datasets(recipe: Recipe, run: Run) -> Datasets:
         images = _read_images(recipe, run)
         # The fingerprint is taken before the split, so that it does not depend on the seed.
         fingerprints = {domain: checked.collection.fingerprint() for domain, checked in images.items()}
-    if recipe.source:
-        source = Collection(None, read_description(recipe.source.model).class_names, ())
-    else:
-        source = _split_source(recipe, images["source"].collection)
-    positive_class(source.class_names, recipe.evaluation.positive)
-    records, notes, target_root = list(source.records), list(source.notes), None
-    if recipe.target:
-        target_root = images["target"].collection.root
-        target = _split_target(recipe, recipe.target, images["target"].collection, source.class_names)
-        check_distinct_images(source, target, duplicates=recipe.data.duplicates)
-        target = remove_patient_overlap(
-            source, target, same_table=_reads_one_table(recipe), identity=_identity(recipe)
-        )
+    source, target = split_domains(recipe, {domain: checked.collection for domain, checked in images.items()})
+    records, notes = list(source.records), list(source.notes)
+    if target is not None:
         records = [*_with_domain(records, "source"), *_with_domain(target.records, "target")]
         notes += target.notes
     quarantined = tuple(image for checked in images.values() for image in checked.quarantined)
@@ -178,7 +163,7 @@ def load_datasets(recipe: Recipe, run: Run) -> Datasets:
     summary = _summarize(recipe, images, records)
     return Datasets(
         tuple(records), source.class_names, size, _window(recipe, records) if needs_window else None,
-        _cache(recipe, len(records), size), source.root, target_root, quarantined, fingerprints, tuple(notes),
+        _cache(recipe, len(records), size), source.root, target and target.root, quarantined, fingerprints, tuple(notes),
         augment=recipe.augment, batch_size=recipe.data.known_batch_size, max_pixels=recipe.data.max_pixels,
         seed=recipe.seed, summary=summary,
     )  # fmt: skip

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kerastl import data, registry
+from kerastl import data, evaluation, registry
 from kerastl import recipe as recipes
 from kerastl.data import Collection, Record
 from kerastl.data.duplicates import Duplicates
@@ -40,10 +40,38 @@ def reader_options(recipe: recipes.Recipe, domain: str) -> Any:
     return options.model_copy(update={"columns": options.columns.model_copy(update=update)})
 
 
+def split_domains(
+    recipe: Recipe, collections: Mapping[str, Collection]
+) -> tuple[Collection, Collection | None]:
+    """Return the images of source and target in their splits.
+
+    Args:
+        recipe: The recipe.
+        collections: The images of each domain of the recipe. With `source.model`, there are only target images.
+
+    Raises:
+        RequestError: The labels, the splits or the domains cannot be used.
+    """
+    if recipe.source:
+        source = Collection(None, evaluation.read_description(recipe.source.model).class_names, ())
+    else:
+        source = _split_source(recipe, collections["source"])
+    if recipe.evaluation.positive is not None:
+        evaluation.positive_class(source.class_names, recipe.evaluation.positive)
+    if recipe.target is None:
+        return source, None
+    target = _split_target(recipe, recipe.target, collections["target"], source.class_names)
+    check_distinct_images(source, target, duplicates=recipe.data.duplicates)
+    target = remove_patient_overlap(
+        source, target, same_table=_reads_one_table(recipe), identity=_identity(recipe)
+    )
+    return source, target
+
+
 def _split_source(recipe: Recipe, images: Collection) -> Collection:
     """Return the source images in their splits."""
     options = recipe.data.split
-    _check_labels("data.reader", readers_by_domain(recipe)["source"], images)
+    check_labels("data.reader", readers_by_domain(recipe)["source"], images)
     return data.split(
         images, val_fraction=options.val_fraction, test_fraction=options.test_fraction,
         seed=recipe.seed, allow_rare=options.allow_rare, duplicates=recipe.data.duplicates,
@@ -57,7 +85,7 @@ def _split_target(
     if target.labels == "none":
         images = drop_unknown_labels(images, class_names, identity=_identity(recipe))
     else:
-        _check_labels("target.reader", target.reader, images)
+        check_labels("target.reader", target.reader, images)
         check_class_names(images, class_names)
     few = {"groups_per_class": target.few.groups_per_class} if target.few else {}
     return data.split_target(
@@ -67,7 +95,7 @@ def _split_target(
     )  # fmt: skip
 
 
-def _check_labels(key: str, reader: Reader, images: Collection) -> None:
+def check_labels(key: str, reader: Reader, images: Collection) -> None:
     """Raise RequestError unless the images have labels of at least two classes."""
     where = f"{key}: {reader_path(reader) or reader.name}"
     labels = {record.label for record in images.records} - {None}
