@@ -17,6 +17,8 @@ from typing import Any, ParamSpec, TypeVar
 Args = ParamSpec("Args")
 Result = TypeVar("Result")
 LONGEST_QUOTE = 60
+LOOK_ALIKES = str.maketrans("oil", "011")
+"""Letters that are typed for digits."""
 MIN_LETTERS, SHORT = 2, 5
 """Letters of a word that can be corrected, and up to which one wrong letter is a large part of it."""
 PLAIN = re.compile(r"[\w./+-]+")
@@ -67,6 +69,7 @@ OTHER_WORDS = {
     "litert": "tflite tf_lite lite",
     "saved_model": "tf tensorflow serving tf_serving pb",
     "keras": "h5 hdf5",
+    "out": "output output_dir out_dir outdir save_dir log_dir destination",
     "run": "train training fit",
     "check": "validate lint",
     "predict": "infer inference classify",
@@ -213,6 +216,9 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     for plain in (typed, *meant):
         if plain in names:
             return names[plain]
+    for plain, name in names.items():
+        if plain.translate(LOOK_ALIKES) == typed.translate(LOOK_ALIKES):
+            return name
     if meant or len(typed) < MIN_LETTERS or typed in map(_plain, UNSUPPORTED.split()):
         return None
     same_numbers = [plain for plain in names if re.findall(r"\d+", plain) == re.findall(r"\d+", typed)]
@@ -238,8 +244,10 @@ def suggest(word: str, known: Iterable[str]) -> str:
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """Return `Did you mean ...?` with the nearest known word, or the list of known words."""
-    return suggest(word, known).strip() or f"Known: {', '.join(known)}."
+    """Return `Did you mean ...?` with the nearest known word, or a list: of known words, or of those of its family."""
+    family = [name for name in known if len(word) > SHORT and name[:SHORT] == _plain(word)[:SHORT]]
+    words = f"{', '.join(family)}, ..." if 0 < len(family) < len(known) else ", ".join(known)
+    return suggest(word, known).strip() or f"Known: {words}."
 
 
 def suggest_arguments(function: Callable[Args, Result]) -> Callable[Args, Result]:

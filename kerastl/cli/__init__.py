@@ -12,7 +12,7 @@ from typing import NoReturn
 import click
 
 from kerastl import __version__
-from kerastl.errors import KerastlError, did_you_mean, quote, shell_command
+from kerastl.errors import KerastlError, did_you_mean, nearest, quote, shell_command, suggest
 
 INTERRUPTED = 130
 BROKEN = 3
@@ -26,12 +26,28 @@ class SuggestingGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command, or raise `UsageError` with a suggestion."""
         try:
-            return super().resolve_command(ctx, args)
+            name, command, words = super().resolve_command(ctx, args)
         except click.UsageError as error:
             if "Did you mean" in error.format_message():
                 raise
             hint = did_you_mean(args[0], self.list_commands(ctx))
             raise click.UsageError(f"{error.format_message()} {hint}", ctx) from None
+        if command is not None:
+            _refuse_repeated_options(click.Context(command, parent=ctx, info_name=name), words)
+        return name, command, words
+
+
+def _refuse_repeated_options(ctx: click.Context, words: list[str]) -> None:
+    """Raise `UsageError` if an option with one value is given twice; click would use the last value."""
+    _, _, given = ctx.command.make_parser(ctx).parse_args(list(words))
+    for param in set(given):
+        if (
+            isinstance(param, click.Option)
+            and not param.multiple
+            and not param.is_flag
+            and given.count(param) > 1
+        ):
+            raise click.UsageError(f"{param.opts[0]} is given {given.count(param)} times. Give it once.", ctx)
 
 
 class CommandGroup(SuggestingGroup):
@@ -110,12 +126,22 @@ def _escape_unprintable() -> None:
 
 
 def _show(error: click.ClickException) -> None:
-    """Print a usage error. Unknown options may be keys of the recipe."""
+    """Print a usage error. An unknown option may be another one, a key of the recipe, or an argument."""
+    if isinstance(error, click.NoSuchOption) and error.ctx is not None:
+        params = error.ctx.command.params
+        options = [name for param in params if param.name != "help" for name in param.opts if name[:1] == "-"]
+        word = error.option_name.lstrip("-")
+        hint = suggest(word, options).strip()
+        if not hint and "--set" in options:
+            from kerastl.recipe import nearest_key
+
+            key = nearest_key(word)
+            example = shell_command("--set", f"{key}=VALUE") if key else "--set PATH=VALUE"
+            hint = f"To change a value of the recipe: {example}"
+        elif not hint and nearest(word, ["data", "path"]) and len(options) < len(params):
+            hint = f"A path is an argument. Write it without {error.option_name}."
+        error = click.UsageError(f"{error.message} {hint}".strip(), error.ctx)
     error.show()
-    if isinstance(error, click.NoSuchOption) and not error.possibilities:
-        options = [name for param in error.ctx.command.params for name in param.opts] if error.ctx else []
-        if "--set" in options:
-            click.echo("To change a value of the recipe: --set PATH=VALUE", err=True)
 
 
 def _in_one_line(error: Exception) -> str:

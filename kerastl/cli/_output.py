@@ -6,7 +6,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,9 +16,9 @@ from click.shell_completion import CompletionItem
 from kerastl import evaluation, export, report, runs
 from kerastl import recipe as recipes
 from kerastl.console import format_facts
-from kerastl.errors import shell_quote
+from kerastl.errors import Problem, Problems, RequestError, raise_problems, shell_quote
 from kerastl.tasks import SINGLE_LABEL
-from kerastl.workflows.check_recipe import check_recipe
+from kerastl.workflows.check_recipe import check_data, check_recipe
 
 FC = TypeVar("FC", bound=Callable[..., Any] | click.Command)
 """A decorated function or command, as in click."""
@@ -151,11 +151,34 @@ def recipe_options(command: FC) -> FC:
 
 
 def load_recipe(
-    recipe: str, sets: Sequence[str], data: Path | None = None, target: Path | None = None
-) -> tuple[recipes.RecipeText, recipes.Recipe]:
-    """Return the text of a recipe and its checked form."""
-    recipe_text = recipes.find(recipe)
-    return recipe_text, check_recipe(recipe_text, sets, data=data, target=target)
+    recipe: str, sets: Sequence[str], data: Path | None = None, target: Path | None = None, *,
+    problems: Iterable[Problem] = (), problems_of_recipe: Callable[[recipes.Recipe], Iterable[Problem]] = lambda _: (), outside: Path | None = None,
+) -> tuple[recipes.RecipeText, recipes.Recipe]:  # fmt: skip
+    """Return the text of a recipe and its checked form. Its data are checked, but no image is decoded.
+
+    Args:
+        recipe, sets, data, target: The argument and the options of the command.
+        problems: Problems of the other options of the command.
+        problems_of_recipe: Returns what prevents the command with a valid recipe.
+        outside: An output folder that must be outside the folders of the data.
+
+    Raises:
+        Problems: All problems of the command, its recipe and its data.
+    """
+    found = list(problems)
+    try:
+        recipe_text = recipes.find(recipe)
+        checked = check_recipe(recipe_text, sets, data=data, target=target)
+        found += problems_of_recipe(checked)
+        check_data(checked, outside)
+    except RequestError as error:
+        if not found:
+            raise
+        if isinstance(error, Problems) and error.subject == recipe:
+            raise Problems(recipe, [*found, *error.problems], error.footer) from error
+        found.append(Problem("", str(error).removesuffix("Nothing was run.").rstrip()))
+    raise_problems("The request", found, "Nothing was run.")
+    return recipe_text, checked
 
 
 class NumberRange(click.FloatRange):

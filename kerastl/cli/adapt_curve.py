@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import click
 
-from kerastl import recipe as recipes
 from kerastl import report, workflows
-from kerastl.cli._output import RecipeName, option, out_option, recipe_options, shell_path
+from kerastl.cli._output import RecipeName, load_recipe, option, out_option, recipe_options, shell_path
 from kerastl.console import load_tensorflow
-from kerastl.errors import Problem, Problems, RequestError
-from kerastl.workflows.check_recipe import check_recipe
 
 
 @click.command()
@@ -54,34 +52,24 @@ def command(
     numbers, problems = workflows.read_labels(labels)
     problems += workflows.count_problems(seeds, scratch_epochs)
     problems += workflows.out_problems(None if resume else out)
-    recipe_text, checked = _load(recipe, sets, data, target, problems)
-    if unusable := list(workflows.recipe_problems(checked)):
-        raise Problems("The curve", [*problems, *unusable], "Nothing was trained or written.")
+    recipe_text, checked = load_recipe(
+        recipe,
+        sets,
+        data,
+        target,
+        problems=problems,
+        problems_of_recipe=partial(workflows.recipe_problems, seeds=seeds),
+        outside=out,
+    )
     load_tensorflow()
     outcome = workflows.adapt_curve(
         checked, name=recipe_text.name, labels=numbers, seeds=seeds, scratch_epochs=scratch_epochs,
-        out=out, resume=resume, problems=problems,
+        out=out, resume=resume,
     )  # fmt: skip
     if as_json:
         click.echo(json.dumps(outcome.curve.to_json() | {"folder": str(outcome.run.path)}, indent=1))
         return
     _print(outcome)
-
-
-def _load(
-    recipe: str, sets: tuple[str, ...], data: Path | None, target: Path | None, problems: list[Problem]
-) -> tuple[recipes.RecipeText, recipes.Recipe]:
-    """Return the recipe and its validated form; its problems are reported together with those of the command."""
-    try:
-        recipe_text = recipes.find(recipe)
-        return recipe_text, check_recipe(recipe_text, sets, data=data, target=target)
-    except Problems as error:
-        raise Problems(error.subject, [*problems, *error.problems], error.footer) from error
-    except RequestError as error:
-        if not problems:
-            raise
-        line = " ".join(str(error).split())
-        raise Problems("The curve", [*problems, Problem("RECIPE", line)]) from error
 
 
 def _print(outcome: workflows.LabelBudget) -> None:

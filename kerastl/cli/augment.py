@@ -8,12 +8,11 @@ from pathlib import Path
 import click
 
 from kerastl import audit, registry, report, runs, workflows
-from kerastl import recipe as recipes
 from kerastl.cli import SuggestingGroup
 from kerastl.cli._output import RecipeName, load_recipe, option, out_option, recipe_options, shell_path
 from kerastl.console import load_tensorflow
-from kerastl.errors import RequestError
-from kerastl.workflows.check_recipe import check_recipe, check_weights
+from kerastl.errors import Problem, problems_of
+from kerastl.workflows.check_recipe import check_weights, folder_problems, selected_augment
 
 
 @click.command("audit")
@@ -46,14 +45,15 @@ def audit_command(
       kerastl augment audit folder-classifier --data photos
       kerastl augment audit mine.yaml --operations random_flip,random_hue --out audit
     """
-    if out is not None and not runs.is_new_or_empty(out):
-        raise RequestError(f"{out} already exists and is not empty. Choose another folder: --out DIR")
-    checked, run = _load(recipe, sets, data, target)
     names = [name.strip() for name in operations.split(",") if name.strip()]
+    problems = folder_problems(out)
     if not names:
-        raise RequestError("--operations is empty. Use all, recipe, or names separated by commas.")
+        problems.append(Problem("--operations", "is empty. Use all, recipe, or names separated by commas."))
     for name in names if names not in (["all"], ["recipe"]) else ():
-        registry.module("operation", name)  # an unknown name is refused before TensorFlow is imported
+        problems += problems_of("--operations", registry.module, "operation", name)
+    run = Path(recipe) if (Path(recipe) / runs.RESOLVED_RECIPE).is_file() else None
+    file = str(run / runs.RESOLVED_RECIPE) if run else recipe
+    _, checked = load_recipe(file, sets, data, target, problems=problems, outside=out)
     check_weights(checked)
     load_tensorflow()
     audited = workflows.audit_recipe(checked, operations=names, most_per_class=max_images, run=run, out=out)
@@ -72,19 +72,6 @@ def audit_command(
     if out is not None:
         click.echo(f"\nWrote {out / 'audit.html'} and {out / 'audit.json'}.")
         click.echo("audit.html contains images and paths of the data and is as confidential as the data.")
-
-
-def _load(
-    recipe_or_run: str, sets: tuple[str, ...], data: Path | None, target: Path | None
-) -> tuple[recipes.Recipe, Path | None]:
-    """Return the checked recipe, and the run folder if one is given."""
-    folder = Path(recipe_or_run)
-    if not folder.is_dir():
-        return check_recipe(recipes.find(recipe_or_run), sets, data=data, target=target), None
-    resolved = folder / runs.RESOLVED_RECIPE
-    if not resolved.is_file():
-        raise RequestError(f"{recipe_or_run} is not a run folder: it has no {runs.RESOLVED_RECIPE}.")
-    return check_recipe(recipes.find(str(resolved)), sets, data=data, target=target), folder
 
 
 MAX_IMAGES = 32
@@ -120,7 +107,10 @@ def preview(
       kerastl augment preview folder-classifier --data photos --set augment=strong
       kerastl augment preview mine.yaml --operation random_rotation --images 8 --out rotation
     """
-    recipe_text, checked = load_recipe(recipe, sets, data, target)
+    recipe_text, checked = load_recipe(
+        recipe, sets, data, target, problems=folder_problems(out), outside=out or Path(),
+        problems_of_recipe=lambda checked: problems_of("--operation", selected_augment, checked.augment, operation),
+    )  # fmt: skip
     load_tensorflow()
     page = workflows.preview(
         checked, name=recipe_text.name, out=out, num_images=images, samples=samples, operation=operation,

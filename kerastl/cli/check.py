@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from kerastl import recipe as recipes
-from kerastl.cli._output import RecipeName, recipe_options
+from kerastl.cli._output import RecipeName, load_recipe, recipe_options
 from kerastl.errors import Problem, Problems, RequestError
-from kerastl.workflows.check_recipe import check_recipe, readers_of
+from kerastl.workflows.check_recipe import readers_of
 
 
 @click.command()
@@ -30,7 +30,7 @@ def command(
       kerastl check mine.yaml
     """
     try:
-        checked = check_recipe(recipes.find(recipe), sets, data=data, target=target)
+        _, checked = load_recipe(recipe, sets, data, target)
     except RequestError as error:
         if not as_json:
             raise

@@ -21,7 +21,7 @@ from kerastl.cli._output import (
 from kerastl.console import load_tensorflow
 from kerastl.data.records import pluralize
 from kerastl.errors import set_option
-from kerastl.workflows.check_recipe import check_weights, phase_index
+from kerastl.workflows.check_recipe import check_weights, phase_index, rate_test_problems
 
 
 @click.command()
@@ -51,7 +51,10 @@ def command(
       kerastl lr folder-classifier --data photos
       kerastl lr mine.yaml --phase fine_tune --seeds 5 --out rate.png
     """
-    recipe_text, checked = load_recipe(recipe, sets, data, target)
+    recipe_text, checked = load_recipe(
+        recipe, sets, data, target,
+        problems_of_recipe=lambda checked: rate_test_problems(checked, phase, lowest, highest, out),
+    )  # fmt: skip
     index = phase_index(checked, phase)
     check_weights(checked)
     load_tensorflow()

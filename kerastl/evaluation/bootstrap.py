@@ -11,8 +11,6 @@ from itertools import repeat
 from typing import Any
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.stats import beta
 
 from kerastl.data.records import pluralize
 from kerastl.errors import RequestError
@@ -85,6 +83,8 @@ def proportion_interval(value: float, trials: float, *, level: float) -> tuple[f
         Clopper & Pearson 1934, doi:10.1093/biomet/26.4.404; Korn & Graubard 1998, Survey Methodology 24(2).
     """
     tail, hits = (1 - level) / 2, min(max(value, 0.0), 1.0) * trials
+    from scipy.stats import beta  # takes half a second
+
     low = beta.ppf(tail, hits, trials - hits + 1) if hits > ROUNDING else 0.0
     high = beta.ppf(1 - tail, hits + 1, trials - hits) if trials - hits > ROUNDING else 1.0
     return float(low), float(high)
@@ -106,6 +106,8 @@ def mean_trials(groups: Array, *, level: float) -> float:
 
     def excess(log_factor: float) -> float:
         return float((groups * np.log(rates(np.exp(log_factor)))).sum() - log_tail)
+
+    from scipy.optimize import brentq
 
     factor = np.exp(brentq(excess, log_tail - np.log(groups.max()), -np.log(groups.min())))
     return float(log_tail / np.log(rates(factor).mean()))

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from scipy.optimize import brentq, minimize
 
 from kerastl.evaluation.bootstrap import ResampledPredictions, Trials
 from kerastl.evaluation.metrics import confidence_and_outcome, equal_mass_bins, ratio
@@ -53,6 +52,8 @@ def fit_calibrator(labels: Array, logits: Array, *, weights: Array | None = None
     if parameters is None:
         bounds = [(MIN_INVERSE_TEMPERATURE, MAX_INVERSE_TEMPERATURE), *[(None, None)] * (logits.shape[1] - 1)]
         options = {"gtol": GRADIENT_TOLERANCE, "ftol": 1e-14}
+        from scipy.optimize import minimize
+
         parameters = minimize(
             loss.value_and_gradient, loss.start, jac=True, method="L-BFGS-B", bounds=bounds, options=options
         ).x
@@ -159,6 +160,8 @@ def fit_temperature(labels: Array, logits: Array) -> float | None:
     low, high = -np.log(MAX_TEMPERATURE), -np.log(MIN_TEMPERATURE)
     if not len(labels) or derivative(low) >= 0 or derivative(high) <= 0:
         return None
+    from scipy.optimize import brentq
+
     return float(np.exp(-brentq(derivative, low, high, xtol=1e-10)))
 
 

@@ -4,6 +4,7 @@ from .catalog import folder as folder
 from .catalog import names as names
 from .catalog import summary as summary
 from .checking import check as check
+from .checking import nearest_key as nearest_key
 from .checking import recipe_command as recipe_command
 from .loader import read_plain as read_plain
 from .phase import BlockRate as BlockRate

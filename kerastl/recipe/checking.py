@@ -31,7 +31,7 @@ from kerastl.recipe.schema import (
 
 PolicyOf = Callable[[str], Sequence[tuple[str, Any]]]
 PLACEHOLDER = re.compile(r"Add: \w+: (DIR|[A-Z]+\.\w+)$")
-SECTIONS = {"data": Data, "data.split": Split, "phases[0]": Phase, "backbone": Backbone, "head": Head}
+SECTIONS = {"data.split": Split, "data": Data, "phases[0]": Phase, "backbone": Backbone, "head": Head}
 """Sections in which a key is looked up that was written at the top."""
 DEFINED_BY_MODEL = ("backbone", "head", "data.image_size_px", "data.window")
 # Keys that use source images, and why they are refused with `source.model`.
@@ -119,19 +119,21 @@ def recipe_command(verb: str, name: str, readers: Mapping[str, tuple[str, Path]]
     return shell_command(*words, *(word for change in sets for word in ("--set", change)))
 
 
+def nearest_key(word: str) -> str:
+    """Return the path of the key that was probably meant by a word, such as `phases[0].epochs`, or an empty string."""
+    near = ((section, nearest(word, hints(model))) for section, model in {"": Recipe, **SECTIONS}.items())
+    paths = (f"{section}.{key}".lstrip(".") for section, key in near if key)
+    return next(paths, "")
+
+
 def _add(document: Document, loc: Loc, message: str) -> None:
     placeholder = PLACEHOLDER.search(message)
     if placeholder and message.startswith(MISSING):
         is_reader = loc[1:] == ("reader", "path")
         option = f"--{loc[0]} " if is_reader else f"--set {join_path('', loc)}="
         message = f"{message}, or use {option}{placeholder[1]}"
-    if len(loc) == 1 and message.startswith("unknown key. Known:"):
-        keys = (
-            f"{section}.{key}"
-            for section, model in SECTIONS.items()
-            if (key := nearest(str(loc[0]), hints(model)))
-        )
-        message = f"unknown key. Did you mean {quote(key)}?" if (key := next(keys, "")) else message
+    if len(loc) == 1 and message.startswith("unknown key. Known:") and (key := nearest_key(str(loc[0]))):
+        message = f"unknown key. Did you mean {quote(key)}?"
     document.add(section_of(loc, message), message)
 
 

@@ -20,8 +20,8 @@ from kerastl.models import load_backbone
 from kerastl.recipe import Recipe
 from kerastl.runs import Run, read_csv
 from kerastl.training import read_batches
-from kerastl.workflows.check_recipe import check_weights
-from kerastl.workflows.datasets import Datasets, check_outside, load_datasets
+from kerastl.workflows.check_recipe import check_outside, check_weights
+from kerastl.workflows.datasets import Datasets, load_datasets
 
 Array = np.ndarray[Any, Any]
 Features = Callable[[Array], Array]

@@ -16,11 +16,12 @@ from kerastl import report
 from kerastl.augment.preview import POLICY_TITLE, Block, mixing_block, operation_block, policy_block
 from kerastl.console import track
 from kerastl.data import Record, seeds_for
-from kerastl.errors import RequestError, join_words, quote, suggest
+from kerastl.errors import RequestError, raise_problems
 from kerastl.recipe import Augment, Recipe
-from kerastl.runs import Run, is_new_or_empty, next_free_path
+from kerastl.runs import Run, next_free_path
 from kerastl.tasks import SINGLE_LABEL
-from kerastl.workflows.datasets import check_outside, load_datasets
+from kerastl.workflows.check_recipe import check_outside, folder_problems, selected_augment
+from kerastl.workflows.datasets import load_datasets
 
 Images = npt.NDArray[np.float32]
 
@@ -52,9 +53,8 @@ def preview(
     Raises:
         RequestError: The recipe has no augmentation or no such operation, the data cannot be used, or `out` exists.
     """
-    augment = _selected_augment(recipe.augment, operation)
-    if out is not None and not is_new_or_empty(out):
-        raise RequestError(f"{out} exists and is not empty. Choose another folder: --out DIR")
+    augment = selected_augment(recipe.augment, operation)
+    raise_problems("The request", folder_problems(out), "Nothing was run.")
     seed = recipe.seed if seed is None else seed
     with tempfile.TemporaryDirectory() as scratch:
         # Without the target, which does not change the split of the source.
@@ -102,27 +102,6 @@ def select_images(
     selected = [index for indices in rounds for index in indices if index is not None][:count]
     order = {name: number for number, name in enumerate(class_names)}
     return sorted(selected, key=lambda index: (order.get(records[index].label or "", -1), index))
-
-
-def _selected_augment(augment: Augment, operation: str | None) -> Augment:
-    """Return the part of the augmentation that is shown."""
-    if not augment.operations and not augment.mixing:
-        raise RequestError(
-            "The recipe has no augmentation: augment has no operations.\n"
-            "To preview a policy: --set augment=light (or medium, strong, radiograph, photograph)"
-        )
-    if operation is None:
-        return augment
-    names = list(dict.fromkeys(step.name for step in (*augment.operations, *augment.mixing)))
-    if operation not in names:
-        hint = suggest(operation, names).strip() or f"It has {join_words(names, 'and')}."
-        raise RequestError(f"The recipe has no operation {quote(operation)}. {hint}")
-    return augment.model_copy(
-        update={
-            "operations": tuple(step for step in augment.operations if step.name == operation),
-            "mixing": tuple(step for step in augment.mixing if step.name == operation),
-        }
-    )
 
 
 def _blocks(

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerastl import augment, export, models, registry, runs
 from kerastl import recipe as recipes
 from kerastl.console import print_status
-from kerastl.data import Collection, cache_folder
+from kerastl.data import cache_folder
 from kerastl.data.readers import reader_name
-from kerastl.errors import RequestError, join_words, problems_of, raise_problems, suggest
+from kerastl.errors import Problem, RequestError, join_words, problems_of, quote, raise_problems, suggest
 from kerastl.workflows.domains import check_labels, reader_options, readers_by_domain, split_domains
+
+if TYPE_CHECKING:
+    from kerastl.data import Collection
 
 
 def check_recipe(
@@ -23,7 +27,7 @@ def check_recipe(
     data: Path | None = None,
     target: Path | None = None,
 ) -> recipes.Recipe:
-    """Return the checked recipe, with all defaults. Its data are checked, but no image is decoded.
+    """Return the checked recipe, with all defaults. Call `check_data` to check the data of a valid recipe.
 
     Args:
         recipe_text: The text of the recipe.
@@ -32,11 +36,10 @@ def check_recipe(
 
     Raises:
         Problems: All problems of the recipe, and those of its data that do not depend on them.
-        RequestError: The data of a valid recipe have problems.
     """
     from kerastl.adaptation import method
 
-    checked = recipes.check(
+    return recipes.check(
         recipe_text.text,
         name=recipe_text.word,
         tables=models,
@@ -46,8 +49,6 @@ def check_recipe(
         sets=sets,
         data_problem=_data_problem,
     )
-    check_data(checked)
-    return checked
 
 
 def readers_of(data: Path | None, target: Path | None) -> dict[str, tuple[str, Path]]:
@@ -56,8 +57,12 @@ def readers_of(data: Path | None, target: Path | None) -> dict[str, tuple[str, P
     return {section: (reader_name(path), path) for section, path in given.items() if path is not None}
 
 
-def check_data(recipe: recipes.Recipe) -> None:
+def check_data(recipe: recipes.Recipe, out: Path | None = None) -> None:
     """Check the names in the folders and the cells in the tables of a recipe. No image is decoded.
+
+    Args:
+        recipe: The recipe.
+        out: A folder that must be outside the folders of the data.
 
     Raises:
         RequestError: The levels of a folder are not clear, a file of a table does not exist, two cells are spellings
@@ -72,6 +77,8 @@ def check_data(recipe: recipes.Recipe) -> None:
         except RequestError as error:
             errors.append(error)
     raise_together(errors)
+    for images in collections.values() if out is not None else ():
+        check_outside(out, images.root, "output")
     if collections.keys() == readers_by_domain(recipe).keys():
         split_domains(recipe, collections)
 
@@ -160,3 +167,74 @@ def check_requirements(
     if len(problems) == 1:
         raise RequestError(problems[0].message)
     raise_problems("The request", problems, "Nothing was run.")
+
+
+def check_outside(out: Path, root: Path | None, content: str) -> None:
+    """Check that `out` is outside the folder of the data, where a reader would read its files as images.
+
+    Args:
+        out: The output folder.
+        root: The folder of the data, or None.
+        content: What is written to `out`, for the message.
+
+    Raises:
+        RequestError: `out` is inside the folder.
+    """
+    if root is not None and out.resolve().is_relative_to(root.resolve()):
+        raise RequestError(
+            f"The {content} cannot be written to {out}, because the folder of the data, {root}, contains it. "
+            "Choose another folder: --out DIR"
+        )
+
+
+def selected_augment(augment: recipes.Augment, operation: str | None) -> recipes.Augment:
+    """Return the augmentation of a recipe, or only one operation or mixing.
+
+    Raises:
+        RequestError: There is no augmentation, or no such operation.
+    """
+    if not augment.operations and not augment.mixing:
+        raise RequestError(
+            "The recipe has no augmentation: augment has no operations.\n"
+            "To preview a policy: --set augment=light (or medium, strong, radiograph, photograph)"
+        )
+    if operation is None:
+        return augment
+    names = list(dict.fromkeys(step.name for step in (*augment.operations, *augment.mixing)))
+    if operation not in names:
+        hint = suggest(operation, names).strip() or f"It has {join_words(names, 'and')}."
+        raise RequestError(f"The recipe has no operation {quote(operation)}. {hint}")
+    return augment.model_copy(
+        update={
+            "operations": tuple(step for step in augment.operations if step.name == operation),
+            "mixing": tuple(step for step in augment.mixing if step.name == operation),
+        }
+    )
+
+
+def rate_test_problems(
+    recipe: recipes.Recipe, phase: str | None, lowest: float, highest: float, out: Path | None
+) -> list[Problem]:
+    """Return the problems of a request for learning-rate range tests, as in `kerastl.workflows.find_rates`."""
+    problems = problems_of("--phase", phase_index, recipe, phase)
+    if not 0 < lowest < highest < math.inf:
+        message = f"must be below --highest, and both above 0 and finite, got {lowest:g} and {highest:g}."
+        problems.append(Problem("--lowest", message))
+    message = ""
+    if out is not None and out.suffix.lower() != ".png":
+        message = f"must end in .png, got {out}."
+    elif out is not None and out.exists():
+        message = f"{out} already exists. Choose another file."
+    elif out is not None and not out.parent.is_dir():
+        message = f"There is no folder {out.parent}. Create it, or choose another file."
+    return problems + ([Problem("--out", message)] if message else [])
+
+
+def folder_problems(out: Path | None) -> list[Problem]:
+    """Return the problem of an output folder that is not new or empty."""
+    is_usable = out is None or runs.is_new_or_empty(out)
+    return (
+        []
+        if is_usable
+        else [Problem("--out", f"{out} already exists and is not empty. Choose another folder.")]
+    )

@@ -194,8 +194,12 @@ def count_problems(seeds: int, scratch_epochs: int) -> Iterator[Problem]:
         yield Problem("--scratch-epochs", f"must be from 1 to {MAX_EPOCHS:,}, got {scratch_epochs}.")
 
 
-def recipe_problems(recipe: Recipe) -> Iterator[Problem]:
-    """Yield the problems that prevent a curve with this recipe."""
+def recipe_problems(recipe: Recipe, seeds: int) -> Iterator[Problem]:
+    """Yield the problems that prevent a curve with this recipe and this number of seeds."""
+    if recipe.seed + seeds - 1 > recipes.LARGEST_SEED:
+        yield Problem(
+            "seed", f"{recipe.seed} and the {seeds - 1} seeds after it exceed {recipes.LARGEST_SEED}."
+        )
     if recipe.target is None:
         yield Problem(
             "target",

@@ -182,24 +182,6 @@ def _summarize(
     return summaries
 
 
-def check_outside(out: Path, root: Path | None, content: str) -> None:
-    """Check that `out` is outside the folder of the data, where a reader would read its files as images.
-
-    Args:
-        out: The output folder.
-        root: The folder of the data, or None.
-        content: What is written to `out`, for the message.
-
-    Raises:
-        RequestError: `out` is inside the folder.
-    """
-    if root is not None and out.resolve().is_relative_to(root.resolve()):
-        raise RequestError(
-            f"The {content} cannot be written to {out}, because the folder of the data, {root}, contains it. "
-            "Choose another folder: --out DIR"
-        )
-
-
 def _read_images(recipe: Recipe, run: Run) -> dict[str, CheckedImages]:
     """Return the images of each domain. With `source.model`, there are only target images."""
     if recipe.source is not None and recipe.target is None:

@@ -7,16 +7,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerastl import data, evaluation, registry
 from kerastl import recipe as recipes
-from kerastl.data import Collection, Record
 from kerastl.data.duplicates import Duplicates
 from kerastl.data.identity import SPELLINGS_FOOTER, Identity, check_spellings, normalize
 from kerastl.data.records import pluralize
 from kerastl.errors import Problem, RequestError, raise_problems
-from kerastl.recipe import Reader, Recipe
+
+if TYPE_CHECKING:
+    from kerastl.data import Collection, Record
+    from kerastl.recipe import Reader, Recipe
 
 NUM_LISTED = 5
 """Number of images that a message lists."""
@@ -53,7 +55,7 @@ def split_domains(
         RequestError: The labels, the splits or the domains cannot be used.
     """
     if recipe.source:
-        source = Collection(None, evaluation.read_description(recipe.source.model).class_names, ())
+        source = data.Collection(None, evaluation.read_description(recipe.source.model).class_names, ())
     else:
         source = _split_source(recipe, collections["source"])
     if recipe.evaluation.positive is not None:

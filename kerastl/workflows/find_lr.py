@@ -11,12 +11,12 @@ import keras
 
 from kerastl import report
 from kerastl.console import print_status, track
-from kerastl.errors import RequestError
+from kerastl.errors import RequestError, raise_problems
 from kerastl.recipe import Recipe
 from kerastl.runs import Run, next_free_path
 from kerastl.training import LearningRateTest
 from kerastl.training.lr_finder import find_learning_rate
-from kerastl.workflows.check_recipe import check_weights, phase_index
+from kerastl.workflows.check_recipe import check_weights, phase_index, rate_test_problems
 from kerastl.workflows.datasets import Datasets, load_datasets
 from kerastl.workflows.model import build_initial_model
 from kerastl.workflows.resolve import expanded_phases
@@ -83,10 +83,9 @@ def find_rates(
         RunFailed: The loss was not finite from the start.
     """
     names = [entry.name for entry in recipe.phases]
+    raise_problems("The request", rate_test_problems(recipe, phase, lowest, highest, out), "Nothing was run.")
     index = phase_index(recipe, phase)
-    if not lowest < highest:
-        raise RequestError(f"lowest must be below highest, got {lowest:g} and {highest:g}.")
-    file = _free_file(out, f"lr-{name}-{names[index]}")
+    file = out or next_free_path(f"lr-{name}-{names[index]}", ".png")
     if index:
         print_status(
             f"Phase '{names[index]}' is tested from the initial weights of the recipe, without the phases before it."
@@ -128,18 +127,3 @@ def _models(recipe: Recipe, images: Datasets, seeds: int) -> Iterator[keras.Mode
             if layer.name != "head" and layer.weights:
                 layer.set_weights(first.get_layer(layer.name).get_weights())
         yield model
-
-
-def _free_file(out: Path | None, stem: str) -> Path:
-    """Return a file that does not exist yet."""
-    if out is not None:
-        if out.suffix.lower() != ".png":
-            raise RequestError(f"--out must end in .png, got {out}.")
-        if out.exists():
-            raise RequestError(f"{out} already exists. Choose another file: --out FILE.png")
-        if not out.parent.is_dir():
-            raise RequestError(
-                f"There is no folder {out.parent}. Create it, or choose another file: --out FILE.png"
-            )
-        return out
-    return next_free_path(stem, ".png")

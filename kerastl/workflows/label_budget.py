@@ -23,15 +23,15 @@ from kerastl.console import format_duration, print_status
 from kerastl.data import Record, group_key
 from kerastl.data.records import pluralize
 from kerastl.errors import PermanentFailure, Problem, Problems, RequestError, problems_of, raise_problems
-from kerastl.recipe import LARGEST_SEED, Recipe
+from kerastl.recipe import Recipe
 from kerastl.report import Curve, Point, TargetTest
 from kerastl.report.label_budget_page import ADAPT_THEN_FINE_TUNE, FINE_TUNE, SCRATCH, STRATEGIES
 from kerastl.runs import Run
 from kerastl.workflows import curve_plan
 from kerastl.workflows import run as runner
-from kerastl.workflows.check_recipe import check_weights
+from kerastl.workflows.check_recipe import check_outside, check_weights
 from kerastl.workflows.curve_plan import ADAPTED, SOURCE, Job, Plan
-from kerastl.workflows.datasets import Datasets, check_outside, load_datasets
+from kerastl.workflows.datasets import Datasets, load_datasets
 from kerastl.workflows.model import build_initial_model
 from kerastl.workflows.resolve import resolve
 from kerastl.workflows.run_writer import diff_recipes, refuse_changes, set_determinism
@@ -86,36 +86,22 @@ class CurveDatasets:
 
 
 def _plan(
-    recipe: Recipe,
-    labels: Sequence[int],
-    seeds: int,
-    scratch_epochs: int,
-    problems: list[Problem],
-    out: Path | None,
+    recipe: Recipe, labels: Sequence[int], seeds: int, scratch_epochs: int, out: Path | None
 ) -> tuple[Plan, CurveDatasets]:
     """Return the plan of a curve and the properties of its datasets, or raise all problems together.
 
-    If the numbers are invalid, the images are checked with the smallest valid numbers, so that their problems
-    are reported, too.
-
     Args:
         recipe, labels, seeds, scratch_epochs: As in `adapt_curve`.
-        problems: Problems of the request that are already known.
         out: Folder of a new curve, which must be outside the data folders.
 
     Raises:
         Problems: All problems. Nothing has been trained or written.
     """
-    invalid = {problem.where for problem in problems}
-    if invalid & {"--seeds", "--scratch-epochs"}:
-        seeds, scratch_epochs = 1, 1
-    elif recipe.seed + seeds - 1 > LARGEST_SEED:
-        message = f"{recipe.seed} and the {seeds - 1} seeds after it exceed {LARGEST_SEED}."
-        problems.append(Problem("seed", message))
-        seeds = 1
-    if unusable := list(curve_plan.recipe_problems(recipe)):
-        _raise_all([*problems, *unusable])
-    counts = (0, 1) if "--labels" in invalid else tuple(dict.fromkeys((0, *labels)))
+    counts, problems = curve_plan.read_labels(",".join(map(str, labels)))
+    problems += curve_plan.count_problems(seeds, scratch_epochs)
+    problems += curve_plan.recipe_problems(recipe, seeds)
+    _raise_all(problems)
+    counts = tuple(dict.fromkeys((0, *counts)))
     plan = Plan(recipe, counts, tuple(range(recipe.seed, recipe.seed + seeds)), scratch_epochs)
     print_status(f"Checking the images of {pluralize(seeds, 'seed')}")
     with tempfile.TemporaryDirectory() as folder:
@@ -348,7 +334,6 @@ def adapt_curve(
     scratch_epochs: int = 100,
     out: Path | None = None,
     resume: bool = False,
-    problems: Sequence[Problem] = (),
 ) -> LabelBudget:
     """Estimate how many patients of hospital B to label: score at B against the number of labeled patients.
 
@@ -365,7 +350,6 @@ def adapt_curve(
         scratch_epochs: Epochs of each run from random weights, enough to reach a plateau.
         out: Folder of the curve, new or empty.
         resume: Whether to continue an interrupted curve. Finished runs are not trained again.
-        problems: Problems of the request that are already known, which are reported together with new ones.
 
     Returns:
         The folder of the curve and its scores.
@@ -380,7 +364,7 @@ def adapt_curve(
     # Before the images are read.
     resumed = runs.find_unfinished_run(f"{name}-curve", out, start_file=curve_plan.RECIPE) if resume else None
     is_started = resumed is not None and resumed.file(curve_plan.REQUEST).is_file()
-    plan, datasets = _plan(recipe, labels, seeds, scratch_epochs, list(problems), None if is_started else out)
+    plan, datasets = _plan(recipe, labels, seeds, scratch_epochs, None if is_started else out)
     logging.getLogger("tensorflow").addFilter(_is_not_about_retracing)
     with _opened(name, out, plan, datasets, resumed) as run:
         failed = _train(plan, datasets.unit, run)

@@ -24,8 +24,9 @@ def _files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("photos/a").mkdir(parents=True)
     for name in ("a.csv", "B.CSV", "-x.csv", "$x y.csv"):
-        Path(name).write_text("path,label,who\n0.png,dark,x\n1.png,light,y\n")
-    for number in range(2):
+        rows = [f"{number}.png,{'dark' if number % 2 else 'light'},{number}" for number in range(8)]
+        Path(name).write_text("\n".join(["path,label,who", *rows, ""]))
+    for number in range(8):
         Path(f"{number}.png").touch()
     Path("other.csv").write_text("image,diagnosis\n")
     Path("mine.yaml").write_text(GROUPED)

@@ -2,6 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+
+from kerastl.cli import main
 
 REQUESTS = """
 report gone
@@ -18,6 +23,23 @@ augment audit folder-classifier --data photos --operations gone
 adapt-curve folder-classifier --data photos
 weights verify gone
 weights fetch gone
+run folder-classifier --data empty
+run folder-classifier --data photos/cat
+run folder-classifier --data photos --set target.labels=few --target empty
+check hospital-adaptation --data photos --target photos
+check hospital-adaptation --data photos --target photos/../photos
+check hospital-adaptation --data photos --target other
+run folder-classifier --data photos --set evaluation.positive=bird
+lr folder-classifier --data photos --lowest 2 --highest 1
+lr folder-classifier --data photos --highest inf
+lr folder-classifier --data photos --out rate.pdf
+lr folder-classifier --data photos --out gone/rate.png
+augment preview folder-classifier --data photos --operation gone
+augment preview folder-classifier --data photos --out photos/new
+augment preview folder-classifier --data photos --set augment=none
+augment audit folder-classifier --data photos --out photos/new
+adapt-curve hospital-adaptation --data photos --target photos --labels x
+adapt-curve hospital-adaptation --data photos --target other --labels 0,1 --out photos/new
 """
 SCRIPT = """
 import sys
@@ -31,9 +53,43 @@ for request in sys.stdin.read().strip().splitlines():
 
 
 def test_wrong_requests_are_refused_before_tensorflow_is_imported(tmp_path):
-    (tmp_path / "photos").mkdir()
+    (tmp_path / "empty").mkdir()
+    for folder in ("photos/cat", "photos/dog", "other/cat", "other/bird"):
+        (tmp_path / folder).mkdir(parents=True)
+        for number in range(8):
+            (tmp_path / folder / f"{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     words = [sys.executable, "-c", SCRIPT]
     done = subprocess.run(words, input=REQUESTS, cwd=tmp_path, capture_output=True, text=True, check=True)
     requests = REQUESTS.strip().splitlines()
     assert done.stdout.splitlines() == [f"{request}: 1: False" for request in requests]
     assert done.stderr.count("Error: ") == len(requests)
+
+
+def refusal(capsys, *words):
+    """Return the error message of a refused command."""
+    with pytest.raises(SystemExit) as left:
+        main(list(words))
+    assert left.value.code == 1
+    return capsys.readouterr().err
+
+
+def test_problems_of_options_recipe_and_data_are_reported_together(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    Path("miss.csv").write_text("path,label\ngone.png,a\n")
+    data = ("--data", "miss.csv", "--target", "empty")
+    text = refusal(capsys, "check", "hospital-adaptation", *data, "--set", "seed=x")
+    assert text.count("has 3 problems.") == 1
+    for part in (
+        "--set seed:",
+        "--data: The table",
+        "gone.png does not exist",
+        "--target: ",
+        "has no images",
+    ):
+        assert text.count(part) == 1, part
+    words = ("--lowest", "2", "--highest", "1", "--out", "x.pdf", "--phase", "x")
+    text = refusal(capsys, "lr", "folder-classifier", "--data", "empty", *words)
+    assert text.startswith("Error: The request has 4 problems.\n")
+    text = refusal(capsys, "adapt-curve", "hospital-adaptation", *data, "--labels", "x", "--set", "seed=x")
+    assert text.startswith("Error: hospital-adaptation has 4 problems.\n")

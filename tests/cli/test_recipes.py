@@ -51,9 +51,12 @@ def test_a_shipped_recipe_is_valid_once_it_has_its_data(name):
 @pytest.mark.parametrize(("labels", "adapts"), [("none", True), ("few", False), ("all", False)])
 def test_hospital_adaptation_accepts_any_labels_with_one_set(labels, adapts, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "1.png").touch()
-    for table in ("a.csv", "b.csv"):
-        (tmp_path / table).write_text("path,label\n1.png,x\n")
+    for table in ("a", "b"):
+        images = [f"{table}{number}.png" for number in range(20)]
+        for image in images:
+            (tmp_path / image).touch()
+        rows = [f"{image},{'dark' if number % 2 else 'light'}" for number, image in enumerate(images)]
+        (tmp_path / f"{table}.csv").write_text("\n".join(["path,label", *rows]))
     sets = [*NEEDED["hospital-adaptation"], f"target.labels={labels}"]
     words = [word for setting in sets for word in ("--set", setting)]
     code, out, err = call(capsys, "check", "hospital-adaptation", *words)
@@ -108,7 +111,8 @@ def test_check_summarizes_the_run_in_one_line(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("cat", "dog"):
         (tmp_path / "my dir" / name).mkdir(parents=True)
-        (tmp_path / "my dir" / name / "1.png").touch()
+        for number in range(4):
+            (tmp_path / "my dir" / name / f"{number}.png").touch()
     code, out, err = call(capsys, "check", "folder-classifier", "--data", "my dir")
     assert (code, err) == (0, "")
     assert out.startswith("folder-classifier is valid: mobilenet_v2 (ImageNet weights) is trained on")

@@ -47,7 +47,15 @@ def test_commands_recipes_and_runs_are_completed(words, expected, tmp_path, monk
     [
         (["chekc"], "Did you mean 'check'?"), (["train"], "Did you mean 'run'?"), (["list"], "Did you mean 'ls'?"),
         (["data", "fantom"], "Did you mean 'phantom'?"), (["run", "x", "--dat", "y"], "'--data'"),
-        (["run", "x", "--epochs", "3"], "To change a value of the recipe: --set PATH=VALUE"),
+        (["run", "x", "--epochs", "3"], "To change a value of the recipe: --set 'phases[0].epochs=VALUE'"),
+        (["lr", "x", "--lr", "3"], "--set 'phases[0].learning_rate=VALUE'"), (["run", "x", "--gpu", "3"], "--set PATH=VALUE"),
+        (["run", "x", "--val-split", "3"], "--set data.split.val_fraction=VALUE"),
+        (["run", "x", "--output", "y"], "Did you mean '--out'?"), (["verify", "x", "--data", "y"], "Write it without --data."),
+        (["predict", "x", "--images", "y"], "Write it without --images."), (["report", "x", "--open"], "No such option '--open'."),
+        (["run", "x", "--data", "a", "--data", "a"], "--data is given 2 times. Give it once."),
+        (["check", "x", "--data", "a", "--set", "a=1", "--data=b"], "--data is given 2 times"),
+        (["lr", "x", "--steps", "1", "--steps", "2"], "--steps is given 2 times"),
+        (["weights", "fetch", "x", "--image-size-px", "1", "--image-size-px", "2"], "--image-size-px is given 2 times"),
     ],
 )  # fmt: skip
 def test_wrong_commands_and_options_get_one_hint(words, hint, capsys):

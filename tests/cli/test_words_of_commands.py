@@ -71,7 +71,7 @@ def outcome(capsys, *words: str) -> tuple[int, str, str]:
 
 @pytest.mark.parametrize("folder", ["hospital", "my images: #1 'new'", "ünï"])
 def test_the_command_that_phantom_prints_is_one_that_check_accepts(capsys, tmp_path, folder):
-    size = ("--patients", "2", "--slices", "1", "--image-size-px", "32")
+    size = ("--patients", "12", "--slices", "1", "--image-size-px", "32")
     goal = str(tmp_path / folder)
     code, out, _ = outcome(capsys, "data", "phantom", goal, "--hospital", "a", *size)
     assert code == 0

@@ -82,6 +82,6 @@ def test_a_new_folder_is_accepted(tmp_path):
 def test_a_source_free_recipe_is_refused_with_a_suggestion():
     recipe = hospitals().model_copy(update={"source": Source(model=Path("a"))})
     free = recipe.model_copy(update={"phases": recipe.phases[1:]})
-    (problem,) = map(str, recipe_problems(free))
+    (problem,) = map(str, recipe_problems(free, 1))
     assert "data.reader" in problem
     assert "kerastl adapt-curve hospital-adaptation" in problem

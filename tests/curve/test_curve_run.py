@@ -71,7 +71,8 @@ def test_invalid_labels_are_reported_together_with_the_problems_of_the_recipe(ca
     ("words", "keys"),
     [
         (["--labels", "0", "--seeds", "0", "--scratch-epochs", "0", "--set", "backbone.weights=gone.keras"], ["--labels", "--seeds", "--scratch-epochs", "gone.keras"]),
-        (["--labels", "1,50", "--out", ".", "--set", "seed=2147483647", "--seeds", "2"], ["'benign'", "'malignant'", "--out", "seed"]),
+        (["--labels", "1,50", "--seeds", "2"], ["'benign'", "'malignant'"]),
+        (["--labels", "x", "--out", ".", "--set", "seed=2147483647", "--seeds", "2"], ["--labels", "--out", "seed"]),
         (["--labels", "1", "--set", "target.split.test_fraction=0"], ["target"]),
         (["--labels", "1", "--set", "data.split.val_fraction=0"], ["adapted.*validation"]),
         (["--labels", "0,3,3", "--set", "budget={minutes: 1}"], ["--labels", "budget"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 from command_line import call, normalized
@@ -92,7 +93,10 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 
 def write_files(folder: Path) -> None:
     """Write the files that the requests name into a folder."""
-    (folder / "images").mkdir()
+    for label, number in product("ab", range(8)):
+        image = folder / "images" / label / f"{number}.png"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        image.write_bytes(f"\x89PNG\r\n\x1a\n{label}{number}".encode("latin-1"))
     (folder / "good.yaml").write_text(RECIPE)
     for number, (old, new) in enumerate(REPLACED.values(), 1):
         assert old in RECIPE, old

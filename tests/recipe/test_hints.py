@@ -57,7 +57,7 @@ def test_every_name_is_its_own_nearest_one(kind):
     ("change", "meant"),
     [
         ("lr=1e-3", "phases[0].learning_rate"), ("batch_size=8", "data.batch_size"), ("epochs=3", "phases[0].epochs"),
-        ("val_split=.1", "data.split"), ("dropout=.2", "head.dropout"), ("weights=none", "backbone.weights"),
+        ("val_split=.1", "data.split.val_fraction"), ("dropout=.2", "head.dropout"), ("weights=none", "backbone.weights"),
     ],
 )  # fmt: skip
 def test_a_key_at_the_wrong_level_is_located(change, meant):
