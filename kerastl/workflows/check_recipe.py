@@ -77,15 +77,18 @@ def check_data(recipe: recipes.Recipe, out: Path | None = None) -> None:
         except RequestError as error:
             errors.append(error)
     raise_together(errors)
-    for images in collections.values() if out is not None else ():
-        check_outside(out, images.root, "output")
+    if out is not None:
+        for images in collections.values():
+            check_outside(out, images.root, "output")
     if collections.keys() == readers_by_domain(recipe).keys():
         split_domains(recipe, collections)
 
 
 def _read(reader: recipes.Reader, options: Any, seed: int) -> Collection:
     """Return the images of a reader. Their paths take the place of their hashes, so that no file is read."""
-    images = registry.module("reader", reader.name).read(options, seed=seed, cache_dir=cache_folder())
+    images: Collection = registry.module("reader", reader.name).read(
+        options, seed=seed, cache_dir=cache_folder()
+    )
     return images.with_records(replace(record, sha256=str(record.file)) for record in images.records)
 
 

@@ -163,7 +163,7 @@ def load_datasets(recipe: Recipe, run: Run) -> Datasets:
     summary = _summarize(recipe, images, records)
     return Datasets(
         tuple(records), source.class_names, size, _window(recipe, records) if needs_window else None,
-        _cache(recipe, len(records), size), source.root, target and target.root, quarantined, fingerprints, tuple(notes),
+        _cache(recipe, len(records), size), source.root, target.root if target else None, quarantined, fingerprints, tuple(notes),
         augment=recipe.augment, batch_size=recipe.data.known_batch_size, max_pixels=recipe.data.max_pixels,
         seed=recipe.seed, summary=summary,
     )  # fmt: skip
