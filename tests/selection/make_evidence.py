@@ -83,3 +83,13 @@ def accurate_on_source(evidence, *, certainty=6.0):
     val = evidence.source_val
     logits = logits_for(val.labels, classes=len(evidence.class_names), certainty=certainty)
     return dataclasses.replace(evidence, source_val=Outputs(val.features, logits, val.labels, val.groups))
+
+
+def in_eight_of_ten_seeds(holds):
+    """Return whether `holds(seed)` is true for at least eight of the seeds 0 to 9; stop once this is decided."""
+    misses = 0
+    for seed in range(10):
+        misses += not holds(seed)
+        if misses > 2 or seed + 1 - misses == 8:
+            break
+    return misses <= 2

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from make_evidence import make_source_only, random_axes, with_target
+from make_evidence import in_eight_of_ten_seeds, make_source_only, random_axes, with_target
 
 from kerastl.selection.decision import evaluate_guards
 
@@ -34,25 +34,23 @@ def test_no_guard_fires_for_a_plain_shift():
 @pytest.mark.slow
 @pytest.mark.parametrize("case", FIRED)
 def test_guards_detect_their_case_in_eight_of_ten_seeds(case):
-    hits = sum(FIRED[case] in fired(case, seed) for seed in range(10))
-    assert hits >= 8, hits
+    assert in_eight_of_ten_seeds(lambda seed: FIRED[case] in fired(case, seed))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["shifted", "shifted_and_squeezed"])
 def test_plain_shift_fires_a_guard_in_at_most_two_of_ten_seeds(case):
-    false_alarms = [fired(case, seed) for seed in range(10)]
-    assert sum(map(bool, false_alarms)) <= 2, false_alarms
+    assert in_eight_of_ten_seeds(lambda seed: not fired(case, seed))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("case", "name"), FIRED.items())
-def test_guards_detect_their_case_among_four_classes(case, name):
+@pytest.mark.parametrize("case", ["prevalence_and_shift", "unknown_and_shift"])
+def test_guards_detect_their_case_among_four_classes(case):
+    """Among five classes without a shift: test_guards_digits.py."""
     four = {"source": (0.25,) * 4, "patients": 100}
     if case.startswith("prevalence"):
         four |= {"shares": (0.7, 0.1, 0.1, 0.1)}
-    hits = sum(name in fired(case, seed, **four) for seed in range(10))
-    assert hits >= 8, hits
+    assert in_eight_of_ten_seeds(lambda seed: FIRED[case] in fired(case, seed, **four))
 
 
 def test_images_of_a_single_distant_patient_are_not_an_unknown_class():
