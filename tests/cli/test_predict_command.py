@@ -1,4 +1,4 @@
-"""`kerastl predict` as a subprocess: interrupted, killed, on a full disk, and with many files."""
+"""`kerastl predict`: interrupted, killed and on a full disk in its own process, and with many files."""
 
 import csv
 import io
@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from PIL import Image
 
-from kerastl.cli import app
 from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW, images, model
+from tests.workflows.make_runs import Answer, call
 
 __all__ = ["model", "images"]
 
@@ -31,17 +30,11 @@ def command(*words: Any) -> list[str]:
     return [sys.executable, "-m", "kerastl", "predict", *map(str, words)]
 
 
-def predict(*words: Any, code: int = 0, **options: Any) -> "subprocess.CompletedProcess[str]":
-    done = subprocess.run(command(*words), capture_output=True, text=True, check=False, **options)
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
-
-
-def predict_in_process(*words: Any) -> Result:
-    result = CliRunner().invoke(app, ["predict", *map(str, words)], catch_exceptions=False)
-    assert result.exit_code == 0, result.stderr
-    return result
+def predict(*words: Any, code: int = 0) -> Answer:
+    """Call the command in this process."""
+    answer = call("predict", *words)
+    assert answer.code == code, answer.err
+    return answer
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +64,7 @@ def whole(run_folder: Path, names: Path) -> Path:
     """The table of a command that was not interrupted."""
     out = names.with_name("whole.csv")
     done = predict(run_folder, "--list", names, "--out", out, *BATCH)
-    assert "3 of 1200 files could not be read." in done.stderr
+    assert "3 of 1200 files could not be read." in done.err
     return out
 
 
@@ -102,12 +95,12 @@ def test_a_killed_command_resumes_to_the_same_bytes(
     process.kill()
     process.communicate()
     assert not out.exists()
-    assert "--resume" in predict(*words, code=1).stderr
+    assert "--resume" in predict(*words, code=1).err
     more = tmp_path / "more.txt"
     more.write_text(names.read_text() + "one more.png\n")
     longer = (run_folder, "--list", more, *words[3:], "--resume")
-    assert "1,201 files now, 1,200 before" in predict(*longer, code=1).stderr
-    *_, counts, path = predict(*words, "--resume").stdout.splitlines()
+    assert "1,201 files now, 1,200 before" in predict(*longer, code=1).err
+    *_, counts, path = predict(*words, "--resume").out.splitlines()
     assert path == f"Wrote {out}"
     with whole.open() as file:
         predicted = Counter(row["predicted"] for row in csv.DictReader(file))
@@ -162,9 +155,9 @@ def test_a_full_disk_is_reported_and_the_table_can_be_resumed(
     assert f"full.{suffix}.part cannot be written: File too large" in done.stderr
     assert "--resume" in done.stderr
     assert not out.exists()
-    predict_in_process(*arguments, "--resume")
+    predict(*arguments, "--resume")
     again = [*arguments[:4], tmp_path / f"whole.{suffix}", *BATCH]
-    predict_in_process(*again)
+    predict(*again)
     assert out.read_bytes() == again[4].read_bytes()
 
 
@@ -172,8 +165,8 @@ def test_stdout_json_and_other_batch_sizes_give_the_same_predictions(
     run_folder: Path, names: Path, whole: Path
 ) -> None:
     words = (run_folder, "--list", names)
-    assert predict_in_process(*words, *BATCH).stdout == whole.read_text()
-    json_lines = predict_in_process(*words, "--batch-size", 7, "--json").stdout
+    assert predict(*words, *BATCH).out == whole.read_text()
+    json_lines = predict(*words, "--batch-size", 7, "--json").out
     objects = [json.loads(line) for line in json_lines.splitlines()]
     rows = list(csv.DictReader(io.StringIO(whole.read_text())))
     assert [item.get("predicted", "") for item in objects] == [row["predicted"] for row in rows]
@@ -229,10 +222,10 @@ def test_at_most_20_unreadable_files_are_printed(
     for number in range(60):
         (folder / f"{number}.png").write_bytes(b"not an image")
     os.mkfifo(folder / "pipe.png")
-    done = predict_in_process(run_folder, folder, images[0])
-    assert done.stderr.count("Cannot read") == 20
-    assert "61 of 62 files could not be read. The table lists all" in done.stderr
-    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    done = predict(run_folder, folder, images[0])
+    assert done.err.count("Cannot read") == 20
+    assert "61 of 62 files could not be read. The table lists all" in done.err
+    rows = list(csv.DictReader(io.StringIO(done.out)))
     assert sum(row["problem"] != "" for row in rows) == 61
     assert "not a regular file" in rows[-2]["problem"]
-    assert predict(run_folder, "/dev/zero", code=1).stdout.count("not a regular file") == 1
+    assert predict(run_folder, "/dev/zero", code=1).out.count("not a regular file") == 1
