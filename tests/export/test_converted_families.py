@@ -9,7 +9,7 @@ from backbone_families import SMALLEST, calibrated, standardize_logits
 
 from kerastl import registry
 from kerastl.evaluation import Trained
-from kerastl.models import build_model
+from kerastl.models import build_model, split_at_block
 from tests.export.converted_formats import need, write_format
 
 NAMES = ("a", "b", "c")
@@ -34,6 +34,8 @@ def test_a_family_gives_the_same_predictions_in_another_runtime(
     """Constants in addition to weights; groups, GELU and layer scale; hard swish; BatchNorm layers that cannot be folded."""
     need(format_name)
     backbone, images, _ = calibrated(SMALLEST[family].name)
+    if family == "convnext":  # the other blocks are equal to these but larger, and take a minute to convert
+        backbone, _ = split_at_block(backbone, "stage_1_block_0")
     model, images = build_model(backbone, class_names=NAMES), images[:8]
     standardize_logits(model, images)
     expected = tf.nn.softmax(model(images, training=False)).numpy()
