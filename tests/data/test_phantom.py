@@ -290,7 +290,7 @@ def slices_of():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("hospital", ["a", "b"])
 def test_single_pixel_statistics_do_not_predict_the_class(slices_of, hospital, seed) -> None:
     truth, slices = slices_of(hospital, seed)
