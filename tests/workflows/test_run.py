@@ -171,7 +171,7 @@ def _accept_ctrl_c():
 
 @pytest.mark.slow
 @in_group_of_plain
-def test_a_run_stopped_by_ctrl_c_resumes_to_the_same_bytes(kerastl, plain, tmp_path):
+def test_a_run_stopped_by_ctrl_c_and_then_killed_resumes_to_the_same_bytes(kerastl, plain, tmp_path):
     out = tmp_path / "stopped"
     process = subprocess.Popen(
         [*START, plain.recipe, "--out", out], stderr=subprocess.PIPE, text=True,
@@ -188,15 +188,7 @@ def test_a_run_stopped_by_ctrl_c_resumes_to_the_same_bytes(kerastl, plain, tmp_p
     other = kerastl("run", plain.recipe, "--set", "phases[0].epochs=7", "--out", out, "--resume")
     assert other.code == 1
     assert "phases[0].epochs" in other.err
-    resumed = run(plain.recipe, out, "--resume")
-    same_bytes(plain.path, resumed.path, REPEATABLE)
-
-
-@pytest.mark.slow
-@in_group_of_plain
-def test_a_killed_run_resumes_to_the_same_bytes(plain, tmp_path):
-    out = tmp_path / "killed"
-    kill_run_when(out / "checkpoints" / "epoch-00001.npz", plain.recipe, out)
+    kill_run_when(out / "checkpoints" / "epoch-00002.npz", plain.recipe, out, "--resume")
     same_bytes(plain.path, run(plain.recipe, out, "--resume").path, REPEATABLE)
 
 
