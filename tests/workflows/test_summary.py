@@ -98,6 +98,7 @@ def test_the_summary_of_an_adaptation_agrees_with_its_files(few: Finished) -> No
     assert inner.phases == summary.phases[: len(inner.phases)]
 
 
+@pytest.mark.slow
 @in_group_of_unlabelled
 def test_every_candidate_has_the_phases_that_trained_it(unlabelled: Finished) -> None:
     chosen = unlabelled.json("adaptation.json")["chosen"]
