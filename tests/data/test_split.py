@@ -40,7 +40,7 @@ def sizes_of(collection: Collection) -> Counter:
     return Counter(record.split for record in collection.records)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data_sets(), fractions, fractions, st.integers(0, 2**31 - 1))
 def test_groups_stay_whole_in_splits_of_every_class_and_the_expected_size(data, val, test, seed):
     """The fractions are met within one group, or one group per class."""
@@ -61,7 +61,7 @@ def test_groups_stay_whole_in_splits_of_every_class_and_the_expected_size(data, 
         assert abs(gap) <= largest or (gap > 0 and len(groups) <= len(data.class_names))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(data_sets(), st.integers(0, 2**31 - 1), st.randoms())
 def test_split_does_not_depend_on_the_order_of_files(data, seed, random):
     shuffled = list(data.records)

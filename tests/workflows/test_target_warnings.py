@@ -152,7 +152,7 @@ def brightest(datasets, domain: str) -> float:
     return max(float(images.numpy().max()) for images, _ in datasets.dataset(records).batches(0))
 
 
-@pytest.mark.parametrize("highest", [1023, 4095, 16383, 65535])
+@pytest.mark.parametrize("highest", [1023, 65535])
 def test_deeper_images_of_hospital_b_use_their_own_range(load, tmp_path, highest):
     images_of(tmp_path / "a", 255, "p")
     images_of(tmp_path / "b", highest, "p")
