@@ -15,6 +15,8 @@ from kerastl.cli import app
 from kerastl.errors import RequestError
 from tests.export.conftest import CLASS_NAMES
 
+pytestmark = pytest.mark.xdist_group("exported_run")
+
 
 def kerastl(*words: Any) -> Result:
     return CliRunner().invoke(app, [str(word) for word in words], standalone_mode=True)

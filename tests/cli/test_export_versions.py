@@ -10,6 +10,8 @@ from kerastl.cli import app
 from kerastl.errors import RequestError
 from kerastl.export import export_once
 
+pytestmark = pytest.mark.xdist_group("exported_run")
+
 
 def kerastl(*words: object) -> Result:
     return CliRunner().invoke(app, [str(word) for word in words])

@@ -21,6 +21,8 @@ from tests.export.conftest import exported_run, finished_run, images, model, run
 
 __all__ = ["exported_run", "finished_run", "images", "model", "run_folder"]
 
+pytestmark = pytest.mark.xdist_group("exported_run")
+
 
 def predict(*words: Any, **options: Any) -> Result:
     return CliRunner().invoke(app, ["predict", *map(str, words)], **options)

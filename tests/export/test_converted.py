@@ -33,6 +33,8 @@ from kerastl.export.postprocess import Postprocessing, Prevalence, Threshold
 from tests.export.conftest import CLASS_NAMES, SIZE
 from tests.export.converted_formats import FORMATS, FORMATS_ONE_FAST, need, read_class_names, write_format
 
+pytestmark = pytest.mark.xdist_group("exported_run")
+
 
 @pytest.fixture(autouse=True)
 def _installed() -> None:

@@ -25,6 +25,8 @@ from kerastl.export.postprocess import Postprocessing, Threshold
 from kerastl.export.predict import printable_path
 from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW
 
+pytestmark = pytest.mark.xdist_group("exported_run")
+
 
 def test_a_run_and_its_export_give_the_same_predictions(
     exported_run: Callable[[str], Path], trained: Trained, images: list[Path]

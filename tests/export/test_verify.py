@@ -19,6 +19,8 @@ from kerastl.export.manifest import write_manifest
 from kerastl.export.saved_model import weights_fingerprint
 from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW, png
 
+pytestmark = pytest.mark.xdist_group("exported_run")
+
 SETTINGS = {"class_names": CLASS_NAMES, "image_size_px": SIZE, "window": WINDOW, "max_pixels": MAX_PIXELS}
 
 
