@@ -18,7 +18,6 @@ from kerastl.models import build_backbone, build_model
 CLASS_NAMES = ("cat", "dog", "bird")
 WINDOW = (1000.0, 3000.0)
 ALLOWED = 1e-4
-REAL = [("mobilenet_v2", 224, {"alpha": 0.35}), ("mobilenet", 128, {"alpha": 0.25})]
 pytestmark = pytest.mark.slow
 
 
@@ -83,9 +82,6 @@ def test_a_family_gives_the_same_predictions_in_a_session(member: Member, tmp_pa
     check_parity(build_model(backbone, class_names=CLASS_NAMES), images.shape[1], tmp_path)
 
 
-@pytest.mark.parametrize(("name", "size", "options"), REAL)
-def test_imagenet_weights_give_the_same_predictions_in_a_session(
-    name: str, size: int, options: dict[str, Any], keras_home: Path, tmp_path: Path
-) -> None:
-    backbone = build_backbone(name, weights="imagenet", image_size_px=size, **options)
-    check_parity(build_model(backbone, class_names=CLASS_NAMES), size, tmp_path)
+def test_imagenet_weights_give_the_same_predictions_in_a_session(keras_home: Path, tmp_path: Path) -> None:
+    backbone = build_backbone("mobilenet_v2", weights="imagenet", image_size_px=224, alpha=0.35)
+    check_parity(build_model(backbone, class_names=CLASS_NAMES), 224, tmp_path)
