@@ -1,5 +1,6 @@
 """The smallest member of each architecture of keras.applications, with random weights that behave like trained ones."""
 
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -54,6 +55,16 @@ def by_family(*quick):
         )
         for family, member in SMALLEST.items()
     ]  # fmt: skip
+
+
+@contextmanager
+def without_weights():
+    """Build networks without weights, whose initial values take most of the time."""
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            yield
+    finally:
+        keras.utils.clear_session()  # otherwise the next network initializes the weights of these, too
 
 
 def crops(size, count=24):

@@ -7,7 +7,7 @@ import sys
 from collections import defaultdict
 
 import pytest
-from backbone_families import SMALLEST, by_family
+from backbone_families import SMALLEST, by_family, without_weights
 
 from kerastl import registry
 from kerastl.models import block_names, list_backbones
@@ -80,7 +80,6 @@ def test_block_names_are_unique(name):
 
 def requested_file(monkeypatch, name, *, top, size, options):
     """Return the file name, URL and hash that Keras requests for its weights."""
-    import keras
     from keras.src.utils import file_utils
 
     class RequestedFile(Exception):
@@ -91,8 +90,7 @@ def requested_file(monkeypatch, name, *, top, size, options):
 
     monkeypatch.setattr(file_utils, "get_file", get_file)
     shape = {} if top else {"input_shape": (size, size, 3)}
-    # In this scope the network has no weights, whose initial values would take most of the time.
-    with keras.StatelessScope(initialize_variables=False), pytest.raises(RequestedFile) as request:
+    with without_weights(), pytest.raises(RequestedFile) as request:
         get_builder(name)(include_top=top, **shape, **options)
     return request.value.args
 
