@@ -42,10 +42,13 @@ def test_the_model_before_adaptation_is_a_run_of_its_own_and_is_compared(kerastl
 
 
 @pytest.mark.slow
-def test_methods_for_unlabeled_targets_change_nothing_where_there_are_labels(few, tmp_path):
-    """The scenario `unlabelled` tests that they are used without labels."""
-    methods = "adaptation={methods: [adabn, coral], when: no_labels}"
-    waiting = run(few.recipe, tmp_path / "waiting", "--set", methods)
+def test_neither_methods_for_unlabeled_targets_nor_a_kill_at_the_target_change_a_run_with_labels(
+    few, tmp_path
+):
+    """The scenario `unlabelled` tests that these methods are used without labels."""
+    out, methods = tmp_path / "waiting", ("--set", "adaptation={methods: [adabn, coral], when: no_labels}")
+    kill_run_when(out / "checkpoints" / "epoch-00002.npz", few.recipe, out, *methods)
+    waiting = run(few.recipe, out, "--resume", *methods)
     with_reason = ("adaptation.json", "summary.json")
     same_bytes(few.path, waiting.path, [name for name in SAME if name not in with_reason])
     first, second = few.json("adaptation.json"), waiting.json("adaptation.json")
@@ -62,10 +65,3 @@ def test_the_inner_recipe_repeats_the_inner_run(few, tmp_path):
     inner = few.path / "runs" / "source_only"
     again = run(inner / "recipe.resolved.yaml", tmp_path / "again")
     same_bytes(inner, again.path, ["predictions.csv", "scores.json", "history.jsonl", "split.csv"])
-
-
-@pytest.mark.slow
-def test_a_run_killed_at_the_target_resumes_to_the_same_bytes(few, tmp_path):
-    out = tmp_path / "killed"
-    kill_run_when(out / "checkpoints" / "epoch-00002.npz", few.recipe, out)
-    same_bytes(few.path, run(few.recipe, out, "--resume").path, SAME)
