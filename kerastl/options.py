@@ -7,7 +7,6 @@ suggests a correction.
 from __future__ import annotations
 
 import inspect
-import math
 import os
 import re
 import types
@@ -455,8 +454,9 @@ def _type_message(annotation: Any, given: Any) -> str:
     is_list = any(typing.get_origin(part) is tuple for part in parts) and not choices(annotation)
     if is_list and not isinstance(given, list | tuple):
         value = _value_of(given)
-        hint = f" Use [{quote(value, '')}]." if isinstance(value, str) else ""
-        return f"must be a list, got {describe_value(given)}.{hint}"
+        problem = next(iter(_problems_of(annotation, [given])), "")
+        hint = f" {problem[:1].upper()}{problem[1:]}" if problem else f" Use [{quote(value, '')}]."
+        return f"must be a list, got {describe_value(given)}.{hint if isinstance(value, str) else ''}"
     if str in parts and isinstance(_value_of(given), str) and _value_of(given) == "":
         return "must not be empty."
     return f"must be {allowed(annotation)}, got {describe_value(given)}. {_hint(annotation, given)}".rstrip()
@@ -478,17 +478,35 @@ def _hint(annotation: Any, given: Any) -> str:
         if Path in parts and words:
             return f"For a path, use ./{quote(value, '')}"
         return _number_hint(annotation, value, is_plain=isinstance(given, Scalar) and given.plain)
-    if isinstance(value, float) and int in parts and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and not _problems_of(annotation, int(value)):
         return f"Use {int(value)}."
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _percent(annotation, value)
+    if (
+        isinstance(value, list)
+        and len(sides := {_value_of(item) for item in value if isinstance(item, Scalar)}) == 1
+    ):
+        side = sides.pop()  # the sides of a square
+        return "" if _problems_of(annotation, side) else f"Use {side}."
     if isinstance(value, list | dict) and str in parts:
         return "Put it in quotes if it is a string."
     return ""
 
 
+def _problems_of(annotation: Any, value: Any) -> list[str]:
+    """Return the problems of a suggested value, so that no invalid value is suggested."""
+    errors: list[Error] = []
+    _read(annotation, value, (), errors)
+    return [message for _, message in errors]
+
+
 def _percent(annotation: Any, number: float) -> str:
-    if is_fraction(*unwrap(annotation)) and 1 < number <= 100:
+    for model in filter(is_model, members(annotation)):
+        key, *others = hints(model)
+        if not others and not _problems_of(model, {key: number}):
+            return f"Use {{{key}: {number:g}}}."
+    is_percentage = is_fraction(*unwrap(annotation)) and 1 < number <= 100
+    if is_percentage and not _problems_of(annotation, number / 100):
         return f"For {number:g}%, use {number / 100:g}."
     return ""
 
@@ -499,8 +517,9 @@ def _number_hint(annotation: Any, text: str, *, is_plain: bool) -> str:
     with suppress(ValueError):
         if text.strip().endswith("%"):
             return _percent(annotation, float(text.strip()[:-1]))
-        if math.isfinite(float(text)):
-            number = text.strip().replace("_", "")
+        number = text.strip().replace("_", "")
+        value = int(number) if number.lstrip("+-").isdecimal() else float(number)
+        if not _problems_of(annotation, value):
             return f"Use {number}." if is_plain else f"Remove the quotes: {number}"
     return ""
 

@@ -91,12 +91,12 @@ def command(
         )
     _report(counts[""], files.count)
     if out is not None:
-        _print_counts(counts, out)
+        print_counts(counts, out)
     if counts[""] == files.count:
         raise SystemExit(1)
 
 
-def _print_counts(counts: Counter[str], out: Path) -> None:
+def print_counts(counts: Counter[str], out: Path) -> None:
     """Print the number of files by predicted class, and the path of the table."""
     ranked = [(name, count) for name, count in counts.most_common() if name]
     words = [f"{count:,} {quote(name, '')}" for name, count in ranked[:MAX_CLASSES]]
@@ -104,9 +104,8 @@ def _print_counts(counts: Counter[str], out: Path) -> None:
         words.append(f"{sum(others):,} of {len(others)} other class{'' if len(others) == 1 else 'es'}")
     predicted = counts.total() - counts[""]
     unread = f" ({counts['']:,} could not be read)" if counts[""] else ""
-    click.echo(
-        f"Predicted {predicted:,} of {pluralize(counts.total(), 'file')}{unread}: {', '.join(words) or 'none'}."
-    )
+    by_class = f": {', '.join(words)}" if words else ""
+    click.echo(f"Predicted {predicted:,} of {pluralize(counts.total(), 'file')}{unread}{by_class}.")
     click.echo(f"Wrote {shell_path(out)}")
 
 
@@ -118,7 +117,7 @@ def _report(num_unreadable: int, count: int) -> None:
     rest = ""
     if num_unreadable > MAX_REPORTED:
         rest = f" The table lists all of them; the first {MAX_REPORTED} are above."
-    print_status(f"{num_unreadable} of {count} files could not be read.{rest}")
+    print_status(f"{num_unreadable:,} of {pluralize(count, 'file')} could not be read.{rest}")
 
 
 @contextmanager

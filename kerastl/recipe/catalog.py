@@ -60,7 +60,8 @@ def find(word: str) -> RecipeText:
     path = Path(word)
     if os.path.exists(word):  # noqa: PTH110 - Path raises if the name is too long
         return RecipeText(path.stem, word, _text_of(path))
-    hint = suggest(path.stem, names()).strip() or f"Shipped: {', '.join(names())}."
+    files = sorted(map(str, Path().glob("*.y*ml")))
+    hint = suggest(path.stem, [*files, *names()]).strip() or f"Shipped: {', '.join(names())}."
     raise RequestError(
         f"Recipe {quote(word)} not found: it is neither a shipped recipe nor a file. {hint}\n"
         "List the shipped recipes: kerastl ls"

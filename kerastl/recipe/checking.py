@@ -134,6 +134,9 @@ def _add(document: Document, loc: Loc, message: str) -> None:
         message = f"{message}, or use {option}{placeholder[1]}"
     if len(loc) == 1 and message.startswith("unknown key. Known:") and (key := nearest_key(str(loc[0]))):
         message = f"unknown key. Did you mean {quote(key)}?"
+    is_without_section = document.lines.get(loc[:1]) == loader.READER_OPTIONS["target"]
+    if loc == ("target", "labels") and message.startswith(MISSING) and is_without_section:
+        message += " Set it with --set target.labels=none, or use a recipe with a target, such as hospital-adaptation."
     document.add(section_of(loc, message), message)
 
 

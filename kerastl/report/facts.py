@@ -45,7 +45,7 @@ def summary_facts(
     filters: dict[str, Any] = {
         "by_count": lambda counts: sorted(counts.items(), key=lambda item: (not item[0], -item[1], item[0])),
         "decimal": "{:.3f}".format, "thousands": "{:,}".format, "metric": format_metric, "pluralize": pluralize,
-        "printable": printable, "title_of": column_title, "plain": lambda split: split.removeprefix("target_"),
+        "printable": printable, "title_of": column_title, "plain": lambda split: split.removeprefix("target_").replace("unlabelled", "without labels"),
     }  # fmt: skip
     text = render(
         "facts.txt.jinja", filters=filters, summary=summary, sections=sections, adaptation=adaptation,

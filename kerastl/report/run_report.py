@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from kerastl.console import print_status
 from kerastl.errors import RequestError, report_damage
-from kerastl.evaluation.predictions import read_run_predictions, resolve_image
+from kerastl.evaluation.predictions import PREDICTIONS, read_run_predictions, resolve_image
 from kerastl.evaluation.subgroups import sort_values
 from kerastl.report import tables
 from kerastl.report.facts import summary_facts
@@ -30,6 +31,10 @@ from kerastl.runs import (
 from kerastl.runs.schemas import RUN_AGAIN
 
 PAGE = "report.html"
+EXPECTED = (
+    PREDICTIONS, "history.jsonl", "freeze.json", "split.csv", Summary.FILE, ModelDescription.FILE, "versions.json",
+)  # fmt: skip
+"""Files of every run that was evaluated."""
 MAX_ERRORS = 12
 MAX_CONFUSION_CLASSES = 30
 """Number of classes above which the confusion matrix is omitted."""
@@ -73,6 +78,13 @@ def write_report(run_folder: Path) -> Path:
     # Details of validation images, which selected the model, are shown only without test images.
     detailed = {name: split for name, split in splits.items() if name in scores.test_splits} or splits
     errors_of = next(iter(splits), "test")
+    errors = _confident_errors(run_folder, errors_of, model)
+    missing = [name for name in EXPECTED if splits and not (run_folder / name).is_file()]
+    if splits and errors is None and PREDICTIONS not in missing:
+        missing.append(f"rows of {errors_of} in {PREDICTIONS}")
+    if missing:
+        notes.insert(0, f"The report is incomplete. Missing in the run folder: {', '.join(missing)}.")
+        print_status(f"Warning: {notes[0]}")
     phases, layers = tables.frozen_table(freeze)
     rejected = adaptation.ranking.rejected if adaptation and adaptation.ranking else {}
     return write_page(
@@ -93,7 +105,7 @@ def write_report(run_folder: Path) -> Path:
         excluded=[*adaptation.diverged.items(), *rejected.items()] if adaptation else [],
         style_sheet=style_sheet_url(run_folder),
         charts=curve_charts(_lines(run_folder / "history.jsonl")),
-        errors=_confident_errors(run_folder, errors_of, model),
+        errors=errors,
         errors_of=errors_of,
         phases=phases,
         layers=layers,
@@ -132,15 +144,22 @@ def _lines(file: Path) -> list[dict[str, Any]]:
 
 
 def _table(file: Path) -> tuple[dict[str, str], ...]:
-    return tuple(read_csv(file)) if file.is_file() else ()
+    with report_damage(file, RUN_AGAIN):
+        return tuple(read_csv(file)) if file.is_file() else ()
 
 
-def _confident_errors(run_folder: Path, split: str, model: ModelDescription | None) -> list[dict[str, Any]]:
-    """Return the wrong predictions with the highest probabilities, with images if these can be shown."""
-    predictions = read_run_predictions(run_folder)
-    if predictions is None:
-        return []
-    predictions = predictions.of(split)
+def _confident_errors(
+    run_folder: Path, split: str, model: ModelDescription | None
+) -> list[dict[str, Any]] | None:
+    """Return the wrong predictions with the highest probabilities, with images if these can be shown.
+
+    None if there are no predictions.
+    """
+    with report_damage(run_folder / PREDICTIONS, RUN_AGAIN):
+        predictions = read_run_predictions(run_folder)
+    predictions = predictions and predictions.of(split)
+    if predictions is None or not predictions.paths:
+        return None
     names, probabilities = predictions.class_names, predictions.probabilities.max(axis=1)
     predicted = predictions.probabilities.argmax(axis=1)
     wrong = np.flatnonzero((predictions.labels >= 0) & (predictions.labels != predicted))
@@ -197,8 +216,9 @@ def _data_table(data: Mapping[str, DataSummary], class_names: Sequence[str]) -> 
     """Return the number of images per split and class, and of groups per split."""
     present = {label for images in data.values() for label in images.classes}
     labels = [name for name in class_names if name in present] + sorted(present - set(class_names))
+    is_withheld = any(images.withheld for images in data.values())
     return {
-        "labels": [name or "unlabeled" for name in labels],
+        "labels": [name or ("no label used" if is_withheld else "unlabeled") for name in labels],
         "rows": [
             (split, [counts.get(name, 0) for name in labels], images.groups.get(split, 0))
             for images in data.values()

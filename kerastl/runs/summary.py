@@ -33,6 +33,8 @@ class DataSummary(Entry):
         width_px, height_px: The sizes of the readable images.
         gray: The number of readable images without color.
         images_16_bit: The number of readable images with 16 bits.
+        withheld: The number of images without a label here whose label is not used: it may not be used at the target, or
+            its class is unknown.
         unreadable: The number of files that cannot be read, which `quarantine.csv` lists.
         ignored: The number of ignored files by kind.
         warnings: What can make the scores unreliable, as sentences.
@@ -48,6 +50,7 @@ class DataSummary(Entry):
     height_px: Range
     gray: int
     images_16_bit: int
+    withheld: int = 0
     unreadable: int
     ignored: dict[str, int] = Field(default_factory=dict)
     warnings: tuple[str, ...] = ()

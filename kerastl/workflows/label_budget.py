@@ -19,13 +19,14 @@ import keras
 
 from kerastl import recipe as recipes
 from kerastl import report, runs
-from kerastl.console import format_duration, print_status
+from kerastl.console import format_duration, print_status, quiet, status
 from kerastl.data import Record, group_key
 from kerastl.data.records import pluralize
 from kerastl.errors import PermanentFailure, Problem, Problems, RequestError, problems_of, raise_problems
 from kerastl.recipe import Recipe
 from kerastl.report import Curve, Point, TargetTest
 from kerastl.report.label_budget_page import ADAPT_THEN_FINE_TUNE, FINE_TUNE, SCRATCH, STRATEGIES
+from kerastl.report.tables import column_title
 from kerastl.runs import Run
 from kerastl.workflows import curve_plan
 from kerastl.workflows import run as runner
@@ -103,10 +104,10 @@ def _plan(
     _raise_all(problems)
     counts = tuple(dict.fromkeys((0, *counts)))
     plan = Plan(recipe, counts, tuple(range(recipe.seed, recipe.seed + seeds)), scratch_epochs)
-    print_status(f"Checking the images of {pluralize(seeds, 'seed')}")
-    with tempfile.TemporaryDirectory() as folder:
+    problems += problems_of("", check_weights, recipe)
+    description = f"Checking the images of {pluralize(seeds, 'seed')}"
+    with status(description), tempfile.TemporaryDirectory() as folder, quiet():
         scratch = Run(Path(folder))
-        problems += problems_of("", check_weights, recipe)
         datasets = _load_all_seeds(plan, problems, scratch)
         if not problems:
             problems += _phase_problems(plan, datasets[plan.seeds[0]], scratch)
@@ -115,6 +116,7 @@ def _plan(
         for root in sorted(roots):
             problems += problems_of("--out", check_outside, out, root, "curve")
     _raise_all(problems)
+    datasets[plan.seeds[0]].print()
     fingerprints = {str(seed): images.fingerprints for seed, images in datasets.items()}
     return plan, CurveDatasets(*metric_of(list(datasets.values())), fingerprints)
 
@@ -367,7 +369,7 @@ def adapt_curve(
     plan, datasets = _plan(recipe, labels, seeds, scratch_epochs, None if is_started else out)
     logging.getLogger("tensorflow").addFilter(_is_not_about_retracing)
     with _opened(name, out, plan, datasets, resumed) as run:
-        failed = _train(plan, datasets.unit, run)
+        failed = _train(plan, datasets, run)
         return _write_results(plan, datasets, run, failed)
 
 
@@ -422,7 +424,7 @@ def _opened(
             raise
 
 
-def _train(plan: Plan, unit: str, run: Run) -> dict[Job, str]:
+def _train(plan: Plan, datasets: CurveDatasets, run: Run) -> dict[Job, str]:
     """Train all unfinished runs and return the error messages of those that failed."""
     jobs = plan.jobs()
     seconds: dict[str, list[float]] = defaultdict(list)
@@ -432,17 +434,30 @@ def _train(plan: Plan, unit: str, run: Run) -> dict[Job, str]:
         if inner.finished:
             continue
         remaining = _remaining_time(jobs[index - 1 :], run, seconds)
-        print_status(f"Run {index} of {len(jobs)}: {job.describe(unit)}{remaining}")
+        line = f"Run {index} of {len(jobs)}: {job.describe(datasets.unit)}"
         started = time.perf_counter()
         try:
-            _run(plan, job, inner)
+            with status(f"{line}{remaining}", prints_line=False), quiet():
+                _run(plan, job, inner)
+            outcome = _outcome(plan, job, inner, datasets.metric)
         except PermanentFailure as error:
             if job.strategy in (SOURCE, ADAPTED):
                 raise
             failed[job] = str(error).splitlines()[0]
-            print_status(f"Warning: {job.name} failed: {failed[job]}")
+            outcome = f"failed: {failed[job]}"
         seconds[job.strategy].append(time.perf_counter() - started)
+        print_status(f"{line}: {outcome} ({format_duration(seconds[job.strategy][-1])})")
     return failed
+
+
+def _outcome(plan: Plan, job: Job, inner: Run, metric: str) -> str:
+    """Return the score of a run at B for its progress line."""
+    is_adapted = job.strategy == ADAPTED
+    folder = (
+        plan.start_of(Job(ADAPT_THEN_FINE_TUNE, job.seed), inner.path.parent) if is_adapted else inner.path
+    )
+    value = runs.Scores.read(folder).splits[TEST_SPLIT].overall[metric].value
+    return f"{column_title(metric)} at B " + ("undefined" if value is None else f"{value:.3f}")
 
 
 def _run(plan: Plan, job: Job, inner: Run) -> None:

@@ -41,6 +41,7 @@ def summarize_data(
     grouped = {(record.split, record.domain, record.group) for record in records if record.group}
     groups = Counter(split or "" for split, _, _ in grouped)
     num_groups = {**groups, "all": len({group[1:] for group in grouped})} if groups else {}
+    labels = {record.path: record.label for record in images.collection.records}
     checks = images.checks
     data = DataSummary(
         path=path,
@@ -53,6 +54,7 @@ def summarize_data(
         height_px=_range([check.height for check in checks]),
         gray=sum(check.is_gray for check in checks),
         images_16_bit=sum(check.is_16_bit for check in checks),
+        withheld=sum(record.label is None and labels.get(record.path) is not None for record in records),
         unreadable=len(images.quarantined),
         ignored=dict(images.collection.ignored),
     )
@@ -146,7 +148,7 @@ def _reason(last: PhaseSummary) -> str:
     verb = "improved validation" if last.helped else "made validation worse"
     if last.best == last.earlier_best:
         verb = "did not improve validation"
-    return f"{last.phase} {verb} ({last.monitor} {last.best:.3f}, {last.earlier_best:.3f} before)"
+    return f"phase {last.phase} {verb} ({last.monitor} {last.best:.3f}, {last.earlier_best:.3f} before)"
 
 
 def _headline(scores: Scores) -> Headline | None:

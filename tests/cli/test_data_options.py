@@ -110,3 +110,23 @@ def test_the_printed_command_survives_a_shell(path, capsys):
     printed = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout
     words = printed.split("\0")[:-1]
     assert words == ["run", "mine.yaml", "--data", path, "--set", "phases[0].epochs=3"]
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("https://example.org/photos", "Download the images"), ("s3://bucket/photos", "Download the images"),
+        ("gs://bucket/t.csv", "Download the images"), ("photos.zip", "Extract it"), ("photos.tar.gz", "Extract it"),
+        ("labels.xlsx", "CSV or Parquet"), ("labels.json", "CSV or Parquet"),
+    ],
+)  # fmt: skip
+def test_a_path_that_cannot_be_read_gets_advice(path, hint):
+    ((where, message),) = problems(recipe="folder-classifier", data=Path(path))
+    assert where == "--data"
+    assert hint in message
+
+
+def test_a_target_for_a_recipe_without_one_gets_advice():
+    ((where, message),) = problems(recipe="folder-classifier", data=Path("a.csv"), target=Path("B.CSV"))
+    assert where == "--target, target"
+    assert "--set target.labels=none, or use a recipe with a target, such as hospital-adaptation." in message

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from kerastl.cli import app
+from kerastl.cli.predict import print_counts
 from kerastl.console import progress_bar
 from kerastl.errors import Problems
 from tests.export.conftest import exported_run, finished_run, images, model, run_folder
@@ -159,3 +161,15 @@ def test_16_bit_images_of_a_model_without_a_window_are_reported(
     assert "the model has no window for 4 16-bit files" in predict(run_folder, *images).stderr
     eight_bit = [path for path in images if "deep" not in path.name]
     assert "16 bits" not in predict(run_folder, *eight_bit).stderr
+
+
+@pytest.mark.parametrize(
+    ("counts", "line"),
+    [
+        ({"": 1}, "Predicted 0 of 1 file (1 could not be read)."), ({"cat": 2}, "Predicted 2 of 2 files: 2 cat."),
+        ({"": 1, "cat": 1}, "Predicted 1 of 2 files (1 could not be read): 1 cat."),
+    ],
+)  # fmt: skip
+def test_the_last_line_counts_files_by_class(counts: dict[str, int], line: str, capsys: Any) -> None:
+    print_counts(Counter(counts), Path("out.csv"))
+    assert capsys.readouterr().out.splitlines()[0] == line

@@ -1,6 +1,7 @@
 """A curve trains each run once, reports failures and resumes after interruptions. The runs are simulated."""
 
 import json
+import re
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -8,6 +9,7 @@ from make_curves import hospitals
 
 from kerastl import recipe as recipes
 from kerastl import workflows as curves
+from kerastl.console import print_status
 from kerastl.errors import PermanentFailure, RequestError
 from kerastl.runs import RESOLVED_RECIPE, Adaptation, Run, write_csv
 from kerastl.workflows import Plan, adapt_curve
@@ -32,6 +34,7 @@ class Played:
     stops: str = ""
 
     def __call__(self, recipe, *, name, out, resume=False, oracle=False):
+        print_status("the screen of one run")
         self.calls.append((name, resume))
         run = Run(out)
         assert resume == run.path.exists()
@@ -81,7 +84,10 @@ def test_every_run_is_trained_once_and_its_score_is_a_point(played, tmp_path, ca
     assert {test["method"] for test in content["tests"]} == {"coral"}
     assert outcome.run.finished
     err = capsys.readouterr().err
-    assert [line for line in err.splitlines() if line.startswith("Run 4 of 16: ")]
+    lines = [line for line in err.splitlines() if line.startswith("Run ")]
+    assert [line.partition(": ")[0] for line in lines] == [f"Run {number} of 16" for number in range(1, 17)]
+    assert all(re.search(r": AUC by group at B 0\.\d{3} \(\d+ s\)$", line) for line in lines)
+    assert "the screen of one run" not in err
     summary = json.loads((tmp_path / "curve" / "summary.json").read_text())
     assert summary["chosen"] is None
     assert len(summary["runs"]) == 16

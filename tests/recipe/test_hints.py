@@ -1,6 +1,10 @@
 """The suggestions for words of other tools, misspellings and parts of names: the right one, or none."""
 
+import re
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kerastl import recipe as recipes
 from kerastl import registry
@@ -35,7 +39,7 @@ KEYS = {
         ("backbone", "resnet resnet50"), ("backbone", "vgg vgg16"), ("backbone", "EfficientNetB0 efficientnet_b0"),
         ("backbone", "efficientnet efficientnet_b0"), ("backbone", "inception inception_v3"),
         ("backbone", "MobileNetV2 mobilenet_v2"), ("backbone", "resnet18"), ("backbone", "efficientnet_b9"),
-        ("backbone", "vit"), ("backbone", "resent50 resnet50"),
+        ("backbone", "vit"), ("backbone", "resnet5O resnet50"), ("backbone", "vggl6 vgg16"), ("backbone", "ResNet1O1 resnet101"), ("backbone", "resent50 resnet50"),
         ("operation", "flip random_flip"), ("operation", "RandomFlip random_flip"), ("operation", "hue random_hue"),
         ("operation", "contrast random_contrast"), ("operation", "rotate random_rotation"),
         ("operation", "random_erasing random_cutout"), ("operation", "normalize"), ("operation", "noise"),
@@ -70,3 +74,47 @@ def test_a_key_at_the_wrong_level_is_located(change, meant):
 def test_a_mixing_operation_among_the_operations_is_located():
     with pytest.raises(Problems, match=r"'mix_up' is not an operation\. It is allowed in augment\.mixing\."):
         recipes.check(recipes.find("quickstart").text, name="quickstart", sets=["augment=[mixup]"])
+
+
+NUMERIC = (
+    "data.batch_size",
+    "data.split.val_fraction",
+    "phases[0].epochs",
+    "phases[0].learning_rate",
+    "seed",
+    "head.dropout",
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from([*NUMERIC, "data.image_size_px", "phases[0].trainable", "export.formats"]),
+    st.one_of(
+        st.sampled_from(["1e9", "1e3", "8.0", "'8'", "'1e9'", "100%", "100", "15%", "1_000", "[64, 64]", "[9, 9]", "0.3", "onnx"]),
+        st.floats(-1e6, 1e6).map(str), st.integers(-10, 10**9).map(str), st.integers(-10, 200).map("{}%".format),
+    ),
+)  # fmt: skip
+def test_a_suggested_value_is_valid(key, value):
+    def problems(change):
+        with pytest.raises(Problems) as refused:
+            sets = ["data.reader.path=x", "task=unknown", change]
+            recipes.check(recipes.find("folder-classifier").text, name="x", sets=sets)
+        return [problem.message for problem in refused.value.problems if problem.where != "--set task"]
+
+    for message in problems(f"{key}={value}"):
+        if suggested := re.search(r"(?:[Uu]se|quotes:) ([^ ]+|\[.*\]|\{.*\})\.?$", message):
+            assert not problems(f"{key}={suggested[1].rstrip('.')}"), message
+
+
+@pytest.mark.parametrize(
+    ("change", "hint"),
+    [
+        ("data.batch_size=1e3", "Use 1000."), ("data.image_size_px=[64, 64]", "Use 64."),
+        ("phases[0].trainable=0.3", "Use {top_fraction: 0.3}."), ("export.formats=onnx", "Use [onnx]."),
+        ("export.formats=tflite", "Did you mean 'litert'?"), ("head.dropout=50", "For 50%, use 0.5."),
+    ],
+)  # fmt: skip
+def test_a_value_in_another_form_gets_the_right_one(change, hint):
+    with pytest.raises(Problems) as refused:
+        recipes.check(recipes.find("quickstart").text, name="x", sets=[change])
+    assert refused.value.problems[0].message.endswith(hint)

@@ -347,3 +347,23 @@ def test_the_page_shows_images_of_both_sites(run_folder: Path) -> None:
     assert "source: a" in source
     assert "unlabeled" in target
     assert HOSTILE not in page
+
+
+@pytest.mark.parametrize("content", [None, "", "path,label,predicted,split,group,domain,prob_a,prob_b\n"])
+def test_a_report_without_predictions_is_marked_as_incomplete(run_folder: Path, content, capsys) -> None:
+    write_table(run_folder / "split.csv", [["path", "label", "split", "group", "domain"]])
+    assert "The report is incomplete" not in write_report(run_folder).read_text()
+    file = run_folder / "predictions.csv"
+    file.unlink()
+    if content is not None:
+        file.write_text(content)
+    page = write_report(run_folder).read_text()
+    assert re.search(r"The report is incomplete\. Missing in the run folder: [^<]*predictions\.csv\.", page)
+    assert capsys.readouterr().err.count("Warning: The report is incomplete.") == 1
+
+
+@pytest.mark.parametrize("name", ["predictions.csv", "quarantine.csv", "split.csv"])
+def test_a_table_that_is_not_text_is_named(run_folder: Path, name: str) -> None:
+    (run_folder / name).write_bytes(b"\0\xff\xfe")
+    with pytest.raises(RequestError, match=f"{name} is damaged"):
+        write_report(run_folder)

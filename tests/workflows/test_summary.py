@@ -4,6 +4,7 @@ import html
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from make_runs import Finished
 
 from kerastl.data import CheckedImages, Collection, Record
 from kerastl.data.cache import FileCheck
+from kerastl.report import summary_facts
 from kerastl.runs import Summary, read_csv
 from kerastl.workflows.summarize import summarize_data
 
@@ -152,7 +154,7 @@ Writing the report
 """)
     assert normalized(plain.answer.out, plain) == snapshot("""\
 
-Kept        head improved validation (val_loss #, # before): kept head, epoch 3
+Kept        phase head improved validation (val_loss #, # before): kept phase head, epoch 3
 Score       balanced accuracy #, n = 8 test images
             No interval: 8 images (at least 10 are needed).
 Few images  the scores of these classes are unreliable: <script>alert(1)< (4), =1+1 .. (4)
@@ -181,9 +183,9 @@ Source      DATA/a.csv: 72 images in 2 classes
   Images    72 PNG; width 36 px, height 40 px; color
   Warning   Only 11 labeled test images: the intervals of the scores will be wide.
 Target      DATA/b.csv: 48 images in 2 classes
-  Classes   dark 22, light 10, unlabeled 16
-  Splits    train 8, test 24, unlabelled 16
-  Groups    48 (patients): train 8, test 24, unlabelled 16
+  Classes   dark 22, light 10, label not used 16
+  Splits    train 8, test 24, without labels 16
+  Groups    48 (patients): train 8, test 24, without labels 16
   Images    48 PNG; width 36 px, height 40 px; color
   Warning   Only 24 labeled test images: the intervals of the scores will be wide.
   Note      a.csv: using column 'label' as label.
@@ -211,7 +213,7 @@ Writing the report
     assert normalized(few.answer.out, few) == snapshot("""\
 
 Verdict     The recipe has one method, fine-tuning on target labels. No candidates were compared without labels. The effect is under target_test.
-Kept        fine_tune (adapt, epoch 4)
+Kept        adaptation method fine_tune: phase adapt, epoch 4
 Score       AUC by group # (95% interval # to #), n = 24 target test images of 24 groups
 Adaptation  AUC by group, adapted minus source only: # (# to #): inconclusive
 Run         RUN
@@ -296,3 +298,20 @@ def test_sizes_and_kinds_are_those_of_the_checked_files() -> None:
     data = data_of(records(train_a=2, test_a=1), PHOTO, GRAY, GRAY)
     assert (data.kinds, data.gray) == ({"png": 2, "jpg": 1}, 2)
     assert data.width_px.to_json() == {"smallest": 64, "median": 64, "largest": 640}
+
+
+def test_labels_that_are_not_used_are_not_counted_as_unlabeled() -> None:
+    read = [*records(target_cat=9, target_dog=5), Record("none", Path(), None, "target")]
+    used = [replace(record, label=None) if index < 4 else record for index, record in enumerate(read)]
+    images = CheckedImages(Collection(Path(), (), tuple(read)), (), (PHOTO,) * len(read))
+    data = summarize_data("photos", images, used)
+    assert (data.classes, data.withheld) == ({"cat": 5, "dog": 5, "": 5}, 4)
+    facts = dict(summary_facts(Summary(data={"target": data}), "data"))
+    assert facts["  Classes"] == "cat 5, dog 5, unlabeled 1, label not used 4"
+
+
+def test_the_range_of_many_classes_does_not_include_unlabeled_images() -> None:
+    labeled = records(**{f"train_c{index}": 10 + index for index in range(12)})
+    data = data_of([*labeled, *(Record(str(row), Path(), None, "train") for row in range(3))], PHOTO)
+    classes = dict(summary_facts(Summary(data={"source": data}), "data"))["  Classes"]
+    assert classes.endswith(", ... (10 to 21 each), unlabeled 3")
