@@ -86,7 +86,7 @@ NUMERIC = (
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     st.sampled_from([*NUMERIC, "data.image_size_px", "phases[0].trainable", "export.formats"]),
     st.one_of(
