@@ -96,8 +96,8 @@ NUMERIC = (
 )  # fmt: skip
 def test_a_suggested_value_is_valid(key, value):
     def problems(change):
+        sets = ["data.reader.path=x", "task=unknown", change]
         with pytest.raises(Problems) as refused:
-            sets = ["data.reader.path=x", "task=unknown", change]
             recipes.check(recipes.find("folder-classifier").text, name="x", sets=sets)
         return [problem.message for problem in refused.value.problems if problem.where != "--set task"]
 
