@@ -111,7 +111,7 @@ def _is_alive(mark: Path) -> bool:
 
 FILE_NAME = "images-3.sqlite"
 # Part of every key. Increase it when the decoder accepts other files or gives other reasons.
-DECODER_VERSION = 5
+DECODER_VERSION = 6
 TIMEOUT_S = 20.0
 
 
@@ -123,7 +123,7 @@ class FileCheck:
         reason: Why the file cannot be decoded. None if it can be decoded.
         is_16_bit: Whether the image is 16-bit grayscale.
         needs_conversion: Whether Pillow must convert the file, because TensorFlow cannot decode it.
-        kind: Format of the file, e.g. `jpg`. Empty if the file cannot be decoded.
+        kind: Format of the file, e.g. `jpg`, or `animated gif`. Empty if the file cannot be decoded.
         width, height: Size of the upright image in pixels.
         is_gray: Whether the image has no color.
         sha256: Hash of the file. Empty if it cannot be decoded.

@@ -2,10 +2,12 @@
 
 Training, checks and predictions use the same functions, so that they read the same files and give the same reasons.
 
-- Pillow reads TIFF, HEIC, AVIF, animated WebP (first frame) and unusual BMP. 16-bit grayscale stays 16-bit.
+- Pillow reads TIFF, HEIC, AVIF, animated WebP (first frame), unusual BMP, and GIF whose first frame is smaller than the
+  canvas. 16-bit grayscale stays 16-bit.
 - A TIFF file must have one page at full resolution. Layouts that Pillow does not read correctly are rejected.
 - An orientation that only Pillow reads, e.g. in XMP, is applied by conversion.
-- A JPEG with missing or damaged pixels is rejected, even if it has an end marker. TensorFlow and Pillow accept it.
+- A JPEG with missing or damaged pixels is rejected, even if it has an end marker. TensorFlow and Pillow accept it. JPEG
+  has no checksum: changed bytes that are valid codes cannot be detected.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ import re
 import stat
 import struct
 import warnings
+from collections.abc import Iterator
+from functools import partial
 from math import ceil
 from pathlib import Path, PurePath
 from typing import Any, Literal
@@ -129,13 +133,17 @@ class InvalidImageError(UnreadableError):
 # TIFF 6.0, section 8, and technical note 1: NewSubfileType, SubfileType and others.
 REDUCED_IMAGE, OLD_REDUCED_IMAGE = 1, 2
 NEW_SUBFILE, SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION = range(254, 260)
-PHOTOMETRIC, SAMPLES = 262, 277
+PHOTOMETRIC, DESCRIPTION, SAMPLES, PALETTE_COLORS, SUB_DIRECTORIES, DEPTH = 262, 270, 277, 320, 330, 32997
 STRIP_ROWS, PLANAR, TILE_WIDTH, TILE_HEIGHT, SAMPLE_FORMAT, JPEG_TABLES = 278, 284, 322, 323, 339, 347
 STRIPS, TILES = (273, 279), (324, 325)  # offsets and numbers of bytes
-WHITE_IS_ZERO, RGB, CMYK, SEPARATE, SIGNED, UNCOMPRESSED, JPEG_STRIPS = 0, 2, 5, 2, 2, 1, 7
+WHITE_IS_ZERO, RGB, PALETTE, CMYK, SEPARATE, SIGNED, UNCOMPRESSED, JPEG_STRIPS = 0, 2, 3, 5, 2, 2, 1, 7
+TIFF_HEADER_BYTES = 8
+IMAGEJ_STACK = re.compile(r"ImageJ=.*^images=(\d+)", re.DOTALL | re.MULTILINE)
 MAX_PAGES = 64
-JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # without escaped data, restart markers and fill bytes
+# Without escaped data, restart markers, other markers without a segment, and fill bytes.
+JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
 FRAME_STARTS, PROGRESSIVE, SCAN_START, END = b"\xc0\xc1\xc2\xc9\xca", b"\xc2\xca", 0xDA, 0xD9
+OTHER_FRAME_STARTS = b"\xc3\xc5\xc6\xc7\xcb\xcd\xce\xcf\xf7"  # lossless, hierarchical and JPEG-LS
 ORIENTATION = 0x0112
 # A file without any of these has no orientation.
 ORIENTATION_MARKS = b"Exif|eXIf|EXIF|Raw profile type exif|XML:com.adobe.xmp|tiff:Orientation".split(b"|")
@@ -149,19 +157,35 @@ NARROW = 1 / 8
 DEEP_COLORS = (b"\x10\2", b"\x10\6")  # bits and color type of a PNG
 DARK_COLORS = "its 16-bit colors use less than an eighth of the range. Convert it to 8 bits per channel"
 
-Kind = Literal["TIFF", "WEBP", "BMP", "HEIC", "AVIF"]
+Kind = Literal["TIFF", "WEBP", "BMP", "GIF", "HEIC", "AVIF"]
+WITH_FRAMES = ("GIF", "PNG", "WEBP", "HEIC", "AVIF")
 
 
-def format_to_convert(start: bytes) -> Kind | None:
-    """Return the format of a file that must be converted, from its first bytes, or None for other files."""
+def is_animation(content: bytes) -> bool:
+    """Return whether an image has several frames, of which only the first is read. For TIFF, see `_select_page`."""
+    image_format = format_of(content)
+    if image_format in WITH_FRAMES:
+        with contextlib.suppress(Exception), _opened(content, image_format) as image:
+            return bool(getattr(image, "n_frames", 1) > 1)
+    return False
+
+
+def format_to_convert(content: bytes) -> Kind | None:
+    """Return the format of a file that must be converted, or None for other files."""
+    start = content[:HEADER_BYTES]
     match format_of(start):
         case "TIFF" | "HEIC" | "AVIF" as kind:
             return kind
         case "WEBP":
             return "WEBP" if start[12:16] == b"VP8X" and start[20:21] and start[20] & ANIMATION else None
         case "BMP" if len(start) >= 34:
-            header_size, bits, compression = struct.unpack_from("<I10xHI", start, 14)
-            return None if header_size >= 40 and bits in (8, 24, 32) and not compression else "BMP"
+            first, header_size, bits, compression = struct.unpack_from("<II10xHI", start, 10)
+            is_plain = first >= 14 + header_size >= 54 and bits in (8, 24, 32) and not compression
+            return None if is_plain else "BMP"
+        case "GIF":
+            # If Pillow cannot read the file, the decoder gives the reason.
+            with contextlib.suppress(Exception), _opened(content, "GIF") as image:
+                return "GIF" if image.tile and image.tile[0][1] != (0, 0, *image.size) else None
     return None
 
 
@@ -172,8 +196,11 @@ def is_16_bit_gray(start: bytes) -> bool:
 
 def is_16_bit_file(file: Path) -> bool:
     """Return whether a file is a 16-bit grayscale PNG. False for an unreadable file, which is reported when it is decoded."""
-    with contextlib.suppress(OSError), file.open("rb") as stream:
-        return is_16_bit_gray(stream.read(HEADER_BYTES))
+    # Opening a named pipe would block.
+    with contextlib.suppress(OSError):
+        if file.is_file():
+            with file.open("rb") as stream:
+                return is_16_bit_gray(stream.read(HEADER_BYTES))
     return False
 
 
@@ -232,19 +259,40 @@ def convert_to_png(content: bytes, kind: str, *, max_pixels: int) -> bytes:
 
 def _select_page(image: Any) -> None:
     """Select the only page of a TIFF that is not a thumbnail."""
-    pages = []
+    pages, num_images = [], 0
     for index in range(MAX_PAGES):
         try:
             image.seek(index)
         except EOFError:
             break
         tags = image.tag_v2
-        if not tags.get(NEW_SUBFILE, 0) & REDUCED_IMAGE and tags.get(SUBFILE) != OLD_REDUCED_IMAGE:
+        subdirectories = map(partial(_subdirectory, image), tags.get(SUB_DIRECTORIES, ()))
+        num_images += sum(not _is_thumbnail(directory) for directory in subdirectories)
+        if not _is_thumbnail(tags):
             pages.append(index)
-    if len(pages) != 1:
-        content = f"{len(pages)} pages" if pages else "only a thumbnail"
+            stack = IMAGEJ_STACK.match(str(tags.get(DESCRIPTION, "")))
+            num_images += max(tags.get(DEPTH, 1), int(stack[1]) if stack else 1)
+    if not pages or num_images != 1:
+        content = f"{num_images} pages" if pages else "only a thumbnail"
         raise InvalidImageError(f"the TIFF file has {content}. Save each image as a PNG of its own")
     image.seek(pages[0])
+
+
+def _is_thumbnail(tags: Any) -> bool:
+    return bool(tags.get(NEW_SUBFILE, 0) & REDUCED_IMAGE) or tags.get(SUBFILE) == OLD_REDUCED_IMAGE
+
+
+def _subdirectory(image: Any, offset: int) -> Any:
+    """Return the tags at an offset of a TIFF file, for example those of the full image of a thumbnail."""
+    from PIL import TiffImagePlugin
+
+    image.fp.seek(0)
+    start = image.fp.read(2 * TIFF_HEADER_BYTES)
+    is_big = start.startswith((b"II+", b"MM\0+"))
+    tags = TiffImagePlugin.ImageFileDirectory_v2(start if is_big else start[:TIFF_HEADER_BYTES])
+    image.fp.seek(offset)
+    tags.load(image.fp)
+    return tags
 
 
 def _check_layout(tags: Any, content: bytes, max_pixels: int) -> None:
@@ -254,18 +302,23 @@ def _check_layout(tags: Any, content: bytes, max_pixels: int) -> None:
     is_separate = samples > 1 and tags.get(PLANAR) == SEPARATE
     if is_separate and (max(bits) > 8 or tags.get(PHOTOMETRIC) not in (RGB, CMYK)):
         raise InvalidImageError("the TIFF file stores its channels separately. Convert it to PNG")
-    if SIGNED in tags.get(SAMPLE_FORMAT, ()) and max(bits) <= 8:
+    compression = tags.get(COMPRESSION, UNCOMPRESSED)
+    is_swapped = content[:1] == b"M" and compression != UNCOMPRESSED
+    if SIGNED in tags.get(SAMPLE_FORMAT, ()) and (max(bits) <= 8 or is_swapped):
         raise InvalidImageError("its pixels are signed numbers. Convert it to 16-bit grayscale PNG")
+    if tags.get(PHOTOMETRIC) == PALETTE and 0 < max(tags.get(PALETTE_COLORS, (0,))) < 256:
+        raise InvalidImageError("the colors of its palette are stored as 8 bits. Convert it to PNG")
     count = ceil(height / min(tags.get(STRIP_ROWS, height), height))
     if TILE_WIDTH in tags:
         count = ceil(width / tags[TILE_WIDTH]) * ceil(height / tags[TILE_HEIGHT])
     offsets, sizes = (tags.get(tag, ()) for tag in (TILES if TILE_WIDTH in tags else STRIPS))
-    compression = tags.get(COMPRESSION, UNCOMPRESSED)
     row_bits = width * (sum(bits) if len(bits) > 1 else bits[0] * samples)
     # A page without numbers of bytes may be complete. Pillow checks that uncompressed pixels are inside the file.
     least = height * ceil(row_bits / 8) if compression == UNCOMPRESSED and sizes else 0
     # Strips that overlap could multiply the memory for their copies.
-    if len(offsets) < count * (samples if is_separate else 1) or not least <= sum(sizes) <= len(content):
+    num_strips = count * (samples if is_separate else 1)
+    has_offsets = len(offsets) >= num_strips and min(offsets) >= TIFF_HEADER_BYTES
+    if not has_offsets or not least <= sum(sizes) <= len(content):
         raise InvalidImageError(TRUNCATED)
     tables = tags.get(JPEG_TABLES, b"")
     for offset, size in zip(offsets, sizes, strict=False) if compression != UNCOMPRESSED else ():
@@ -285,11 +338,16 @@ def check_jpeg(content: bytes, *, max_pixels: int) -> None:
     import numpy as np
     import simplejpeg
 
-    is_small, ends_uniformly = False, False
-    with contextlib.suppress(Exception), _opened(content, "JPEG") as image:
-        is_small = image.width * image.height <= max_pixels
-    if not is_small:
+    marker, frame = next(_jpeg_segments(content, FRAME_STARTS + OTHER_FRAME_STARTS), (0, b""))
+    if len(frame) < 5:
         return  # the decoder gives the reason
+    # simplejpeg 1.9 writes beyond its buffer and crashes the process.
+    bits, height, width = struct.unpack_from(">BHH", frame)
+    if marker not in FRAME_STARTS or bits != 8:
+        raise InvalidImageError("lossless, hierarchical and 12-bit JPEG are not supported. Convert it to PNG")
+    if height * width > max_pixels:
+        return
+    ends_uniformly = False
     try:
         simplejpeg.decode_jpeg(content, colorspace="GRAY", min_height=1, min_width=1, min_factor=8)
     except (ValueError, KeyError) as error:
@@ -317,16 +375,13 @@ def _has_all_scans(content: bytes) -> bool:
         ITU-T T.81, sections B.2 (markers, frame and scan headers) and G.1 (progressive scans).
     """
     missing: dict[int, set[int]] = {}
-    is_progressive, position, marker = False, 2, 0
+    is_progressive = False
     with contextlib.suppress(IndexError, KeyError, ValueError):  # a damaged header
-        while marker != END and (match := JPEG_MARKER.search(content, position)):
-            marker, start = content[match.end() - 1], match.end()
-            segment = content[start + 2 : start + int.from_bytes(content[start : start + 2], "big")]
-            position = start + 2 + len(segment)
+        for marker, segment in _jpeg_segments(content, FRAME_STARTS + bytes([SCAN_START])):
             if marker in FRAME_STARTS:
                 missing = {segment[6 + 3 * index]: set(range(64)) for index in range(segment[5])}
                 is_progressive = marker in PROGRESSIVE
-            elif marker == SCAN_START:
+            else:
                 names = segment[1 : 1 + 2 * segment[0] : 2]
                 first, last, precision = segment[1 + 2 * segment[0] :][:3] if is_progressive else (0, 63, 0)
                 for name in names if precision % 16 == 0 else b"":
@@ -334,6 +389,17 @@ def _has_all_scans(content: bytes) -> bool:
                 if not any(missing.values()):
                     return True
     return False
+
+
+def _jpeg_segments(content: bytes, markers: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield some segments of a JPEG up to its end marker: the second byte of the marker, and the content."""
+    position, marker = 2, 0
+    while marker != END and (match := JPEG_MARKER.search(content, position)):
+        marker, start = content[match.end() - 1], match.end()
+        segment = content[start + 2 : start + int.from_bytes(content[start : start + 2], "big")]
+        position = start + 2 + len(segment)
+        if marker in markers:
+            yield marker, segment
 
 
 def _is_padding(content: bytes, num_bytes: int) -> bool:
@@ -452,8 +518,10 @@ def to_decodable(content: bytes, *, max_pixels: int) -> bytes:
         raise InvalidImageError(f"{image_format} is not supported: {remedy}")
     if image_format == "JPEG":
         check_jpeg(content, max_pixels=max_pixels)
-    elif image_format in ("WEBP", "HEIC", "AVIF") and content.endswith(ZERO_TAIL):
-        raise InvalidImageError(TRUNCATED)
+    elif image_format in ("WEBP", "HEIC", "AVIF"):
+        end = 8 + int.from_bytes(content[4:8], "little") if image_format == "WEBP" else len(content)
+        if content[:end].endswith(ZERO_TAIL):
+            raise InvalidImageError(TRUNCATED)
     elif image_format == "PNG" and content[24:26] in DEEP_COLORS:
         # If Pillow cannot read the file, the decoder gives the reason.
         with contextlib.suppress(OSError, ValueError, SyntaxError), _opened(content, "PNG") as image:

@@ -1,10 +1,11 @@
 """Image decoding as a function of TensorFlow operations, shared by training, evaluation, prediction and exports.
 
 - The size is read from the header. An image over `max_pixels` is rejected before it is decompressed.
-- The EXIF orientation of JPEG, PNG and WebP is applied, stored as a 16-bit or 32-bit integer.
+- The EXIF orientation of JPEG, PNG and WebP is applied, stored as any type of number.
 - The window is applied to 16-bit grayscale PNG. 16-bit color PNG is divided by 257.
-- Transparent PNG and WebP are composited on white. Transparency of GIF and BMP is ignored.
-- Only the first frame of a GIF is decoded. Animated WebP and TIFF are rejected.
+- Transparent PNG, GIF and WebP are composited on white. Transparency of BMP is ignored.
+- Only the first frame of a GIF is decoded. It is rejected if it does not cover the canvas. Animated WebP and TIFF are
+  rejected.
 
 Rejected images raise a `tf.errors.InvalidArgumentError` with the reason, also in tf.data and in a SavedModel.
 
@@ -14,6 +15,8 @@ in some contexts only, and the results must be equal to the bit in all.
 
 from __future__ import annotations
 
+import itertools
+import struct
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
@@ -23,13 +26,21 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from kerastl.data.convert import NUM_THREADS, TIFF_STARTS, UnreadableError, no_pillow_warnings, to_decodable
+from kerastl.data.convert import (
+    NUM_THREADS,
+    TIFF_STARTS,
+    TRUNCATED,
+    ZERO_TAIL,
+    UnreadableError,
+    no_pillow_warnings,
+    to_decodable,
+)
 
 UNKNOWN, PNG, JPEG, GIF, BMP, WEBP, TIFF = range(7)
 HEAD_BYTES = 64
-MAX_EXIF_ENTRIES = 1024
 MAX_BLOCKS = 4096  # segments of a JPEG, or chunks of a PNG or WebP, that are searched for EXIF data
 EXIF_MARKER = b"Exif\0\0"
+JPEG_START = 2  # position of the first segment
 
 # Format, its first bytes, and for WebP the bytes after the file size.
 SIGNATURES = [
@@ -49,11 +60,14 @@ FIELDS: dict[str, tuple[int, int, str]] = {
     "png_height": (20, 4, "big"),
     "png_bits": (24, 1, "big"),
     "png_color_type": (25, 1, "big"),
+    "bmp_start": (10, 4, "little"),
     "bmp_header_size": (14, 4, "little"),
     "bmp_width": (18, 4, "little"),
     "bmp_height": (22, 4, "little"),
     "bmp_bits": (28, 2, "little"),
     "bmp_compression": (30, 4, "little"),
+    "bmp_colors": (46, 4, "little"),
+    "webp_size": (4, 4, "little"),
     "webp_chunk": (15, 1, "little"),
     "webp_flags": (20, 1, "little"),
     "webp_lossless_size": (21, 4, "little"),
@@ -70,14 +84,14 @@ class Header(NamedTuple):
     Args:
         kind: Image format as int32, one of the constants above.
         height, width: Size in pixels as int64, as stored. For GIF, the maximum of canvas and first frame.
-        end: Number of bytes, as int64, up to the end of the first frame of a GIF, 0 for other formats.
+        frame: Where the first frame of a GIF is, `[4]` int64 of `_gif_first_frame`. Zeros for other formats.
         fields: The int64 value of each of `FIELDS`. A field is valid only for its own format.
     """
 
     kind: tf.Tensor
     height: tf.Tensor
     width: tf.Tensor
-    end: tf.Tensor
+    frame: tf.Tensor
     fields: dict[str, tf.Tensor]
 
 
@@ -91,15 +105,15 @@ def read_header(encoded: tf.Tensor) -> Header:
     numbers = tf.reduce_sum(head * _weights(FIELDS.values(), HEAD_BYTES), axis=1)
     fields = dict(zip(FIELDS, tf.unstack(numbers, len(FIELDS)), strict=True))
     kind = _kind(head)
-    no_end = tf.zeros([1], tf.int64)
+    no_frame = tf.zeros([4], tf.int64)
     branches = [
-        lambda: tf.concat([_size_from_fields(kind, fields), no_end], 0),
-        lambda: tf.concat([tf.io.extract_jpeg_shape(encoded, output_type=tf.int64)[:2], no_end], 0),
+        lambda: tf.concat([_size_from_fields(kind, fields), no_frame], 0),
+        lambda: tf.concat([tf.io.extract_jpeg_shape(encoded, output_type=tf.int64)[:2], no_frame], 0),
         lambda: _gif_first_frame(padded_bytes(encoded)),
     ]
     branch = tf.gather(tf.constant([0, 0, 1, 2, 0, 0, 0]), kind)
-    height, width, end = tf.unstack(tf.switch_case(branch, branches), 3)
-    return Header(kind, height, width, end, fields)
+    numbers = tf.switch_case(branch, branches)
+    return Header(kind, numbers[0], numbers[1], numbers[2:], fields)
 
 
 def padded_bytes(encoded: tf.Tensor) -> tf.Tensor:
@@ -126,8 +140,8 @@ def exif_orientation(encoded: tf.Tensor, header: Header) -> tf.Tensor:
     upright = tf.ones([], tf.int64)
 
     def orientation(start: int, block: BlockReader) -> tf.Tensor:
-        position, has_exif = _find_exif(raw, start, block)
-        return tf.cond(has_exif, lambda: _orientation_in_tiff(raw, position), lambda: upright)
+        first, end, has_exif = _find_exif(raw, start, block)
+        return tf.cond(has_exif, lambda: _orientation_in_tiff(raw[first:end]), lambda: upright)
 
     has_flag = tf.equal(header.fields["webp_chunk"], ord("X")) & (header.fields["webp_flags"] // 8 % 2 == 1)
     branches = [
@@ -135,34 +149,36 @@ def exif_orientation(encoded: tf.Tensor, header: Header) -> tf.Tensor:
         lambda: tf.cond(
             contains(encoded, b"eXIf"), lambda: orientation(8, partial(_png_chunk, raw)), lambda: upright
         ),
-        lambda: orientation(2, partial(_jpeg_segment, raw)),
+        lambda: orientation(JPEG_START, partial(_jpeg_segment, raw)),
         lambda: tf.cond(has_flag, lambda: orientation(12, partial(_webp_chunk, raw)), lambda: upright),
     ]
     return tf.switch_case(tf.gather(tf.constant([0, 1, 2, 0, 0, 3, 0]), header.kind), branches)
 
 
 BlockReader = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
-"""From the position of a block to its number of bytes, whether blocks follow it, and whether it holds EXIF data. Of a
-block with EXIF data, the number of bytes before the data."""
+"""From the position of a block to its number of bytes, whether blocks follow it, and whether it holds EXIF data."""
 
 
-def _find_exif(raw: tf.Tensor, start: int, block: BlockReader) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the position of the EXIF data, without an optional marker at its start, and whether there are any."""
+def _find_exif(raw: tf.Tensor, start: int, block: BlockReader) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Return the first byte of the EXIF data, without markers at its start, the end of its block, and whether there are any."""
     size = tf.size(raw, out_type=tf.int64)
 
-    def step(position: tf.Tensor, _: tf.Tensor, __: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        num_bytes, proceeds, is_exif = block(position)
-        position += num_bytes
-        return position, proceeds & ~is_exif & (position < size), is_exif
+    def step(_: tf.Tensor, end: tf.Tensor, __: tf.Tensor, ___: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        num_bytes, proceeds, is_exif = block(end)
+        return end, end + num_bytes, proceeds & ~is_exif & (end + num_bytes < size), is_exif
 
-    position, _, has_exif = tf.while_loop(
-        lambda _, proceed, __: proceed,
+    zero, first = tf.zeros([], tf.int64), tf.constant(start, tf.int64)
+    position, end, _, has_exif = tf.while_loop(
+        lambda _, __, proceed, ___: proceed,
         step,
-        (tf.constant(start, tf.int64), tf.constant(True), tf.constant(False)),
+        (zero, first, tf.constant(True), tf.constant(False)),
         maximum_iterations=MAX_BLOCKS,
     )
-    has_marker = _has_bytes(raw, position, EXIF_MARKER)
-    return position + tf.where(has_marker, tf.constant(len(EXIF_MARKER), tf.int64), 0), has_exif
+    position += 4 if start == JPEG_START else 8
+    for _ in range(2):  # some programs write a second marker
+        has_marker = _has_bytes(raw, position, EXIF_MARKER)
+        position += tf.where(has_marker, tf.constant(len(EXIF_MARKER), tf.int64), 0)
+    return position, end, has_exif
 
 
 def _has_bytes(raw: tf.Tensor, position: tf.Tensor, expected: bytes) -> tf.Tensor:
@@ -175,21 +191,18 @@ def _jpeg_segment(raw: tf.Tensor, position: tf.Tensor) -> tuple[tf.Tensor, ...]:
     start_of_scan, end_of_image, fill = 0xFFDA, 0xFFD9, 0xFFFF
     is_exif = tf.equal(marker, 0xFFE1) & _has_bytes(raw, position + 4, EXIF_MARKER)
     proceeds = (marker >= 0xFFC0) & (marker != start_of_scan) & (marker != end_of_image)
-    num_bytes = tf.where(is_exif, tf.constant(4, tf.int64), 2 + length)
-    return tf.where(marker == fill, tf.ones([], tf.int64), num_bytes), proceeds, is_exif
+    return tf.where(marker == fill, tf.ones([], tf.int64), 2 + length), proceeds, is_exif
 
 
 def _png_chunk(raw: tf.Tensor, position: tf.Tensor) -> tuple[tf.Tensor, ...]:
     (length,) = tf.unstack(_numbers(raw, position, [(0, 4, "big")]), 1)
     is_exif, is_end = (_has_bytes(raw, position + 4, name) for name in (b"eXIf", b"IEND"))
-    return tf.where(is_exif, tf.constant(8, tf.int64), 12 + length), ~is_end, is_exif
+    return 12 + length, ~is_end, is_exif
 
 
 def _webp_chunk(raw: tf.Tensor, position: tf.Tensor) -> tuple[tf.Tensor, ...]:
     (length,) = tf.unstack(_numbers(raw, position, [(4, 4, "little")]), 1)
-    is_exif = _has_bytes(raw, position, b"EXIF")
-    num_bytes = tf.where(is_exif, tf.constant(8, tf.int64), 8 + length + length % 2)
-    return num_bytes, tf.constant(True), is_exif
+    return 8 + length + length % 2, tf.constant(True), _has_bytes(raw, position, b"EXIF")
 
 
 def _numbers(raw: tf.Tensor, position: tf.Tensor, fields: Sequence[tuple[int, int, str]]) -> tf.Tensor:
@@ -247,12 +260,22 @@ def _bytes_at(raw: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.gather(raw, tf.minimum(positions, tf.size(raw, out_type=tf.int64) - 1)), tf.int64)
 
 
+GIF_BLOCK = np.array([0, 1, 3, 6, 9])
+"""Positions in a block of a GIF: its kind, the kind of an extension, flags and transparent color of a graphic control
+extension, and flags of a frame."""
+
+
+def _table_bytes(flags: tf.Tensor) -> tf.Tensor:
+    """Return the number of bytes of the color table that follows the flags of a GIF, 0 without a table."""
+    return tf.where(flags >= 128, 3 * 2 ** (flags % 8 + 1), tf.zeros([], tf.int64))
+
+
 def _gif_first_frame(raw: tf.Tensor) -> tf.Tensor:
     """Find the first frame of a GIF without decompressing any.
 
     Returns:
-        `[3]` int64: the height and width in pixels of canvas and frame together, and the number of bytes up
-        to the end of the frame.
+        `[6]` int64: the height and width in pixels of canvas and frame together, the positions of the frame and of its
+        end in bytes, whether the frame covers the canvas, and the transparent color, -1 without one.
 
     Reference:
         GIF89a specification, sections 18 to 25: blocks are chains of sub-blocks of up to 255 bytes.
@@ -261,55 +284,84 @@ def _gif_first_frame(raw: tf.Tensor) -> tf.Tensor:
     at_block, in_extension, in_frame, done = (tf.constant(mode, tf.int64) for mode in range(4))
     zero, two = tf.zeros([], tf.int64), tf.constant(2, tf.int64)
 
-    def table_bytes(flags: tf.Tensor) -> tf.Tensor:
-        return tf.where(flags >= 128, 3 * 2 ** (flags % 8 + 1), zero)
-
-    def step(position: tf.Tensor, mode: tf.Tensor, frame: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        code, flags = tf.unstack(_bytes_at(raw, position + tf.constant([0, 9], tf.int64)), 2)
+    def step(
+        position: tf.Tensor, mode: tf.Tensor, frame: tf.Tensor, clear: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
+        code, kind, control, color, flags = tf.unstack(_bytes_at(raw, position + GIF_BLOCK), len(GIF_BLOCK))
         is_block = tf.equal(mode, at_block)
         is_frame, is_extension = is_block & (code == 0x2C), is_block & (code == 0x21)
         # A frame has 10 bytes, its color table and 1 byte of code size. An extension has 2 bytes.
-        num_bytes = tf.where(is_frame, 11 + table_bytes(flags), tf.where(is_extension, two, code + 1))
+        num_bytes = tf.where(is_frame, 11 + _table_bytes(flags), tf.where(is_extension, two, code + 1))
         chain_ends = tf.where(mode == in_frame, done, at_block)
         in_chain = tf.where(code == 0, chain_ends, mode)
         start_mode = tf.where(is_frame, in_frame, tf.where(is_extension, in_extension, done))
         next_mode = tf.where(is_block, start_mode, in_chain)
-        return position + num_bytes, next_mode, tf.where(is_frame, position, frame)
+        is_control = is_extension & (kind == 0xF9)
+        clear = tf.where(is_control, tf.where(control % 2 == 1, color, none), clear)
+        return position + num_bytes, next_mode, tf.where(is_frame, position, frame), clear
 
-    start = 13 + table_bytes(_bytes_at(raw, tf.constant(10, tf.int64)))
-    end, _, frame = tf.while_loop(
-        lambda position, mode, _: (mode != done) & (position < size), step, (start, at_block, zero)
+    none = tf.constant(-1, tf.int64)
+    start = 13 + _table_bytes(_bytes_at(raw, tf.constant(10, tf.int64)))
+    end, _, frame, clear = tf.while_loop(
+        lambda position, mode, *_: (mode != done) & (position < size), step, (start, at_block, zero, none)
     )
-    offsets = [[8, 6], [0, 0]]  # height and width of the canvas, and of the frame relative to its start
-    positions = tf.constant(offsets, tf.int64) + tf.stack([[zero, zero], [frame + 7, frame + 5]])
-    sizes = _bytes_at(raw, positions) + 256 * _bytes_at(raw, positions + 1)
-    return tf.concat([tf.reduce_max(sizes, axis=0), [tf.minimum(end, size)]], 0)
+    # Height and width of the canvas and of the frame, and its distance from the top and the left.
+    positions = tf.stack([[8 + zero, 6 + zero], [frame + 7, frame + 5], [frame + 3, frame + 1]])
+    canvas, sides, offsets = tf.unstack(_bytes_at(raw, positions) + 256 * _bytes_at(raw, positions + 1))
+    covers = tf.reduce_all((offsets == 0) & (sides >= canvas)) | (frame == 0)
+    where = tf.stack([frame, tf.minimum(end, size), tf.cast(covers, tf.int64), clear])
+    return tf.concat([tf.maximum(canvas, sides), where], 0)
 
 
-# TIFF 6.0, section 2, and TIFF technical note 1: SHORT and SSHORT; LONG, SLONG and IFD.
-SHORT_TYPES, LONG_TYPES = np.array([3, 8]), np.array([4, 9, 13])
+# TIFF 6.0, section 2, and its supplements: the `struct` format of each type. Bytes and text are not numbers.
+NO_NUMBERS = {1: "B", 2: "B", 7: "B"}
+NUMBERS = {3: "H", 4: "I", 5: "II", 6: "b", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d", 13: "I", 16: "Q"}
+LITTLE, BIG = [0x49492A00, 0x4949002A], [0x4D4D002A, 0x4D4D2A00, 0x4D4D002B]
+"""The first four bytes of EXIF data that Pillow reads, as numbers: also 42 in the other byte order, and 43."""
 
 
-def _orientation_in_tiff(raw: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
-    order = _bytes_at(raw, start)
-    is_big = tf.equal(order, ord("M"))
+@lru_cache(maxsize=1)
+def _number_formats() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the number of bytes of each type, `[256]`, and the bytes of 1 to 8 by order, type and value, `[2, 256, 8, 8]`."""
+    sizes, patterns = np.zeros(256, np.int64), np.full((2, 256, 8, 8), -1)
+    for kind, letters in (NUMBERS | NO_NUMBERS).items():
+        sizes[kind] = struct.calcsize("<" + letters)
+    for kind, letters in NUMBERS.items():
+        denominator = [1] * (len(letters) - 1)
+        for value, (row, order) in itertools.product(range(1, 9), enumerate("<>")):
+            packed = struct.pack(order + letters, value, *denominator)
+            patterns[row, kind, value - 1, : len(packed)] = list(packed)
+    return sizes, patterns
+
+
+def _orientation_in_tiff(data: tf.Tensor) -> tf.Tensor:
+    """Return the orientation in EXIF data, `[num_bytes]` uint8. Of several, the first complete one, as in Pillow."""
+    size, zero = tf.size(data, out_type=tf.int64), tf.zeros([], tf.int64)
+    raw = tf.concat([data, tf.zeros([1], tf.uint8)], 0)
+    (start,) = tf.unstack(_numbers(raw, zero, [(0, 4, "big")]), 1)
+    is_big = tf.reduce_any(start == tf.constant(BIG, tf.int64))
+    known = is_big | tf.reduce_any(start == tf.constant(LITTLE, tf.int64))
 
     def number(position: tf.Tensor, num_bytes: int) -> tf.Tensor:
         values = _bytes_at(raw, position[..., None] + tf.range(num_bytes, dtype=tf.int64))
         little = 256 ** np.arange(num_bytes, dtype=np.int64)
         return tf.reduce_sum(values * tf.where(is_big, little[::-1].copy(), little), axis=-1)
 
-    directory = start + number(start + 4, 4)
-    count = tf.minimum(number(directory, 2), MAX_EXIF_ENTRIES)
-    entries = directory + 2 + 12 * tf.range(count)
-    tag, kind, short = (number(entries + offset, 2) for offset in (0, 2, 8))
-    num_values, long = (number(entries + offset, 4) for offset in (4, 8))
-    is_short, is_long = (tf.reduce_any(kind[:, None] == kinds, axis=1) for kinds in (SHORT_TYPES, LONG_TYPES))
-    value = tf.where(is_short, short, long)
-    known = is_big | tf.equal(order, ord("I"))
-    fits = known & (tag == 0x0112) & (num_values == 1) & (is_short | is_long) & (value >= 1) & (value <= 8)
-    upright = tf.ones([1], tf.int64)
-    return tf.reduce_max(tf.concat([tf.where(fits, value, 1), upright], 0))
+    directory = number(zero + 4, 4)
+    entries = directory + 2 + 12 * tf.range(number(directory, 2))
+    tag, kind = (number(entries + offset, 2) for offset in (0, 2))
+    sizes, patterns = _number_formats()
+    kind = tf.where(kind < len(sizes), kind, 0)
+    num_bytes = number(entries + 4, 4) * tf.gather(tf.constant(sizes), kind)
+    place = tf.where(num_bytes <= 4, entries + 8, number(entries + 8, 4))
+    is_complete = (num_bytes > 0) & (place + num_bytes <= size) & (entries + 12 <= size)
+    first = tf.where(known & (tag == 0x0112) & is_complete)[:1, 0]
+    values = _bytes_at(raw, tf.gather(place, first)[:, None] + tf.range(8, dtype=tf.int64))
+    expected = tf.gather(tf.constant(patterns)[tf.cast(is_big, tf.int32)], tf.gather(kind, first))
+    used = tf.range(8, dtype=tf.int64) < tf.gather(tf.constant(sizes), tf.gather(kind, first))[:, None, None]
+    matches = tf.reduce_all((expected == values[:, None, :]) | ~used, axis=-1)
+    orientation = tf.where(matches, tf.range(1, 9, dtype=tf.int64), 1)
+    return tf.reduce_max(tf.concat([tf.reshape(orientation, [-1]), tf.ones([1], tf.int64)], 0))
 
 
 Window = tuple[float, float]
@@ -319,6 +371,7 @@ FULL_WINDOW: Window = (0.0, 65535.0)
 GRAY, GRAY_ALPHA, RGB_ALPHA = 0, 4, 6  # color types of PNG
 NO_IMAGE = "this is not an image (PNG, JPEG, GIF, BMP or WebP)"
 NO_SIZE = "the file is damaged: its header has no image size"
+NO_COVER = "the first frame of the GIF is smaller than its canvas. Convert it to PNG"
 
 
 def decode_image(
@@ -419,17 +472,25 @@ def _checked_bytes(encoded: tf.Tensor, header: Header, max_pixels: int) -> tf.Te
     too_large = tf.strings.join([tf.strings.reduce_join(size, separator=" x "), limit], " ")
     bits, compression = header.fields["bmp_bits"], header.fields["bmp_compression"]
     is_plain = (compression == 0) & (header.fields["bmp_header_size"] >= 40)
+    is_plain &= header.fields["bmp_start"] >= 14 + header.fields["bmp_header_size"]
     is_plain &= tf.reduce_any(bits == tf.constant([8, 24, 32], tf.int64))
     # The animation flag of an extended WebP (RFC 9649, section 2.7).
     is_animated = tf.equal(header.fields["webp_chunk"], ord("X")) & (
         header.fields["webp_flags"] // 2 % 2 == 1
     )
     is_animated &= header.kind == WEBP
+    # Its decoder accepts an interrupted download that ends in zeros.
+    end = tf.minimum(header.fields["webp_size"] + 8, tf.cast(tf.strings.length(encoded), tf.int64))
+    tail = tf.strings.substr(
+        encoded, tf.maximum(end - len(ZERO_TAIL), 0), tf.constant(len(ZERO_TAIL), tf.int64)
+    )
     rejections = [
         (header.kind == UNKNOWN, NO_IMAGE),
         (header.kind == TIFF, "TIFF is not supported here. Convert it to PNG"),
         (~has_size, NO_SIZE),
         (~fits, too_large),
+        ((header.kind == WEBP) & (tail == ZERO_TAIL), TRUNCATED),
+        ((header.kind == GIF) & (header.frame[2] == 0), NO_COVER),
         # With an animation, tf.io.decode_webp writes beyond its buffer (TensorFlow 2.21) and crashes the process.
         (is_animated, "animated WebP is not supported here. Convert it to PNG"),
         (
@@ -496,20 +557,36 @@ def _upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_gif(encoded: tf.Tensor, header: Header) -> tf.Tensor:
-    # TensorFlow decompresses all frames and then keeps the first, so pass only one frame.
-    trailer = b"\x3b"
-    frame = tf.strings.substr(encoded, tf.zeros([], tf.int64), header.end)
-    return tf.cast(tf.io.decode_gif(tf.strings.join([frame, trailer]))[0], tf.float32)
+    # TensorFlow decompresses all frames and then keeps the first, so pass only one frame, without transparency.
+    frame, end, _, clear = tf.unstack(header.frame, 4)
+    zero = tf.zeros([], tf.int64)
+    flags = _bytes_at(padded_bytes(encoded), tf.stack([10 + zero, frame + 9]))
+    shared, own = tf.unstack(_table_bytes(flags), 2)
+    head = tf.strings.substr(encoded, zero, 13 + shared)
+    content = tf.strings.join([head, tf.strings.substr(encoded, frame, end - frame), b"\x3b"])
+    # The transparent color becomes white in the color table that the frame uses.
+    start = tf.where(own > 0, 13 + shared + 10, 13) + 3 * clear
+
+    def with_white() -> tf.Tensor:
+        before, after = tf.strings.substr(content, zero, start), tf.strings.substr(content, start + 3, end)
+        return tf.strings.join([before, b"\xff\xff\xff", after])
+
+    has_clear = (clear >= 0) & (3 * clear < tf.where(own > 0, own, shared))
+    return tf.cast(tf.io.decode_gif(tf.cond(has_clear, with_white, lambda: content))[0], tf.float32)
 
 
 def _decode_bmp(encoded: tf.Tensor, header: Header) -> tf.Tensor:
-    pixels = tf.io.decode_bmp(encoded)
+    start, colors, bits = (header.fields[f"bmp_{name}"] for name in ("start", "colors", "bits"))
+    # TensorFlow rejects files with more bytes.
+    num_bytes = start + header.height * ((header.width * bits + 31) // 32 * 4)
+    pixels = tf.io.decode_bmp(tf.strings.substr(encoded, tf.zeros([], tf.int64), num_bytes))
 
     def with_palette() -> tf.Tensor:
         raw = padded_bytes(encoded)
-        entries = 14 + header.fields["bmp_header_size"] + 4 * tf.range(256, dtype=tf.int64)
-        blue_green_red = entries[:, None] + tf.constant([2, 1, 0], tf.int64)
-        palette = _bytes_at(raw, blue_green_red)
+        first, index = 14 + header.fields["bmp_header_size"], tf.range(256, dtype=tf.int64)
+        num_colors = tf.minimum(tf.where(colors > 0, colors, 256), (start - first) // 4)
+        blue_green_red = (first + 4 * index)[:, None] + tf.constant([2, 1, 0], tf.int64)
+        palette = tf.where((index < num_colors)[:, None], _bytes_at(raw, blue_green_red), 0)
         return tf.cast(tf.gather(palette, tf.cast(pixels[..., 0], tf.int32)), tf.float32)
 
     return tf.cond(header.fields["bmp_bits"] == 8, with_palette, lambda: tf.cast(pixels[..., :3], tf.float32))

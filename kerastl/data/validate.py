@@ -29,6 +29,7 @@ from kerastl.data.convert import (
     UnreadableError,
     extension_of,
     is_16_bit_gray,
+    is_animation,
     no_pillow_warnings,
     read_content,
     to_decodable,
@@ -243,7 +244,7 @@ def _check_file(file: Path, max_pixels: int, converted_dir: Path) -> FileCheck:
     if is_converted:
         _write_converted(_converted_path(file, converted_dir), content)
     height, width, _ = pixels.shape
-    kind = extension_of(stored) or file.suffix[1:].lower()
+    kind = ("animated " if is_animation(stored) else "") + (extension_of(stored) or file.suffix[1:].lower())
     is_gray, sha256 = _has_no_color(pixels), hashlib.sha256(stored).hexdigest()
     return FileCheck(None, is_16_bit_gray(content), is_converted, kind, width, height, is_gray, sha256)
 

@@ -11,7 +11,11 @@ from kerastl.report.figures import render
 from kerastl.report.tables import column_title
 from kerastl.runs import Adaptation, Estimate, PhaseSummary, Summary
 
-KINDS = {"jpg": "JPEG", "jpeg": "JPEG", "tif": "TIFF", "webp": "WebP", "heic": "HEIC", "avif": "AVIF"}
+KINDS = {
+    "jpg": "JPEG", "jpeg": "JPEG", "tif": "TIFF", "webp": "WebP", "heic": "HEIC", "avif": "AVIF",
+    **{f"animated {kind.lower()}": f"animated {kind} (first frame)" for kind in ("GIF", "WebP", "PNG", "AVIF")},
+    "animated heic": "HEIC with several images (main image)",
+}  # fmt: skip
 MAX_NAME_LENGTH = 60
 
 

@@ -29,7 +29,8 @@ class DataSummary(Entry):
         classes: The number of images by class.
         splits: The number of images by split and class.
         groups: The number of groups (patients) by split, and under `all`. Empty without groups.
-        kinds: The number of readable images by file format.
+        kinds: The number of readable images by file format, such as `jpg`, or `animated gif`, of which the first frame
+            is read.
         width_px, height_px: The sizes of the readable images.
         gray: The number of readable images without color.
         images_16_bit: The number of readable images with 16 bits.

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import warnings
 import zlib
 from pathlib import Path
 
@@ -58,28 +59,46 @@ def uniform_image(level: int, size: int = 8) -> np.ndarray:
     return np.full((size, size, 3), level, np.uint8)
 
 
-INTEGERS = {1: "B", 3: "H", 4: "I", 8: "h", 9: "i", 13: "I", 16: "Q"}
-"""The `struct` format of each integer type of TIFF 6.0 and its supplements."""
+NUMBERS = {
+    1: "B", 3: "H", 4: "I", 5: "II", 6: "b", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d", 13: "I", 16: "Q",
+}  # fmt: skip
+"""The `struct` format of each type of number of TIFF 6.0 and its supplements. Two letters are a fraction."""
 
 
 def exif_data(value: int, order: str = "<", kind: int = 3, count: int = 1) -> bytes:
     """A TIFF header and a directory with the orientation in the given byte order and type."""
-    mark = b"II*\0" if order == "<" else b"MM\0*"
-    values = struct.pack(f"{order}{count}{INTEGERS[kind]}", *[value] * count)
-    outside = len(values) > 4
-    cell = struct.pack(f"{order}I", 26) if outside else values.ljust(4, b"\0")
-    entry = struct.pack(f"{order}HHI", 0x0112, kind, count) + cell
-    return mark + struct.pack(f"{order}IH", 8, 1) + entry + bytes(4) + (values if outside else b"")
+    return exif_directory([(value, kind, count)], order)
+
+
+def exif_directory(orientations: list[tuple[int, int, int]], order: str = "<", mark: bytes = b"") -> bytes:
+    """A TIFF header and a directory with an orientation for each (value, type, count)."""
+    mark = mark or (b"II*\0" if order == "<" else b"MM\0*")
+    entries, behind = b"", b""
+    for value, kind, count in orientations:
+        letters = NUMBERS[kind]
+        numbers = [value, 1][: len(letters)] * count
+        cell = values = struct.pack(f"{order}{letters * count}", *numbers)
+        if len(values) > 4:
+            cell = struct.pack(f"{order}I", 14 + 12 * len(orientations) + len(behind))
+            behind += values
+        entries += struct.pack(f"{order}HHI", 0x0112, kind, count) + cell.ljust(4, b"\0")
+    return mark + struct.pack(f"{order}IH", 8, len(orientations)) + entries + bytes(4) + behind
 
 
 def with_orientation(content: bytes, value: int, order: str = "<", kind: int = 3, count: int = 1) -> bytes:
     """Return a JPEG with an orientation in a first EXIF segment."""
-    segment = b"Exif\0\0" + exif_data(value, order, kind, count)
+    return with_exif(content, exif_data(value, order, kind, count))
+
+
+def with_exif(content: bytes, exif: bytes) -> bytes:
+    """Return a JPEG with a first EXIF segment."""
+    segment = b"Exif\0\0" + exif
     return content[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + content[2:]
 
 
 def upright_with_pillow(content: bytes) -> np.ndarray:
-    image = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    with warnings.catch_warnings(action="ignore"):
+        image = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
     return np.asarray(image.convert("RGB")).astype(np.float32)
 
 

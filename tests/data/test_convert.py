@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from make_images import (
     FILES,
-    INTEGERS,
     LIMIT,
+    NUMBERS,
     decode_with_pillow,
     decoded,
     encoded,
@@ -25,7 +25,7 @@ from make_images import (
     upright_with_pillow,
     with_orientation,
 )
-from make_tiff import page, tiff
+from make_tiff import directory, page, tiff
 from PIL import Image
 
 from kerastl.data import decode_image
@@ -123,6 +123,59 @@ def reason(content: bytes) -> str:
     return str(caught.value)
 
 
+def with_full_image_below(thumbnail: dict) -> bytes:
+    """A TIFF file whose thumbnail refers to a directory of its own with the full image."""
+    thumbnail["entries"][330] = (4, [0])
+    content = tiff(thumbnail)
+    marked = content.replace(
+        struct.pack("<HHII", 330, 4, 1, 0), struct.pack("<HHII", 330, 4, 1, len(content))
+    )
+    return marked + directory(WHOLE["entries"] | {273: (4, [8])}, len(content), "<", is_last=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "number"),
+    [
+        (tiff_of(PHOTO, tiffinfo={32997: 4}), 4),
+        (tiff_of(PHOTO, tiffinfo={270: "ImageJ=1.54f\nimages=7\nslices=7\n"}), 7),
+        (tiff_of(PHOTO, tiffinfo={270: "ImageJ=1.54f\nimages=1\n"}), 1),
+        (tiff_of(PHOTO, tiffinfo={270: "A photo.\nimages=3\n"}), 1),
+        (with_full_image_below(page(**SMALL)), 2),
+    ],
+)
+def test_images_in_one_page_of_a_tiff_are_counted(content, number):
+    if number == 1:
+        np.testing.assert_array_equal(decode_with_pillow(png_of(content))[..., 0], PHOTO)
+    else:
+        assert reason(content).startswith(f"the TIFF file has {number} pages")
+
+
+def test_full_image_below_a_marked_thumbnail_is_rejected():
+    assert "only a thumbnail" in reason(with_full_image_below(page(**SMALL, tag_254=1)))
+
+
+def test_palette_of_a_tiff_with_8_bits_is_rejected():
+    """TIFF palettes have 16 bits. Pillow divides by 256, so that all colors would be black."""
+    colors = np.random.default_rng(0).integers(0, 256, 768)
+    for scale in (1, 257):
+        image = page([PHOTO.tobytes()], width=30, height=20, photometric=3)
+        image["entries"][320] = (3, [int(color) * scale for color in colors])
+        if scale == 1:
+            assert "palette" in reason(tiff(image))
+        else:
+            np.testing.assert_array_equal(
+                decode_with_pillow(png_of(tiff(image))), colors.reshape(3, 256).T[PHOTO]
+            )
+
+
+def test_strip_at_the_start_of_the_file_is_rejected():
+    """The header would be read as pixels."""
+    content = tiff(page(STRIPS, **IN_STRIPS))
+    offsets = struct.pack("<4I", 8, 158, 308, 458)
+    assert content.count(offsets) == 1
+    assert reason(content.replace(offsets, struct.pack("<4I", 8, 158, 0, 458))) == "the file is truncated"
+
+
 def test_tiff_with_several_pages_is_rejected():
     assert reason(tiff(WHOLE, WHOLE, REDUCED)).startswith("the TIFF file has 2 pages")
     assert "2 pages" in reason(tiff(page(**SMALL), WHOLE))
@@ -195,6 +248,9 @@ def test_channels_that_are_stored_separately_are_read_correctly_or_rejected():
 def test_signed_and_floating_point_gray_is_rejected():
     size = {"width": 30, "height": 20}
     assert "signed" in reason(tiff(page([bytes([200]) * 600], **size, tag_339=2)))
+    positive = np.arange(600, dtype=">i2").reshape(20, 30).tobytes()
+    compressed = page([zlib.compress(positive)], **size, bits=[16], compression=8, tag_339=2)
+    assert "signed" in reason(tiff(compressed, order=">"))
     below_zero = np.full(600, -5, "<i2").tobytes()
     assert "negative" in reason(tiff(page([below_zero], **size, bits=[16], tag_339=2)))
     assert "floating-point" in reason(tiff_of(np.ones((4, 4), np.float32)))
@@ -386,6 +442,34 @@ def test_jpeg_with_any_subsampling_is_accepted_if_it_is_complete(mode, subsampli
     assert reason(content[: len(content) * 2 // 3] + END) == "the file is truncated"
 
 
+def lossless_jpeg(height: int, width: int, precision: int) -> bytes:
+    """A lossless JPEG of one gray level: every difference to the predicted level is 0, a single bit."""
+    frame = struct.pack(">BHHB3B", precision, height, width, 1, 1, 0x11, 0)
+    table = b"\0" + bytes([1] + [0] * 15) + b"\0"
+    scan = bytes([1, 1, 0, 1, 0, 0])
+    parts = [(b"\xff\xc3", frame), (b"\xff\xc4", table), (b"\xff\xda", scan)]
+    segments = b"".join(marker + struct.pack(">H", len(data) + 2) + data for marker, data in parts)
+    return b"\xff\xd8" + segments + bytes(-(-height * width // 8)) + END
+
+
+@pytest.mark.parametrize("precision", [8, 12, 16])
+def test_lossless_jpeg_is_rejected(precision):
+    for height, width in ((8, 8), (201, 303), (1, 900)):
+        assert "lossless" in reason(lossless_jpeg(height, width, precision))
+
+
+@pytest.mark.parametrize("marker", [0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF])
+def test_unusual_kinds_of_jpeg_are_rejected(marker):
+    content = jpeg().replace(b"\xff\xc0\0\x11\x08", bytes([0xFF, marker, 0, 0x11, 8]))
+    assert "hierarchical" in reason(content)
+    # A marker without a segment does not hide the frame.
+    assert "hierarchical" in reason(content[:2] + b"\xff\x01" + content[2:])
+
+
+def test_jpeg_of_12_bits_is_rejected():
+    assert "12-bit" in reason(jpeg().replace(b"\xff\xc0\0\x11\x08", b"\xff\xc1\0\x11\x0c"))
+
+
 def test_jpeg_that_lost_its_second_half_is_rejected(checking):
     content = (FILES / "jcut_eoi.jpg").read_bytes()
     whole = jpeg()
@@ -450,7 +534,7 @@ def test_orientation_that_only_pillow_reads_is_applied(name):
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
-@given(st.integers(0, 9), st.sampled_from("<>"), st.sampled_from(list(INTEGERS)), st.integers(1, 3))
+@given(st.integers(0, 9), st.sampled_from("<>"), st.sampled_from(list(NUMBERS)), st.integers(1, 3))
 def test_any_exif_orientation_is_read_as_pillow_reads_it(value, order, kind, count):
     content = with_orientation(jpeg(quality=95), value, order, kind, count)
     with no_pillow_warnings():

@@ -11,13 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from make_images import (
     FILES,
+    NUMBERS,
     decode_with_pillow,
     decoded,
     encoded,
     exif_data,
+    exif_directory,
     noise,
     smooth,
     upright_with_pillow,
+    with_exif,
     with_orientation,
 )
 from PIL import Image
@@ -116,7 +119,7 @@ def test_empty_window_is_rejected():
         decoded(encoded(noise()), window=(5, 5))
 
 
-SHORT, LONG, SIGNED_SHORT, SIGNED_LONG, DIRECTORY = 3, 4, 8, 9, 13
+SHORT = 3
 EXACT = {"JPEG": {"quality": 95}, "PNG": {}, "WEBP": {"lossless": True}}
 
 
@@ -125,16 +128,43 @@ EXACT = {"JPEG": {"quality": 95}, "PNG": {}, "WEBP": {"lossless": True}}
     st.sampled_from(list(EXACT)),
     st.integers(0, 9),
     st.sampled_from("<>"),
-    st.sampled_from([SHORT, LONG, SIGNED_SHORT, SIGNED_LONG, DIRECTORY]),
+    st.sampled_from(list(NUMBERS)),
+    st.integers(1, 3),
     st.booleans(),
 )
-def test_exif_orientation_in_every_integer_type_matches_pillow(kind, value, order, number, has_marker):
+def test_exif_orientation_in_every_type_of_number_matches_pillow(
+    kind, value, order, number, count, has_marker
+):
     marker = b"Exif\0\0" if has_marker or kind == "JPEG" else b""
-    exif = marker + exif_data(value, order, number)
+    exif = marker + exif_data(value, order, number, count)
     content = encoded(smooth(20, 30), kind, exif=exif, **EXACT[kind])
+    assert_decoded_as_with_pillow(content, tolerance=2 if kind == "JPEG" else 0)
+
+
+def assert_decoded_as_with_pillow(content, tolerance):
     image, expected = decoded(content), upright_with_pillow(content)
     assert image.shape == expected.shape
-    assert np.abs(image - expected).max() <= (2 if kind == "JPEG" else 0)
+    assert np.abs(image - expected).max() <= tolerance
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 9), st.sampled_from(list(NUMBERS)), st.integers(0, 2)),
+        min_size=1,
+        max_size=4,
+    ),
+    st.sampled_from("<>"),
+    st.sampled_from([b"", b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II\0\0", b"XX*\0"]),
+    st.floats(0, 1),
+)
+def test_several_truncated_or_unusual_exif_directories_match_pillow(orientations, order, mark, share):
+    if mark:
+        order = ">" if mark[:1] == b"M" else "<"
+    exif = exif_directory(orientations, order, mark)
+    kept = len(exif) if share > 0.5 else 8 + int((len(exif) - 8) * 2 * share)
+    content = with_exif(encoded(smooth(20, 30), "JPEG", quality=95), exif[:kept])
+    assert_decoded_as_with_pillow(content, tolerance=2)
 
 
 def test_exif_orientation_stored_as_a_32_bit_integer_is_applied():
