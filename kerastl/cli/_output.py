@@ -16,7 +16,7 @@ from click.shell_completion import CompletionItem
 from kerastl import evaluation, export, report, runs
 from kerastl import recipe as recipes
 from kerastl.console import format_facts
-from kerastl.errors import Problem, Problems, RequestError, raise_problems, shell_quote
+from kerastl.errors import Problem, Problems, RequestError, raise_problems, shell_quote, suggest
 from kerastl.tasks import SINGLE_LABEL
 from kerastl.workflows.check_recipe import check_data, check_recipe
 
@@ -177,6 +177,8 @@ def load_recipe(
         if isinstance(error, Problems) and error.subject == recipe:
             raise Problems(recipe, [*found, *error.problems], error.footer) from error
         found.append(Problem("", str(error).removesuffix("Nothing was run.").rstrip()))
+    if len(found) == 1 and not found[0].where:
+        raise RequestError(found[0].message)
     raise_problems("The request", found, "Nothing was run.")
     return recipe_text, checked
 
@@ -203,6 +205,15 @@ class NonEmptyPath(click.Path):
         if value == "":
             self.fail("the path is empty. Use '.' for the current folder.", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class Choice(click.Choice[str]):
+    """One of several words, with a hint for words of other tools and misspellings."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        """Return the message for a word that is not a choice."""
+        message = super().get_invalid_choice_message(value, ctx)
+        return f"{message} {suggest(str(value), [str(choice) for choice in self.choices])}".strip()
 
 
 class RunPath(NonEmptyPath):

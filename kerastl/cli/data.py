@@ -8,7 +8,7 @@ import click
 
 from kerastl import data
 from kerastl.cli import SuggestingGroup
-from kerastl.cli._output import NonEmptyPath, option
+from kerastl.cli._output import Choice, NonEmptyPath, option
 from kerastl.errors import shell_command
 
 
@@ -26,7 +26,7 @@ def command() -> None:
 @click.argument("out", type=NonEmptyPath())
 @click.option(
     "--hospital",
-    type=click.Choice(["a", "b", "c"]),
+    type=Choice(["a", "b", "c"]),
     required=True,
     help="a: reference scanner. b: a different scanner, a strong domain shift. c: scanner of a, lower prevalence.",
 )
@@ -36,7 +36,7 @@ def command() -> None:
 @option("--image-size-px", type=click.IntRange(32, 256), default=128, help="Side of the square images.")
 @option(
     "--region",
-    type=click.Choice(["lung", "head"]),
+    type=Choice(["lung", "head"]),
     default="lung",
     help="A lung with a nodule, or a head with a lesion.",
 )

@@ -9,24 +9,24 @@ from typing import Literal
 import click
 
 from kerastl import evaluation, export, registry
-from kerastl.cli._output import RunPath, option, out_option, print_conversion
+from kerastl.cli._output import Choice, RunPath, option, out_option, print_conversion
 from kerastl.console import load_tensorflow, status
 from kerastl.errors import RequestError, set_option, shell_command
 
 
 @click.command()
 @click.argument("run", type=RunPath())
-@option("--format", "format_name", type=click.Choice(registry.names("format")), default="saved_model")
+@option("--format", "format_name", type=Choice(registry.names("format")), default="saved_model")
 @out_option("Output folder.  [default: export/FORMAT in the run folder]")
 @option(
     "--temperature",
-    type=click.Choice(["validation", "none"]),
+    type=Choice(["validation", "none"]),
     help="Scale the probabilities with the temperature fitted on validation images, or not at all.  "
     "[default: as in the run]",
 )
 @option(
     "--threshold",
-    type=click.Choice(["none", "specificity", "sensitivity"]),
+    type=Choice(["none", "specificity", "sensitivity"]),
     default="none",
     help="Predict with the threshold of this operating point, or predict the most probable class.",
 )
@@ -39,7 +39,7 @@ from kerastl.errors import RequestError, set_option, shell_command
 )
 @click.option(
     "--quantize",
-    type=click.Choice(
+    type=Choice(
         sorted({choice for name in registry.names("format") for choice in registry.quantize_choices(name)})
     ),
     help="Quantization of the format litert: float16 weights, or 8-bit weights and computation.",

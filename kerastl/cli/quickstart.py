@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from kerastl import export, report, runs, workflows
-from kerastl.cli._output import option, out_option, shell_path
+from kerastl.cli._output import Choice, option, out_option, shell_path
 from kerastl.console import load_tensorflow
 
 
@@ -19,7 +19,7 @@ from kerastl.console import load_tensorflow
 @click.option("--seed", type=click.IntRange(min=0), help="Random seed.  [default: the seed of the recipe]")
 @option(
     "--backbone",
-    type=click.Choice(["small_cnn", "mobilenet_v2"]),
+    type=Choice(["small_cnn", "mobilenet_v2"]),
     default="small_cnn",
     help="Backbone; mobilenet_v2 needs cached ImageNet weights. Nothing is downloaded.",
 )

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
+from kerastl import runs
 from kerastl.cli._output import RecipeName, load_recipe, out_option, print_scores, recipe_options
 from kerastl.console import load_tensorflow
+from kerastl.errors import problems_of
 from kerastl.workflows.check_recipe import check_requirements
 
 
@@ -37,7 +39,8 @@ def command(
       kerastl run mine.yaml --out runs/first
       kerastl run mine.yaml --resume
     """
-    recipe_text, checked = load_recipe(recipe, sets, data, target)
+    problems = problems_of("", runs.check_run_folder, Path(recipe).stem, out, resume=resume)
+    recipe_text, checked = load_recipe(recipe, sets, data, target, problems=problems)
     check_requirements(checked, name=recipe_text.name, out=out, resume=resume)
     load_tensorflow()
     from kerastl.workflows import run as runner

@@ -104,7 +104,20 @@ class PartialTable:
 
 
 def table_format_of(out: Path | None, as_json: bool) -> TableFormat:
-    """Return the format for a file name: Parquet by suffix, else JSON lines if requested, else CSV."""
+    """Return the format for a file name: Parquet by suffix, else JSON lines if requested, else CSV.
+
+    Raises:
+        RequestError: The name is that of another format.
+    """
+    if out is not None and out.suffix.lower() in (
+        ".xlsx",
+        ".xls",
+        ".ods",
+        *(() if as_json else (".json", ".jsonl")),
+    ):
+        raise RequestError(
+            f"--out {out}: this format is not written. Name the file .csv or .parquet, or use --json for JSON lines."
+        )
     if out is not None and out.suffix.lower() == ".parquet":
         return "parquet"
     return "json" if as_json else "csv"

@@ -24,6 +24,8 @@ adapt-curve folder-classifier --data photos
 weights verify gone
 weights fetch gone
 run folder-classifier --data empty
+run folder-classifier --data photos --out photos
+predict gone photos --out table.xlsx
 run folder-classifier --data photos/cat
 run folder-classifier --data photos --set target.labels=few --target empty
 check hospital-adaptation --data photos --target photos
@@ -93,3 +95,19 @@ def test_problems_of_options_recipe_and_data_are_reported_together(capsys, tmp_p
     assert text.startswith("Error: The request has 4 problems.\n")
     text = refusal(capsys, "adapt-curve", "hospital-adaptation", *data, "--labels", "x", "--set", "seed=x")
     assert text.startswith("Error: hospital-adaptation has 4 problems.\n")
+
+
+def test_a_used_folder_is_reported_together_with_the_data(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    Path("used").mkdir()
+    Path("used/file").touch()
+    text = refusal(capsys, "run", "folder-classifier", "--data", "empty", "--out", "used")
+    assert text.startswith("Error: The request has 2 problems.\n")
+    assert "used already exists" in text
+    assert "has no images" in text
+
+
+@pytest.mark.parametrize("name", ["t.xlsx", "t.XLS", "t.json", "t.jsonl"])
+def test_a_table_in_another_format_is_refused(name, capsys):
+    assert "Name the file .csv or .parquet" in refusal(capsys, "predict", "gone", "photos", "--out", name)
