@@ -1,10 +1,13 @@
 """The automatic window of 16-bit images, compared with NumPy percentiles."""
 
+import os
+
 import numpy as np
 import pytest
 from make_images import noise, write
 
 from kerastl.data import Record, auto_window
+from kerastl.data.window import training_window
 
 
 def test_window_is_the_percentiles_over_all_images(tmp_path):
@@ -41,3 +44,9 @@ def test_images_that_are_much_darker_than_others_are_reported(tmp_path, capsys, 
     assert "1 of 10 16-bit training images are nearly black" in capsys.readouterr().err
     auto_window(records[:9])
     assert not capsys.readouterr().err
+
+
+def test_named_pipe_is_not_opened(tmp_path):
+    """Opening it would block until another process writes to it."""
+    os.mkfifo(tmp_path / "a.png")
+    assert training_window([Record("a.png", tmp_path / "a.png", "a")]) is None
