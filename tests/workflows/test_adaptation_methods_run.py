@@ -61,7 +61,7 @@ def test_no_label_of_the_target_is_read_and_other_candidates_see_no_test_image(d
     assert all((row["label"] == "") == (row["split"] == "target_unlabelled") for row in rows)
     adaptation = drawing.json("adaptation.json")
     assert adaptation["oracle"] is None
-    others = {"coral", "fda", "fixmatch"} - {adaptation["chosen"]}
+    others = {"fda", "fixmatch"} - {adaptation["chosen"]}
     assert others <= set(adaptation["candidates"])
     for name in others:
         assert not {"test", "target_test"} & set(drawing.json(f"runs/{name}/scores.json"))
@@ -75,7 +75,7 @@ def test_a_run_killed_in_a_candidate_resumes_to_the_same_bytes(drawing, tmp_path
     kill_run_when(out / "runs/fixmatch/checkpoints/epoch-00002.npz", drawing.recipe, out)
     run(drawing.recipe, out, "--resume")
     names = [*SAME, "adaptation.json", "summary.json"]
-    for candidate in ("source_only", "coral", "fda", "fixmatch"):
+    for candidate in ("source_only", "fda", "fixmatch"):
         names += [f"runs/{candidate}/{name}" for name in SAME]
     same_bytes(drawing.path, out, names)
 
