@@ -14,7 +14,7 @@ from kerastl.evaluation.label_shift import estimate_label_shift
 from kerastl.evaluation.metrics import BY_CLASS
 from kerastl.evaluation.operating_points import Parts, clinical_scores, fit_on_validation, overall_and_domains
 from kerastl.evaluation.predictions import Array, Predictions
-from kerastl.evaluation.subgroups import assign_subgroups, sort_values
+from kerastl.evaluation.subgroups import assign_subgroups, clean_columns, sort_values
 from kerastl.runs import Scores
 
 NO_SPLIT = "all"
@@ -50,7 +50,8 @@ def score(
         positive: The positive class. None for the last of two classes, and for no positive class with more.
         specificity, sensitivity: The minimum rates of the two operating points, 0 to 1.
         subgroups: Columns to score by, e.g. `{"sex": ["f", "m", ...]}`, with a string or a number for each image, in
-            addition to those in the predictions. See `assign_subgroups`.
+            addition to those in the predictions. See `assign_subgroups`. As in a table, `nan`, `N/A` and so on are missing,
+            and a number may be written in several formats; other spellings of one value are rejected.
         source_val, training_counts: As in `estimate_label_shift`.
         stored_fit: Temperature and thresholds to use without validation images, see `fit_on_validation`.
 
@@ -64,7 +65,8 @@ def score(
         `{name: count}`. With target images, `label_shift` is the result of `estimate_label_shift`.
 
     Raises:
-        RequestError: If there is no class `positive`, or if a column cannot be divided into subgroups.
+        RequestError: If there is no class `positive`, or if a column cannot be divided into subgroups, or has two
+            spellings of one value.
 
     Example:
     ```python
@@ -73,7 +75,9 @@ def score(
     ```
     """
     is_training = [split == "train" for split in predictions.splits]
-    columns = assign_subgroups({**predictions.subgroups, **(subgroups or {})}, is_training)
+    columns = assign_subgroups(
+        {**predictions.subgroups, **clean_columns({} if subgroups is None else subgroups)}, is_training
+    )
     predictions = predictions.with_subgroups(columns)
     labeled = _labeled_splits(predictions)
     fit = fit_on_validation(

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from kerastl.data.identity import check_spellings, is_missing, is_number, normalize
 from kerastl.data.records import Record, natural_order
-from kerastl.errors import RequestError
+from kerastl.errors import RequestError, raise_problems
 from kerastl.evaluation.predictions import Array
+from kerastl.options import describe_value
 
 MAX_VALUES = 30
 MAX_NUMBERS = 12
@@ -32,6 +34,30 @@ def is_binned(values: Sequence[Any]) -> bool:
     """Return whether a column has too many different numbers for one subgroup each."""
     numbers = {_number(text) for text in map(_text, values) if text}
     return None not in numbers and len(numbers) > MAX_NUMBERS
+
+
+def clean_columns(columns: Any) -> dict[str, list[str]]:
+    """Return columns from Python with the cells of a reader: missing words are empty, and a number has one format.
+
+    Raises:
+        Problems: Values of a column are spellings of one value.
+        RequestError: It is not a mapping from names to values.
+    """
+    if not isinstance(columns, Mapping) or any(np.ndim(values) != 1 for values in columns.values()):
+        given = describe_value(columns)
+        raise RequestError(f'subgroups: must be a mapping such as {{"sex": ["f", "m", ...]}}, got {given}.')
+    cleaned, problems = {}, []
+    for name, values in columns.items():
+        texts = ["" if is_missing(text) else text for text in map(_text, values)]
+        if all(map(is_number, filter(None, texts))):
+            first = {normalize(text): text for text in reversed(texts)}
+            texts = [first[normalize(text)] for text in texts]
+        problems += check_spellings(dict.fromkeys(filter(None, texts), ""), f"column {name!r}")
+        cleaned[name] = texts
+    raise_problems(
+        "subgroups", problems, "Write each value in one way, and different values as different words."
+    )
+    return cleaned
 
 
 def assign_subgroups(

@@ -1,6 +1,7 @@
 import csv
 import dataclasses
 import json
+import math
 from functools import partial
 
 import numpy as np
@@ -9,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_predictions import make_predictions
 
-from kerastl.errors import RequestError
+from kerastl.errors import Problems, RequestError
 from kerastl.evaluation import assign_subgroups, is_binned, read_predictions, write_predictions
 from kerastl.evaluation import score as score_fully
+from kerastl.evaluation.subgroups import clean_columns
 
 score = partial(score_fully, resamples=100)
 
@@ -150,3 +152,35 @@ def test_take_keeps_subgroups():
     )
     assert predictions.take([5, 3]).subgroups == {"n": ("5", "3")}
     assert predictions.of("test").subgroups == predictions.subgroups
+
+
+SPELLINGS = st.sampled_from(
+    [("CT", "ct"), ("Site A", "site  a"), ("B\u200b1", "B1"), ("\uff211", "A1"), ("Caf\u00e9", "cafe\u0301"), ("P7", "P07"), ("a-1", "A\u20131")]
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=30)
+@given(SPELLINGS, st.permutations(range(12)))
+def test_two_spellings_in_a_column_from_python_are_rejected(pair, order):
+    cells = [*pair, *["other"] * 10]
+    predictions = make_predictions(count=12)
+    with pytest.raises(Problems, match=r"column 'scanner': .* are spellings of the same value"):
+        score(predictions, resamples=10, subgroups={"scanner": [cells[row] for row in order]})
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.permutations(["7", "7.0", 7, 7.0, "07", "7e0", "\uff17", "\u200b7"]),
+    st.permutations([None, math.nan, "nan", "N/A", "-", ""]),
+)
+def test_numbers_and_missing_values_from_python_are_merged(numbers, missing):
+    cleaned = clean_columns({"age": [*numbers, 70, *missing], "text": ["a", "b", "-", *["a"] * 12]})
+    assert len(set(cleaned["age"][:8])) == 1
+    assert cleaned["age"][8:] == ["70"] + [""] * 6
+    assert cleaned["text"][:3] == ["a", "b", ""]
+
+
+@pytest.mark.parametrize("wrong", [["sex"], "sex", {"sex": "fm"}, {"sex": 1}, 3, {"sex": None}])
+def test_subgroups_that_are_no_columns_are_rejected(wrong):
+    with pytest.raises(RequestError, match="subgroups: must be a mapping"):
+        score(make_predictions(), subgroups=wrong)
