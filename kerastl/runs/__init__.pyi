@@ -9,6 +9,7 @@ from .files import format_bytes as format_bytes
 from .files import hash_files as hash_files
 from .files import is_new_or_empty as is_new_or_empty
 from .files import locked as locked
+from .files import name_file_in_errors as name_file_in_errors
 from .files import next_free_path as next_free_path
 from .files import read_csv as read_csv
 from .files import remove_partial_files as remove_partial_files

@@ -27,7 +27,7 @@ LOCK = ".lock"
 
 
 @contextmanager
-def _name_file_in_errors(path: Path) -> Iterator[None]:
+def name_file_in_errors(path: Path) -> Iterator[None]:
     """Add the file name to an `OSError`. Python names no file if the disk is full."""
     try:
         yield
@@ -52,7 +52,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     os.close(descriptor)
     part = Path(name)
     try:
-        with _name_file_in_errors(path):
+        with name_file_in_errors(path):
             yield part
             with part.open("rb+") as file:
                 # Without fsync, the rename may reach the disk before the content does.
@@ -155,7 +155,7 @@ def _unquoted(cell: str) -> str:
 
 def append_line(path: Path, line: str) -> None:
     """Append a line to a log and flush it to disk. If the last line is incomplete, a new line is started."""
-    with _name_file_in_errors(path), path.open("ab+") as file:
+    with name_file_in_errors(path), path.open("ab+") as file:
         if file.seek(0, os.SEEK_END):
             file.seek(-1, os.SEEK_END)
             line = line if file.read(1) == b"\n" else "\n" + line

@@ -2,6 +2,8 @@
 
 import csv
 import functools
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -229,6 +231,23 @@ def test_interrupted_generation_leaves_no_files(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(KeyboardInterrupt):
         write_phantoms(tmp_path / "out", hospital="a", patients=2, seed=1)
     assert not list(tmp_path.iterdir())
+
+
+FULL = """
+import resource, signal, sys
+from kerastl.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
+main(["data", "phantom", "new/hospital", "--hospital", "a", "--patients", "2"])
+"""
+
+
+def test_a_full_disk_is_reported_with_the_folder(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", FULL]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "File too large: new/hospital" in done.stderr
+    assert not list((tmp_path / "new").iterdir())
 
 
 def test_reader_generates_once_and_groups_by_patient(tmp_path: Path) -> None:

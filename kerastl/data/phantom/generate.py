@@ -18,7 +18,7 @@ from kerastl.data.phantom.anatomy import Grid, Image, Nodule, Rod, cut_rods, dra
 from kerastl.data.phantom.scanner import HOSPITALS, scan
 from kerastl.data.readers.phantom import Options
 from kerastl.errors import Problems, RequestError
-from kerastl.runs import is_new_or_empty, write_csv
+from kerastl.runs import is_new_or_empty, name_file_in_errors, write_csv
 
 HEADER = (
     "path", "label", "patient_id", "site", "mask", "box_top_px", "box_left_px", "box_height_px", "box_width_px"
@@ -75,9 +75,12 @@ def write_phantoms(
         raise RequestError(f"{out} {reason}. Nothing was written. Choose a new folder.")
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        dir=out.parent, prefix=f".{out.name}.", ignore_cleanup_errors=True
-    ) as part:
+    with (
+        name_file_in_errors(out),
+        tempfile.TemporaryDirectory(
+            dir=out.parent, prefix=f".{out.name}.", ignore_cleanup_errors=True
+        ) as part,
+    ):
         _write_files(Path(part), options, seed, workers or 2)
         Path(part).chmod(0o755)
         return Path(part).replace(out)
