@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import MAX_EMAX, MIN_EMIN, Context
 from functools import lru_cache
 from typing import Literal
@@ -18,6 +18,7 @@ SPELLINGS_FOOTER = (
     "Write each value in one way. If they are different values: --set data.reader.identity=exact (target.reader.identity "
     "for the target, identity='exact' in Python). Nothing was run."
 )
+SAME_VALUE = "are spellings of the same value"
 MISSING = re.compile(r"[-?]*|#?n/?a|n\.a\.?|[<(\[]?(nan|none|null|nil|na|nat)[>)\]]?|\\n")
 """Texts, after normalization, that mean that a value is missing."""
 NUMBER = re.compile(r"([+-]?)(\d{1,100}(?:\.\d{0,100})?|\.\d{1,100})(e[+-]?\d{1,6})?")
@@ -78,6 +79,12 @@ def is_missing(text: str, identity: Identity = "normalized") -> bool:
     return not text.strip() if identity == "exact" else bool(MISSING.fullmatch(normalize(text)))
 
 
+def footer_of(problems: Iterable[Problem]) -> str:
+    """Return what to do about the problems of names and cells: with spellings, how to accept them."""
+    has_spellings = any(problem.message.endswith(SAME_VALUE) for problem in problems)
+    return SPELLINGS_FOOTER if has_spellings else "Nothing was run."
+
+
 def check_spellings(places: Mapping[str, str], noun: str, identity: Identity = "normalized") -> list[Problem]:
     """Return a problem for each value that is written in different ways.
 
@@ -96,5 +103,5 @@ def check_spellings(places: Mapping[str, str], noun: str, identity: Identity = "
                 quote(ascii(spelling)[1:-1] if look_same else spelling) + (f" ({where})" if where else "")
                 for spelling, where in ((other, places[other]), (text, place))
             ]
-            problems.append(Problem(noun, f"{shown[0]} and {shown[1]} are spellings of the same value"))
+            problems.append(Problem(noun, f"{shown[0]} and {shown[1]} {SAME_VALUE}"))
     return problems

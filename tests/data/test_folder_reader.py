@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from make_images import encoded, noise, smooth, uniform_image, write
 
-from kerastl.data import Collection, read_folder
+from kerastl.data import Collection, read_folder, read_table
+from kerastl.data.readers import reader_name
 from kerastl.data.readers.folder import Skipped, find_images
 from kerastl.errors import Problems, RequestError
 
@@ -249,3 +250,38 @@ def test_hidden_folders_and_outside_links_are_reported(tmp_path: Path) -> None:
         (linked / name / "1.png").symlink_to(tmp_path / "data" / name / "1.png")
     with pytest.raises(RequestError, match="symbolic links"):
         read_folder(linked)
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("https://x.org/a b.zip", "Download it (curl -LO 'https://x.org/a b.zip'), unpack archives"),
+        ("s3://bucket/labels.csv", "Download it, unpack archives"),
+        ("photos.zip", "Unpack it (unzip photos.zip -d photos)"),
+        ("my photos.tar.gz", "Unpack it (tar -xf 'my photos.tar.gz')"),
+        ("photos/*.jpg", "Patterns are not expanded. Use the path of a folder, such as photos"),
+        ("labels.xlsx", "Use the path of a folder of images, or of a table (.csv, .tsv or .parquet)"),
+        ("photo", "There is 'photos'"),
+        ("lables.csv", "There is 'labels.csv'"),
+        ("gone/photos", "does not exist"),
+    ],
+)
+def test_a_path_that_cannot_be_read_has_a_hint(tmp_path, monkeypatch, path, hint):
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    for name in ("photos.zip", "my photos.tar.gz", "labels.xlsx", "labels.csv"):
+        Path(name).touch()
+    for given in (path, Path(path)):
+        with pytest.raises(Problems) as caught:
+            (read_table if reader_name(given) == "table" else read_folder)(given)
+        assert hint in str(caught.value)
+
+
+def test_a_reserved_letter_in_a_class_name_has_its_own_advice(tmp_path):
+    for name in ("cat|dog", "bird"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.png").write_bytes(name.encode())
+    with pytest.raises(Problems) as caught:
+        read_folder(tmp_path)
+    assert "'|' is reserved" in str(caught.value)
+    assert "identity" not in str(caught.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -10,10 +11,13 @@ from typing import Any
 
 from kerastl import registry
 from kerastl.data.records import Collection
-from kerastl.errors import RequestError, quote
+from kerastl.errors import RequestError, join_words, nearest, quote, shell_command
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 MAX_INSPECTED = 20
+ADDRESS = re.compile(r"(?:^|/)([a-z][a-z0-9+]+:)/+(.+)", re.IGNORECASE)
+ARCHIVE = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|tar\.\w+|gz|bz2|xz|7z|rar)$", re.IGNORECASE)
+PATTERN = re.compile(r"[*?\[{]")
 
 
 def as_path(path: Any) -> Path:
@@ -24,7 +28,28 @@ def as_path(path: Any) -> Path:
     """
     if not isinstance(path, str | Path) or not str(path).strip() or "\0" in str(path):
         raise RequestError(f"path: must be a path, got {quote(repr(path), '')}.")
-    return Path(path)
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path raises for ~user without an account
+
+
+def path_hint(path: Path) -> str:
+    """Return what to type instead of a path that is no folder of images or table, after `. `. Empty if unknown."""
+    hint = ""
+    if address := ADDRESS.search(str(path)):
+        url = f"{address[1]}//{address[2]}"
+        example = f" ({shell_command('curl', '-LO', url)})" if url.startswith(("http", "ftp")) else ""
+        hint = f"Download it{example}, unpack archives, and use the path of the folder or table"
+    elif path.is_file() and ARCHIVE.search(path.name):
+        words = ("unzip", path, "-d", path.with_suffix("")) if path.suffix == ".zip" else ("tar", "-xf", path)
+        hint = f"Unpack it ({shell_command(*words)}), and use the path of the folder"
+    elif path.is_file():
+        hint = f"Use the path of a folder of images, or of a table ({join_words(TABLE_SUFFIXES)})"
+    elif PATTERN.search(path.name):
+        hint = f"Patterns are not expanded. Use the path of a folder, such as {path.parent}"
+    else:
+        with suppress(OSError):  # the folder does not exist, either
+            near = nearest(path.name, [sibling.name for sibling in path.parent.iterdir()])
+            hint = f"There is {quote(near)}" if near else ""
+    return f". {hint}" if hint else ""
 
 
 def reader_name(path: Path | str) -> str:

@@ -13,8 +13,9 @@ from typing import Annotated, ClassVar
 from annotated_types import Ge, Le, MinLen
 
 from kerastl.data.convert import reason_to_ignore
-from kerastl.data.identity import SPELLINGS_FOOTER, Identity, check_spellings, is_missing
+from kerastl.data.identity import SPELLINGS_FOOTER, Identity, check_spellings, footer_of, is_missing
 from kerastl.data.layout import Folder, Layout, Parts
+from kerastl.data.readers import path_hint
 from kerastl.data.records import Collection, Record, check_class_names, natural_order, pluralize
 from kerastl.errors import Problem, RequestError, raise_problems
 from kerastl.options import StrictModel
@@ -82,7 +83,7 @@ class Skipped:
             lines.append(f"Ignored {pluralize(total, 'file')} that {kind}. {shown}.")
         for key, (noun, text) in IGNORED.items():
             if names := self.names[key]:
-                examples = ", ".join(names[:SHOWN_NAMES])
+                examples = ", ".join([*dict.fromkeys(names)][:SHOWN_NAMES])
                 lines.append(f"Ignored {pluralize(len(names), noun)} {text.format(examples)}")
         return lines
 
@@ -189,11 +190,11 @@ class Options(StrictModel):
 
     def problems(self) -> list[str]:
         """Return the problems of the path, without reading images."""
-        if not self.path.exists():
-            return [f"path: the folder {self.path.absolute()} does not exist"]
-        if not self.path.is_dir():
-            return [f"path: {self.path.absolute()} is a file, not a folder"]
-        return []
+        if self.path.is_dir():
+            return []
+        path = self.path.absolute()
+        wrong = f"{path} is a file, not a folder" if path.is_file() else f"the folder {path} does not exist"
+        return [f"path: {wrong}{path_hint(self.path)}"]
 
 
 def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> Collection:  # noqa: ARG001
@@ -286,7 +287,7 @@ def _check_classes(root: Path, records: list[Record], skipped: Skipped, options:
         by_split[record.split].add(record.label or "")
     names = set().union(*by_split.values())
     problems = check_class_names(names, options.identity)
-    footer = SPELLINGS_FOOTER if problems else FOOTER
+    footer = footer_of(problems) if problems else FOOTER
     for split, classes in by_split.items():
         if split in ("val", "test"):
             unknown = natural_order(classes - by_split["train"])

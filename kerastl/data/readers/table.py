@@ -11,15 +11,9 @@ from typing import Annotated
 from annotated_types import MinLen
 from pydantic import Field
 
-from kerastl.data.identity import (
-    SPELLINGS_FOOTER,
-    Identity,
-    check_spellings,
-    is_missing,
-    is_number,
-    normalize,
-)
+from kerastl.data.identity import Identity, check_spellings, footer_of, is_missing, is_number, normalize
 from kerastl.data.layout import split_of
+from kerastl.data.readers import path_hint
 from kerastl.data.records import Collection, Record, check_class_names, natural_order, pluralize
 from kerastl.errors import Problem, RequestError, nearest, raise_problems, suggest
 from kerastl.options import StrictModel
@@ -166,7 +160,8 @@ class Options(StrictModel):
         """Return the problems of the paths, without reading the table."""
         problems = []
         if not self.path.is_file():
-            reason = "is a folder, not a CSV file" if self.path.is_dir() else "does not exist"
+            is_folder = self.path.is_dir()
+            reason = "is a folder, not a CSV file" if is_folder else f"does not exist{path_hint(self.path)}"
             problems.append(f"path: {self.path.absolute()} {reason}")
         if self.root is not None and not self.root.is_dir():
             problems.append(f"root: the folder {self.root.absolute()} does not exist")
@@ -200,12 +195,7 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
     records = _records(rows, columns, options.columns.subgroups, root, problems)
     names = natural_order(record.label for record in records if record.label is not None)
     problems += check_class_names(names)  # spellings are reported with their lines
-    footer = (
-        SPELLINGS_FOOTER
-        if any(problem.where.startswith("column ") for problem in problems)
-        else "Nothing was run."
-    )
-    raise_problems(f"The table {options.path}", problems, footer, SHOWN)
+    raise_problems(f"The table {options.path}", problems, footer_of(problems), SHOWN)
     outside = [record.path for record in records if Path(record.path).is_absolute()]
     if outside:
         number = pluralize(len(outside), "image")

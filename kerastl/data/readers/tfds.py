@@ -14,7 +14,7 @@ from annotated_types import MinLen
 from kerastl.console import track
 from kerastl.data.cache import cache_folder, fill_entry
 from kerastl.data.convert import extension_of
-from kerastl.data.identity import SPELLINGS_FOOTER, Identity
+from kerastl.data.identity import Identity, footer_of
 from kerastl.data.layout import split_of
 from kerastl.data.records import Collection, Record, check_class_names, natural_order
 from kerastl.errors import Problem, RequestError, did_you_mean, first_line, raise_problems, suggest
@@ -79,7 +79,8 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
     records = _records(options, splits, folder)
     labels = natural_order(record.label for record in records if record.label is not None)
     subject = f"The dataset {options.dataset}"
-    raise_problems(subject, check_class_names(labels, options.identity), SPELLINGS_FOOTER)
+    problems = check_class_names(labels, options.identity)
+    raise_problems(subject, problems, footer_of(problems))
     if len(labels) == 1:
         raise_problems(
             subject, [Problem("", f"has only the class {labels[0]!r}. At least two classes are needed.")]
