@@ -127,9 +127,10 @@ def status(
 
 
 def print_status(line: str) -> None:
-    """Write one line to stderr."""
+    """Write one line to stderr. Control characters, such as those of file names, are escaped."""
     if not _is_quiet.get():
-        print(line, file=sys.stderr, flush=True)
+        safe = (letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in line)
+        print("".join(safe), file=sys.stderr, flush=True)
 
 
 def format_facts(facts: Facts, *, stream: TextIO) -> list[str]:

@@ -180,7 +180,7 @@ class Layout:
         if split:
             raise RequestError(
                 f"{self.root / '/'.join(folder.path)} has no subfolders. A split folder needs one per class. "
-                "If the folders are classes and not splits, set class_level: 1."
+                "If the folders are classes and not splits, set class_level: 1. If its images are unlabeled, move it."
             )
         self.mark(folder)
 
@@ -200,6 +200,9 @@ class Layout:
             if ambiguous:
                 why = f"Some of them contain {_listed(ambiguous)}."
                 raise self._unclear(why, classes, [folder for group in groups for folder in group])
+        if subfolders and self.class_level is None and not is_class_first:
+            listed, level = _listed("/".join(child.path) for child in subfolders), len(subfolders[0].path)
+            self.notes.append(f"Read {listed} as parts of their classes. As classes: class_level: {level}.")
         for folder, group in zip(classes, lower, strict=True):
             for child in group if is_class_first else [folder]:
                 self.mark(child, child.words.split if is_class_first else split, folder.name)

@@ -60,6 +60,7 @@ class Collection:
         ignored: Number of ignored files by kind, e.g. `{".heic": 10}`.
         training: The training split of the collection that this is a split of. It determines the window of 16-bit
             images.
+        identity: How class names and groups are compared: `normalized` or `exact`.
     """
 
     root: Path | None
@@ -68,6 +69,7 @@ class Collection:
     notes: tuple[str, ...] = ()
     ignored: Mapping[str, int] = field(default_factory=dict)
     training: tuple[Record, ...] = ()
+    identity: Identity = "normalized"
 
     def __repr__(self) -> str:
         splits = Counter(record.split or "no split" for record in self.records)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +13,7 @@ from kerastl import recipe as recipes
 from kerastl.data.duplicates import Duplicates
 from kerastl.data.identity import SPELLINGS_FOOTER, Identity, check_spellings, normalize
 from kerastl.data.records import pluralize
-from kerastl.errors import Problem, RequestError, raise_problems
+from kerastl.errors import Problem, RequestError, raise_problems, suggest
 
 if TYPE_CHECKING:
     from kerastl.data import Collection, Record
@@ -110,9 +109,7 @@ def check_labels(key: str, reader: Reader, images: Collection) -> None:
 def _how_to_label(key: str, reader: Reader) -> str:
     remedy = "Label the images."
     if reader.name == "folder":
-        remedy = (
-            "Put the images of each class into a subfolder of their own, or name the folder above this one."
-        )
+        remedy = "Put the images of each class into their own subfolder, or name the folder above this one."
     if hasattr(reader.options, "columns"):
         columns = ", ".join(registry.read_columns(reader.name, reader.options))
         remedy = f"The columns are {columns}. Choose the label column: --set {key}.columns.label=COLUMN."
@@ -130,16 +127,14 @@ def check_class_names(target: Collection, class_names: Sequence[str]) -> None:
         Problems: Some are not. Each problem has the closest class name and the first image.
     """
     counts = Counter(record.label for record in target.records)
-    lower_case = {name.lower(): name for name in class_names}
     problems = []
     for name in target.class_names:
         if name in class_names:
             continue
         first = next(record.path for record in target.records if record.label == name)
-        close = difflib.get_close_matches(name.lower(), lower_case, n=1)
-        hint = f" Did you mean {lower_case[close[0]]!r}?" if close else ""
+        hint = suggest(name, class_names)
         message = (
-            f"is not a source class ({', '.join(class_names)}).{hint} Images: {counts[name]}, first: {first}"
+            f"is not a source class ({', '.join(class_names)}). {hint}Images: {counts[name]}, first: {first}"
         )
         problems.append(Problem(f"class {name!r}", message))
     remedy = "Correct the labels, or ignore all target labels: --set target.labels=none"

@@ -95,3 +95,10 @@ def test_tensorflow_writes_no_log_lines_unless_they_are_requested(level: str | N
         environment["TF_CPP_MIN_LOG_LEVEL"] = level
     done = subprocess.run([sys.executable, "-c", LOAD], env=environment, capture_output=True, check=True)
     assert (done.stderr == b"") == (level != "0")
+
+
+def test_control_characters_of_names_are_escaped(capsys):
+    console.print_status("Ignored \x1b[31mred\r, \u202egpj and a\u200bb, but not é or 猫\nor lines")
+    assert capsys.readouterr().err == (
+        "Ignored \\x1b[31mred\\r, \\u202egpj and a\\u200bb, but not é or 猫\nor lines\n"
+    )

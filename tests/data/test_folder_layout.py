@@ -242,3 +242,62 @@ def test_a_link_to_a_folder_is_not_read_in_its_place(tmp_path):
         (split, label): 1 for split in ("train", "test") for label in ("cat", "dog")
     }
     assert {Path(record.path).parts[0] for record in collection.records} == {"train", "test"}
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(["persian", "p1", "2019", "site a", "x", "left"]), min_size=2, max_size=4, unique=True
+    ),
+    CLASSES,
+    st.booleans(),
+)
+def test_subfolders_of_a_class_are_reported(subfolders, classes, has_images):
+    """One level too high: the classes may be animals and vehicles, or the animals and vehicles of each."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder, "photos")
+        for number, name in enumerate(subfolders):
+            below(root, classes[number % 2 : number % 2 + 1], (name,))
+        if has_images:
+            below(root, classes)
+        collection = read_folder(root)
+        inner = read_folder(root, class_level=2)
+    assert set(collection.class_names) == set(classes if has_images else classes[:2])
+    assert any("as parts of their classes. As classes: class_level: 2" in note for note in collection.notes)
+    assert set(inner.class_names) == set(subfolders)
+    assert not any("as parts" in note for note in inner.notes)
+
+
+LINKS = [
+    ("cat/loop", ".."),
+    ("dog/self", "."),
+    ("bird", "cat"),
+    ("a", "dog"),
+    ("dog/cats", "../cat"),
+    ("z/z", ".."),
+]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.sampled_from(LINKS), min_size=1, unique=True))
+def test_links_to_folders_that_are_read_already_are_reported(links):
+    with tempfile.TemporaryDirectory() as folder:
+        root = below(Path(folder, "photos"), ("cat", "dog"))
+        for name, target in links:
+            (root / name).parent.mkdir(exist_ok=True)
+            (root / name).symlink_to(target)
+        collection = read_folder(root)
+    assert counts(collection) == {(None, "cat"): 1, (None, "dog"): 1}
+    assert collection.ignored["link"] == len(links)
+    assert any("to a folder, e.g. " in note for note in collection.notes)
+
+
+def test_examples_of_ignored_files_differ(tmp_path):
+    below(tmp_path, ("cat", "dog", "bird"))
+    for name in ("cat/.DS_Store", "dog/.DS_Store", "bird/.DS_Store", "bird/.hidden.png"):
+        (tmp_path / name).write_bytes(b"x")
+    notes = read_folder(tmp_path).notes
+    assert any(
+        note.endswith("4 hidden files (the name starts with a dot), e.g. .DS_Store, .hidden.png.")
+        for note in notes
+    )

@@ -1,11 +1,14 @@
 """Spellings of one value are equal, missing values are missing, and nothing is merged without a message."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from make_images import uniform_image, write
 
-from kerastl.data import ImageDataset, read_folder, read_table
+from kerastl.data import Collection, ImageDataset, Record, read_folder, read_table
 from kerastl.data.identity import is_missing, normalize
 from kerastl.data.readers.table import Columns
 from kerastl.errors import Problems
@@ -246,3 +249,62 @@ def test_a_dataset_can_have_the_class_names_of_an_exact_reader(tmp_path):
         write(tmp_path / name / "0.png", uniform_image(1))
     dataset = ImageDataset(read_folder(tmp_path, identity="exact"), image_size_px=8)
     assert sorted(dataset.labels.tolist()) == [0, 1, 2]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data(), st.integers(0, 99))
+def test_records_made_in_python_are_compared_like_cells(data, seed):
+    """A patient written in two ways would be in two splits."""
+    spellings = data.draw(st.sampled_from([NUMBERS, THOUSANDS, CODES, NAMES, ACCENTS, DASHES]))
+    first, second = data.draw(st.lists(st.sampled_from(spellings), min_size=2, max_size=2, unique=True))
+    groups = data.draw(st.permutations([first, second, *"stuvwxyz"]))
+    records = tuple(
+        Record(f"{number}.png", Path(f"{number}.png"), "ab"[number % 2], group=group)
+        for number, group in enumerate([*groups, *(f"q{index}" for index in range(20))])
+    )
+    options = {"val_fraction": 0.2, "test_fraction": 0.2, "seed": seed}
+    collection = Collection(None, ("a", "b"), records)
+    with pytest.raises(Problems, match=r"groups: .* are spellings of the same value"):
+        collection.split(**options)
+    assert len(replace(collection, identity="exact").split(**options).records) == 30
+    labels = (first, second, "other")
+    records = tuple(replace(record, group=None, label=labels[row % 3]) for row, record in enumerate(records))
+    with pytest.raises(Problems, match=r"class names: .* are spellings of the same value"):
+        Collection(None, labels, records).split(**options)
+
+
+def test_a_split_of_an_exact_reader_keeps_its_groups_apart(root):
+    table = table_of(root, patient_id=["P7", "p7", "07", "7", "x", "X", "y", "Y"])
+    collection = read_table(table, identity="exact").split(val_fraction=0.2, test_fraction=0.2, seed=1)
+    assert len({record.group for record in collection.records}) == 8
+
+
+SIMILAR_COLUMNS = [
+    ("group", ["PatientID", "patient", "Subject ID", "case_id", "MRN", "Group", "study-id"]),
+    ("label", ["class", "Class", "diagnosis", "Labels", "target", "klass"]),
+    ("split", ["Split", "fold", "subset", "is_test", "Partition"]),
+    ("domain", ["hospital", "Center", "institution", "Domain"]),
+]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data(), st.sampled_from(SIMILAR_COLUMNS))
+def test_a_column_that_is_not_used_for_its_likely_purpose_is_reported(root, data, names):
+    key, similar = names
+    column = data.draw(st.sampled_from(similar))
+    cells = {"label": ["a", "b"] * 4} | {column: list("stuvwxyz")}
+    rows = [",".join(["path", *cells])] + [
+        ",".join([f"{row}.png", *(values[row] for values in cells.values())]) for row in range(8)
+    ]
+    text = "\n".join(rows) if key != "label" else "\n".join(rows).replace("label,", "about,")
+    (root / "likely.csv").write_text(text)
+    notes = "\n".join(read_table(root / "likely.csv").notes)
+    assert f"no column {key!r}. Did you mean {column!r}?" in notes
+    assert f"set columns.{key}." in notes
+
+
+@pytest.mark.parametrize("column", ["Label", "LABEL", "la\u200bbel", "\uff4cabel"])
+def test_two_columns_of_one_name_are_rejected(root, column):
+    (root / "two.csv").write_text(f"path,label,{column}\n0.png,a,b\n1.png,b,b\n", encoding="utf-8")
+    with pytest.raises(Problems, match=r"column names: 'label' and .* are spellings of the same value"):
+        read_table(root / "two.csv")

@@ -75,12 +75,8 @@ def write_phantoms(
         raise RequestError(f"{out} {reason}. Nothing was written. Choose a new folder.")
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        name_file_in_errors(out),
-        tempfile.TemporaryDirectory(
-            dir=out.parent, prefix=f".{out.name}.", ignore_cleanup_errors=True
-        ) as part,
-    ):
+    partial = tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", ignore_cleanup_errors=True)
+    with name_file_in_errors(out), partial as part:
         _write_files(Path(part), options, seed, workers or 2)
         Path(part).chmod(0o755)
         return Path(part).replace(out)

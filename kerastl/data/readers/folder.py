@@ -106,6 +106,7 @@ def find_images(root: Path, skipped: Skipped) -> tuple[dict[Parts, list[Path]], 
         current = waiting.pop() if waiting else links.pop(0)
         status = current.stat()
         if (status.st_dev, status.st_ino) in seen:
+            skipped.names["folder_link"].append(current.relative_to(root).as_posix())
             continue
         seen.add((status.st_dev, status.st_ino))
         folders.append(current.relative_to(root).parts)
@@ -234,7 +235,7 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
     _check_groups(records, options)
     names = natural_order(record.label for record in records if record.label is not None)
     notes = (*layout.notes, *skipped.notes())
-    return Collection(root, names, tuple(records), notes, skipped.counts())
+    return Collection(root, names, tuple(records), notes, skipped.counts(), identity=options.identity)
 
 
 def _remove_mask_files(images: dict[Parts, list[Path]], root: Path, skipped: Skipped) -> None:

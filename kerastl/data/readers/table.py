@@ -15,7 +15,7 @@ from kerastl.data.identity import Identity, check_spellings, footer_of, is_missi
 from kerastl.data.layout import split_of
 from kerastl.data.readers import path_hint
 from kerastl.data.records import Collection, Record, check_class_names, natural_order, pluralize
-from kerastl.errors import Problem, RequestError, nearest, raise_problems, suggest
+from kerastl.errors import Problem, RequestError, nearest, quote, raise_problems
 from kerastl.options import StrictModel
 
 DELIMITERS = ",;\t"
@@ -54,7 +54,14 @@ def parse_table(path: Path) -> tuple[list[str], list[Row]]:
 
 def missing_column(name: str, header: Sequence[str]) -> str:
     """Return the message for a missing column, with the nearest and all column names."""
-    return f"the table has no column {name!r}. {suggest(name, header)}Columns: {', '.join(header)}."
+    similar = _similar(name, header)
+    hint = f"Did you mean {quote(similar)}? " if similar else ""
+    return f"the table has no column {name!r}. {hint}Columns: {', '.join(header)}."
+
+
+def _similar(name: str, header: Sequence[str]) -> str | None:
+    """Return the column that is probably meant by a name: a misspelling of it, or a word for it such as `PatientID`."""
+    return nearest(name, header) or next((column for column in header if nearest(column, [name])), None)
 
 
 def _header(lines: Iterator[tuple[int, list[str]]]) -> list[str]:
@@ -196,14 +203,11 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
     names = natural_order(record.label for record in records if record.label is not None)
     problems += check_class_names(names)  # spellings are reported with their lines
     raise_problems(f"The table {options.path}", problems, footer_of(problems), SHOWN)
-    outside = [record.path for record in records if Path(record.path).is_absolute()]
-    if outside:
-        number = pluralize(len(outside), "image")
-        notes.append(f"Read {number} outside {root}, e.g. {outside[0]}.")
-    unlabeled = sum(record.label is None for record in records)
-    if unlabeled:
+    if outside := [record.path for record in records if Path(record.path).is_absolute()]:
+        notes.append(f"Read {pluralize(len(outside), 'image')} outside {root}, e.g. {outside[0]}.")
+    if unlabeled := sum(record.label is None for record in records):
         notes.append(f"Read {pluralize(unlabeled, 'unlabeled image')} from {options.path.name}.")
-    return Collection(root, names, tuple(records), tuple(notes))
+    return Collection(root, names, tuple(records), tuple(notes), identity=options.identity)
 
 
 def _columns(
@@ -218,13 +222,17 @@ def _columns(
             if defaults:
                 columns[key] = defaults[0]
                 notes.append(f"{options.path.name}: using column {defaults[0]!r} as {key}.")
-            elif key == "label" and nearest(key, header):
-                notes.append(f"{options.path.name}: {missing_column(key, header)}")
+            elif _similar(key, header):
+                hint = f"{missing_column(key, header)} To use it, set columns.{key}."
+                notes.append(f"{options.path.name}: {hint}")
         elif name in header:
             columns[key] = name
         else:
             message = f"{missing_column(name, header)} Set the column with columns.{key}."
             problems.append(Problem(f"columns.{key}", message))
+    for name in {*columns.values()}:
+        same = [other for other in header if normalize(other) == normalize(name)]
+        problems += check_spellings(dict.fromkeys(same, ""), "column names")
     problems += [
         Problem("evaluation.subgroups", missing_column(name, header))
         for name in options.columns.subgroups

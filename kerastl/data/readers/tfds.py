@@ -86,7 +86,7 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
             subject, [Problem("", f"has only the class {labels[0]!r}. At least two classes are needed.")]
         )
     note = f"{builder.info.full_name}: {', '.join(splits)}, {len(records):,} images stored in {folder}."
-    return Collection(None, labels, records, (note,))
+    return Collection(None, labels, records, (note,), identity=options.identity)
 
 
 def _records(options: Options, splits: list[str], folder: Path) -> tuple[Record, ...]:
