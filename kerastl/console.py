@@ -14,6 +14,8 @@ from contextvars import ContextVar
 from functools import cache
 from typing import Any, TextIO, TypeVar
 
+from kerastl.errors import escape
+
 Item = TypeVar("Item")
 Facts = Sequence[tuple[str, str]]
 """Titles and texts, as a screen or a page shows them. An empty title continues the previous one."""
@@ -127,10 +129,9 @@ def status(
 
 
 def print_status(line: str) -> None:
-    """Write one line to stderr. Control characters, such as those of file names, are escaped."""
+    """Write one line to stderr, without control characters."""
     if not _is_quiet.get():
-        safe = (letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in line)
-        print("".join(safe), file=sys.stderr, flush=True)
+        print(escape(line), file=sys.stderr, flush=True)
 
 
 def format_facts(facts: Facts, *, stream: TextIO) -> list[str]:

@@ -301,6 +301,11 @@ def set_option(key: str, value: object) -> str:
     )
 
 
+def escape(text: str) -> str:
+    """Escape the control characters of a text, such as those of file names, except line breaks."""
+    return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)
+
+
 def quote(text: str, marks: str = "'") -> str:
     """Quote text for a terminal: escape unprintable characters and shorten long text."""
     safe = "".join(

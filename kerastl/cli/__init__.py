@@ -12,7 +12,7 @@ from typing import NoReturn
 import click
 
 from kerastl import __version__
-from kerastl.errors import KerastlError, did_you_mean, nearest, quote, shell_command, suggest
+from kerastl.errors import KerastlError, did_you_mean, escape, nearest, quote, shell_command, suggest
 
 INTERRUPTED = 130
 BROKEN = 3
@@ -103,7 +103,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except KerastlError as error:
         if "--debug" in words:
             raise
-        click.echo(f"Error: {error}", err=True)
+        click.echo(f"Error: {escape(str(error))}", err=True)
         sys.exit(error.exit_code)
     except Exception as error:
         if "--debug" in words:

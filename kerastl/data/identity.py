@@ -81,8 +81,7 @@ def is_missing(text: str, identity: Identity = "normalized") -> bool:
 
 def footer_of(problems: Iterable[Problem]) -> str:
     """Return what to do about the problems of names and cells: with spellings, how to accept them."""
-    has_spellings = any(problem.message.endswith(SAME_VALUE) for problem in problems)
-    return SPELLINGS_FOOTER if has_spellings else "Nothing was run."
+    return SPELLINGS_FOOTER if any(SAME_VALUE in str(item) for item in problems) else "Nothing was run."
 
 
 def check_spellings(places: Mapping[str, str], noun: str, identity: Identity = "normalized") -> list[Problem]:

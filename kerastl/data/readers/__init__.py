@@ -33,7 +33,6 @@ def as_path(path: Any) -> Path:
 
 def path_hint(path: Path) -> str:
     """Return what to type instead of a path that is no folder of images or table, after `. `. Empty if unknown."""
-    hint = ""
     if address := ADDRESS.search(str(path)):
         url = f"{address[1]}//{address[2]}"
         example = f" ({shell_command('curl', '-LO', url)})" if url.startswith(("http", "ftp")) else ""
@@ -46,9 +45,8 @@ def path_hint(path: Path) -> str:
     elif PATTERN.search(path.name):
         hint = f"Patterns are not expanded. Use the path of a folder, such as {path.parent}"
     else:
-        with suppress(OSError):  # the folder does not exist, either
-            near = nearest(path.name, [sibling.name for sibling in path.parent.iterdir()])
-            hint = f"There is {quote(near)}" if near else ""
+        near = nearest(path.name, [sibling.name for sibling in path.parent.glob("*")])
+        hint = f"There is {quote(near)}" if near else ""
     return f". {hint}" if hint else ""
 
 

@@ -223,8 +223,9 @@ def _columns(
                 columns[key] = defaults[0]
                 notes.append(f"{options.path.name}: using column {defaults[0]!r} as {key}.")
             elif _similar(key, header):
-                hint = f"{missing_column(key, header)} To use it, set columns.{key}."
-                notes.append(f"{options.path.name}: {hint}")
+                notes.append(
+                    f"{options.path.name}: {missing_column(key, header)} To use it, set columns.{key}."
+                )
         elif name in header:
             columns[key] = name
         else:
