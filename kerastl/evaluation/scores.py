@@ -75,9 +75,8 @@ def score(
     ```
     """
     is_training = [split == "train" for split in predictions.splits]
-    columns = assign_subgroups(
-        {**predictions.subgroups, **clean_columns({} if subgroups is None else subgroups)}, is_training
-    )
+    given = clean_columns({} if subgroups is None else subgroups)
+    columns = assign_subgroups({**predictions.subgroups, **given}, is_training)
     predictions = predictions.with_subgroups(columns)
     labeled = _labeled_splits(predictions)
     fit = fit_on_validation(

@@ -16,7 +16,7 @@ from kerastl.errors import RequestError, join_words, nearest, quote, shell_comma
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 MAX_INSPECTED = 20
 ADDRESS = re.compile(r"(?:^|/)([a-z][a-z0-9+]+:)/+(.+)", re.IGNORECASE)
-ARCHIVE = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|tar\.\w+|gz|bz2|xz|7z|rar)$", re.IGNORECASE)
+ARCHIVE = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|tar\.\w+)$", re.IGNORECASE)
 PATTERN = re.compile(r"[*?\[{]")
 
 
@@ -38,7 +38,8 @@ def path_hint(path: Path) -> str:
         example = f" ({shell_command('curl', '-LO', url)})" if url.startswith(("http", "ftp")) else ""
         hint = f"Download it{example}, unpack archives, and use the path of the folder or table"
     elif path.is_file() and ARCHIVE.search(path.name):
-        words = ("unzip", path, "-d", path.with_suffix("")) if path.suffix == ".zip" else ("tar", "-xf", path)
+        zipped = ("unzip", path, "-d", path.with_suffix(""))
+        words = zipped if path.suffix.lower() == ".zip" else ("tar", "-xf", path)
         hint = f"Unpack it ({shell_command(*words)}), and use the path of the folder"
     elif path.is_file():
         hint = f"Use the path of a folder of images, or of a table ({join_words(TABLE_SUFFIXES)})"
