@@ -7,7 +7,6 @@ at the first attribute that is missing.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -375,17 +374,6 @@ def missing_columns(recipe: Any) -> Iterator[Finding]:
                 )
 
 
-def _path_hint(path: str) -> str:
-    """Return what to do about a path that is not a folder or a table, if it is known."""
-    if re.search(r"(^|/)[a-z0-9]+:/", path):
-        return " A URL cannot be read. Download the images, and give the path of their folder."
-    if path.endswith((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz")):
-        return " An archive cannot be read. Extract it, and give the path of the folder."
-    if path.endswith((".xlsx", ".xls", ".ods", ".json", ".jsonl", ".txt")):
-        return " A table must be a CSV or Parquet file."
-    return ""
-
-
 def missing_paths(recipe: Any) -> Iterator[Finding]:
     """Yield the paths of readers and weights that do not exist, and the tables that cannot be read.
 
@@ -398,7 +386,7 @@ def missing_paths(recipe: Any) -> Iterator[Finding]:
         with suppress(AttributeError):  # an option is invalid or missing
             problems = [text.partition(": ") for text in options.problems()]
         for key, _, message in problems:
-            yield f"{section}.reader.{key}", f"{message}.{_path_hint(str(options.path))}"
+            yield f"{section}.reader.{key}", f"{message}."
         is_table = hasattr(options, "path") and hasattr(registry.module("reader", name), "read_columns")
         if is_table and not problems:
             try:

@@ -115,12 +115,14 @@ def test_the_printed_command_survives_a_shell(path, capsys):
 @pytest.mark.parametrize(
     ("path", "hint"),
     [
-        ("https://example.org/photos", "Download the images"), ("s3://bucket/photos", "Download the images"),
-        ("gs://bucket/t.csv", "Download the images"), ("photos.zip", "Extract it"), ("photos.tar.gz", "Extract it"),
-        ("labels.xlsx", "CSV or Parquet"), ("labels.json", "CSV or Parquet"),
+        ("https://example.org/photos", "Download it"), ("s3://bucket/photos", "Download it"),
+        ("gs://bucket/t.csv", "Download it"), ("photos.zip", "Unpack it"), ("photos.tar.gz", "Unpack it"),
+        ("labels.xlsx", "a table (.csv, .tsv or .parquet)"), ("labels.json", "a table (.csv, .tsv or .parquet)"),
     ],
 )  # fmt: skip
 def test_a_path_that_cannot_be_read_gets_advice(path, hint):
+    if "/" not in path:
+        Path(path).touch()
     ((where, message),) = problems(recipe="folder-classifier", data=Path(path))
     assert where == "--data"
     assert hint in message
