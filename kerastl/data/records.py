@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kerastl.data.duplicates import Duplicates
 
 SPLITS = ("train", "val", "test")
+RESERVED = "the character '|' is reserved for images with several labels. Rename the class."
 
 
 @dataclass(frozen=True)
@@ -170,8 +171,7 @@ def natural_order(names: Iterable[str]) -> tuple[str, ...]:
 def check_class_names(names: Iterable[str], identity: Identity = "exact") -> list[Problem]:
     """Return the problems of class names: reserved characters and, unless exact, words for missing values and spellings."""
     names = sorted(set(names))
-    message = "the character '|' is reserved for images with several labels. Rename the class."
-    problems = [Problem(f"class {name!r}", message) for name in names if "|" in name]
+    problems = [Problem(f"class {name!r}", RESERVED) for name in names if "|" in name]
     problems += [
         Problem(
             f"class {name!r}",

@@ -14,9 +14,9 @@ from kerastl import data
 from kerastl.console import print_facts, print_status, quiet
 from kerastl.data import Collection, ImageDataset, WindowOptions
 from kerastl.data.decode import FULL_WINDOW
-from kerastl.data.identity import SAME_VALUE, Identity
+from kerastl.data.identity import Identity
 from kerastl.data.readers import as_path, reader_name
-from kerastl.data.records import check_class_list, pluralize
+from kerastl.data.records import RESERVED, check_class_list, pluralize
 from kerastl.data.validate import check_cached
 from kerastl.errors import Problem, RequestError, join_words
 from kerastl.evaluation.inference import predict
@@ -141,7 +141,9 @@ def build_classifier(
     errors = [(("backbone",) if loc == ("name",) else loc, message) for loc, message in errors]
     spellings = check_class_list(class_names, identity=identity)
     problems = [*list_problems(errors), *spellings]
-    is_spelling = any(problem.message.endswith(SAME_VALUE) for problem in spellings)
+    is_spelling = any(
+        problem.where != "class_names" and RESERVED not in str(problem) for problem in spellings
+    )
     footer = "Use one spelling or, if they are different classes, identity='exact'." if is_spelling else ""
     checked = check_arguments("build_classifier", ClassifierOptions, locals(), problems, footer)
     size, seed = checked.image_size_px, checked.seed

@@ -215,6 +215,8 @@ def _columns(
 ) -> tuple[dict[str, str], list[str]]:
     """Return the column of each field, and notes about the default names that are used."""
     columns, notes = {}, []
+    used = {*sum(DEFAULT_COLUMNS.values(), ()), *options.columns.model_dump().values()}
+    unused = [name for name in header if name not in {*used, *options.columns.subgroups}]
     for key in ("path", *DEFAULT_COLUMNS):
         name: str | None = getattr(options.columns, key)
         if name is None:
@@ -222,10 +224,9 @@ def _columns(
             if defaults:
                 columns[key] = defaults[0]
                 notes.append(f"{options.path.name}: using column {defaults[0]!r} as {key}.")
-            elif _similar(key, header):
-                notes.append(
-                    f"{options.path.name}: {missing_column(key, header)} To use it, set columns.{key}."
-                )
+            elif similar := _similar(key, unused):
+                hint = f"column {similar!r} is not used. If it is the {key}, set columns.{key}."
+                notes.append(f"{options.path.name}: {hint}")
         elif name in header:
             columns[key] = name
         else:
