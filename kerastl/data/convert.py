@@ -155,6 +155,7 @@ PADDING_SLACK = 8
 NARROW = 1 / 8
 """Images that use a smaller share of their range are nearly uniform, probably because they are stored with fewer bits."""
 DEEP_COLORS = (b"\x10\2", b"\x10\6")  # bits and color type of a PNG
+DEEP_GRAY_ALPHA = b"\x10\4"
 DARK_COLORS = "its 16-bit colors use less than an eighth of the range. Convert it to 8 bits per channel"
 
 Kind = Literal["TIFF", "WEBP", "BMP", "GIF", "HEIC", "AVIF"]
@@ -231,6 +232,9 @@ def convert_to_png(content: bytes, kind: str, *, max_pixels: int) -> bytes:
     """
     from PIL import Image
 
+    # Pillow would reduce it to 8 bits, so that 12-bit values become nearly black.
+    if kind == "PNG" and content[24:26] == DEEP_GRAY_ALPHA:
+        raise InvalidImageError("its orientation is in a text chunk. Rotate it, or remove its alpha channel")
     try:
         with _opened(content, kind) as image:
             if kind == "TIFF":

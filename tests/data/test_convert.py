@@ -579,6 +579,16 @@ def test_16_bit_colors_with_fewer_bits_are_rejected(highest, channels):
         assert channels == 4 or np.abs(decode_with_pillow(png_of(tif)) - levels / 257).max() <= 2
 
 
+def test_orientation_in_text_of_16_bit_gray_with_alpha_is_rejected():
+    """Pillow reads such images with 8 bits."""
+    png = bytearray(deep_color_png(np.full((2, 3, 4), 4095)))
+    png[19], png[25] = 6, 4  # twice the width, half of the channels
+    png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
+    raw = b"Exif\0\0" + exif_data(6)
+    profile = b"\nexif\n" + f"{len(raw):8}\n".encode() + raw.hex().encode() + b"\n"
+    assert "text chunk" in reason(with_text(bytes(png), b"Raw profile type exif", profile))
+
+
 def test_pixels_of_png_over_the_limit_are_not_decompressed(monkeypatch):
     large = png_of_any_size(5000, 5000, whole=True)
     marked = with_text(large, b"XML:com.adobe.xmp", xmp(6))

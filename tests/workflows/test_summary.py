@@ -294,6 +294,13 @@ def test_groups_are_counted_by_domain_and_images_without_a_group_are_not() -> No
     assert data_of(members, PHOTO).groups == {"train": 2, "all": 2}
 
 
+def test_frame_of_animated_images_is_stated_once() -> None:
+    animated = replace(PHOTO, kind="animated gif")
+    data = data_of(records(train_a=2, test_a=1), PHOTO, animated, animated)
+    facts = dict(summary_facts(Summary(data={"source": data}), "data"))
+    assert facts["  Images"].startswith("2 animated GIF (first frame), 1 JPEG; ")
+
+
 def test_sizes_and_kinds_are_those_of_the_checked_files() -> None:
     data = data_of(records(train_a=2, test_a=1), PHOTO, GRAY, GRAY)
     assert (data.kinds, data.gray) == ({"png": 2, "jpg": 1}, 2)
