@@ -519,6 +519,7 @@ def _number_hint(annotation: Any, text: str, *, is_plain: bool) -> str:
             return _percent(annotation, float(text.strip()[:-1]))
         number = text.strip().replace("_", "")
         value = int(number) if number.lstrip("+-").isdecimal() else float(number)
+        number = number if number.isascii() else str(value)
         if not _problems_of(annotation, value):
             return f"Use {number}." if is_plain else f"Remove the quotes: {number}"
     return ""

@@ -6,6 +6,7 @@ import importlib
 import io
 import pkgutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -32,14 +33,16 @@ class SuggestingGroup(click.Group):
                 raise
             hint = did_you_mean(args[0], self.list_commands(ctx))
             raise click.UsageError(f"{error.format_message()} {hint}", ctx) from None
-        if command is not None:
+        if command is not None and not ctx.resilient_parsing:  # completion has incomplete options
             _refuse_repeated_options(click.Context(command, parent=ctx, info_name=name), words)
         return name, command, words
 
 
 def _refuse_repeated_options(ctx: click.Context, words: list[str]) -> None:
     """Raise `UsageError` if an option with one value is given twice; click would use the last value."""
-    _, _, given = ctx.command.make_parser(ctx).parse_args(list(words))
+    given: list[click.Parameter] = []
+    with suppress(click.UsageError):  # is raised again when the command is parsed
+        _, _, given = ctx.command.make_parser(ctx).parse_args(list(words))
     for param in set(given):
         if (
             isinstance(param, click.Option)
@@ -142,6 +145,12 @@ def _show(error: click.ClickException) -> None:
             hint = f"A path is an argument. Write it without {error.option_name}."
         error = click.UsageError(f"{error.message} {hint}".strip(), error.ctx)
     error.show()
+    if not isinstance(error, click.UsageError) or not error.message.startswith(
+        "Got unexpected extra argument"
+    ):
+        return
+    if error.ctx and any(param.name == "data" for param in error.ctx.command.params):
+        click.echo("Images: --data PATH. Values of the recipe: --set PATH=VALUE", err=True)
 
 
 def _in_one_line(error: Exception) -> str:

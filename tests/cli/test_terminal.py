@@ -42,6 +42,15 @@ def test_commands_recipes_and_runs_are_completed(words, expected, tmp_path, monk
     assert capsys.readouterr().out.splitlines() == [f"plain,{word}" for word in expected]
 
 
+def test_the_value_of_an_option_is_completed(monkeypatch, capsys):
+    monkeypatch.setenv("_KERASTL_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "kerastl run x --data ")
+    monkeypatch.setenv("COMP_CWORD", "4")
+    with pytest.raises(SystemExit):
+        main([])
+    assert capsys.readouterr().out.strip() == "file,"
+
+
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
@@ -50,6 +59,8 @@ def test_commands_recipes_and_runs_are_completed(words, expected, tmp_path, monk
         (["run", "x", "--epochs", "3"], "To change a value of the recipe: --set 'phases[0].epochs=VALUE'"),
         (["lr", "x", "--lr", "3"], "--set 'phases[0].learning_rate=VALUE'"), (["run", "x", "--gpu", "3"], "--set PATH=VALUE"),
         (["run", "x", "--val-split", "3"], "--set data.split.val_fraction=VALUE"),
+        (["run", "x", "photos"], "Images: --data PATH."), (["lr", "x", "data.batch_size=3"], "--set PATH=VALUE"),
+        (["run", "x", "--data"], "Option '--data' requires an argument."),
         (["export", "x", "--format", "tflite"], "Did you mean 'litert'?"),
         (["data", "phantom", "x", "--hospital", "A"], "Did you mean 'a'?"),
         (["quickstart", "--backbone", "mobilenet"], "Did you mean 'mobilenet_v2'?"),

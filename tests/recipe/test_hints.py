@@ -90,7 +90,7 @@ NUMERIC = (
 @given(
     st.sampled_from([*NUMERIC, "data.image_size_px", "phases[0].trainable", "export.formats"]),
     st.one_of(
-        st.sampled_from(["1e9", "1e3", "8.0", "'8'", "'1e9'", "100%", "100", "15%", "1_000", "[64, 64]", "[9, 9]", "0.3", "onnx"]),
+        st.sampled_from(["1e9", "1e3", "8.0", "'8'", "'1e9'", "100%", "100", "15%", "1_000", "\N{DEVANAGARI DIGIT THREE}", "[64, 64]", "[9, 9]", "0.3", "onnx"]),
         st.floats(-1e6, 1e6).map(str), st.integers(-10, 10**9).map(str), st.integers(-10, 200).map("{}%".format),
     ),
 )  # fmt: skip
@@ -109,7 +109,7 @@ def test_a_suggested_value_is_valid(key, value):
 @pytest.mark.parametrize(
     ("change", "hint"),
     [
-        ("data.batch_size=1e3", "Use 1000."), ("data.image_size_px=[64, 64]", "Use 64."),
+        ("data.batch_size=1e3", "Use 1000."), ("data.batch_size=\N{DEVANAGARI DIGIT THREE}", "Use 3."), ("data.image_size_px=[64, 64]", "Use 64."),
         ("phases[0].trainable=0.3", "Use {top_fraction: 0.3}."), ("export.formats=onnx", "Use [onnx]."),
         ("export.formats=tflite", "Did you mean 'litert'?"), ("head.dropout=50", "For 50%, use 0.5."),
     ],
