@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import zipfile
 from collections import Counter
@@ -134,6 +135,19 @@ def load_network(run_folder: Path) -> Any:
         return keras.saving.load_model(file, compile=False, safe_mode=True)
     except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
         raise RequestError(f"{file} cannot be loaded as a Keras model: {first_line(error)}") from error
+
+
+def weights_fingerprint(model: Any) -> str:
+    """Return the sha256 over shape, dtype and bytes of each weight, in the order of the model.
+
+    It is computed before BatchNorm layers are folded.
+    """
+    digest = hashlib.sha256()
+    for variable in model.weights:
+        array = np.ascontiguousarray(variable)
+        digest.update(f"{array.shape}{array.dtype}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 def _check_network(file: Path) -> None:

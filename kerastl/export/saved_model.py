@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from kerastl import __version__
 from kerastl.data.decode import MAX_PIXELS
 from kerastl.data.records import check_class_list
 from kerastl.errors import RequestError, RunFailed, raise_problems
-from kerastl.evaluation.trained_model import Trained
+from kerastl.evaluation.trained_model import Trained, weights_fingerprint
 from kerastl.export.endpoints import ServedModel
 from kerastl.export.graph_check import name_classify
 from kerastl.export.manifest import write_manifest
@@ -152,19 +150,6 @@ def write_saved_model(
     )
     write_serving_files(out, class_names=trained.class_names, image_size_px=trained.image_size_px)
     return written
-
-
-def weights_fingerprint(model: keras.Model) -> str:
-    """Return the sha256 over shape, dtype and bytes of each weight, in the order of the model.
-
-    It is computed before BatchNorm layers are folded.
-    """
-    digest = hashlib.sha256()
-    for variable in model.weights:
-        array = np.ascontiguousarray(keras.ops.convert_to_numpy(variable))
-        digest.update(f"{array.shape}{array.dtype}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
 
 
 def model_fields(trained: Trained) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import numpy as np
 from kerastl.console import status
 from kerastl.data.decode import decode_images
 from kerastl.errors import RequestError, shell_command
-from kerastl.evaluation.trained_model import load_trained, read_unverified_model
+from kerastl.evaluation.trained_model import load_trained, read_unverified_model, weights_fingerprint
 from kerastl.export.findings import ExpectedPredictions, Finding, check_outputs
 from kerastl.export.formats import PORTABLE, SAVED_MODEL, check_formats, find_export, find_verifiable
 from kerastl.export.graph_check import ENDPOINTS, check_endpoints, graph_findings, is_safe_to_load
@@ -25,7 +25,6 @@ from kerastl.export.live import check_live, reference_predictions
 from kerastl.export.live_clients import Server
 from kerastl.export.manifest import Manifest, read_manifest
 from kerastl.export.probe_images import MAX_IMAGES, find_enclosing_run, load_probe_set
-from kerastl.export.saved_model import weights_fingerprint
 from kerastl.runs import compare_hashes
 
 TIME_LIMIT_S = 1200
