@@ -115,6 +115,11 @@ def load_trained(run_folder: Path) -> Trained:
     description = read_description(run_folder)
     model = load_network(run_folder)
     _check_shapes(run_folder / MODEL, model, description)
+    if description.fingerprint not in (None, fingerprint(weights_fingerprint(model), description)):
+        raise RequestError(
+            f"{run_folder / DESCRIPTION} was edited, or it is of another run than {MODEL}. Restore both files, or run "
+            "the recipe again."
+        )
     return Trained(
         **description.model_dump(include=IMAGE_FIELDS), model=model, folder=run_folder,
         temperature=description.temperature,
@@ -148,6 +153,12 @@ def weights_fingerprint(model: Any) -> str:
         digest.update(f"{array.shape}{array.dtype}".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def fingerprint(weights: str, description: schemas.ModelDescription) -> str:
+    """Return the sha256 over `weights_fingerprint` and the fields of a description that determine the probabilities."""
+    fields = description.model_dump_json(include={*IMAGE_FIELDS, "temperature"})
+    return hashlib.sha256(f"{weights}{fields}".encode()).hexdigest()
 
 
 def _check_network(file: Path) -> None:

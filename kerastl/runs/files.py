@@ -16,7 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from kerastl.errors import RequestError
+from kerastl.errors import RequestError, report_damage
 
 QUOTED_STARTS = ("=", "+", "-", "@", "\t", "\r", "'")
 """First characters of formulas in spreadsheets, and the quote that `csv_cell` adds, so that reading is exact."""
@@ -139,9 +139,11 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     """Read a table that `write_csv` wrote, without the quotes before formulas.
 
     Raises:
-        RequestError: A row has more or fewer cells than the header.
+        RequestError: There is no such file, it is not UTF-8 text, or a row has more or fewer cells than the header.
     """
-    with path.open(encoding="utf-8", newline="") as file:
+    if not path.is_file():
+        raise RequestError(f"There is no file {path}.")
+    with report_damage(path, "Restore it, or run the recipe again."), path.open(encoding="utf-8", newline="") as file:
         header, *rows = [[_unquoted(cell) for cell in row] for row in csv.reader(file)] or [[]]
     for number, row in enumerate(rows, 2):
         if len(row) != len(header):

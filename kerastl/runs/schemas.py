@@ -618,6 +618,8 @@ class ModelDescription(ImageModel):
     """The same folder for the target splits."""
     temperature: TemperatureValue | None = None
     """Divisor of the logits in the probabilities. None for 1."""
+    fingerprint: str | None = None
+    """SHA-256 of the weights and of what determines the probabilities. None in an export, which has a manifest."""
     backbone: BackboneDescription | None = None
     head: HeadDescription | None = None
     class_shares: dict[str, Share] | None = None

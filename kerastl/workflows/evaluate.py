@@ -20,6 +20,7 @@ from kerastl.evaluation.bootstrap import no_value, round_numbers, single_threade
 from kerastl.evaluation.inference import predict
 from kerastl.evaluation.operating_points import validation_temperature
 from kerastl.evaluation.scores import score
+from kerastl.evaluation.trained_model import weights_fingerprint
 from kerastl.recipe import Phase
 from kerastl.report import write_report
 from kerastl.runs import Adaptation, Run, Scores, Summary
@@ -50,11 +51,13 @@ class Evaluation:
         predictions: Predictions for all evaluated images.
         scores: The content of `scores.json`.
         outputs: Outputs on held-out images; None if they were not computed.
+        weights: The fingerprint of the weights.
     """
 
     predictions: Predictions
     scores: dict[str, Any]
     outputs: HeldOutOutputs | None
+    weights: str
 
     @property
     def target_test(self) -> Any:
@@ -130,7 +133,7 @@ def evaluate(
         Adaptation.model_validate(adaptation.to_json() | effect).write(run.path)
     phases = {candidate.name: candidate.phases for candidate in candidates}
     write_summary(run, start, phases.get(chosen, trained.history.phases))
-    write_description(datasets, final.predictions.temperature, run)
+    write_description(datasets, final.weights, final.predictions.temperature, run)
 
 
 def _write_candidate(
@@ -139,7 +142,7 @@ def _write_candidate(
     """Write a candidate's results. It is finished if no check failed. Only `source_only` has a report."""
     evaluation.write(candidate.run)
     write_summary(candidate.run, start, candidate.phases, candidate.name)
-    write_description(datasets, evaluation.predictions.temperature, candidate.run)
+    write_description(datasets, evaluation.weights, evaluation.predictions.temperature, candidate.run)
     if candidate.name == SOURCE_ONLY:
         write_report(candidate.run.path)
     if not candidate.faults:
@@ -188,7 +191,7 @@ def _evaluate_model(
     )  # fmt: skip
     if outputs is not None and "label_shift" in scores:
         scores["label_shift"] |= score_residual_shift(outputs, scores["label_shift"], bootstrap)
-    return Evaluation(predictions, scores, outputs)
+    return Evaluation(predictions, scores, outputs, weights_fingerprint(model))
 
 
 def _unlabeled_are_representative(datasets: Datasets) -> bool:

@@ -18,6 +18,7 @@ from kerastl import runs
 from kerastl.console import format_duration, print_status
 from kerastl.data.records import pluralize
 from kerastl.errors import PermanentFailure, RequestError
+from kerastl.evaluation.trained_model import fingerprint
 from kerastl.recipe import Recipe, read_plain, to_yaml
 from kerastl.runs import RESOLVED_RECIPE, VERSIONS, Freeze, ModelDescription, Run
 from kerastl.workflows.datasets import Datasets
@@ -231,12 +232,18 @@ def _warn_about_packages(old: dict[str, str], new: dict[str, str]) -> None:
         )
 
 
-def write_description(datasets: Datasets, temperature: float | None, run: Run) -> None:
+def write_description(datasets: Datasets, weights: str, temperature: float | None, run: Run) -> None:
     """Write `model.json`, the last file of an evaluation.
 
     Without it, a model is refused. Its probabilities would not have the temperature.
+
+    Args:
+        datasets: All images.
+        weights: The `weights_fingerprint` of the model.
+        temperature: The divisor of its logits; None for 1.
+        run: The run folder.
     """
-    ModelDescription(
+    description = ModelDescription(
         class_names=datasets.class_names,
         image_size_px=datasets.image_size_px,
         window=datasets.window,
@@ -244,7 +251,8 @@ def write_description(datasets: Datasets, temperature: float | None, run: Run) -
         data_root=datasets.root,
         target_root=datasets.target_root,
         temperature=temperature,
-    ).write(run.path)
+    )
+    description.model_copy(update={"fingerprint": fingerprint(weights, description)}).write(run.path)
 
 
 def write_network(model: keras.Model, file: Path) -> None:

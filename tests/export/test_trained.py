@@ -9,6 +9,7 @@ import pytest
 
 from kerastl.errors import RequestError
 from kerastl.evaluation import load_trained, read_description
+from kerastl.evaluation.trained_model import fingerprint, load_network, weights_fingerprint
 
 
 def change(run_folder: Path, **values: Any) -> None:
@@ -65,6 +66,35 @@ def test_a_damaged_description_is_refused_with_the_reason(
 ) -> None:
     change(run_folder, **values)
     with pytest.raises(RequestError, match=key):
+        load_trained(run_folder)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"class_names": ["<script>alert(1)</script>", "benign", "10"]}, {"temperature": 1.5}, {"temperature": None},
+        {"window": None}, {"window": [1000.0, 3001.0]}, {"max_pixels": 1}, {"fingerprint": "0"},
+    ],
+)  # fmt: skip
+def test_a_description_that_was_edited_is_refused(values: dict[str, Any], run_folder: Path) -> None:
+    change(run_folder, temperature=1.25)
+    weights = weights_fingerprint(load_network(run_folder))
+    change(run_folder, fingerprint=fingerprint(weights, read_description(run_folder)))
+    assert load_trained(run_folder).temperature == 1.25
+    change(run_folder, data_root="/moved")
+    load_trained(run_folder)
+    change(run_folder, **values)
+    with pytest.raises(RequestError, match=r"model\.json was edited, or it is of another run"):
+        load_trained(run_folder)
+
+
+def test_the_model_of_another_run_is_refused(run_folder: Path) -> None:
+    weights = weights_fingerprint(load_network(run_folder))
+    change(run_folder, fingerprint=fingerprint(weights, read_description(run_folder)))
+    model = load_network(run_folder)
+    model.layers[-1].bias.assign_add([0.0, 0.0, 1e-6])
+    model.save(run_folder / "model.keras")
+    with pytest.raises(RequestError, match="another run"):
         load_trained(run_folder)
 
 

@@ -61,6 +61,15 @@ def test_csv_row_of_wrong_length_is_reported_with_its_number(tmp_path):
         read_csv(tmp_path / "t.csv")
 
 
+@pytest.mark.parametrize("content", [None, b"\x80\x81,\xff\n", "a,b\n1,2\n".encode("utf-16")])
+def test_a_missing_or_binary_csv_file_is_named(tmp_path, content):
+    file = tmp_path / "t.csv"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(RequestError, match=r"t\.csv"):
+        read_csv(file)
+
+
 def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     file = tmp_path / "f.json"
     write_json(file, {"old": 1})
