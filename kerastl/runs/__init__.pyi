@@ -18,6 +18,7 @@ from .files import write_atomic as write_atomic
 from .files import write_csv as write_csv
 from .files import write_json as write_json
 from .folder import RESOLVED_RECIPE as RESOLVED_RECIPE
+from .folder import START_AGAIN as START_AGAIN
 from .folder import VERSIONS as VERSIONS
 from .folder import Run as Run
 from .folder import check_run_folder as check_run_folder

@@ -143,7 +143,10 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     """
     if not path.is_file():
         raise RequestError(f"There is no file {path}.")
-    with report_damage(path, "Restore it, or run the recipe again."), path.open(encoding="utf-8", newline="") as file:
+    with (
+        report_damage(path, "Restore it, or run the recipe again."),
+        path.open(encoding="utf-8", newline="") as file,
+    ):
         header, *rows = [[_unquoted(cell) for cell in row] for row in csv.reader(file)] or [[]]
     for number, row in enumerate(rows, 2):
         if len(row) != len(header):

@@ -20,6 +20,8 @@ RESOLVED_RECIPE = "recipe.resolved.yaml"
 """Written first, and again when all values are decided. A folder with this file can be resumed."""
 VERSIONS = "versions.json"
 """Written last before the training starts."""
+START_AGAIN = "Start again in a new folder, without --resume."
+"""Remedy for an unfinished run whose files are damaged."""
 FINISHED = "finished.json"
 """Written last. A folder with this file is a finished run."""
 

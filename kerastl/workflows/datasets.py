@@ -191,8 +191,11 @@ def _read_images(recipe: Recipe, run: Run) -> dict[str, CheckedImages]:
         )
     images: dict[str, CheckedImages] = {}
     errors: list[RequestError] = []
-    for domain in readers_by_domain(recipe):
+    for domain, reader in readers_by_domain(recipe).items():
         try:
+            path = _reader_path(reader)
+            if path is not None and path.is_dir():
+                check_outside(run.path, path, "run")
             images[domain] = _read_domain(recipe, domain, run)
         except RequestError as error:
             errors.append(error)

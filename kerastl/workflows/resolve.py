@@ -14,11 +14,11 @@ from kerastl.callbacks import TimeBudget
 from kerastl.console import Facts, print_status
 from kerastl.data import ImageDataset
 from kerastl.data.records import pluralize
-from kerastl.errors import Problem, Problems, RequestError, raise_problems, set_option
+from kerastl.errors import Problem, Problems, RequestError, raise_problems, report_damage, set_option
 from kerastl.evaluation.trained_model import read_unverified_model
 from kerastl.models import block_names
 from kerastl.recipe import Method, Phase, Recipe, read_plain
-from kerastl.runs import RESOLVED_RECIPE, Run, format_bytes
+from kerastl.runs import RESOLVED_RECIPE, START_AGAIN, Run, format_bytes
 from kerastl.runs.schemas import ValidationResults
 from kerastl.training import MemoryEstimate
 from kerastl.workflows.datasets import Datasets
@@ -129,8 +129,9 @@ def resolve(recipe: Recipe, initial: InitialModel, datasets: Datasets, run: Run,
             print_status(training.describe_cache(initial.model, phase, [*images, *val]))
     resumed_batch_size = None
     if resume:
-        resolved = read_plain(run.file(RESOLVED_RECIPE).read_text(encoding="utf-8"))
-        resumed_batch_size = int(resolved["data"]["batch_size"])
+        with report_damage(run.file(RESOLVED_RECIPE), START_AGAIN):
+            resolved = read_plain(run.file(RESOLVED_RECIPE).read_text(encoding="utf-8"))
+            resumed_batch_size = int(resolved["data"]["batch_size"])
     batch_size = _batch_size(recipe, initial.model, phases, trains, vals, targets, resumed_batch_size)
     return plan_of(_resolved(recipe, phases, datasets, batch_size), initial)
 

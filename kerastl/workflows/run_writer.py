@@ -17,10 +17,10 @@ from kerastl import recipe as recipes
 from kerastl import runs
 from kerastl.console import format_duration, print_status
 from kerastl.data.records import pluralize
-from kerastl.errors import PermanentFailure, RequestError
+from kerastl.errors import PermanentFailure, RequestError, report_damage
 from kerastl.evaluation.trained_model import fingerprint
 from kerastl.recipe import Recipe, read_plain, to_yaml
-from kerastl.runs import RESOLVED_RECIPE, VERSIONS, Freeze, ModelDescription, Run
+from kerastl.runs import RESOLVED_RECIPE, START_AGAIN, VERSIONS, Freeze, ModelDescription, Run
 from kerastl.workflows.datasets import Datasets
 from kerastl.workflows.model import InitialModel
 
@@ -155,7 +155,9 @@ def set_determinism(seed: int) -> None:
 
 
 def write_start(recipe: Recipe, initial: InitialModel, datasets: Datasets, run: Run, *, resume: bool) -> None:
-    """Write the resolved recipe, versions, split and notes; a resumed run is compared with the existing files.
+    """Write the resolved recipe, versions, split and notes.
+
+    A resumed run is compared with its recipe and versions. Its other files are written again, in case they were edited.
 
     Args:
         recipe: The resolved recipe.
@@ -170,15 +172,16 @@ def write_start(recipe: Recipe, initial: InitialModel, datasets: Datasets, run: 
     text = recipes.write(recipe)
     versions = _versions(initial, datasets)
     if resume:
-        _check_unchanged(text, versions, run)
-        return
+        with report_damage(run.file(VERSIONS), START_AGAIN):
+            _check_unchanged(text, versions, run)
     runs.write_atomic(run.file("CONFIDENTIAL.txt"), CONFIDENTIAL)
     rows = ([getattr(record, column) for column in SPLIT_COLUMNS] for record in datasets.records)
     runs.write_csv(run.file("split.csv"), SPLIT_COLUMNS, rows)
     runs.write_csv(run.file("quarantine.csv"), ("path", "reason"), datasets.quarantined)
     run.write_json("notes.json", [*datasets.notes, *initial.notes])
-    runs.write_atomic(run.file(RESOLVED_RECIPE), text)
-    run.write_json(VERSIONS, versions)  # last: see Run.started
+    if not resume:
+        runs.write_atomic(run.file(RESOLVED_RECIPE), text)
+        run.write_json(VERSIONS, versions)  # last: see Run.started
 
 
 def _versions(initial: InitialModel, datasets: Datasets) -> dict[str, Any]:

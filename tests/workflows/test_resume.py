@@ -75,6 +75,39 @@ def test_an_edited_patient_column_is_refused_on_resume(kerastl, recipe, images, 
     stop_at(monkeypatch, (run, "train"), *command[1:])
 
 
+def test_a_run_inside_its_data_is_refused_and_leaves_no_file(kerastl, recipe, images):
+    before = sorted(images.rglob("*"))
+    for out in (images / "run", images / "dark" / "a" / "run"):
+        for words in ((), ("--resume",)):
+            answer = kerastl("run", recipe, "--out", out, *words)
+            assert answer.code == 1
+            assert "Choose another folder: --out DIR" in answer.err
+    assert sorted(images.rglob("*")) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("content", [b"", b"{}", b"\x80\x81"])
+def test_damaged_start_files_are_refused_and_other_files_are_written_again(
+    kerastl, recipe, tmp_path, monkeypatch, content
+):
+    out = tmp_path / "run"
+    stop_at(monkeypatch, (run, "train"), recipe, "--out", out)
+    names = ("split.csv", "quarantine.csv", "notes.json", "CONFIDENTIAL.txt")
+    before = {name: (out / name).read_bytes() for name in names}
+    for name in names:
+        (out / name).write_bytes(content)
+    stop_at(monkeypatch, (run, "train"), recipe, "--out", out, "--resume")
+    assert before == {name: (out / name).read_bytes() for name in names}
+    for name in ("versions.json", "recipe.resolved.yaml"):
+        intact = (out / name).read_bytes()
+        (out / name).write_bytes(content)
+        answer = kerastl("run", recipe, "--out", out, "--resume")
+        assert answer.code == 1, answer.err
+        assert f"{out / name} is damaged" in answer.err
+        assert "Start again in a new folder, without --resume." in answer.err
+        (out / name).write_bytes(intact)
+
+
 def test_the_fingerprint_of_the_data_does_not_depend_on_the_seed_or_the_labels(recipe, images, tmp_path):
     copy = shutil.copytree(images, tmp_path / "copy")
 
