@@ -22,7 +22,7 @@ from kerastl.evaluation import assign_subgroups, is_binned, subgroup_columns
 from kerastl.models import resolve_image_size
 from kerastl.recipe import Recipe
 from kerastl.runs import DataSummary, Run, Summary
-from kerastl.workflows.check_recipe import raise_together
+from kerastl.workflows.check_recipe import check_outside, raise_together
 from kerastl.workflows.domains import (
     NUM_LISTED,
     reader_options,
@@ -193,7 +193,7 @@ def _read_images(recipe: Recipe, run: Run) -> dict[str, CheckedImages]:
     errors: list[RequestError] = []
     for domain, reader in readers_by_domain(recipe).items():
         try:
-            path = _reader_path(reader)
+            path = reader_path(reader)
             if path is not None and path.is_dir():
                 check_outside(run.path, path, "run")
             images[domain] = _read_domain(recipe, domain, run)

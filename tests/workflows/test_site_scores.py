@@ -1,5 +1,6 @@
 """Domain shift on simulated features: a scanner shift, a prevalence shift and a shortcut to the label."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -42,14 +43,14 @@ def datasets(sites=(), malignant=0.5):
     for site, share in zip(sites, (malignant, 1 - malignant), strict=False):
         for number in range(40):
             label = "malignant" if number < share * 40 else "benign"
-            records.append(Record(f"{site}{number}", None, label, "train", f"p{number}", site))
+            records.append(Record(f"{site}{number}", Path(f"{site}{number}"), label, "train", f"p{number}", site))
     classes = ("benign", "malignant")
     return SimpleNamespace(in_split=lambda split: records if split == "train" else [], class_names=classes)
 
 
 def held_out(sites=("",)):
-    records = [Record(str(row), None, domain=sites[row // 4 % len(sites)]) for row in range(240)]
-    target = SimpleNamespace(records=[Record("target", None, split="target_test")])
+    records = [Record(str(row), Path(str(row)), domain=sites[row // 4 % len(sites)]) for row in range(240)]
+    target = SimpleNamespace(records=[Record("target", Path("none"), split="target_test")])
     return SimpleNamespace(val=SimpleNamespace(records=records), target=target)
 
 
@@ -111,7 +112,7 @@ def test_the_warning_states_whether_features_separate_the_sites():
     assert "features" in scored["warnings"][0]
     many = tuple(f"site {number}" for number in range(31))
     many_sites = SimpleNamespace(
-        in_split=lambda _: [Record(name, None, "benign", domain=name) for name in many],
+        in_split=lambda _: [Record(name, Path(name), "benign", domain=name) for name in many],
         class_names=("benign", "malignant"),
     )
     scored = score_sites(many_sites, held_out(many), before, BOOTSTRAP)
