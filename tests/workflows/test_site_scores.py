@@ -43,7 +43,9 @@ def datasets(sites=(), malignant=0.5):
     for site, share in zip(sites, (malignant, 1 - malignant), strict=False):
         for number in range(40):
             label = "malignant" if number < share * 40 else "benign"
-            records.append(Record(f"{site}{number}", Path(f"{site}{number}"), label, "train", f"p{number}", site))
+            records.append(
+                Record(f"{site}{number}", Path(f"{site}{number}"), label, "train", f"p{number}", site)
+            )
     classes = ("benign", "malignant")
     return SimpleNamespace(in_split=lambda split: records if split == "train" else [], class_names=classes)
 
