@@ -285,6 +285,30 @@ def test_batches_are_pairs_of_the_indexed_batches(records):
             np.testing.assert_array_equal(pair[1], labels)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"shuffle": False},
+        {"augment": shifted, "views": 2},
+        {"cache": "memory"},
+        {"drop_remainder": True, "placement": "device"},
+        {"mix": lambda images, labels, seeds: (images, tf.one_hot(labels, 2))},
+    ],
+)
+def test_keras_never_gets_a_third_element(records, options):
+    source = dataset_of(records, **options)
+    for dataset in (
+        source.batches(0),
+        source.batches(1, first_step=1),
+        source.as_tf_dataset(),
+        source.as_tf_dataset(3),
+    ):
+        images, labels = dataset.element_spec
+        assert images.shape[1:] == (source.image_size_px, source.image_size_px, 3)
+        assert labels.shape.rank == (2 if source.mixes else 1)
+
+
 @pytest.mark.parametrize("options", [{}, {"cache": "memory", "drop_remainder": True}])
 def test_each_pass_over_the_tf_dataset_is_the_next_epoch(records, options):
     source = dataset_of(records, augment=shifted, **options)

@@ -1,5 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from synthetic_predictions import make_predictions
 
 from kerastl.errors import RequestError
@@ -25,6 +29,27 @@ def test_comparison_ignores_row_order_and_unlabeled_images():
         auc(good.labels[10:], good.probabilities[10:], np.ones((1, 110)))[0]
         - auc(bad.labels[10:], bad.probabilities[10:], np.ones((1, 110)))[0]
     )
+
+
+@given(
+    splits=st.lists(
+        st.sampled_from(["train", "val", "test", "target_test", ""]), min_size=2, max_size=5, unique=True
+    ),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=12, deadline=None)
+def test_splits_are_compared_one_at_a_time(splits, seed):
+    drawn = np.random.default_rng(seed).permutation(np.arange(120) % len(splits))
+    names = tuple(splits[index] for index in drawn)
+    bad, good = (replace(make_predictions(signal=signal), splits=names) for signal in (0.0, 3.0))
+    with pytest.raises(RequestError, match="one of the splits"):
+        paired_difference(bad, good)
+    for split in splits:
+        pair = bad.of(split), good.of(split)
+        value = auc(pair[1].labels, pair[1].probabilities, np.ones((1, len(pair[1].labels))))[0]
+        value -= auc(pair[0].labels, pair[0].probabilities, np.ones((1, len(pair[0].labels))))[0]
+        compared = paired_difference(bad, good, split=split, resamples=2)["value"]
+        assert compared == pytest.approx(value, nan_ok=True)
 
 
 def test_different_images_and_unknown_metrics_are_rejected():
