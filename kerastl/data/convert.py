@@ -5,7 +5,7 @@ Training, checks and predictions use the same functions, so that they read the s
 - Pillow reads TIFF, HEIC, AVIF, animated WebP (first frame), unusual BMP, and GIF whose first frame is smaller than the
   canvas. 16-bit grayscale stays 16-bit.
 - A TIFF file must have one page at full resolution. Layouts that Pillow does not read correctly are rejected.
-- An orientation that only Pillow reads, e.g. in XMP, is applied by conversion.
+- An orientation that only Pillow reads, e.g. in compressed text of a PNG, is applied by conversion.
 - A JPEG with missing or damaged pixels is rejected, even if it has an end marker. TensorFlow and Pillow accept it. JPEG
   has no checksum: changed bytes that are valid codes cannot be detected.
 """
@@ -417,7 +417,7 @@ def _is_padding(content: bytes, num_bytes: int) -> bool:
 
 
 def _has_other_orientation(content: bytes, image_format: str, max_pixels: int) -> bool:
-    """Return whether Pillow reads another orientation than the decoder, e.g. one in XMP."""
+    """Return whether Pillow reads a different orientation from the decoder, e.g. one in compressed text."""
     from kerastl.data.decode import stored_orientation
 
     if not any(mark in content for mark in ORIENTATION_MARKS):

@@ -1,7 +1,7 @@
 """Image decoding as a function of TensorFlow operations, shared by training, evaluation, prediction and exports.
 
 - The size is read from the header. An image over `max_pixels` is rejected before it is decompressed.
-- The EXIF orientation of JPEG, PNG and WebP is applied, stored as any type of number.
+- The orientation of JPEG, PNG and WebP in EXIF data, stored as any type of number, or in XMP metadata is applied.
 - The window is applied to 16-bit grayscale PNG. 16-bit color PNG is divided by 257.
 - Transparent PNG, GIF and WebP are composited on white. Transparency of BMP is ignored.
 - Only the first frame of a GIF is decoded. It is rejected if it does not cover the canvas. Animated WebP and TIFF are
@@ -130,29 +130,51 @@ def contains(encoded: tf.Tensor, text: bytes) -> tf.Tensor:
 def exif_orientation(encoded: tf.Tensor, header: Header) -> tf.Tensor:
     """Return the EXIF orientation of a JPEG, PNG or WebP, 1 to 8: scalar int64.
 
-    It is 1 for other formats and without valid EXIF data.
+    It is 0 for other formats and without an orientation in EXIF data.
 
     Reference:
         CIPA DC-008 (Exif 2.32), section 4.5: APP1 segment, TIFF header, IFD 0, tag 0x0112. PNG specification 3,
         section 11.3.4.5: eXIf chunk. RFC 9649, section 2.7: EXIF chunk and its flag.
     """
     raw = padded_bytes(encoded)
-    upright = tf.ones([], tf.int64)
+    missing = tf.zeros([], tf.int64)
 
     def orientation(start: int, block: BlockReader) -> tf.Tensor:
         first, end, has_exif = _find_exif(raw, start, block)
-        return tf.cond(has_exif, lambda: _orientation_in_tiff(raw[first:end]), lambda: upright)
+        return tf.cond(has_exif, lambda: _orientation_in_tiff(raw[first:end]), lambda: missing)
 
     has_flag = tf.equal(header.fields["webp_chunk"], ord("X")) & (header.fields["webp_flags"] // 8 % 2 == 1)
     branches = [
-        lambda: upright,
+        lambda: missing,
         lambda: tf.cond(
-            contains(encoded, b"eXIf"), lambda: orientation(8, partial(_png_chunk, raw)), lambda: upright
+            contains(encoded, b"eXIf"), lambda: orientation(8, partial(_png_chunk, raw)), lambda: missing
         ),
         lambda: orientation(JPEG_START, partial(_jpeg_segment, raw)),
-        lambda: tf.cond(has_flag, lambda: orientation(12, partial(_webp_chunk, raw)), lambda: upright),
+        lambda: tf.cond(has_flag, lambda: orientation(12, partial(_webp_chunk, raw)), lambda: missing),
     ]
     return tf.switch_case(tf.gather(tf.constant([0, 1, 2, 0, 0, 3, 0]), header.kind), branches)
+
+
+def xmp_orientation(encoded: tf.Tensor) -> tf.Tensor:
+    """Return the orientation in uncompressed XMP metadata, 2 to 8, or 0: scalar int64.
+
+    Reference:
+        Adobe XMP Specification, part 2, section 3.6: `tiff:Orientation`, an attribute or an element.
+    """
+    after = tf.strings.split(encoded[None], b"tiff:Orientation").values[1:2, None]
+    values = np.arange(2, 9)
+    is_attribute = tf.strings.substr(after, 0, 3) == [f'="{value}' for value in values]
+    is_element = tf.strings.substr(after, 0, 2) == [f">{value}" for value in values]
+    return tf.reduce_sum(tf.where(is_attribute | is_element, values, 0))
+
+
+def orientation_of(encoded: tf.Tensor, header: Header) -> tf.Tensor:
+    """Return the orientation of an image, 1 to 8, as Pillow does: that of EXIF data, or else of XMP metadata."""
+    exif = exif_orientation(encoded, header)
+    may_have_xmp = tf.reduce_any(header.kind == [JPEG, PNG, WEBP]) & (exif == 0)
+    no_xmp = tf.zeros([], tf.int64)
+    xmp = tf.cond(may_have_xmp, lambda: xmp_orientation(encoded), lambda: no_xmp)
+    return tf.maximum(exif + xmp, 1)
 
 
 BlockReader = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
@@ -361,7 +383,7 @@ def _orientation_in_tiff(data: tf.Tensor) -> tf.Tensor:
     used = tf.range(8, dtype=tf.int64) < tf.gather(tf.constant(sizes), tf.gather(kind, first))[:, None, None]
     matches = tf.reduce_all((expected == values[:, None, :]) | ~used, axis=-1)
     orientation = tf.where(matches, tf.range(1, 9, dtype=tf.int64), 1)
-    return tf.reduce_max(tf.concat([tf.reshape(orientation, [-1]), tf.ones([1], tf.int64)], 0))
+    return tf.reduce_max(tf.concat([tf.reshape(orientation, [-1]), tf.zeros([1], tf.int64)], 0))
 
 
 Window = tuple[float, float]
@@ -454,7 +476,7 @@ def _decoder(window: Window, max_pixels: int) -> Any:
             lambda: _decode_webp(checked),
         ]
         image = tf.switch_case(header.kind % len(branches), branches)
-        orientation = exif_orientation(checked, header)
+        orientation = orientation_of(checked, header)
         image = tf.cond(orientation == 1, lambda: image, lambda: _upright(image, orientation))
         return tf.ensure_shape(image, [None, None, 3])
 
@@ -546,7 +568,7 @@ def _decode_jpeg(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """Apply the EXIF orientation, 1 to 8: transpose, then flip."""
+    """Apply an orientation, 1 to 8: transpose, then flip."""
 
     def is_one_of(*values: int) -> tf.Tensor:
         return tf.reduce_any(orientation == tf.constant(values, tf.int64))
@@ -605,13 +627,13 @@ def _decode_webp(encoded: tf.Tensor) -> tf.Tensor:
 def _orientation_reader() -> Any:
     @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
     def read(encoded: tf.Tensor) -> tf.Tensor:
-        return exif_orientation(encoded, read_header(encoded))
+        return orientation_of(encoded, read_header(encoded))
 
     return read
 
 
 def stored_orientation(content: bytes) -> int:
-    """Return the EXIF orientation that the decoder applies, 1 to 8, from the bytes of a file."""
+    """Return the orientation that the decoder applies, 1 to 8, from the bytes of a file."""
     return int(_orientation_reader()(content))
 
 

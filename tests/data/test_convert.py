@@ -510,8 +510,6 @@ def stored_elsewhere(value: int) -> dict[str, bytes]:
     raw = b"Exif\0\0" + exif_data(value)
     profile = b"\nexif\n" + f"{len(raw):8}\n".encode() + raw.hex().encode() + b"\n"
     return {
-        "XMP in JPEG": jpeg(xmp=xmp(value)),
-        "XMP in WebP": encoded(noise(), "WEBP", lossless=True, xmp=xmp(value)),
         "raw profile in PNG": with_text(encoded(noise()), b"Raw profile type exif", profile),
         "64-bit integer": with_orientation(jpeg(), value, kind=16),
         "EXIF without a flag in WebP": without_flag(

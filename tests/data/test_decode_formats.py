@@ -167,6 +167,27 @@ def test_several_truncated_or_unusual_exif_directories_match_pillow(orientations
     assert_decoded_as_with_pillow(content, tolerance=2)
 
 
+@pytest.mark.parametrize("exif_value", [None, 1, 3, 9])
+@pytest.mark.parametrize(
+    "text", ['<rdf:Description tiff:Orientation="{}"/>', "<tiff:Orientation>{}</tiff:Orientation>"]
+)
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+def test_orientation_in_xmp_is_applied_if_exif_has_none(kind, text, exif_value):
+    exif = exif_data(exif_value) if exif_value else b""
+    exif = b"Exif\0\0" + exif if exif and kind == "JPEG" else exif
+    for value in range(10):
+        content = encoded(smooth(20, 30), kind, exif=exif, xmp=text.format(value).encode(), **EXACT[kind])
+        assert_decoded_as_with_pillow(content, tolerance=2 if kind == "JPEG" else 0)
+
+
+@pytest.mark.parametrize(
+    "text", ["tiff:Orientation", 'tiff:Orientation="', 'tiff:Orientation="6', "tiff:Orientation>\n6"]
+)
+def test_incomplete_xmp_is_read_as_pillow_reads_it(text):
+    content = encoded(smooth(20, 30), "JPEG", xmp=text.encode(), quality=95)
+    assert_decoded_as_with_pillow(content, tolerance=2)
+
+
 def test_exif_orientation_stored_as_a_32_bit_integer_is_applied():
     image = decoded((FILES / "jexif6_long_le.jpg").read_bytes())
     assert image.shape == (96, 64, 3)
