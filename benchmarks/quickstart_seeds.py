@@ -43,7 +43,8 @@ def run_seed(seed: int, folder: Path) -> dict[str, Any]:
         "adapted": adapted,
         "scratch": scratch,
         "drop": unchanged < at_a,
-        "gain": adapted > unchanged,
+        "gain": adapted - unchanged,
+        "better": adapted > unchanged,
         "gain_interval": (gain["low"], gain["high"]),
         "certain_gain": gain["outcome"] == "better",
         "beats_scratch": adapted > scratch,
@@ -73,9 +74,9 @@ def main() -> int:
             )
     medians = {
         name: round(statistics.median(row[name] for row in rows), 3)
-        for name in ("at_a", "unchanged", "adapted", "scratch", "seconds", "cpu_seconds")
+        for name in ("at_a", "unchanged", "adapted", "scratch", "gain", "seconds", "cpu_seconds")
     }
-    properties = ("drop", "gain", "certain_gain", "beats_scratch", "verified")
+    properties = ("drop", "better", "certain_gain", "beats_scratch", "verified")
     holds = {name: sum(row[name] for row in rows) for name in properties}
     print("median", medians, "holds", holds, "of", count)
     print(json.dumps({"seeds": count, "median": medians, "holds": holds}))
