@@ -16,12 +16,15 @@ import keras
 from annotated_types import Gt, MinLen
 
 from kerastl.errors import PermanentFailure, RequestError
-from kerastl.options import StrictModel, check_arguments
+from kerastl.options import checked
 from kerastl.recipe.phase import BatchNorm, Phase
 from kerastl.training import freeze
 
 EXCLUDED = "_exclude_from_weight_decay"
 """Prefix of the optimizer attributes for variables without weight decay. They are not in its config."""
+
+
+Phases = Annotated[Sequence[Phase], MinLen(1)]
 
 
 class UnfreezeSchedule(keras.callbacks.Callback):
@@ -210,11 +213,6 @@ def _apply_flags(model: keras.Model) -> None:
     model.make_train_function(force=True)
 
 
-class _TimeBudget(StrictModel):
-    seconds: Annotated[float, Gt(0)]
-    phases: Annotated[tuple[Phase, ...], MinLen(1)]
-
-
 class TimeBudget(keras.callbacks.Callback):
     """Stop each phase of `fit` when its share of a time budget is used up.
 
@@ -235,9 +233,10 @@ class TimeBudget(keras.callbacks.Callback):
             the remainder.
     """
 
-    def __init__(self, seconds: float, phases: Sequence[Phase]) -> None:
+    @checked
+    def __init__(self, seconds: Annotated[float, Gt(0)], phases: Phases) -> None:
         super().__init__()
-        self._phases = check_arguments("TimeBudget", _TimeBudget, locals()).phases
+        self._phases = phases
         epochs = list(accumulate(phase.epochs for phase in self._phases))
         self._deadlines = [seconds * done / epochs[-1] for done in epochs]
         self.elapsed_s = 0.0

@@ -9,6 +9,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -304,6 +305,31 @@ def set_option(key: str, value: object) -> str:
 def escape(text: str) -> str:
     """Escape the control characters of a text, such as those of file names, except line breaks."""
     return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)
+
+
+_is_recipe = ContextVar("is_recipe", default=False)
+"""Whether the request comes from a recipe or the command line, not from Python."""
+
+
+@contextmanager
+def recipe_syntax() -> Iterator[None]:
+    """Show settings in messages as they are written in a recipe."""
+    token = _is_recipe.set(True)
+    try:
+        yield
+    finally:
+        _is_recipe.reset(token)
+
+
+def in_syntax(recipe: str, python: str) -> str:
+    """Return one of two texts, for a message about a recipe or about Python."""
+    return recipe if _is_recipe.get() else python
+
+
+def setting(key: str, value: Any) -> str:
+    """Return a setting as it is written in a recipe, `cache: none`, or in Python, `cache='none'`."""
+    plain = str(value).replace("'", "") if isinstance(value, dict) else value
+    return in_syntax(f"{key}: {'none' if value is None else plain}", f"{key.rpartition('.')[2]}={value!r}")
 
 
 def quote(text: str, marks: str = "'") -> str:

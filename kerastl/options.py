@@ -14,9 +14,9 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, ParamSpec, TypeVar, Union
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -25,9 +25,11 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError, core_schema
 
 from kerastl import registry
-from kerastl.errors import Problem, Problems, did_you_mean, join_words, nearest, quote, suggest
+from kerastl.errors import Problem, Problems, did_you_mean, in_syntax, join_words, nearest, quote, suggest
 
 Fraction = Annotated[float, Ge(0), Le(1)]
+P = ParamSpec("P")
+R = TypeVar("R")
 Loc = tuple[str | int, ...]
 Error = tuple[Loc, str]
 """The location and the message of a problem."""
@@ -189,7 +191,7 @@ class StrictModel(BaseModel, metaclass=_Constructor):
         values: dict[str, Any] = {}
         errors: list[Error] = []
         for key in [key for key in given if key not in annotations]:
-            unknown = f"unknown key. {did_you_mean(key, [*annotations, *other_keys])}"
+            unknown = f"{in_syntax('unknown key', 'unknown argument')}. {did_you_mean(key, [*annotations, *other_keys])}"
             errors.append(((key,), cls.RENAMED.get(key, unknown)))
             if near := nearest(key, annotations):
                 values[near] = INVALID  # misspelled, not missing
@@ -278,12 +280,57 @@ def check_arguments(
     return arguments
 
 
-def unknown_arguments(function: Callable[..., Any], given: Iterable[str], *taken: str) -> list[Problem]:
-    """Return a problem with the nearest name for each name that is not an argument of a function, or is taken."""
+def option_problems(function: Callable[..., Any], given: Mapping[str, Any], *taken: str) -> list[Problem]:
+    """Return a problem for each option that is not an argument of a function, or is taken, or has a wrong type."""
     known = [name for name in inspect.signature(function).parameters if name not in taken]
     return [
         Problem(name, f"unknown argument. {did_you_mean(name, known)}") for name in given if name not in known
-    ]
+    ] + list_problems(_read_arguments(function, dict(given)))
+
+
+LISTS = (tuple, Sequence)
+CONVERTED = (bool, int, float, str, Path, tuple, Sequence, dict)
+"""Types that a value is converted to. Of other types, it must be an instance."""
+
+
+def checked(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a public function so that it raises `Problems` for arguments that do not fit its annotations.
+
+    Numbers of NumPy, lists for tuples and strings for paths are converted. Items of mappings are not checked.
+    """
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def call(*args: P.args, **options: P.kwargs) -> R:
+        bound = signature.bind(*args, **options)
+        if errors := _read_arguments(function, bound.arguments):
+            raise Problems(function.__qualname__.removesuffix(".__init__"), list_problems(errors))
+        return function(*bound.args, **bound.kwargs)
+
+    return call
+
+
+def _read_arguments(function: Callable[..., Any], arguments: dict[str, Any]) -> list[Error]:
+    """Convert arguments to the types of a function, in place. Return their problems."""
+    errors: list[Error] = []
+    for name, annotation in _checkable(function).items():
+        if name in arguments:
+            arguments[name] = _read(annotation, arguments[name], (name,), errors)
+    return errors
+
+
+@cache
+def _checkable(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the annotations that `_read` understands, by parameter."""
+    annotations = typing.get_type_hints(function, include_extras=True) | {"return": Any}
+    return {name: kind for name, kind in annotations.items() if all(map(_is_checkable, members(kind)))}
+
+
+def _is_checkable(kind: Any) -> bool:
+    origin = typing.get_origin(kind)
+    if origin in LISTS:
+        return all(map(_is_checkable, {*typing.get_args(kind)} - {Ellipsis}))
+    return origin in (Literal, Callable, Mapping) or (isinstance(unwrap(kind)[0], type) and kind is not Any)
 
 
 def section_of(loc: Loc, message: str) -> Loc:
@@ -307,8 +354,18 @@ def _read(annotation: Any, given: Any, loc: Loc, errors: list[Error]) -> Any:
     if type(given).__module__ == "numpy" and hasattr(given, "tolist"):
         given = given.tolist()
     parts = members(annotation)
+    kinds = [typing.get_origin(part) or part for part in parts]
+    classes = tuple(kind for kind in kinds if isinstance(kind, type) and kind not in CONVERTED)
+    if isinstance(given, classes):
+        return given
+    if given is None and in_syntax("", "none") in choices(annotation) and type(None) not in parts:
+        return "none"
+    lists = [part for part in parts if typing.get_origin(part) in LISTS]
+    is_wrong_list = lists == parts and not isinstance(given, list | tuple)
+    if is_wrong_list or (len(classes) == len(parts) and not any(map(is_model, classes))):
+        errors.append((loc, _type_message(annotation, given)))
+        return INVALID
     models = [part for part in parts if is_model(part)]
-    lists = [part for part in parts if typing.get_origin(part) is tuple]
     if len(models) == 1 and set(parts) <= {*models, type(None)}:
         is_null = type(None) in parts and means_null(given)
         return None if is_null else _read_model(models[0], given, loc, errors)
@@ -348,7 +405,7 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
 
 def _read_items(kind: Any, limits: Any, given: Sequence[Any], loc: Loc, errors: list[Error]) -> Any:
     """Return a sequence as a tuple of its item types, or `INVALID`, and add its problems."""
-    inner = typing.get_args(kind)
+    inner = typing.get_args(kind) + (Ellipsis,) * (typing.get_origin(kind) is Sequence)
     least = next((limit.min_length for limit in limits if isinstance(limit, MinLen)), 0)
     if Ellipsis not in inner and len(inner) != len(given):
         errors.append((loc, f"must be {allowed(kind)}, got {len(given)}."))
@@ -451,11 +508,15 @@ def _missing(key: str, annotation: Any) -> str:
 def _type_message(annotation: Any, given: Any) -> str:
     """Return the message for a value of the wrong type or out of bounds."""
     parts = members(annotation)
-    is_list = any(typing.get_origin(part) is tuple for part in parts) and not choices(annotation)
+    is_list = any(typing.get_origin(part) in LISTS for part in parts) and not choices(annotation)
     if is_list and not isinstance(given, list | tuple):
         value = _value_of(given)
         problem = next(iter(_problems_of(annotation, [given])), "")
-        hint = f" {problem[:1].upper()}{problem[1:]}" if problem else f" Use [{quote(value, '')}]."
+        hint = (
+            f" {problem[:1].upper()}{problem[1:]}"
+            if problem
+            else f" Use [{in_syntax(quote(str(value), ''), repr(value))}]."
+        )
         return f"must be a list, got {describe_value(given)}.{hint if isinstance(value, str) else ''}"
     if str in parts and isinstance(_value_of(given), str) and _value_of(given) == "":
         return "must not be empty."
@@ -569,9 +630,9 @@ def describe_value(given: Any) -> str:
             return quote(given.text)
         return quote(given.text, marks="") or "nothing"
     if isinstance(given, Mapping):
-        return "a mapping"
+        return in_syntax("a mapping", quote(repr(given), ""))
     if isinstance(given, list | tuple):
-        return "a list"
+        return in_syntax("a list", quote(repr(given), ""))
     return quote(repr(given), marks="")
 
 
@@ -617,7 +678,7 @@ def _number(kind: type[Any], limits: tuple[Any, ...]) -> str:
 
 
 def _with_article(noun: str) -> str:
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+    return f"{'an' if noun[0] in 'aeiouAEIOU' else 'a'} {noun}"
 
 
 def _text(limits: tuple[Any, ...]) -> str:
@@ -631,8 +692,13 @@ def _text(limits: tuple[Any, ...]) -> str:
 
 def _structure(kind: Any) -> str:
     if is_model(kind):
-        names = [f"{name}: {allowed(hint)}" for name, hint in hints(kind).items() if name != "options"]
+        names = [f"{_word(name)}: {allowed(hint)}" for name, hint in hints(kind).items() if name != "options"]
         return f"{{{', '.join(names)}}}" if len(names) <= 2 else "a mapping"
+    if typing.get_origin(kind) in (Callable, Mapping):
+        return "a function" if typing.get_origin(kind) is Callable else "a mapping"
+    if isinstance(kind, type):
+        package = kind.__module__.partition(".")[0]
+        return _with_article(f"{package}.{kind.__name__}".removeprefix("kerastl."))
     inner = [item for item in typing.get_args(kind) if item is not Ellipsis]
     if typing.get_origin(kind) is dict:
         return f"a mapping from names to {allowed(inner[1])}"
@@ -641,11 +707,15 @@ def _structure(kind: Any) -> str:
     return f"a list of {len(inner)}: {', '.join(map(allowed, inner))}"
 
 
+def _word(word: Any) -> str:
+    return in_syntax(str(word), repr(word))
+
+
 def allowed(annotation: Any) -> str:
     """Return the description of the allowed values of a type, e.g. `an integer from 1 to 32`."""
     words: list[str] = []
     for kind, limits in alternatives(annotation):
-        words += [str(choice) for choice in choices(kind)] or [_describe_type(kind, limits)]
+        words += [_word(choice) for choice in choices(kind)] or [_describe_type(kind, limits)]
     return join_words(list(dict.fromkeys(words)))
 
 
@@ -654,7 +724,8 @@ def _describe_type(kind: Any, limits: tuple[Any, ...]) -> str:
         return _number(kind, limits)
     if kind is str:
         return _text(limits)
-    simple = {bool: "true or false", Path: "a path", type(None): "null"}
+    boolean, null = in_syntax("true or false", "True or False"), in_syntax("null", "None")
+    simple = {bool: boolean, Path: "a path", type(None): null}
     if kind in simple:
         return simple[kind]
     words = _structure(kind)

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from kerastl import registry
+from kerastl.errors import recipe_syntax
 from kerastl.options import Plugin, StrictModel, allowed, hints, is_model, members
 from kerastl.recipe import Recipe
 
@@ -86,6 +87,7 @@ def plug_ins(kind: str) -> str:
     return table(lines)
 
 
+@recipe_syntax()
 def written(text: str) -> str:
     """Return the page with updated tables."""
     parts = {"schema": table(rows(Recipe))}

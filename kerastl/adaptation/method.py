@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le
 
 from kerastl import registry, training
-from kerastl.errors import RequestError, raise_problems
+from kerastl.errors import RequestError, raise_problems, setting
 from kerastl.options import list_problems
 from kerastl.recipe import LayerNames, Phase
 from kerastl.recipe import Method as MethodOptions
@@ -95,19 +95,19 @@ def check_phase(name: str, method: Method, model: keras.Model, phase: Phase) -> 
     if method.requires_statistics and phase.batch_norm == "frozen":
         wanted = "trainable" if method.only_batch_norm else "statistics"
         raise RequestError(
-            f"{where} re-estimates BatchNorm statistics, but they are frozen. Set batch_norm: {wanted}."
+            f"{where} re-estimates BatchNorm statistics, but they are frozen. Set {setting('batch_norm', wanted)}."
         )
     if method.changes_pixels and phase.cache != "none":
         raise RequestError(
-            f"{where} changes images in each step, but cache: {phase.cache} stores activations of unchanged images. "
-            "Set cache: none."
+            f"{where} changes images in each step, but {setting('cache', phase.cache)} stores activations of unchanged images. "
+            f"Set {setting('cache', 'none')}."
         )
     if method.only_batch_norm:
         _check_only_batch_norm(where, model, phase, trainable, norms)
     elif method.learns == "any" and not method.requires_statistics and not trainable:
         raise RequestError(
             f"{where} trains layers before the head, but all of them are frozen. "
-            "Set trainable: all, or trainable: {from_block: NAME}."
+            f"Set {setting('trainable', 'all')}, or {setting('trainable', {'from_block': 'NAME'})}."
         )
 
 
@@ -118,8 +118,8 @@ def _check_only_batch_norm(
     if others or phase.batch_norm != "trainable" or not set(trainable) & norms:
         extra = f", but the phase also trains {others[0]}" if others else ""
         raise RequestError(
-            f"{where} trains only the scale and offset of BatchNorm{extra}. Set batch_norm: trainable and "
-            f"trainable: {{names: PATTERN}} with a pattern that matches only BatchNorm layers, such as {min(norms)}."
+            f"{where} trains only the scale and offset of BatchNorm{extra}. Set {setting('batch_norm', 'trainable')} and "
+            f"{setting('trainable', {'names': 'PATTERN'})} with a pattern that matches only BatchNorm layers, such as {min(norms)}."
         )
 
 

@@ -15,9 +15,10 @@ from kerastl.augment.operation import BuiltOperation, Params
 from kerastl.augment.operation_options import Operation, parse_operations
 from kerastl.augment.stateless_random import StatelessGenerator
 from kerastl.errors import RequestError
-from kerastl.options import StrictModel, check_arguments, describe_value
+from kerastl.options import checked, describe_value
 
 Shape = Sequence[int | None]
+Side = Annotated[int, Ge(1), Le(4096)]
 
 
 class CompiledOperations:
@@ -148,7 +149,7 @@ def build_policy(
     operations: Sequence[Operation | Mapping[str, Any] | str],
     *,
     image_size_px: int,
-    channels: int = 3,
+    channels: Literal[1, 3] = 3,
     exact: bool = False,
 ) -> Policy:
     """Build an augmentation policy.
@@ -177,14 +178,6 @@ def build_policy(
     return Policy(operations, image_size_px=image_size_px, channels=channels, exact=exact)
 
 
-class PolicyOptions(StrictModel):
-    """Options of a policy."""
-
-    image_size_px: Annotated[int, Ge(1), Le(4096)]
-    channels: Literal[1, 3]
-    exact: bool
-
-
 class Policy:
     """A function of images and seeds. Arguments and errors are those of `build_policy`.
 
@@ -194,11 +187,17 @@ class Policy:
         fingerprint: Text that identifies the policy: policies with equal text change images identically.
     """
 
+    @checked
     def __init__(
-        self, operations: Sequence[Any], *, image_size_px: int, channels: int = 3, exact: bool = False
+        self,
+        operations: Sequence[Any],
+        *,
+        image_size_px: Side,
+        channels: Literal[1, 3] = 3,
+        exact: bool = False,
     ) -> None:
-        check_arguments("The policy", PolicyOptions, locals())
         operations = parse_operations(operations)
+        self.image_size_px = image_size_px if channels == 3 else None
         self._shape = [None, image_size_px, image_size_px, channels]
         self.fingerprint = repr((list(operations), image_size_px, channels, exact))
         self._operations = [

@@ -8,12 +8,21 @@ import pkgutil
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from kerastl import __version__
-from kerastl.errors import KerastlError, did_you_mean, escape, nearest, quote, shell_command, suggest
+from kerastl.errors import (
+    KerastlError,
+    did_you_mean,
+    escape,
+    nearest,
+    quote,
+    recipe_syntax,
+    shell_command,
+    suggest,
+)
 
 INTERRUPTED = 130
 BROKEN = 3
@@ -59,6 +68,11 @@ class CommandGroup(SuggestingGroup):
     def _files(self) -> dict[str, str]:
         names = (module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]))
         return {name.replace("_", "-"): name for name in names if not name.startswith("_")}
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command. Its messages show the syntax of recipes."""
+        with recipe_syntax():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Return the names of the commands in alphabetical order."""

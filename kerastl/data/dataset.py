@@ -28,7 +28,7 @@ from kerastl.augment.stateless_random import hash_combine
 from kerastl.console import track
 from kerastl.data.convert import UnreadableError, read_content
 from kerastl.data.decode import MAX_PIXELS, Window, traced_loader
-from kerastl.data.records import Collection, Record, check_class_list, hash_contents, pluralize
+from kerastl.data.records import Collection, Record, as_names, check_class_list, hash_contents, pluralize
 from kerastl.data.validate import check_content
 from kerastl.data.window import training_window
 from kerastl.errors import KerastlError, Problem, RequestError, RunFailed, suggest_arguments
@@ -221,11 +221,15 @@ class ImageDataset:
         if isinstance(records, Collection):
             class_names = records.class_names if class_names is None else class_names
             training, records = records.training, records.records
+        class_names = as_names(class_names)
         problems = _check_records(records, class_names, mix)
         options = check_arguments("The ImageDataset", DatasetOptions, locals(), problems)
         if augment is not None and not callable(augment):
             operations = named_policy(augment) if isinstance(augment, str) else augment
-            augment = build_policy(operations, image_size_px=options.image_size_px)
+            augment = build_policy(operations, image_size_px=options.image_size_px) if operations else None
+        size = getattr(augment, "image_size_px", options.image_size_px)
+        if size != options.image_size_px:
+            raise RequestError(f"augment: is a policy for images of {size} px. Use image_size_px={size}.")
         self.records = tuple(records)
         self.class_names = tuple(class_names or ())
         self.num_examples = len(self.records)
@@ -237,7 +241,7 @@ class ImageDataset:
         self.max_pixels = options.max_pixels
         self.seed, self.shuffle, self.cache = options.seed, shuffle, cache
         self._take_labels()
-        self.mixes, self.placement = mix is not None, placement
+        self.mixes, self.placement, self.drop_remainder = mix is not None, placement, drop_remainder
         self._augment: Any = augment
         self._mix = mix
         self.augmented = augment is not None

@@ -184,6 +184,11 @@ def check_class_names(names: Iterable[str], identity: Identity = "exact") -> lis
     return problems + check_spellings(dict.fromkeys(names, ""), "class names", identity)
 
 
+def as_names(names: Any) -> Any:
+    """Return an array of names as a list, and anything else as it is."""
+    return names.tolist() if hasattr(names, "tolist") else names
+
+
 def check_class_list(names: Any, *, least: int = 2, identity: Identity = "exact") -> list[Problem]:
     """Return the problems of an argument `class_names`, which must be at least `least` different names, in order."""
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name for name in names):

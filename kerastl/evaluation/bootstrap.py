@@ -8,16 +8,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import repeat
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge, Gt, Le, Lt
 
 from kerastl.data.records import pluralize
 from kerastl.errors import RequestError
 from kerastl.evaluation.metrics import OVERALL, Metric, auc
 from kerastl.evaluation.predictions import Array, Predictions
-from kerastl.options import describe_value
+from kerastl.options import checked
+from kerastl.recipe import Seed
 
+Rate = Annotated[float, Gt(0), Lt(1)]
+Resamplings = Annotated[int, Ge(1), Le(100_000)]
 Statistic = Callable[[Array], Array]
 """A function of weights `[resamples, n]`, the number of times each image was drawn. Returns a row per resample."""
 
@@ -430,15 +434,16 @@ def undefined_reason(predictions: Predictions, metric: str) -> str:
     return f"no image of {', '.join(absent[:5])}" if absent else "no images"
 
 
+@checked
 def paired_difference(
     first: Predictions,
     second: Predictions,
     *,
     metric: str = "auc",
     split: str | None = None,
-    seed: int = 0,
-    resamples: int = 1000,
-    level: float = 0.95,
+    seed: Seed = 0,
+    resamples: Resamplings = 1000,
+    level: Rate = 0.95,
 ) -> dict[str, Any]:
     """Return the metric of `second` minus that of `first`, resampled together.
 
@@ -522,10 +527,6 @@ def _difference_at_the_limits(
 
 def _one_split(predictions: Predictions, split: str | None) -> Predictions:
     """Return the labeled images of one split in a canonical order."""
-    if not isinstance(predictions, Predictions):
-        raise RequestError(
-            f"Expected Predictions, got {describe_value(predictions)}. Read a table with read_predictions(PATH)."
-        )
     labeled = canonical_order(predictions, labeled=True)
     splits = sorted(set(labeled.splits))
     chosen = split if split is not None or len(splits) != 1 else splits[0]

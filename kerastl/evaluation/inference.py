@@ -17,9 +17,11 @@ from kerastl.errors import Problem, RunFailed, raise_problems
 from kerastl.evaluation.predictions import Array, Predictions
 from kerastl.evaluation.subgroups import subgroup_columns
 from kerastl.models import check_classifier, fold_for_inference, probability_messages, returns_logits
+from kerastl.options import checked
 from kerastl.training import trace_inference
 
 
+@checked
 def predict(model: keras.Model, dataset: ImageDataset) -> Predictions:
     """Return the predictions of a model for every image of a dataset.
 

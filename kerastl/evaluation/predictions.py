@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from kerastl.errors import RequestError
+from kerastl.errors import RequestError, report_damage
+from kerastl.options import checked
 from kerastl.runs import read_csv, write_csv
 from kerastl.tasks import SINGLE_LABEL
 
@@ -111,6 +112,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
     write_csv(path, tuple(columns), zip(*columns.values(), strict=True))
 
 
+@checked
 def read_predictions(path: Path) -> Predictions:
     """Read a table that `write_predictions` wrote.
 
@@ -119,7 +121,8 @@ def read_predictions(path: Path) -> Predictions:
     Raises:
         RequestError: If it is not such a table, or if a cell is invalid. The message names the row.
     """
-    return _from_rows(path, read_csv(path))
+    with report_damage(path, "Write it again with write_predictions."):
+        return _from_rows(path, read_csv(path))
 
 
 def _from_rows(path: Path, rows: list[dict[str, str]]) -> Predictions:

@@ -15,6 +15,8 @@ from kerastl.evaluation.metrics import BY_CLASS
 from kerastl.evaluation.operating_points import Parts, clinical_scores, fit_on_validation, overall_and_domains
 from kerastl.evaluation.predictions import Array, Predictions
 from kerastl.evaluation.subgroups import assign_subgroups, clean_columns, sort_values
+from kerastl.options import checked
+from kerastl.recipe import Seed
 from kerastl.runs import Scores
 
 NO_SPLIT = "all"
@@ -27,15 +29,16 @@ METHOD = (
 Resample = Callable[[Predictions], bootstrap.ResampledPredictions]
 
 
+@checked
 def score(
     predictions: Predictions,
     *,
-    seed: int = 0,
-    resamples: int = 1000,
-    level: float = 0.95,
+    seed: Seed = 0,
+    resamples: bootstrap.Resamplings = 1000,
+    level: bootstrap.Rate = 0.95,
     positive: str | None = None,
-    specificity: float = 0.9,
-    sensitivity: float = 0.9,
+    specificity: bootstrap.Rate = 0.9,
+    sensitivity: bootstrap.Rate = 0.9,
     subgroups: Mapping[str, Sequence[Any]] | None = None,
     source_val: Predictions | None = None,
     training_counts: Mapping[str, int] | None = None,

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kerastl.errors import RequestError, first_line, report_damage, shell_command
+from kerastl.options import checked
 from kerastl.recipe import read_plain
 from kerastl.runs import EXPORT_AGAIN, MANIFEST, RESOLVED_RECIPE, Run, compare_hashes, read_csv, schemas
 from kerastl.tasks import SINGLE_LABEL
@@ -99,6 +100,7 @@ def repair_hint(folder: Path) -> str:
     return schemas.RUN_AGAIN if (folder / RESOLVED_RECIPE).is_file() else EXPORT_AGAIN
 
 
+@checked
 def load_trained(run_folder: Path) -> Trained:
     """Load the model of a run folder. A model file that contains code is refused.
 

@@ -6,10 +6,11 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import keras
 import tensorflow as tf
+from annotated_types import Ge
 
 from kerastl import __version__
 from kerastl.data.decode import MAX_PIXELS
@@ -24,6 +25,7 @@ from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing
 from kerastl.export.serving_files import write_serving_files, write_warm_up
 from kerastl.export.versions import check_version_free, next_version, version_exists_error
 from kerastl.models import check_classifier, fold_for_inference
+from kerastl.options import checked
 
 
 def write_version(
@@ -86,6 +88,7 @@ def _rename(staged: Path, out: Path, version: int | None) -> Path:
             number += 1
 
 
+@checked
 def export_saved_model(
     model: keras.Model,
     out: Path | str,
@@ -95,7 +98,7 @@ def export_saved_model(
     window: tuple[float, float] | None = None,
     max_pixels: int = MAX_PIXELS,
     postprocessing: Postprocessing = NO_POSTPROCESSING,
-    version: int | None = None,
+    version: Annotated[int, Ge(1)] | None = None,
     facts: ModelFacts = NO_FACTS,
 ) -> Path:
     """Export a model for TensorFlow Serving as a new version; no version is ever overwritten.

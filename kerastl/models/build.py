@@ -37,7 +37,7 @@ class LoadedBackbone:
 def build_backbone(
     name: str,
     *,
-    weights: str | Path = "imagenet",
+    weights: str | Path | None = "imagenet",
     image_size_px: int | None = None,
     seed: int | None = None,
     **options: Any,
@@ -46,7 +46,7 @@ def build_backbone(
 
     Args:
         name: A name that `kerastl weights ls` lists, e.g. `mobilenet_v2`.
-        weights: `imagenet`, `none` (random), a weights file (.h5, .weights.h5, .keras), or a run folder.
+        weights: `imagenet`, None or `none` (random), a weights file (.h5, .weights.h5, .keras), or a run folder.
         image_size_px: Side length of the square images; None means the published one.
         seed: Seed of random weights; None uses Keras's global generator.
         **options: Options of the family, e.g. `alpha=0.35`.
@@ -70,7 +70,7 @@ def build_backbone(
 def load_backbone(
     name: str,
     *,
-    weights: str | Path = "imagenet",
+    weights: str | Path | None = "imagenet",
     image_size_px: int | None = None,
     seed: int | None = None,
     **options: Any,
@@ -94,13 +94,13 @@ def load_backbone(
     return LoadedBackbone(model, path, located.notes if located else (note,) if note else ())
 
 
-def _weights_file(weights: str | Path) -> Path | None:
+def _weights_file(weights: str | Path | None) -> Path | None:
     """Return the weights file; None for random weights.
 
     Raises:
         RequestError: If there is no such file, or its type is unknown.
     """
-    if weights == "none":
+    if weights in (None, "none"):
         return None
     path = Path(weights)
     if path.is_dir():

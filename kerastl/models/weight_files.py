@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from kerastl.console import print_status, progress_bar
-from kerastl.errors import Problem, RequestError, first_line
+from kerastl.errors import Problem, RequestError, first_line, setting
 from kerastl.models import flatten, weights
 from kerastl.models.backbone import PublishedWeights
 from kerastl.runs import atomic_path
@@ -577,7 +577,7 @@ def check_published_weights(located: weights.LocatedWeights, name: str, source: 
         raise RequestError(
             f"{located.path} is not the published weights of {name}: {problem}\n"
             f"  Replace it: {weights.fetch_command(name, row.size_px, dict(row.options))}\n"
-            f"  or, if the weights are your own, use the file: weights: {located.path}"
+            f"  or, if the weights are your own, use the file: {setting('weights', str(located.path))}"
         )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kerastl.errors import RequestError, shell_command
+from kerastl.errors import RequestError, setting, shell_command
 from kerastl.models.backbone import (
     PublishedWeights,
     format_backbone,
@@ -60,7 +60,7 @@ def published_weights(
     chosen = resolve_options(name, options)
     if not backbone.weights:
         raise RequestError(
-            f"No weights are published for {name}. Use `weights: none`, a file, or a run folder."
+            f"No weights are published for {name}. Use `{setting('weights', None)}`, a file, or a run folder."
         )
     fitting = [row for row in backbone.weights if chosen | dict(row.options) == chosen]
     if not fitting:
@@ -68,7 +68,7 @@ def published_weights(
         known = "; ".join(format_backbone("", None, dict(row)).strip(" ()") for row in rows)
         raise RequestError(
             f"No ImageNet weights are published for {format_backbone(name, None, chosen)}. "
-            f"Published: {known}. Or use `weights: none`, a file, or a run folder."
+            f"Published: {known}. Or use `{setting('weights', None)}`, a file, or a run folder."
         )
     return sorted(fitting, key=lambda row: (abs((row.size_px or size) - size), -(row.size_px or 0)))
 
@@ -118,8 +118,8 @@ def missing_weights_message(name: str, image_size_px: int | None, options: dict[
         f"The ImageNet weights of {format_backbone(name, row.size_px, options)} are not cached.\n"
         f"  Download them: {command}\n"
         f"  or copy {row.file} to {models_folder() / row.file}\n"
-        f"  or use random weights: weights: none\n"
-        f"  or a file (.h5, .weights.h5, .keras) or run folder: weights: PATH"
+        f"  or use random weights: {setting('weights', None)}\n"
+        f"  or a file (.h5, .weights.h5, .keras) or run folder: {setting('weights', 'PATH')}"
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from kerastl import registry
+from kerastl import errors, registry
 from kerastl.errors import RequestError, join_words, nearest, quote, raise_problems, shell_command
 from kerastl.options import MISSING, Loc, hints, iter_findings, join_path, means_null, section_of, split_path
 from kerastl.recipe import loader, rules
@@ -45,6 +45,7 @@ FOR_SOURCE_IMAGES = {
 }
 
 
+@errors.recipe_syntax()
 def check(
     text: str,
     *,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import Field, PrivateAttr
 
-from kerastl.errors import quote
+from kerastl.errors import quote, setting
 from kerastl.options import StrictModel
 
 BatchNorm = Literal["frozen", "statistics", "trainable"]
@@ -97,7 +97,7 @@ def _weight_decay_needs_adamw(phase: Phase) -> Iterator[tuple[str, str]]:
     if phase.weight_decay and phase.optimizer != "adamw":
         yield (
             "weight_decay",
-            f"must be 0 with optimizer {phase.optimizer}. Set optimizer: adamw to use weight decay.",
+            f"must be 0 with optimizer {phase.optimizer}. Set {setting('optimizer', 'adamw')} to use weight decay.",
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
@@ -62,7 +62,7 @@ def check_augmentation(name: str) -> None:
     _check_gray(name, options)
 
 
-def _policy(name: str, options: Any, *, exact: bool = True, channels: int = 3) -> Any:
+def _policy(name: str, options: Any, *, exact: bool = True, channels: Literal[1, 3] = 3) -> Any:
     return build_policy([(name, options)], image_size_px=SIZE_PX, exact=exact, channels=channels)
 
 

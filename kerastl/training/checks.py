@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from kerastl.data import ImageDataset, entries_of_kind
-from kerastl.errors import Diverged, Problem, RequestError, raise_problems
+from kerastl.errors import Diverged, Problem, RequestError, did_you_mean, raise_problems, setting
 from kerastl.models import get_blocks, identify_backbone
 from kerastl.recipe.phase import Phase
 from kerastl.runs import format_bytes
@@ -37,25 +37,25 @@ def _cache_problem(model: keras.Model, phase: Phase, datasets: Sequence[ImageDat
     """Return why the cache of a phase would change its result, or why its images cannot be identified, if so."""
     if phase.batch_norm != "frozen":
         return (
-            f"cache: {phase.cache} needs constant frozen layers, but with batch_norm: {phase.batch_norm} their "
-            "statistics change with each batch. Use batch_norm: frozen, or cache: none."
+            f"{setting('cache', phase.cache)} needs constant frozen layers, but with {setting('batch_norm', phase.batch_norm)} their "
+            f"statistics change with each batch. Use {setting('batch_norm', 'frozen')}, or {setting('cache', 'none')}."
         )
     for dataset in datasets:
         if dataset.mixes:
             return (
-                f"cache: {phase.cache} stores activations of single images, but augment.mixing combines two images. "
-                "Remove augment.mixing, or use cache: none."
+                f"{setting('cache', phase.cache)} stores activations of single images, but the mixing combines two images. "
+                f"Remove the mixing (augment.mixing, in Python mix=), or use {setting('cache', 'none')}."
             )
         if not dataset.has_fingerprint:
             return (
-                f"cache: {phase.cache} identifies entries by the augmentation, but `augment` is a custom layer or function "
+                f"{setting('cache', phase.cache)} identifies entries by the augmentation, but `augment` is a custom layer or function "
                 "that cannot be identified. Build the augmentation from operations, "
-                'augment=kerastl.augment.build_policy([{"name": ...}], image_size_px=...), or use cache: none.'
+                f"augment=kerastl.augment.build_policy([...], image_size_px=...), or use {setting('cache', 'none')}."
             )
         if dataset.augmented and not dataset.repeats:
             return (
-                f"cache: {phase.cache} would use the augmentation of a single epoch. Set the number of augmented views "
-                "to cache per image, e.g. augment.views: 4, or use cache: none."
+                f"{setting('cache', phase.cache)} would use the augmentation of a single epoch. Set the number of augmented views "
+                f"to cache per image, e.g. {setting('augment.views', 4)}, or use {setting('cache', 'none')}."
             )
     return _request_error(find_cached_boundary, model, phase)
 
@@ -84,7 +84,7 @@ def _disk_problem(
     except OSError as error:
         return (
             f"Cannot write a cache to {folder}: {error.strerror or error}. Choose a writable folder: "
-            "export KERASTL_CACHE=DIR. To disable the cache: cache: none."
+            f"export KERASTL_CACHE=DIR. To disable the cache: {setting('cache', 'none')}."
         )
     # A cached entry may be of other weights. Then the disk can still run full later, with an error of its own.
     cached = (json.dumps(entry.holds, sort_keys=True) for entry in entries_of_kind(folder, "activations"))
@@ -97,10 +97,10 @@ def _disk_problem(
     kinds = " and ".join(dict.fromkeys(phase.cache for phase in caching))
     together = f" for {len(caching)} phases together" if len(caching) > 1 else ""
     return (
-        f"cache: {kinds} needs {format_bytes(needed)}{together}, but {existing_folder} has "
+        f"{setting('cache', kinds)} needs {format_bytes(needed)}{together}, but {existing_folder} has "
         f"{format_bytes(free)} free. {_suggest_precision(caching)}"
         "To free space: kerastl cache prune --older-than 30. "
-        "To use a different folder: export KERASTL_CACHE=DIR. To disable the cache: cache: none."
+        f"To use a different folder: export KERASTL_CACHE=DIR. To disable the cache: {setting('cache', 'none')}."
     )
 
 
@@ -197,6 +197,7 @@ def decide_phases(
             *_check_validation(phase, vals.get(phase.domain)),
             _cache_problem(model, phase, images) if trains and phase.cache != "none" else None,
             *_check_precision(model, phase),
+            *_check_training(model, phase, trains),
         ]
         # An unknown layer is found by several checks.
         problems += [
@@ -214,43 +215,53 @@ def _check_validation(phase: Phase, val: ImageDataset | None) -> Iterator[str]:
         if phase.early_stopping is not None:
             yield (
                 f"early_stopping monitors {phase.monitor}, but domain {phase.domain} has no validation images. "
-                "Increase split.val_fraction, or remove early_stopping."
+                "Add validation images (split.val_fraction, in Python validation_data=), or remove early_stopping."
             )
         return
-    if val.mixes:
-        yield "the validation images are mixed. Only training images can be mixed: remove `mix`."
+    for name, is_set in (("mix", val.mixes), ("augment", val.augmented)):
+        if is_set:
+            yield f"the validation images have {name}=. Only training images are changed: use {name}=None."
+    if getattr(val, "drop_remainder", False):
+        yield "the validation images have drop_remainder=True, which drops images. Use drop_remainder=False."
     if phase.monitor == "val_auc":
         present = {int(label) for label in np.asarray(val.labels)}
         absent = [name for index, name in enumerate(val.class_names) if index not in present]
         if absent:
             yield (
-                f"monitor: val_auc needs validation images of every class, but '{absent[0]}' has none. "
-                "Use monitor: val_loss, or increase split.val_fraction."
+                f"{setting('monitor', 'val_auc')} needs validation images of every class, but '{absent[0]}' has none. "
+                f"Use {setting('monitor', 'val_loss')}, or add validation images of this class."
             )
+
+
+def _check_training(model: keras.Model, phase: Phase, trains: Sequence[ImageDataset]) -> Iterator[str]:
+    for train in trains:
+        if not train.steps_per_epoch:
+            yield f"{train.num_examples} training images are less than one batch of {train.batch_size}. Use a smaller batch."
+    known = [block.name for block in get_blocks(model)]
+    for name in {rate.block for rate in phase.rates} - {*known}:
+        yield f"rates: there is no block '{name}'. {did_you_mean(name, known)}"
 
 
 def _check_precision(model: keras.Model, phase: Phase) -> Iterator[str]:
     trains_head_only = phase.trainable == "none" and phase.batch_norm == "frozen"
     if phase.precision != "float32" and trains_head_only:
         yield (
-            f"precision: {phase.precision} has no effect if only the head is trained, because the head computes in "
-            "float32. Use precision: float32, or trunk_precision: bfloat16 for the frozen layers."
+            f"{setting('precision', phase.precision)} has no effect if only the head is trained, because the head computes in "
+            f"float32. Use {setting('precision', 'float32')}, or {setting('trunk_precision', 'bfloat16')} for the frozen layers."
         )
     if phase.trunk_precision == "float32":
         return
     with contextlib.suppress(RequestError):  # unknown layers have a message of their own
         if find_boundary(model, phase) is not None:
             return
-        requirement = (
-            f"trunk_precision: {phase.trunk_precision} needs frozen layers before the trainable layers"
-        )
+        requirement = f"{setting('trunk_precision', phase.trunk_precision)} needs frozen layers before the trainable layers"
         later = ", ".join(block.name for block in get_blocks(model)[1:])
         yield f"{requirement}, " + (
-            "but all layers are trainable. Use trainable: none, or trainable: {from_block: NAME} "
-            f"with one of {later}; or trunk_precision: float32."
+            f"but all layers are trainable. Use {setting('trainable', 'none')}, or {setting('trainable', {'from_block': 'NAME'})} "
+            f"with one of {later}; or {setting('trunk_precision', 'float32')}."
             if phase.batch_norm == "frozen"
-            else f"but with batch_norm: {phase.batch_norm} the statistics of all layers change. "
-            "Use batch_norm: frozen, or trunk_precision: float32."
+            else f"but with {setting('batch_norm', phase.batch_norm)} the statistics of all layers change. "
+            f"Use {setting('batch_norm', 'frozen')}, or {setting('trunk_precision', 'float32')}."
         )
 
 

@@ -18,8 +18,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from kerastl.data import ImageDataset
 from kerastl.errors import PermanentFailure, RequestError, suggest
-from kerastl.models import Block, get_blocks, layers_inside
+from kerastl.models import Block, check_classifier, get_blocks, layers_inside
+from kerastl.options import checked
 from kerastl.recipe.phase import BatchNorm, FromBlock, LayerNames, Phase, TopFraction, Trainable, Unfreeze
 
 Array = np.ndarray[Any, Any]
@@ -35,6 +37,24 @@ def _batch_norms_of(layer: keras.layers.Layer) -> list[keras.layers.BatchNormali
 def batch_norm_layers(model: keras.Model) -> list[keras.layers.BatchNormalization]:
     """Return the BatchNorm layers of a model, from input to output."""
     return [norm for layer in layers_inside(model) for norm in _batch_norms_of(layer)]
+
+
+def check_has_head(model: keras.Model, *datasets: ImageDataset) -> None:
+    """Check that a model was built by `build_model`, so that its layers can be frozen by block, and fits the images.
+
+    Raises:
+        Problems: It does not return logits, or its class names or image size are not those of the images.
+        RequestError: It is another model.
+    """
+    check_classifier(model)
+    if not {"pooled", HEAD} <= {layer.name for layer in model.layers} or not hasattr(model, "operations"):
+        raise RequestError(
+            f"fit trains models from build_classifier, but the model '{model.name}' has no layers 'pooled' and 'head'. "
+            "Train it with model.fit(dataset.as_tf_dataset(), shuffle=False): the callbacks in kerastl.callbacks freeze "
+            "and check the layers of any Keras model."
+        )
+    for images in datasets:
+        check_classifier(model, class_names=images.class_names, image_size_px=images.image_size_px)
 
 
 def resolve_trainable(model: keras.Model, trainable: Trainable) -> list[str]:
@@ -126,6 +146,7 @@ def resolve_batch_norm(model: keras.Model, phase: Phase) -> Phase:
     return phase.model_copy(update={"batch_norm": default_batch_norm(model)})
 
 
+@checked
 def unfreeze(
     model: keras.Model,
     trainable: Trainable = "none",

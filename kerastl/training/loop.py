@@ -22,8 +22,9 @@ from sklearn.metrics import roc_auc_score
 
 from kerastl.console import status, track
 from kerastl.data import ImageDataset
-from kerastl.errors import Diverged, RequestError, set_option
-from kerastl.models import TrunkPrecision, check_classifier, fold_batch_norm, get_blocks
+from kerastl.errors import Diverged, RequestError, in_syntax, set_option
+from kerastl.models import TrunkPrecision, fold_batch_norm, get_blocks
+from kerastl.options import checked
 from kerastl.recipe.phase import Phase, Unfreeze
 from kerastl.tasks import SINGLE_LABEL
 from kerastl.training import freeze
@@ -267,7 +268,9 @@ class PhaseLoop:
         self.snapshot.restore()
         epoch = self.state.epochs
         restored = f"its weights after epoch {epoch}" if epoch else "its initial weights"
-        smaller = set_option(f"phases[{self.state.phase}].learning_rate", f"{phase.learning_rate / 10:g}")
+        rate = f"{phase.learning_rate / 10:g}"
+        option = set_option(f"phases[{self.state.phase}].learning_rate", rate)
+        smaller = in_syntax(option, f"learning_rate={rate}")
         return Diverged(error.what, f"The model has {restored} again. Try a smaller learning rate: {smaller}")
 
     def _run_epochs(self, data: PhaseData, variables: Sequence[keras.Variable]) -> dict[str, Any] | None:
@@ -416,6 +419,7 @@ def classification_step(phase: Phase, source: ImageDataset) -> Step:
     )
 
 
+@checked
 def fit(
     model: keras.Model,
     train: ImageDataset | Sources,
@@ -474,9 +478,7 @@ def fit(
     ```
     """
     trains, vals = _by_domain(train), _by_domain(val)
-    check_classifier(model)
-    for images in (*trains.values(), *vals.values()):
-        check_classifier(model, class_names=images.class_names, image_size_px=images.image_size_px)
+    freeze.check_has_head(model, *trains.values(), *vals.values())
     strategy = strategy or tf.distribute.get_strategy()
     cache_dir = cache_dir or activations_folder()
     with strategy.scope():

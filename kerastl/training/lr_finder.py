@@ -12,13 +12,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
+from typing import Annotated
 
 import keras
 import numpy as np
 import tensorflow as tf
+from annotated_types import Ge
 
 from kerastl.data import ImageDataset
 from kerastl.errors import RequestError, RunFailed
+from kerastl.options import checked
 from kerastl.recipe.phase import Phase
 from kerastl.training import freeze
 from kerastl.training.checks import decide_phases
@@ -59,6 +62,7 @@ class LearningRateTest:
     suggestions: dict[str, float]
 
 
+@checked
 def find_learning_rate(
     model: keras.Model,
     train: ImageDataset,
@@ -66,7 +70,7 @@ def find_learning_rate(
     phase: Phase,
     lowest: float = 1e-6,
     highest: float = 3.0,
-    steps: int = 100,
+    steps: Annotated[int, Ge(MIN_STEPS)] = 100,
     first_epoch: int = 0,
     cache_dir: Path | None = None,
 ) -> LearningRateTest:
@@ -91,7 +95,8 @@ def find_learning_rate(
     print(result.suggestions["valley"])
     ```
     """
-    _check_request(train, lowest, highest, steps)
+    freeze.check_has_head(model, train)
+    _check_request(train, lowest, highest)
     cache_dir = cache_dir or activations_folder()
     phase = freeze.resolve_batch_norm(model, phase).model_copy(
         update={"accumulate": 1, "early_stopping": None}
@@ -106,7 +111,7 @@ def find_learning_rate(
     return LearningRateTest(tuple(rates), tuple(losses), tuple(smoothed), suggestions)
 
 
-def _check_request(train: ImageDataset, lowest: float, highest: float, steps: int) -> None:
+def _check_request(train: ImageDataset, lowest: float, highest: float) -> None:
     if train.steps_per_epoch < 1:
         raise RequestError(
             f"{train.num_examples} images are less than one batch. Add images, or reduce the batch size."
@@ -115,8 +120,6 @@ def _check_request(train: ImageDataset, lowest: float, highest: float, steps: in
         raise RequestError(
             f"The learning rates must be above 0 and increase, got lowest {lowest:g} and highest {highest:g}."
         )
-    if steps < MIN_STEPS:
-        raise RequestError(f"steps must be at least {MIN_STEPS}, got {steps}.")
 
 
 def _run(

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerastl.data import ImageDataset
-from kerastl.errors import Problem, raise_problems
+from kerastl.errors import Problem, raise_problems, setting
 from kerastl.recipe.phase import Phase
 from kerastl.training.freeze import HEAD_LAYERS
 
@@ -221,12 +221,12 @@ def _check_streams(
 def _check_constant_trunk(phase: Phase) -> Iterator[str]:
     """Yield an error message for settings that need a constant trunk, although the step changes it."""
     cache, precision = phase.cache, phase.trunk_precision
-    settings = [f"cache: {cache}"] if cache not in ("auto", "none") else []
-    settings += [f"trunk_precision: {precision}"] if precision != "float32" else []
+    settings = [setting("cache", cache)] if cache not in ("auto", "none") else []
+    settings += [setting("trunk_precision", precision)] if precision != "float32" else []
     if settings:
         yield (
             f"{' and '.join(settings)}: not possible, because the step changes statistics of frozen layers. "
-            "Use cache: none and trunk_precision: float32."
+            f"Use {setting('cache', 'none')} and {setting('trunk_precision', 'float32')}."
         )
 
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from kerastl import models
 from kerastl.data import ImageDataset, cache_folder
-from kerastl.errors import RequestError
+from kerastl.errors import RequestError, setting
 from kerastl.recipe.phase import LayerNames, Phase
 from kerastl.training.feature_cache import CachedDataset, cache_activations
 from kerastl.training.freeze import resolve_trainable
@@ -250,14 +250,14 @@ def find_cached_boundary(model: keras.Model, phase: Phase) -> str:
     boundary = find_boundary(model, phase)
     if phase.cache == "features" and boundary != HEAD_INPUT:
         raise RequestError(
-            "cache: features stores the inputs of the head, so only the head can be trained. "
-            "Use trainable: none, or cache: boundary."
+            f"{setting('cache', 'features')} stores the inputs of the head, so only the head can be trained. "
+            f"Use {setting('trainable', 'none')}, or {setting('cache', 'boundary')}."
         )
     # A pattern can leave frozen layers after the first trainable one, so the cached part would be unclear.
     is_pattern = isinstance(phase.trainable, LayerNames)
     if boundary is None or is_pattern or (phase.cache == "boundary" and boundary == HEAD_INPUT):
         raise RequestError(
-            "cache: boundary needs frozen blocks followed by trainable blocks. Use trainable: {from_block: NAME} "
+            f"{setting('cache', 'boundary')} needs frozen blocks followed by trainable blocks. Use {setting('trainable', {'from_block': 'NAME'})} "
             f"with one of {', '.join(block.name for block in models.get_blocks(model)[1:])}."
         )
     return boundary

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import keras
-from annotated_types import Ge, Gt, Lt, MinLen
+from annotated_types import Gt, Lt, MinLen
 
 from kerastl import data
 from kerastl.console import print_facts, print_status, quiet
@@ -16,9 +16,9 @@ from kerastl.data import Collection, ImageDataset, WindowOptions
 from kerastl.data.decode import FULL_WINDOW
 from kerastl.data.identity import Identity
 from kerastl.data.readers import as_path, reader_name
-from kerastl.data.records import RESERVED, check_class_list, pluralize
+from kerastl.data.records import RESERVED, as_names, check_class_list, pluralize
 from kerastl.data.validate import check_cached
-from kerastl.errors import Problem, RequestError, join_words
+from kerastl.errors import Problem, RequestError, join_words, nearest
 from kerastl.evaluation.inference import predict
 from kerastl.evaluation.scores import score
 from kerastl.export import Postprocessing, export_saved_model
@@ -27,22 +27,18 @@ from kerastl.options import (
     Fraction,
     StrictModel,
     check_arguments,
+    checked,
     describe_value,
     list_problems,
-    unknown_arguments,
+    option_problems,
 )
 from kerastl.recipe import Backbone, Evaluation, Head, ImageSize, Phase, Seed, rules
 from kerastl.report import summary_facts
 from kerastl.runs import Summary
 from kerastl.training.checkpoint import History
+from kerastl.training.freeze import check_has_head
 from kerastl.training.loop import fit as fit_phases
 from kerastl.workflows.run_writer import epoch_line
-
-
-class ReadOptions(StrictModel):
-    """Options of `read_images`."""
-
-    max_unreadable_fraction: Fraction
 
 
 class ClassifierOptions(Head):
@@ -50,6 +46,7 @@ class ClassifierOptions(Head):
 
     image_size_px: ImageSize | None
     seed: Seed
+    identity: Identity
 
 
 class FitOptions(StrictModel):
@@ -66,13 +63,8 @@ class ScoreOptions(Evaluation):
     level: Annotated[float, Gt(0), Lt(1)] = 0.95
 
 
-class ExportOptions(WindowOptions):
-    """Options of `export_model`."""
-
-    version: Annotated[int, Ge(1)] | None = None
-
-
-def read_images(path: str | Path, *, max_unreadable_fraction: float = 0.05, **options: Any) -> Collection:
+@checked
+def read_images(path: str | Path, *, max_unreadable_fraction: Fraction = 0.05, **options: Any) -> Collection:
     """Read labeled images: a folder with one subfolder per class, or a table with one row per image.
 
     Every image is decoded once, as in a run, and the results are cached. Unreadable images are excluded and printed.
@@ -95,7 +87,6 @@ def read_images(path: str | Path, *, max_unreadable_fraction: float = 0.05, **op
         >>> collection.class_names
         ('cat', 'dog')
     """
-    check_arguments("read_images", ReadOptions, locals())
     read = data.read_table if reader_name(path) == "table" else data.read_folder
     return check_cached(read(path, **options), max_unreadable_fraction=max_unreadable_fraction)
 
@@ -105,7 +96,7 @@ def build_classifier(
     *,
     class_names: Sequence[str],
     image_size_px: int | None = None,
-    weights: str | Path = "imagenet",
+    weights: str | Path | None = "imagenet",
     dropout: float = 0.2,
     seed: int = 0,
     identity: Identity = "normalized",
@@ -118,7 +109,7 @@ def build_classifier(
         class_names: At least two class names, in the order of the logits.
         image_size_px: Side length of the square input images in pixels. None uses the image size of the
             pretrained weights.
-        weights: `imagenet`, `none` for random weights, or the path of a weights file.
+        weights: `imagenet`, None for random weights, or the path of a weights file.
         dropout: Dropout rate before the head, at least 0 and below 1.
         seed: Seed for the random weights and the dropout.
         identity: Whether class names that differ only in case, spaces, Unicode forms or number formats are
@@ -139,6 +130,7 @@ def build_classifier(
     """
     chosen, errors = Backbone.read({"name": backbone, "weights": weights, **options})
     errors = [(("backbone",) if loc == ("name",) else loc, message) for loc, message in errors]
+    class_names = as_names(class_names)
     spellings = check_class_list(class_names, identity=identity)
     problems = [*list_problems(errors), *spellings]
     is_spelling = any(
@@ -197,7 +189,7 @@ def fit(
     window = train.window if train.has_auto_window else train.window or FULL_WINDOW
     if validation_data is not None:
         validation_data = _dataset(model, "validation_data", validation_data, window=window or "auto")
-    _check_is_classifier(model)
+    check_has_head(model)
     with quiet(not verbose):
         _check_held_out(train, validation_data)
     write_signature(model, class_names=train.class_names, window=window)
@@ -238,21 +230,12 @@ def _check_held_out(train: ImageDataset, val: ImageDataset | None) -> None:
         print_status(f"Warning: {pluralize(shared, 'image')} of validation_data are also training images.")
 
 
-def _check_is_classifier(model: keras.Model) -> None:
-    """Raise RequestError if a model was not built by `build_classifier`, whose layers `fit` freezes by block."""
-    if not {"pooled", "head"} <= {layer.name for layer in model.layers}:
-        raise RequestError(
-            f"fit trains models from build_classifier, but the model '{model.name}' has no layers 'pooled' and 'head'. "
-            "Train it with model.fit(dataset.as_tf_dataset(), shuffle=False): the callbacks in kerastl.callbacks freeze "
-            "and check the layers of any Keras model."
-        )
-
-
 def _unknown_options(options: Mapping[str, Any]) -> list[Problem]:
-    """Return a problem for each option that `training.fit` does not have."""
+    """Return the problems of the options of `training.fit`."""
     hint = "is an option of a phase: phases=[kerastl.Phase('head', epochs=5, ...)]"
-    hints = dict.fromkeys(Phase.model_fields, hint) | {"val": "unknown argument. Use validation_data=..."}
-    problems = unknown_arguments(fit_phases, options, "val")
+    hints = {name: hint for name in options if nearest(name, Phase.model_fields)}
+    hints["val"] = "unknown argument. Use validation_data=..."
+    problems = option_problems(fit_phases, options, "model", "train", "phases", "val")
     return [replace(problem, message=hints.get(problem.where, problem.message)) for problem in problems]
 
 
@@ -279,7 +262,7 @@ def evaluate(model: keras.Model, test: ImageDataset | Collection, **options: Any
     """
     # In a recipe, `subgroups` are the names of columns, here the columns themselves.
     checked = {name: value for name, value in options.items() if name != "subgroups"}
-    check_arguments("evaluate", ScoreOptions, checked, unknown_arguments(score, options, "predictions"))
+    check_arguments("evaluate", ScoreOptions, checked, option_problems(score, options, "predictions"))
     if isinstance(test, ImageDataset) and test.augmented:
         print_status("Note: test: the images are augmented before they are scored. To avoid it: augment=None")
     # A model that was not trained on 16-bit images has no window.
@@ -312,8 +295,8 @@ def export_model(
         >>> kerastl.export_model(model, "served")
         PosixPath('served/1')
     """
-    problems = unknown_arguments(export_saved_model, options, "image_size_px")
-    checked = check_arguments("export_model", ExportOptions, {"window": "auto", **options}, problems)
+    problems = option_problems(export_saved_model, options, "image_size_px")
+    checked = check_arguments("export_model", WindowOptions, {"window": "auto", **options}, problems)
     check_classifier(model)
     signature = read_signature(model)
     names = class_names if class_names is not None else signature.get("class_names")

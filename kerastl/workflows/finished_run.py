@@ -13,7 +13,7 @@ from kerastl.console import print_facts, quiet
 from kerastl.data.readers import as_path
 from kerastl.errors import RequestError, suggest_arguments
 from kerastl.evaluation import Predictions, load_trained, read_description, read_predictions
-from kerastl.options import StrictModel, check_arguments
+from kerastl.options import checked
 from kerastl.report import summary_facts
 from kerastl.runs import Adaptation, Freeze, Scores, Summary
 from kerastl.workflows.check_recipe import check_recipe
@@ -69,18 +69,6 @@ class FinishedRun:
         return trained.model
 
 
-class RunArguments(StrictModel):
-    """Arguments of `run`."""
-
-    recipe: str | Path
-    data: str | Path | None
-    target: str | Path | None
-    sets: tuple[str, ...]
-    out: str | Path | None
-    resume: bool
-    oracle: bool
-
-
 def load_run(path: str | Path) -> FinishedRun:
     """Read a finished run.
 
@@ -101,6 +89,7 @@ def load_run(path: str | Path) -> FinishedRun:
 
 
 @suggest_arguments
+@checked
 def run(
     recipe: str | Path,
     *,
@@ -134,7 +123,6 @@ def run(
         >>> run.scores.test.overall["accuracy"].value
         0.91
     """
-    check_arguments("run", RunArguments, locals())
     recipe_text = recipes.find(str(recipe))
     data, target, out = (None if path is None else Path(path) for path in (data, target, out))
     checked = check_recipe(recipe_text, sets, data=data, target=target)

@@ -8,6 +8,7 @@ from pathlib import Path
 from kerastl import recipe as recipes
 from kerastl import report
 from kerastl.console import print_facts, status
+from kerastl.errors import recipe_syntax
 from kerastl.evaluation.trained_model import MODEL
 from kerastl.recipe import Recipe
 from kerastl.runs import Run, Summary
@@ -22,6 +23,7 @@ from kerastl.workflows.run_writer import open_run, set_determinism, write_networ
 from kerastl.workflows.train import train
 
 
+@recipe_syntax()
 def run(
     recipe: Recipe, *, name: str, out: Path | None = None, resume: bool = False, oracle: bool = False
 ) -> Run:

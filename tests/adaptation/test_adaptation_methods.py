@@ -190,12 +190,12 @@ def test_fine_tuning_gives_both_domains_equal_weight(model):
 @pytest.mark.parametrize(
     ("name", "phase", "message_parts"),
     [
-        ("adabn", make_phase("one", 1, trainable=ALL), ["batch_norm: statistics"]),
-        ("tent", make_phase("one", 1, trainable=ALL), ["batch_norm: trainable"]),
+        ("adabn", make_phase("one", 1, trainable=ALL), ["batch_norm='statistics'"]),
+        ("tent", make_phase("one", 1, trainable=ALL), ["batch_norm='trainable'"]),
         ("tent", make_phase("one", 1, trainable=ALL, batch_norm="trainable"), ["block_1_conv"]),
         ("tent", make_phase("one", 1, batch_norm="trainable"), ["trainable"]),
-        ("coral", make_phase("one", 1), ["trainable: all"]),
-        ("shot", make_phase("one", 1), ["trainable: all"]),
+        ("coral", make_phase("one", 1), ["trainable='all'"]),
+        ("shot", make_phase("one", 1), ["trainable='all'"]),
     ],
 )
 def test_unsuitable_phase_is_rejected_with_the_right_setting(unchanged_model, name, phase, message_parts):

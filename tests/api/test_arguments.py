@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 import kerastl
 from kerastl import training
 from kerastl.callbacks import BatchNormPolicy, TimeBudget, UnfreezeSchedule
-from kerastl.errors import Problems, RequestError
+from kerastl.errors import Problems, RequestError, recipe_syntax
+from kerastl.models import read_signature
 
 PHASES = [kerastl.Phase("head", epochs=1)]
 EMPTY = kerastl.Collection(None, ("cat", "dog"), ())
@@ -57,6 +58,16 @@ CALLS = {
     "schedule": lambda value, model: UnfreezeSchedule({0: [value]}),
     "rule": lambda value, model: BatchNormPolicy([value]),
     "budget": lambda value, model: TimeBudget(1, value),
+    "phases of the loop": lambda value, model: training.fit(model, {}, phases=[value]),
+    "callbacks": lambda value, model: kerastl.fit(model, EMPTY, phases=PHASES, callbacks=[value]),
+    "strategy": lambda value, model: kerastl.fit(model, EMPTY, phases=PHASES, strategy=[value]),
+    "step": lambda value, model: kerastl.fit(model, EMPTY, phases=PHASES, step_for=value or 3),
+    "predicted images": lambda value, model: kerastl.evaluation.predict(model, value),
+    "predictions": lambda value, model: kerastl.evaluation.score(value),
+    "layers": lambda value, model: training.unfreeze(model, [value]),
+    "model to unfreeze": lambda value, model: training.unfreeze(value),
+    "images of the finder": lambda value, model: training.find_learning_rate(model, value, phase=PHASES[0]),
+    "run of a model": lambda value, model: kerastl.evaluation.load_trained([value]),
     "comparison": lambda value, model: kerastl.evaluation.paired_difference(value, value),
 }  # fmt: skip
 
@@ -137,3 +148,103 @@ def test_numbers_of_numpy_are_accepted():
     phase = kerastl.Phase("head", epochs=np.int64(3), learning_rate=np.float64(0.1))
     assert phase == kerastl.Phase("head", epochs=3, learning_rate=0.1)
     assert kerastl.ImageDataset(EMPTY, image_size_px=np.int32(16)).image_size_px == 16
+
+
+OWN = kerastl.Collection(None, ("cat", "dog"), tuple(RECORDS))
+
+
+def refusal(function, *args, **options):
+    with pytest.raises(RequestError) as error:
+        function(*args, **options)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: kerastl.Phase("a", 1, weight_decay=0.1), "Set optimizer='adamw' to use weight decay."),
+        (
+            lambda: kerastl.Phase("a", 1, batch_norm="foo"),
+            "'frozen', 'statistics', 'trainable' or None, got 'foo'",
+        ),
+        (lambda: kerastl.Phase("a", 1, foo=1), "foo: unknown argument."),
+        (lambda: kerastl.Phase("a", 1, class_weights={0: 2}), "got {0: 2}"),
+        (
+            lambda: kerastl.ImageDataset(EMPTY, image_size_px=8, shuffle=1),
+            "shuffle: must be True or False, got 1.",
+        ),
+        (lambda: kerastl.build_classifier("small_cnn", class_names=["a", "b"]), "Use `weights=None`, a file"),
+    ],
+)
+def test_python_is_answered_with_python(call, message):
+    assert message in refusal(call)
+
+
+def test_the_phases_of_training_are_answered_with_python_and_those_of_a_recipe_with_a_recipe(model):
+    train = kerastl.ImageDataset(OWN, image_size_px=16)
+    phase = kerastl.Phase("a", 1, trainable="all", batch_norm="frozen", cache="features")
+    message = refusal(training.fit, model, train, phases=[phase])
+    assert "cache='features' stores the inputs of the head" in message
+    assert "Use trainable='none', or cache='boundary'." in message
+    with recipe_syntax():
+        message = refusal(training.fit, model, train, phases=[phase])
+    assert "Use trainable: none, or cache: boundary." in message
+
+
+def test_none_is_a_value_where_a_recipe_has_the_word_none():
+    names = np.array(["cat", "dog"])
+    model = kerastl.build_classifier("small_cnn", weights=None, class_names=names, image_size_px=16)
+    assert read_signature(model)["class_names"] == ("cat", "dog")
+    assert kerastl.Phase("a", 1, class_weights=None, cache=None) == kerastl.Phase("a", 1, cache="none")
+
+
+def images(**options):
+    return kerastl.ImageDataset(OWN, image_size_px=16, **options)
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "phase", "message"),
+    [
+        (
+            {},
+            {"augment": "light"},
+            {},
+            "the validation images have augment=. Only training images are changed",
+        ),
+        ({}, {"drop_remainder": True, "batch_size": 1}, {}, "Use drop_remainder=False."),
+        ({"drop_remainder": True}, {}, {}, "2 training images are less than one batch of 32"),
+        ({}, {}, {"rates": {"block_9": 0.1}}, "rates: there is no block 'block_9'."),
+    ],
+)
+def test_training_that_would_ignore_a_setting_or_images_is_refused(model, train, val, phase, message):
+    phases = [kerastl.Phase("a", 1, trainable="all", **phase)]
+    assert message in refusal(training.fit, model, images(**train), val=images(**val), phases=phases)
+
+
+def test_a_policy_of_another_image_size_is_refused_and_an_empty_one_changes_nothing():
+    policy = kerastl.Policy(["random_flip"], image_size_px=32)
+    assert "Use image_size_px=32" in refusal(images, augment=policy)
+    assert not images(augment="none").augmented
+
+
+def test_a_model_of_the_user_with_the_names_of_the_head_is_not_trained_by_block():
+    layers = [keras.layers.GlobalAveragePooling2D(name="pooled"), keras.layers.Dense(2, name="head")]
+    own = keras.Sequential([keras.Input((16, 16, 3)), *layers])
+    assert "models from build_classifier" in refusal(training.fit, own, images(), phases=PHASES)
+    assert "models from build_classifier" in refusal(
+        training.find_learning_rate, own, images(), phase=PHASES[0]
+    )
+
+
+def test_options_of_a_score_have_the_ranges_of_a_recipe():
+    problems = problems_of(kerastl.evaluation.score, None, level=95, specificity=90, seed=-1)
+    assert set(problems) == {"predictions", "level", "specificity", "seed"}
+    assert "For 95%, use 0.95." in problems["level"]
+
+
+def test_words_for_identity_are_checked():
+    options = {"class_names": ["a", "b"], "weights": "none", "image_size_px": 16}
+    assert (
+        "'exact'"
+        in problems_of(kerastl.build_classifier, "small_cnn", identity="Exact", **options)["identity"]
+    )

@@ -5,6 +5,8 @@ import json
 import keras
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 import kerastl
@@ -107,3 +109,22 @@ def test_a_comparison_of_several_splits_requires_one(tmp_path):
             paired_difference(mixed, other, split="test")
     with pytest.raises(RequestError, match="'train'"):
         paired_difference(mixed, mixed, split="train")
+
+
+@given(
+    low=st.integers(0, 30_000),
+    width=st.integers(100, 35_000),
+    train=st.lists(st.booleans(), min_size=6, max_size=6).filter(any),
+)
+@settings(max_examples=8, deadline=None)
+def test_the_default_window_is_that_of_the_training_images_for_any_range(tmp_path_factory, low, width, train):
+    folder = tmp_path_factory.mktemp("scans")
+    records = []
+    for number, is_train in enumerate(train):
+        pixels = np.random.default_rng(number).integers(low, low + width, (SIZE, SIZE)).astype(np.uint16)
+        Image.fromarray(pixels if is_train else pixels // 2).save(folder / f"{number}.png")
+        split = "train" if is_train else "val"
+        records.append(kerastl.data.Record(f"{number}.png", folder / f"{number}.png", "a", split))
+    values = [np.asarray(Image.open(record.file)) for record in records if record.split == "train"]
+    window = kerastl.ImageDataset(records, class_names=["a", "b"], image_size_px=SIZE).window
+    assert window == pytest.approx(np.percentile(np.stack(values), [0.5, 99.5]), abs=1 + width / 100)

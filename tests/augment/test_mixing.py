@@ -195,7 +195,7 @@ def test_invalid_label_raises_an_error(label):
     [
         ({"name": "mixup"}, "unknown mixing operation 'mixup'. Did you mean 'mix_up'?"),
         ({"alpha": 1.0}, "Missing required key 'name'"),
-        ({"name": "mix_up", "alfa": 1.0}, "alfa: unknown key. Did you mean 'alpha'?"),
+        ({"name": "mix_up", "alfa": 1.0}, "alfa: unknown argument. Did you mean 'alpha'?"),
         ({"name": "cut_mix", "alpha": -0.1}, "alpha: must be a number from 0 to 100, got -0.1"),
         ({"name": "cut_mix", "alpha": float("nan")}, "alpha: must be a number"),
         ({"name": "fourier_mix", "apply_probability": 30}, "apply_probability: must be a fraction from 0 to 1"),

@@ -135,7 +135,7 @@ def test_parameters_depend_on_the_image_shape_only(name):
         ("posterization", {"min_bits": 0}, "min_bits: must be an integer from 1 to 8"),
         ("solarization", {"min_threshold": 256}, "from 0 to 255, got 256"),
         ("random_gaussian_blur", {"max_sigma_px": 21}, "from 0 to 20"),
-        ("random_sharpness", {"max_fraction": 0.1, "direction": "up"}, "must be both, sharper"),
+        ("random_sharpness", {"max_fraction": 0.1, "direction": "up"}, "must be 'both', 'sharper'"),
         ("random_color_jitter", {"max_hue_deg": -1}, "max_hue_deg: must be a number from 0"),
     ],
 )

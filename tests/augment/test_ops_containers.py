@@ -123,7 +123,7 @@ def test_two_operations_of_rand_augment_are_drawn_independently_and_with_repeats
 def test_rand_augment_uses_only_the_requested_operations():
     images, seeds = one_image(200), many(200)
     unsupported = {"name": "rand_augment", "operations": ["identity", "random_flip"]}
-    with pytest.raises(RequestError, match=r"operations\[1\]: must be identity, auto_contrast"):
+    with pytest.raises(RequestError, match=r"operations\[1\]: must be 'identity', 'auto_contrast'"):
         build_policy([unsupported], image_size_px=SIZE)
     rand = {"name": "rand_augment", "num_operations": 1, "operations": ["identity", "posterization"]}
     results = changed({**rand, "magnitude": 1.0}, images, seeds)

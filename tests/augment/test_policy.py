@@ -186,7 +186,7 @@ def test_color_operations_refuse_grayscale_images():
         ({"name": "random_zoom", "max_fraction": 30}, "max_fraction.*30"),
         ({"name": "random_hue", "max_deg": float("nan")}, "max_deg.*180.*nan"),
         ({"name": "random_hue", "max_deg": True}, "max_deg.*True"),
-        ({"name": "random_flip", "direction": "left"}, "direction.*horizontal, vertical.*both.*'left'"),
+        ({"name": "random_flip", "direction": "left"}, "direction.*horizontal', 'vertical.*both.*'left'"),
         ({"name": "random_flip", "max_deg": 3}, "max_deg.*direction"),
         ({"name": "random_rotation"}, "'max_deg'"),
         ({"max_deg": 3}, "'name'"),

@@ -121,7 +121,7 @@ def test_without_a_connection_the_error_names_the_file_and_the_url(server, publi
         fetch_weights("vgg16")
     assert str(folder_of() / FILE) in str(error.value)
     assert f"http://127.0.0.1:9/{FILE} could not be downloaded: the connection failed" in str(error.value)
-    assert "weights: none" in str(error.value)
+    assert "weights=None" in str(error.value)
 
 
 def test_a_folder_that_cannot_be_created_is_reported(server, published, monkeypatch, tmp_path):

@@ -68,7 +68,7 @@ def test_missing_weights_are_reported_with_alternatives(empty_home):
     text = str(error.value)
     assert str(empty_home / V2.format(0.5, 128)) in text
     assert "kerastl weights fetch mobilenet_v2 --image-size-px 128 --option alpha=0.5" in text
-    assert "weights: none" in text
+    assert "weights=None" in text
     assert locate_weights("mobilenet_v2", alpha=0.5) is None
 
 

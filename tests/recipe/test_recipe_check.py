@@ -232,11 +232,11 @@ def test_values_of_another_shape_are_reported_with_what_is_allowed():
     )
 
 
-def test_python_callers_get_the_same_messages():
+def test_python_callers_get_the_same_messages_in_python_syntax():
     with pytest.raises(Problems) as caught:
         Operation("cutout", area=30, direction="left")
     assert str(caught.value) == snapshot(
-        "Operation 'cutout' has 2 problems.\n  area: must be a fraction from 0 to 1, got 30. For 30%, use 0.3.\n  direction: must be horizontal, vertical or both, got 'left'."
+        "Operation 'cutout' has 2 problems.\n  area: must be a fraction from 0 to 1, got 30. For 30%, use 0.3.\n  direction: must be 'horizontal', 'vertical' or 'both', got 'left'."
     )
     assert Operation("cutout", area=0.5).options.area == 0.5
     assert checked(GOOD, "augment=[{name: cutout, area: 0.5}]").augment.operations == (

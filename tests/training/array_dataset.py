@@ -5,9 +5,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import tensorflow as tf
 
+from kerastl.data import ImageDataset
 
-@dataclass
-class ArrayDataset:
+
+@dataclass(eq=False, repr=False)
+class ArrayDataset(ImageDataset):
     """A dataset of arrays: its batches are tensors, so that no tf.data graph is traced."""
 
     images: np.ndarray

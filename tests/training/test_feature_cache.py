@@ -195,12 +195,12 @@ def test_a_smaller_precision_rounds_and_reports_its_size(records, tmp_path, prec
 
 
 REFUSED = [
-    ({"cache": "features", "trainable": LAST}, {}, "cache: features.*trainable"),
-    ({"cache": "boundary"}, {}, "cache: boundary"),
-    ({"cache": "boundary", "trainable": "all"}, {}, "cache: boundary"),
-    ({"cache": "boundary", "trainable": LayerNames(names=".*conv.*")}, {}, "cache: boundary.*from_block"),
+    ({"cache": "features", "trainable": LAST}, {}, "cache='features'.*trainable"),
+    ({"cache": "boundary"}, {}, "cache='boundary'"),
+    ({"cache": "boundary", "trainable": "all"}, {}, "cache='boundary'"),
+    ({"cache": "boundary", "trainable": LayerNames(names=".*conv.*")}, {}, "cache='boundary'.*from_block"),
     ({"cache": "features"}, {"operations": TURN}, "views"),
-    ({"cache": "features", "batch_norm": "statistics"}, {}, "batch_norm: frozen"),
+    ({"cache": "features", "batch_norm": "statistics"}, {}, "batch_norm='frozen'"),
 ]  # fmt: skip
 
 

@@ -95,7 +95,9 @@ def test_random_labels_give_no_suggestion(tmp_path):
 )
 def test_invalid_request_is_rejected(wrong, words, tmp_path):
     with pytest.raises(RequestError, match=words):
-        find_learning_rate(None, source(), phase=plain_phase("x", epochs=1), cache_dir=tmp_path, **wrong)
+        find_learning_rate(
+            model_of(), source(), phase=plain_phase("x", epochs=1), cache_dir=tmp_path, **wrong
+        )
 
 
 @pytest.mark.slow

@@ -30,10 +30,10 @@ def test_all_problems_are_reported_at_once():
     }  # fmt: skip
     problems = dict(problems_of(**wrong))
     assert set(problems) == set(wrong)
-    assert problems["optimizer"] == "must be adam, adamw or sgd, got 'rmsprop'."
+    assert problems["optimizer"] == "must be 'adam', 'adamw' or 'sgd', got 'rmsprop'."
     assert problems["monitor"].endswith("got 'val_acc'. Did you mean 'val_accuracy'?")
-    assert problems["learning_rat"] == "unknown key. Did you mean 'learning_rate'?"
-    assert problems["class_weights"].startswith("must be none, balanced or a mapping from names")
+    assert problems["learning_rat"] == "unknown argument. Did you mean 'learning_rate'?"
+    assert problems["class_weights"].startswith("must be 'none', 'balanced' or a mapping from names")
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_all_problems_are_reported_at_once():
 def test_wrong_types_and_ranges_are_refused(option, value):
     (problem,) = problems_of(**{option: value})
     assert problem[0].partition(".")[0] == option
-    assert any(text in problem[1] for text in (", got ", "at least 1", "unknown key"))
+    assert any(text in problem[1] for text in (", got ", "at least 1", "unknown argument"))
 
 
 @pytest.mark.parametrize(

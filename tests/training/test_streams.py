@@ -440,7 +440,7 @@ def test_incompatible_target_data_is_refused_before_the_first_phase(unchanged, r
 
 def test_step_that_changes_the_trunk_has_no_cache_and_unique_variable_names(unchanged, train):
     cached = plain_phase("head", epochs=1, cache="features", trunk_precision="bfloat16")
-    with pytest.raises(RequestError, match=r"cache: features.*trunk_precision: bfloat16"):
+    with pytest.raises(RequestError, match=r"cache='features'.*trunk_precision='bfloat16'"):
         fit(unchanged, train, target=target_of(), phases=[cached], step_for=lambda *_: Follows())
     with keras.name_scope("head"):
         step = asking(variables=(keras.Variable([0.0], name="bias"),))

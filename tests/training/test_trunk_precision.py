@@ -115,8 +115,8 @@ def test_trunk_precision_without_frozen_layers_is_rejected_for_all_phases(model,
         fit(model, train, phases=phases)
     comparison = str(caught.value)
     assert (
-        "but all layers are trainable. Use trainable: none, or trainable: {from_block: NAME} with one of block_2, block_3"
+        "but all layers are trainable. Use trainable='none', or trainable={'from_block': 'NAME'} with one of block_2, block_3"
         in comparison
     )
-    assert "Use batch_norm: frozen, or trunk_precision: float32" in comparison
+    assert "Use batch_norm='frozen', or trunk_precision='float32'" in comparison
     assert comparison.count("block_9") == 1
