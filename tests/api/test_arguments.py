@@ -61,7 +61,7 @@ CALLS = {
     "phases of the loop": lambda value, model: training.fit(model, {}, phases=[value]),
     "callbacks": lambda value, model: kerastl.fit(model, EMPTY, phases=PHASES, callbacks=[value]),
     "strategy": lambda value, model: kerastl.fit(model, EMPTY, phases=PHASES, strategy=[value]),
-    "step": lambda value, model: kerastl.fit(model, EMPTY, phases=PHASES, step_for=value or 3),
+    "step": lambda value, model: kerastl.fit(model, EMPTY, phases=PHASES, step_for=[value]),
     "predicted images": lambda value, model: kerastl.evaluation.predict(model, value),
     "predictions": lambda value, model: kerastl.evaluation.score(value),
     "layers": lambda value, model: training.unfreeze(model, [value]),
