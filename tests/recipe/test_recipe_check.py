@@ -179,7 +179,7 @@ def test_each_invalid_value_is_one_problem_that_states_what_is_allowed():
             "model=x": "--set model: unknown key. Did you mean 'backbone'?",
             "format=2": "--set format: must be 1, got 2.",
             "format=true": "--set format: must be 1, got true.",
-            "format=1.0": "--set format: must be 1, got 1.0.",
+            "format=1.0": "--set format: must be 1, got 1.0. Use 1.",
             "seed=-1": "--set seed: must be an integer from 0 to 2147483647, got -1.",
             "export.formats=[onx]": "--set export.formats[0]: unknown export format 'onx'. Did you mean 'onnx'?",
             "data.split={val_fraction: 0.5, test_fraction: 0.5}": "--set data.split.test_fraction: val_fraction and test_fraction together must be below 1, got 1: no images are left for training.",
