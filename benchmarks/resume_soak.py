@@ -102,8 +102,8 @@ class Soak:
             what for what in stops.PARTIAL_FILES if stops.is_being_written(what, out, cache)
         )
         if not (out / VERSIONS).is_file():
-            what = "training" if (out / RESOLVED_RECIPE).is_file() else "first file"
-            self.stops[f"of these before the {what}"] += 1
+            stage = "training" if (out / RESOLVED_RECIPE).is_file() else "first file"
+            self.stops[f"of these before the {stage}"] += 1
 
     def _wait_for(
         self, what: str, process: stops.Process, recipe: str, out: Path, cache: Path, skip: int

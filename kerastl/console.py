@@ -18,7 +18,7 @@ from kerastl.errors import escape
 
 Item = TypeVar("Item")
 Facts = Sequence[tuple[str, str]]
-"""Titles and texts, as a screen or a page shows them. An empty title continues the previous one."""
+"""Titles and texts for the terminal and the report. An empty title continues the previous fact."""
 TITLE_WIDTH = 12
 MIN_WIDTH = 40
 
@@ -27,7 +27,7 @@ _is_quiet = ContextVar("_is_quiet", default=False)
 
 @contextmanager
 def quiet(is_quiet: bool = True) -> Generator[None, None, None]:
-    """Show no progress and no status lines, if `is_quiet` is true."""
+    """Hide progress and status lines if `is_quiet` is true."""
     token = _is_quiet.set(is_quiet or _is_quiet.get())
     try:
         yield
@@ -103,10 +103,10 @@ def progress_bar(
 def status(
     description: str, *, prints_line: bool = True, file: TextIO | None = None
 ) -> Generator[None, None, None]:
-    """Show on a terminal what a step does, and for how long it has been running.
+    """Show the current step and its elapsed time on a terminal.
 
     Args:
-        description: What is being done, e.g. `Writing the report`.
+        description: The step, e.g. `Writing the report`.
         prints_line: Whether to print the description if stderr is not a terminal.
         file: The terminal, if it is not stderr.
     """

@@ -19,12 +19,12 @@ Args = ParamSpec("Args")
 Result = TypeVar("Result")
 LONGEST_QUOTE = 60
 LOOK_ALIKES = str.maketrans("oil", "011")
-"""Letters that are typed for digits."""
+"""Letters that are typed instead of digits."""
 MIN_LETTERS, SHORT = 2, 5
-"""Letters of a word that can be corrected, and up to which one wrong letter is a large part of it."""
+"""Shortest word that is corrected, and longest word in which one wrong letter is a large part."""
 PLAIN = re.compile(r"[\w./+-]+")
 """Paths and numbers that need no quotes in YAML."""
-# Words of Keras, fastai, PyTorch and other tools for each name. A word of several names means the first that is allowed.
+# Terms of Keras, fastai, PyTorch and other tools for each name. A term with several names means the first allowed one.
 OTHER_WORDS = {
     "learning_rate": "lr base_lr max_lr rate eta",
     "batch_size": "batch batches bs",
@@ -79,7 +79,7 @@ OTHER_WORDS = {
     "cp": "copy init new",
     "quickstart": "demo tutorial",
 }  # fmt: skip
-# Words that resemble a name but have no counterpart, or not in every place.
+# Words that resemble a name but have no counterpart, or only in some places.
 UNSUPPORTED = (
     "loss crossentropy cross_entropy categorical_crossentropy nadam adagrad adadelta lion rmsprop momentum multi_label "
     "weights classes num_classes shuffle resize rescale normalize"
@@ -209,8 +209,8 @@ def report_damage(file: Path, remedy: str) -> Iterator[None]:
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return the known word that was probably meant, or None.
 
-    It is a word of another tool for it, a misspelling of it, or a part of it, such as `flip` of `random_flip`. Numbers are
-    not misspelled: `resnet18` is not `resnet152`.
+    The word can be the term of a different tool, a misspelling, or a part, such as `flip` for `random_flip`. Numbers must
+    match: `resnet18` does not suggest `resnet152`.
     """
     typed = _plain(word[:100])
     names = {_plain(name): name for name in known}
@@ -246,14 +246,14 @@ def suggest(word: str, known: Iterable[str]) -> str:
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """Return `Did you mean ...?` with the nearest known word, or a list: of known words, or of those of its family."""
+    """Return `Did you mean ...?` with the nearest known word, or a list of the known words, or of those of its family."""
     family = [name for name in known if len(word) > SHORT and name[:SHORT] == _plain(word)[:SHORT]]
     words = f"{', '.join(family)}, ..." if 0 < len(family) < len(known) else ", ".join(known)
     return suggest(word, known).strip() or f"Known: {words}."
 
 
 def suggest_arguments(function: Callable[Args, Result]) -> Callable[Args, Result]:
-    """Decorate a function so that the TypeError for an unknown argument has the nearest name."""
+    """Decorate a function so that its TypeError for an unknown argument suggests the nearest name."""
     known = [name for name in inspect.signature(function).parameters if name != "self"]
 
     @wraps(function)
@@ -278,7 +278,7 @@ def shell_quote(word: object) -> str:
     """Quote a word for bash and zsh. Unprintable characters are escaped, so that the result is one printable line."""
     text = str(word)
     if text.isprintable():
-        # zsh replaces a word that starts with = by the path of a command.
+        # zsh replaces a word that starts with = with the path of a command.
         return f"'{text}'" if text.startswith("=") and "'" not in text else shlex.quote(text)
     text = re.sub("[\ud800-\udc7f\udd00-\udfff]", "?", text)  # no bytes of a file name
     letters = (chr(byte) for byte in text.encode(errors="surrogateescape"))

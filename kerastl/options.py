@@ -258,7 +258,7 @@ def list_problems(errors: Iterable[Error], prefix: str = "") -> list[Problem]:
 def check_arguments(
     subject: str,
     model: type[StrictModel],
-    given: Mapping[str, Any],
+    passed: Mapping[str, Any],
     problems: Iterable[Problem] = (),
     footer: str = "",
 ) -> Any:
@@ -267,30 +267,32 @@ def check_arguments(
     Args:
         subject: Name of the function, for the message.
         model: The model with the types and ranges of the arguments.
-        given: The arguments, for example `locals()`. Those that are not fields of the model are ignored.
+        passed: The arguments, for example `locals()`. Those that are not fields of the model are ignored.
         problems: Problems of other arguments, which are reported first.
         footer: What to type next.
 
     Raises:
         Problems: All problems together.
     """
-    arguments, errors = model.read({name: given[name] for name in model.model_fields if name in given})
-    if found := [*problems, *list_problems(errors)]:
-        raise Problems(subject, found, footer)
+    arguments, errors = model.read({name: passed[name] for name in model.model_fields if name in passed})
+    if all_problems := [*problems, *list_problems(errors)]:
+        raise Problems(subject, all_problems, footer)
     return arguments
 
 
-def option_problems(function: Callable[..., Any], given: Mapping[str, Any], *taken: str) -> list[Problem]:
-    """Return a problem for each option that is not an argument of a function, or is taken, or has a wrong type."""
+def option_problems(function: Callable[..., Any], options: Mapping[str, Any], *taken: str) -> list[Problem]:
+    """Return a problem for each option that is not an argument of a function, is in `taken`, or has a wrong type."""
     known = [name for name in inspect.signature(function).parameters if name not in taken]
     return [
-        Problem(name, f"unknown argument. {did_you_mean(name, known)}") for name in given if name not in known
-    ] + list_problems(_read_arguments(function, dict(given)))
+        Problem(name, f"unknown argument. {did_you_mean(name, known)}")
+        for name in options
+        if name not in known
+    ] + list_problems(_read_arguments(function, dict(options)))
 
 
 LISTS = (tuple, Sequence)
 CONVERTED = (bool, int, float, str, Path, tuple, Sequence, dict)
-"""Types that a value is converted to. Of other types, it must be an instance."""
+"""Types to which values are converted. For any other type, the value must be an instance."""
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:

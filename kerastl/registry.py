@@ -81,7 +81,7 @@ def _package(plugin: EntryPoint) -> str:
 
 
 def _duplicate(kind: str, name: str, plugin: EntryPoint, owner: str) -> RequestError:
-    """Return the error about a name that a plug-in and another package provide."""
+    """Return the error for a name that two packages provide."""
     return RequestError(
         f"The installed package {_package(plugin)} provides the {TITLES[kind]} '{name}', but {owner} provides one of the same "
         f"name. Uninstall the package (pip uninstall {_package(plugin)}), or rename its {TITLES[kind]}."
@@ -153,10 +153,10 @@ def module(kind: str, name: str) -> ModuleType:
     Raises:
         RequestError: There is no plug-in of this name.
     """
-    found = _find(kind, name)
-    if found is None:
+    plugin = _find(kind, name)
+    if plugin is None:
         raise RequestError(f"Unknown {TITLES[kind]} '{name}'. {did_you_mean(name, names(kind))}")
-    return found
+    return plugin
 
 
 def read_domains(reader: str, options: Any) -> list[str]:

@@ -29,7 +29,7 @@ BROKEN = 3
 
 
 class SuggestingGroup(click.Group):
-    """A group that suggests the right command for a wrong one."""
+    """A group that suggests a command for a misspelled one."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -50,7 +50,7 @@ class SuggestingGroup(click.Group):
 def _refuse_repeated_options(ctx: click.Context, words: list[str]) -> None:
     """Raise `UsageError` if an option with one value is given twice; click would use the last value."""
     given: list[click.Parameter] = []
-    with suppress(click.UsageError):  # is raised again when the command is parsed
+    with suppress(click.UsageError):  # raised again when the command is parsed
         _, _, given = ctx.command.make_parser(ctx).parse_args(list(words))
     for param in set(given):
         if (
@@ -143,7 +143,7 @@ def _escape_unprintable() -> None:
 
 
 def _show(error: click.ClickException) -> None:
-    """Print a usage error. An unknown option may be another one, a key of the recipe, or an argument."""
+    """Print a usage error. For an unknown option, suggest an option, a recipe key, or an argument."""
     if isinstance(error, click.NoSuchOption) and error.ctx is not None:
         params = error.ctx.command.params
         options = [name for param in params if param.name != "help" for name in param.opts if name[:1] == "-"]

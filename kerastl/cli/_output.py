@@ -56,7 +56,7 @@ METRICS = ("accuracy", "balanced_accuracy", "auc", "group_auc")
 def shell_path(path: Path) -> str:
     """Return a path relative to the working directory if it is below it, quoted for a shell."""
     relative = os.path.relpath(path)
-    # A file whose name starts with - would be an option.
+    # A file name that starts with - would be read as an option.
     relative = f"./{relative}" if relative.startswith("-") else relative
     return shell_quote(path if relative.startswith("..") else relative)
 
@@ -135,11 +135,11 @@ class RecipeName(click.ParamType[str]):
         param: click.Parameter,  # noqa: ARG002
         incomplete: str,
     ) -> list[CompletionItem]:
-        """Return the recipes that start with a text."""
+        """Return the recipes whose names start with the incomplete word."""
         files = sorted(str(file) for file in Path(os.path.dirname(incomplete)).glob("*.yaml"))  # noqa: PTH120 - keeps ./
         known = [*recipes.names(), *files]
-        found = [CompletionItem(name) for name in known if name.startswith(incomplete)]
-        return found or [CompletionItem(incomplete, type="file")]
+        items = [CompletionItem(name) for name in known if name.startswith(incomplete)]
+        return items or [CompletionItem(incomplete, type="file")]
 
 
 def recipe_options(command: FC) -> FC:
@@ -154,37 +154,37 @@ def load_recipe(
     recipe: str, sets: Sequence[str], data: Path | None = None, target: Path | None = None, *,
     problems: Iterable[Problem] = (), problems_of_recipe: Callable[[recipes.Recipe], Iterable[Problem]] = lambda _: (), outside: Path | None = None,
 ) -> tuple[recipes.RecipeText, recipes.Recipe]:  # fmt: skip
-    """Return the text of a recipe and its checked form. Its data are checked, but no image is decoded.
+    """Return the text of a recipe and the checked recipe. Its data are checked, but no image is decoded.
 
     Args:
         recipe, sets, data, target: The argument and the options of the command.
         problems: Problems of the other options of the command.
-        problems_of_recipe: Returns what prevents the command with a valid recipe.
+        problems_of_recipe: Returns the reasons why the command cannot use a valid recipe.
         outside: An output folder that must be outside the folders of the data.
 
     Raises:
         Problems: All problems of the command, its recipe and its data.
     """
-    found = list(problems)
+    all_problems = list(problems)
     try:
         recipe_text = recipes.find(recipe)
         checked = check_recipe(recipe_text, sets, data=data, target=target)
-        found += problems_of_recipe(checked)
+        all_problems += problems_of_recipe(checked)
         check_data(checked, outside)
     except RequestError as error:
-        if not found:
+        if not all_problems:
             raise
         if isinstance(error, Problems) and error.subject == recipe:
-            raise Problems(recipe, [*found, *error.problems], error.footer) from error
-        found.append(Problem("", str(error).removesuffix("Nothing was run.").rstrip()))
-    if len(found) == 1 and not found[0].where:
-        raise RequestError(found[0].message)
-    raise_problems("The request", found, "Nothing was run.")
+            raise Problems(recipe, [*all_problems, *error.problems], error.footer) from error
+        all_problems.append(Problem("", str(error).removesuffix("Nothing was run.").rstrip()))
+    if len(all_problems) == 1 and not all_problems[0].where:
+        raise RequestError(all_problems[0].message)
+    raise_problems("The request", all_problems, "Nothing was run.")
     return recipe_text, checked
 
 
 class NumberRange(click.FloatRange):
-    """A number in a range. click accepts NaN, which no comparison rejects."""
+    """A number in a range. Unlike `click.FloatRange`, it rejects NaN."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the number, or raise `BadParameter` if it is NaN or outside the range."""
@@ -208,10 +208,10 @@ class NonEmptyPath(click.Path):
 
 
 class Choice(click.Choice[str]):
-    """One of several words, with a hint for words of other tools and misspellings."""
+    """A choice of names. Its error suggests a name for misspellings and for terms of other tools."""
 
     def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
-        """Return the message for a word that is not a choice."""
+        """Return the message for an invalid choice."""
         message = super().get_invalid_choice_message(value, ctx)
         return f"{message} {suggest(str(value), [str(choice) for choice in self.choices])}".strip()
 
@@ -222,7 +222,7 @@ class RunPath(NonEmptyPath):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Return the runs that start with a text, or complete a path."""
+        """Return the runs whose paths start with the incomplete word, or complete any path."""
         folders = sorted(str(file.parent) for file in Path("runs").glob(f"*/{runs.RESOLVED_RECIPE}"))
-        found = [CompletionItem(folder) for folder in folders if folder.startswith(incomplete)]
-        return found or super().shell_complete(ctx, param, incomplete)
+        items = [CompletionItem(folder) for folder in folders if folder.startswith(incomplete)]
+        return items or super().shell_complete(ctx, param, incomplete)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MAX_BATCH_SIZE = 4096
 MAX_CLASSES = 20
-"""Classes that the summary lists."""
+"""Maximum number of classes in the summary."""
 
 
 @click.command()
@@ -99,12 +99,12 @@ def command(
 def print_counts(counts: Counter[str], out: Path) -> None:
     """Print the number of files by predicted class, and the path of the table."""
     ranked = [(name, count) for name, count in counts.most_common() if name]
-    words = [f"{count:,} {quote(name, '')}" for name, count in ranked[:MAX_CLASSES]]
+    class_counts = [f"{count:,} {quote(name, '')}" for name, count in ranked[:MAX_CLASSES]]
     if others := [count for _, count in ranked[MAX_CLASSES:]]:
-        words.append(f"{sum(others):,} of {len(others)} other class{'' if len(others) == 1 else 'es'}")
+        class_counts.append(f"{sum(others):,} of {len(others)} other class{'' if len(others) == 1 else 'es'}")
     predicted = counts.total() - counts[""]
     unread = f" ({counts['']:,} could not be read)" if counts[""] else ""
-    by_class = f": {', '.join(words)}" if words else ""
+    by_class = f": {', '.join(class_counts)}" if class_counts else ""
     click.echo(f"Predicted {predicted:,} of {pluralize(counts.total(), 'file')}{unread}{by_class}.")
     click.echo(f"Wrote {shell_path(out)}")
 

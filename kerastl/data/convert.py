@@ -40,7 +40,7 @@ STARTS = {
     b"\0\0\0\x0cJXL \r\n\x87\n": "JPEG XL",
 }
 HEADER_BYTES = 132
-"""The number of bytes from which a format is known: DICOM is marked last, at byte 128."""
+"""The number of bytes that identify a format. The mark of DICOM is the last one, at byte 128."""
 BMP_HEADER_SIZES = (12, 40, 52, 56, 64, 108, 124)
 AVIF_BRANDS = frozenset([b"avif", b"avis"])
 HEIC_BRANDS = frozenset([b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"])
@@ -68,7 +68,7 @@ def format_of(start: bytes) -> str | None:
 
 
 def remedy_for(image_format: str) -> str | None:
-    """Return what to do with an image of an unsupported format, or None for a supported format."""
+    """Return how to make an image of an unsupported format readable, or None for a supported format."""
     if image_format == "HEIC" and importlib.util.find_spec("pillow_heif") is None:
         return "convert to JPEG or install kerastl[heic]"
     return "convert to PNG" if image_format in ("JPEG 2000", "JPEG XL", "DICOM") else None
@@ -88,7 +88,8 @@ def has_image_name(name: str) -> bool:
 def reason_to_ignore(file: Path, *, or_unsupported: bool = False) -> str | None:
     """Return why a file in a folder is ignored, as a kind of file, e.g. `.txt`, or None if it is read as an image.
 
-    The content decides. A file with an image extension is never ignored: if it cannot be read, the reason is reported.
+    The reason is based on the content. A file with an image extension is never ignored: if it cannot be read, that is
+    reported.
 
     Args:
         file: The file.
@@ -166,7 +167,7 @@ def is_animation(content: bytes) -> bool:
     """Return whether an image has several frames, of which only the first is read. For TIFF, see `_select_page`."""
     image_format = format_of(content)
     if image_format in WITH_FRAMES:
-        with contextlib.suppress(Exception), _opened(content, image_format) as image:
+        with contextlib.suppress(Exception), _open_image(content, image_format) as image:
             return bool(getattr(image, "n_frames", 1) > 1)
     return False
 
@@ -184,8 +185,8 @@ def format_to_convert(content: bytes) -> Kind | None:
             is_plain = first >= 14 + header_size >= 54 and bits in (8, 24, 32) and not compression
             return None if is_plain else "BMP"
         case "GIF":
-            # If Pillow cannot read the file, the decoder gives the reason.
-            with contextlib.suppress(Exception), _opened(content, "GIF") as image:
+            # If Pillow cannot read the file, the decoder reports the reason.
+            with contextlib.suppress(Exception), _open_image(content, "GIF") as image:
                 return "GIF" if image.tile and image.tile[0][1] != (0, 0, *image.size) else None
     return None
 
@@ -213,7 +214,7 @@ def no_pillow_warnings() -> warnings.catch_warnings[None]:
     return warnings.catch_warnings(action="ignore", category=Warning)
 
 
-def _opened(content: bytes, image_format: str) -> Any:
+def _open_image(content: bytes, image_format: str) -> Any:
     """Return the Pillow image of a file. Its pixels are not decoded."""
     if image_format == "HEIC":
         import pillow_heif
@@ -236,7 +237,7 @@ def convert_to_png(content: bytes, kind: str, *, max_pixels: int) -> bytes:
     if kind == "PNG" and content[24:26] == DEEP_GRAY_ALPHA:
         raise InvalidImageError("its orientation is in a text chunk. Rotate it, or remove its alpha channel")
     try:
-        with _opened(content, kind) as image:
+        with _open_image(content, kind) as image:
             if kind == "TIFF":
                 _select_page(image)
             width, height = image.size
@@ -344,7 +345,7 @@ def check_jpeg(content: bytes, *, max_pixels: int) -> None:
 
     marker, frame = next(_jpeg_segments(content, FRAME_STARTS + OTHER_FRAME_STARTS), (0, b""))
     if len(frame) < 5:
-        return  # the decoder gives the reason
+        return  # the decoder reports the reason
     # simplejpeg 1.9 writes beyond its buffer and crashes the process.
     bits, height, width = struct.unpack_from(">BHH", frame)
     if marker not in FRAME_STARTS or bits != 8:
@@ -358,7 +359,7 @@ def check_jpeg(content: bytes, *, max_pixels: int) -> None:
         message = str(error)
         # Unusual chroma subsampling, which this interface of libjpeg does not decode.
         if "subsampling" in message:
-            with contextlib.suppress(Exception), _opened(content, "JPEG") as image:
+            with contextlib.suppress(Exception), _open_image(content, "JPEG") as image:
                 bottom = image.convert("L").crop((0, image.height - 4, image.width, image.height))
                 ends_uniformly = np.ptp(bottom) <= 1  # as missing pixels are
         padding = re.search(r"(\d+) extraneous bytes before marker 0xd9", message)
@@ -422,8 +423,8 @@ def _has_other_orientation(content: bytes, image_format: str, max_pixels: int) -
 
     if not any(mark in content for mark in ORIENTATION_MARKS):
         return False
-    # If Pillow cannot read the file, which raises errors of many types, the decoder gives the reason.
-    with contextlib.suppress(Exception), _opened(content, image_format) as image:
+    # If Pillow cannot read the file, which raises errors of many types, the decoder reports the reason.
+    with contextlib.suppress(Exception), _open_image(content, image_format) as image:
         if image.width * image.height <= max_pixels:  # Pillow decompresses a PNG to find its orientation
             orientation = image.getexif().get(ORIENTATION, 1)
             return stored_orientation(content) != (orientation if orientation in range(2, 9) else 1)
@@ -517,7 +518,7 @@ def to_decodable(content: bytes, *, max_pixels: int) -> bytes:
         raise InvalidImageError("the file is empty")
     image_format = format_of(content)
     if image_format is None:
-        return content  # the decoder gives the reason
+        return content  # the decoder reports the reason
     if remedy := remedy_for(image_format):
         raise InvalidImageError(f"{image_format} is not supported: {remedy}")
     if image_format == "JPEG":
@@ -527,8 +528,8 @@ def to_decodable(content: bytes, *, max_pixels: int) -> bytes:
         if content[:end].endswith(ZERO_TAIL):
             raise InvalidImageError(TRUNCATED)
     elif image_format == "PNG" and content[24:26] in DEEP_COLORS:
-        # If Pillow cannot read the file, the decoder gives the reason.
-        with contextlib.suppress(OSError, ValueError, SyntaxError), _opened(content, "PNG") as image:
+        # If Pillow cannot read the file, the decoder reports the reason.
+        with contextlib.suppress(OSError, ValueError, SyntaxError), _open_image(content, "PNG") as image:
             if image.width * image.height <= max_pixels:
                 _check_color_range(image)
     if format_to_convert(content) or _has_other_orientation(content, image_format, max_pixels):

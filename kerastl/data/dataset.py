@@ -83,7 +83,7 @@ def seeds_for(seed: int, epoch: Any, indices: Any) -> Any:
 
 
 def _check_records(records: Any, class_names: Any, mix: Any) -> list[Problem]:
-    """Return the problems of the arguments that a recipe does not have."""
+    """Return the problems of the arguments that have no recipe key."""
     problems = []
     if not isinstance(records, list | tuple) or not all(isinstance(record, Record) for record in records):
         message = f"must be a Collection or a list of records, got {describe_value(records)}."
@@ -516,7 +516,7 @@ class ImageDataset:
             `[n, size, size, 3]` float32 in [0, 255].
 
         Raises:
-            RunFailed: A file cannot be read any more. The message names it.
+            RunFailed: A file can no longer be read. The message names it.
         """
         images = np.empty((len(indices), self.image_size_px, self.image_size_px, 3), np.float32)
 

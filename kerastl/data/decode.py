@@ -178,11 +178,11 @@ def orientation_of(encoded: tf.Tensor, header: Header) -> tf.Tensor:
 
 
 BlockReader = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
-"""From the position of a block to its number of bytes, whether blocks follow it, and whether it holds EXIF data."""
+"""Maps the position of a block to its number of bytes, whether more blocks follow, and whether it contains EXIF data."""
 
 
 def _find_exif(raw: tf.Tensor, start: int, block: BlockReader) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Return the first byte of the EXIF data, without markers at its start, the end of its block, and whether there are any."""
+    """Return where the EXIF data start, after any markers, where their block ends, and whether there are EXIF data."""
     size = tf.size(raw, out_type=tf.int64)
 
     def step(_: tf.Tensor, end: tf.Tensor, __: tf.Tensor, ___: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -357,7 +357,7 @@ def _number_formats() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
 
 
 def _orientation_in_tiff(data: tf.Tensor) -> tf.Tensor:
-    """Return the orientation in EXIF data, `[num_bytes]` uint8. Of several, the first complete one, as in Pillow."""
+    """Return the orientation in EXIF data, `[num_bytes]` uint8: the first complete one, as in Pillow."""
     size, zero = tf.size(data, out_type=tf.int64), tf.zeros([], tf.int64)
     raw = tf.concat([data, tf.zeros([1], tf.uint8)], 0)
     (start,) = tf.unstack(_numbers(raw, zero, [(0, 4, "big")]), 1)
@@ -375,10 +375,10 @@ def _orientation_in_tiff(data: tf.Tensor) -> tf.Tensor:
     sizes, patterns = _number_formats()
     kind = tf.where(kind < len(sizes), kind, 0)
     num_bytes = number(entries + 4, 4) * tf.gather(tf.constant(sizes), kind)
-    place = tf.where(num_bytes <= 4, entries + 8, number(entries + 8, 4))
-    is_complete = (num_bytes > 0) & (place + num_bytes <= size) & (entries + 12 <= size)
+    value_start = tf.where(num_bytes <= 4, entries + 8, number(entries + 8, 4))
+    is_complete = (num_bytes > 0) & (value_start + num_bytes <= size) & (entries + 12 <= size)
     first = tf.where(known & (tag == 0x0112) & is_complete)[:1, 0]
-    values = _bytes_at(raw, tf.gather(place, first)[:, None] + tf.range(8, dtype=tf.int64))
+    values = _bytes_at(raw, tf.gather(value_start, first)[:, None] + tf.range(8, dtype=tf.int64))
     expected = tf.gather(tf.constant(patterns)[tf.cast(is_big, tf.int32)], tf.gather(kind, first))
     used = tf.range(8, dtype=tf.int64) < tf.gather(tf.constant(sizes), tf.gather(kind, first))[:, None, None]
     matches = tf.reduce_all((expected == values[:, None, :]) | ~used, axis=-1)

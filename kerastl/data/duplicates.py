@@ -11,7 +11,7 @@ from kerastl.data.records import SPLITS, Collection, Record, hash_contents, plur
 from kerastl.errors import Problem, join_words, raise_problems
 
 Duplicates = Literal["auto", "refuse", "keep_together", "allow"]
-"""What to do with copies, see `data.duplicates` in docs/recipes.md."""
+"""What to do with copies. See `data.duplicates` in docs/recipes.md."""
 Key = TypeVar("Key", str, tuple[str, ...])
 SHOWN = 10
 SHOWN_FILES = 3
@@ -31,7 +31,7 @@ def group_key(record: Record) -> str:
 def find_copies(records: Sequence[Record]) -> list[list[Record]]:
     """Return the records of each image that occurs more than once, in the order of their first record.
 
-    Of files without a known hash, only those of equal size are read.
+    Files without a known hash are read only if another one has the same size.
     """
     unknown = [record.file for record in records if not record.sha256 and record.file.is_file()]
     sizes = {file: file.stat().st_size for file in unknown}
@@ -41,7 +41,7 @@ def find_copies(records: Sequence[Record]) -> list[list[Record]]:
     copies = defaultdict[str, list[Record]](list)
     for record in records:
         copies[record.sha256 or hashes.get(record.file) or str(record.file)].append(record)
-    return [same for same in copies.values() if len(same) > 1]
+    return [members for members in copies.values() if len(members) > 1]
 
 
 def join_copies(collection: Collection, duplicates: Duplicates = "auto") -> Collection:
@@ -58,15 +58,15 @@ def join_copies(collection: Collection, duplicates: Duplicates = "auto") -> Coll
     copies = find_copies(collection.records)
     if not copies:
         return collection
-    reasons = [(same, _rejection(same, duplicates)) for same in copies]
-    problems = [Problem(_listed(same), reason[0]) for same, reason in reasons if reason]
+    reasons = [(members, _rejection(members, duplicates)) for members in copies]
+    problems = [Problem(_listed(members), reason[0]) for members, reason in reasons if reason]
     value = min(reason[1] for _, reason in reasons if reason) if problems else ""
     subject = f"The dataset {collection.root}" if collection.root else "The dataset"
     raise_problems(subject, problems, FOOTER.format(value=value), SHOWN)
     treatment = "They may be in different splits." if duplicates == "allow" else "They stay in one split."
     number = f"{sum(map(len, copies)) - len(copies):,} of {len(collection.records):,} images"
     note = f"Copies (files with the same bytes): {number}, e.g. {_listed(copies[0])}. {treatment}"
-    conflicting = [same for same in copies if len(_labels(same)) > 1]
+    conflicting = [members for members in copies if len(_labels(members)) > 1]
     if conflicting:
         note += f" Warning: {pluralize(len(conflicting), 'image')} with different labels, e.g. {_listed(conflicting[0])}."
     if duplicates == "allow":
@@ -78,10 +78,10 @@ def join_copies(collection: Collection, duplicates: Duplicates = "auto") -> Coll
     return collection.with_records(records, note)
 
 
-def _rejection(same: Sequence[Record], duplicates: Duplicates) -> tuple[str, Duplicates] | None:
+def _rejection(members: Sequence[Record], duplicates: Duplicates) -> tuple[str, Duplicates] | None:
     """Return why copies are rejected, and the value that accepts them, or None if they are accepted."""
-    labels = _labels(same)
-    splits = sorted({record.split for record in same if record.split is not None}, key=SPLITS.index)
+    labels = _labels(members)
+    splits = sorted({record.split for record in members if record.split is not None}, key=SPLITS.index)
     if duplicates == "allow":
         return None
     if len(splits) > 1:
@@ -94,21 +94,21 @@ def _rejection(same: Sequence[Record], duplicates: Duplicates) -> tuple[str, Dup
     return ("the same image", "keep_together") if duplicates == "refuse" else None
 
 
-def _labels(same: Sequence[Record]) -> list[str]:
-    return sorted({record.label for record in same if record.label is not None})
+def _labels(members: Sequence[Record]) -> list[str]:
+    return sorted({record.label for record in members if record.label is not None})
 
 
-def _listed(same: Sequence[Record]) -> str:
-    paths = [record.path for record in same[:SHOWN_FILES]]
-    more = len(same) - len(paths)
+def _listed(members: Sequence[Record]) -> str:
+    paths = [record.path for record in members[:SHOWN_FILES]]
+    more = len(members) - len(paths)
     return ", ".join(paths) + f" and {more:,} more" if more else join_words(paths, "and")
 
 
 def names_of_copies(records: Sequence[Record]) -> tuple[str, ...]:
-    """Return a name for each image whose group shares an image with another group, the same for all of these groups.
+    """Return one name for all images of groups that share an image.
 
-    Other images have an empty name. An image without a group is a group of its own, and groups of different domains are
-    different groups.
+    Images of other groups have an empty name. An image without a group is a group of its own, and groups of
+    different domains are different groups.
     """
 
     def group(record: Record) -> tuple[str, ...]:
@@ -119,10 +119,10 @@ def names_of_copies(records: Sequence[Record]) -> tuple[str, ...]:
 
 
 def _joined(copies: Sequence[Sequence[Record]], group: Callable[[Record], Key]) -> dict[Key, set[Key]]:
-    """Return the groups that share images, by each of them, for all groups that share an image with another one."""
+    """Map each group that shares an image with another group to all groups that are joined with it."""
     from scipy.cluster.hierarchy import DisjointSet
 
-    groups = DisjointSet({group(record) for same in copies for record in same})
+    groups = DisjointSet({group(record) for members in copies for record in members})
     for first, *others in copies:
         for other in others:
             groups.merge(group(first), group(other))

@@ -12,7 +12,7 @@ from typing import Literal
 from kerastl.errors import Problem, quote
 
 Identity = Literal["normalized", "exact"]
-"""How cells are compared: by `normalize`, or `exact`, as they are written."""
+"""How cells are compared: after `normalize`, or exactly as they are written."""
 
 SPELLINGS_FOOTER = (
     "Write each value in one way. If they are different values: --set data.reader.identity=exact (target.reader.identity "
@@ -20,7 +20,7 @@ SPELLINGS_FOOTER = (
 )
 SAME_VALUE = "are spellings of the same value"
 MISSING = re.compile(r"[-?]*|#?n/?a|n\.a\.?|[<(\[]?(nan|none|null|nil|na|nat)[>)\]]?|\\n")
-"""Texts, after normalization, that mean that a value is missing."""
+"""Normalized texts that denote a missing value."""
 NUMBER = re.compile(r"([+-]?)(\d{1,100}(?:\.\d{0,100})?|\.\d{1,100})(e[+-]?\d{1,6})?")
 THOUSANDS = re.compile(r"[+-]?\d{1,3}([,' ]\d{3})+(\.\d*)?")
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
@@ -38,9 +38,9 @@ SUBSTITUTES = str.maketrans(
 def normalize(text: str) -> str:
     """Return the form in which spellings of one value are equal.
 
-    Ignored are case, Unicode forms (NFKC), invisible characters, surrounding and repeated spaces, the kind of dash or
-    apostrophe, the format of a number (`7`, `7.0`, `7e0`, `1,000`) and leading zeros (`007`, `P07`), which spreadsheets
-    drop, and the `'` that keeps them. Accents and other punctuation count.
+    It ignores case, Unicode forms (NFKC), invisible characters, surrounding and repeated spaces, the kind of dash or
+    apostrophe, and the format of a number (`7`, `7.0`, `7e0`, `1,000`). It also ignores leading zeros (`007`, `P07`),
+    which spreadsheets drop, and the `'` that preserves them. Accents and other punctuation are significant.
     """
     if text.isascii() and text.isalpha():
         return text.lower()
@@ -50,7 +50,7 @@ def normalize(text: str) -> str:
 
 
 def _visible(letter: str) -> str:
-    """Return a letter, `-` for every kind of dash, and nothing for invisible characters."""
+    """Return a letter, `-` for every kind of dash, and an empty string for invisible characters."""
     kind = unicodedata.category(letter)
     if kind == "Pd":
         return "-"
@@ -80,27 +80,27 @@ def is_missing(text: str, identity: Identity = "normalized") -> bool:
 
 
 def footer_of(problems: Iterable[Problem]) -> str:
-    """Return what to do about the problems of names and cells: with spellings, how to accept them."""
+    """Return the last line of an error about names and cells. For spellings, it explains how to accept them."""
     return SPELLINGS_FOOTER if any(SAME_VALUE in str(item) for item in problems) else "Nothing was run."
 
 
-def check_spellings(places: Mapping[str, str], noun: str, identity: Identity = "normalized") -> list[Problem]:
-    """Return a problem for each value that is written in different ways.
+def check_spellings(usage: Mapping[str, str], noun: str, identity: Identity = "normalized") -> list[Problem]:
+    """Return a problem for each value with several spellings.
 
     Args:
-        places: Each spelling and where it is first used, e.g. `line 2`; empty if unknown.
+        usage: Each spelling and where it is first used, e.g. `line 2`; empty if unknown.
         noun: What the values are, e.g. `column 'patient_id'`.
         identity: `exact` allows every spelling.
     """
     first: dict[str, str] = {}
     problems = []
-    for text, place in places.items() if identity == "normalized" else ():
+    for text, location in usage.items() if identity == "normalized" else ():
         other = first.setdefault(normalize(text), text)
         if other != text:
             look_same = unicodedata.normalize("NFKC", other) == unicodedata.normalize("NFKC", text)
-            shown = [
+            spellings = [
                 quote(ascii(spelling)[1:-1] if look_same else spelling) + (f" ({where})" if where else "")
-                for spelling, where in ((other, places[other]), (text, place))
+                for spelling, where in ((other, usage[other]), (text, location))
             ]
-            problems.append(Problem(noun, f"{shown[0]} and {shown[1]} {SAME_VALUE}"))
+            problems.append(Problem(noun, f"{spellings[0]} and {spellings[1]} {SAME_VALUE}"))
     return problems

@@ -121,7 +121,7 @@ class Layout:
     Args:
         root: The folder.
         group_pattern: Regular expression whose group is the patient. Subfolders that it matches are not classes.
-        class_level: Level of the class folders below the root, 1 for its subfolders. None finds it.
+        class_level: Level of the class folders below the root, 1 for its subfolders. None detects it.
         meaning: Split and class of each folder of images that are read. The class is None if there are no classes.
         notes: One line per assumption.
         splits: The split of each split folder by its name.
@@ -139,20 +139,20 @@ class Layout:
         children = list(folder.children.values())
         masks = [child for child in children if child.words.is_mask and len(child.path) != self.class_level]
         for child in masks:
-            images = next((other for other in children if _shows_same(other.words, child.words)), None)
+            images = next((other for other in children if _may_be_masks(other.words, child.words)), None)
             if images and child.words.rest and not images.words.is_image:
-                why = f"{quote(child.name)} may hold the masks of {quote(images.name)}. If so, move it."
-                raise self._unclear(why, children)
+                reason = f"{quote(child.name)} may hold the masks of {quote(images.name)}. If so, move it."
+                raise self._ambiguity_error(reason, children)
             if images:
                 del folder.children[child.name]
         for child in folder.children.values():
             self.remove_masks(child)
 
     def find_classes(self, folder: Folder, split: str | None = None) -> None:
-        """Find the class folders below a folder: at the class level or, without one, where there is only one reading.
+        """Find the class folders below a folder: at the class level or, without one, by their names.
 
         Raises:
-            RequestError: There is more than one reading, or a split folder has no subfolders.
+            RequestError: The folders are ambiguous, or a split folder has no subfolders.
         """
         children, level = list(folder.children.values()), len(folder.path) + 1
         if level != self.class_level and split is None and _are_splits(children):
@@ -168,8 +168,8 @@ class Layout:
             self._read_classes(children, split)
         elif folder.content.has_images and not folder.content.children:
             self._read_unlabeled(folder, split)
-        elif split is None and (why := _unclear_splits(children)):
-            raise self._unclear(why, children, _below(children))
+        elif split is None and (reason := _describe_unclear_splits(children)):
+            raise self._ambiguity_error(reason, children, _below(children))
         elif len(children) == 1 and not children[0].has_images:
             self.notes.append(f"The classes are the subfolders of {'/'.join(children[0].path)}.")
             self.find_classes(children[0], split)
@@ -185,7 +185,7 @@ class Layout:
         self.mark(folder)
 
     def _read_classes(self, classes: Sequence[Folder], split: str | None) -> None:
-        """Read folders as classes. Their subfolders are splits, or no two classes have subfolders of one name."""
+        """Read folders as classes. Their subfolders are splits, or the classes share no names of subfolders."""
         contents = [folder.content for folder in classes]
         lower = [_below([content]) for content in contents]
         subfolders = _below(contents)
@@ -198,8 +198,8 @@ class Layout:
             named = [child.name for child in subfolders if child.words.split and not child.words.rest]
             ambiguous = self._shared(groups) or ([] if is_class_first or split else named)
             if ambiguous:
-                why = f"Some of them contain {_listed(ambiguous)}."
-                raise self._unclear(why, classes, [folder for group in groups for folder in group])
+                reason = f"Some of them contain {_listed(ambiguous)}."
+                raise self._ambiguity_error(reason, classes, [folder for group in groups for folder in group])
         if subfolders and self.class_level is None and not is_class_first:
             listed, level = _listed("/".join(child.path) for child in subfolders), len(subfolders[0].path)
             self.notes.append(f"Read {listed} as parts of their classes. As classes: class_level: {level}.")
@@ -209,7 +209,7 @@ class Layout:
         self.splits |= {child.name: child.words.split for child in subfolders if is_class_first}
 
     def note_splits(self) -> None:
-        """Note which splits were found, what replaces missing ones, and whether the root itself is one of several."""
+        """Add notes about the splits, about missing ones, and about other splits next to the root."""
         parent, missing = self.root.parent, sorted({"val", "test"} - set(self.splits.values()))
         if self.splits:
             self.notes.append(f"Kept the given splits: {', '.join(self.splits)}.")
@@ -223,11 +223,11 @@ class Layout:
                 self.notes.append(f"{parent} also has {_listed(others)}. To use all splits, read {parent}.")
 
     def mark(self, folder: Folder, split: str | None = None, label: str | None = None) -> None:
-        """Give all images below a folder a split and a class."""
+        """Assign a split and a class to all images below a folder."""
         self.meaning |= {inner.path: (split, label) for inner in folder.below() if inner.has_images}
 
     def _shared(self, groups: Sequence[Sequence[Folder]]) -> list[str]:
-        """Return the names, except of patients, of folders that are in more than one group."""
+        """Return the names of folders, except patients, that occur in more than one group."""
         find_patient = re.compile(self.group_pattern or "(?!)").search
         counts, names = Counter[str](), set[str]()
         for group in groups:
@@ -236,11 +236,11 @@ class Layout:
             counts.update({normalize(name) for name in names & matches.keys()})
         return sorted(name for name in names if counts[normalize(name)] > 1)
 
-    def _unclear(self, why: str, *readings: Sequence[Folder]) -> RequestError:
-        lines = [f"{self.root}: it is not clear which folders are the classes. {why}".rstrip()]
+    def _ambiguity_error(self, reason: str, *interpretations: Sequence[Folder]) -> RequestError:
+        lines = [f"{self.root}: it is not clear which folders are the classes. {reason}".rstrip()]
         lines += [
             f"  class_level: {len(folders[0].path)} reads the classes {_listed(folder.name for folder in folders)}."
-            for folders in readings
+            for folders in interpretations
             if len({folder.name for folder in folders}) > 1
         ]
         lines.append(
@@ -260,21 +260,21 @@ def _listed(names: Iterable[str]) -> str:
     return join_words(names, "and") if len(names) <= SHOWN else ", ".join([*names[:SHOWN], "..."])
 
 
-def _shows_same(images: FolderName, masks: FolderName) -> bool:
-    """Return whether a folder may hold the masks of another one."""
+def _may_be_masks(images: FolderName, masks: FolderName) -> bool:
+    """Return whether a folder may hold the masks of a folder of images."""
     is_named = images.is_image or images.split or images.rest
     return bool(is_named) and not images.is_mask and (images.split, images.rest) == (masks.split, masks.rest)
 
 
 def _are_splits(folders: Sequence[Folder]) -> bool:
-    """Return whether folders are splits: their names differ only in the split, one is train, and none is there twice."""
+    """Return whether folders are splits: their names differ only in the split, one is train, and none occurs twice."""
     splits = {folder.words.split for folder in folders}
-    places = {(folder.path[:-1], folder.words.split) for folder in folders}
+    keys = {(folder.path[:-1], folder.words.split) for folder in folders}
     rests = {folder.words.rest for folder in folders}
-    return "train" in splits and None not in splits and len(rests) == 1 and len(places) == len(folders)
+    return "train" in splits and None not in splits and len(rests) == 1 and len(keys) == len(folders)
 
 
-def _unclear_splits(folders: Sequence[Folder]) -> str:
+def _describe_unclear_splits(folders: Sequence[Folder]) -> str:
     """Return why folders that are not only splits may still be splits, or an empty string."""
     named = [folder for folder in folders if folder.words.split]
     plain = [folder for folder in named if not folder.words.rest]

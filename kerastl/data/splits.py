@@ -187,7 +187,7 @@ def split(
             with splits. 0 makes no such split.
         seed: Seed of the split.
         allow_rare: Whether all images of a class with too few groups go to train instead of raising an error.
-        duplicates: What to do with files of the same bytes. `auto` keeps them in one split, and rejects copies with
+        duplicates: What to do with files that have the same bytes. `auto` keeps them in one split, and rejects copies with
             different labels or given splits. `keep_together` accepts different labels. `refuse` rejects all copies,
             and `allow` accepts copies in any splits. Only files of equal size are read.
 

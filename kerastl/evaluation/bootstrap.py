@@ -188,8 +188,8 @@ class Resamples:
         if not no_interval and not all(np.isnan(values)):
             resampled = self.values(statistic)
         return [
-            make_estimate(value, column, self.level, undefined=undefined, no_interval=no_interval, trials=own)
-            for value, column, own in zip(values, resampled.T, trials or [None] * len(values), strict=True)
+            make_estimate(value, draws, self.level, undefined=undefined, no_interval=no_interval, trials=size)
+            for value, draws, size in zip(values, resampled.T, trials or [None] * len(values), strict=True)
         ]
 
     def no_interval_reason(self, of_part: str = "") -> str:
@@ -516,8 +516,8 @@ def _difference_at_the_limits(
     lengths = float(np.linalg.norm(deviations[0]) * np.linalg.norm(deviations[1]))
     correlation = float(deviations[0] @ deviations[1]) / lengths if lengths > ROUNDING else 0.0
 
-    def distance(one: float, other: float) -> float:
-        return math.sqrt(max(0.0, one**2 + other**2 - 2 * correlation * one * other))
+    def distance(x: float, y: float) -> float:
+        return math.sqrt(max(0.0, x**2 + y**2 - 2 * correlation * x * y))
 
     value = second - first
     low = value - distance(second - second_low, first_high - first)

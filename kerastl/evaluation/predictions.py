@@ -33,8 +33,8 @@ class Predictions:
         class_names: Class names in the order of the logits.
         splits, groups, domains: One string per image, empty if unknown.
         subgroups: Column name, e.g. `sex`, to one string per image, empty if unknown.
-        temperature: Divisor of the logits in `probabilities`, above 0. None for 1. A table that was read has its own
-            probabilities instead.
+        temperature: Divisor of the logits in `probabilities`, above 0. None for 1. Predictions that
+            were read from a table keep the probabilities of the table.
         copies: One name per image, the same for copies of an image and for groups that share an image, which are
             resampled together. Empty for other images. `()` if there are no copies.
     """
@@ -93,8 +93,8 @@ class Predictions:
 def write_predictions(path: Path, predictions: Predictions) -> None:
     """Write `predictions.csv`: path, label, predicted, split, group, domain, probabilities, logits, and subgroups.
 
-    If there are copies of images, a column `copies` has their names. Labels are class names, empty if unlabeled. Numbers have the fewest digits that give the same value when read:
-    float64 for a probability, and float32 for a logit.
+    If there are copies of images, a column `copies` contains their names. Labels are class names, empty if unlabeled.
+    Numbers have the fewest digits that give the same value when read: float64 for a probability, float32 for a logit.
     """
     names, probabilities = predictions.class_names, predictions.probabilities
     columns: dict[str, Sequence[Any]] = {

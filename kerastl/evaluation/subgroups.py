@@ -37,15 +37,15 @@ def is_binned(values: Sequence[Any]) -> bool:
 
 
 def clean_columns(columns: Any) -> dict[str, list[str]]:
-    """Return columns from Python with the cells of a reader: missing words are empty, and a number has one format.
+    """Return columns from Python as a reader returns them: missing values are empty, and a number has one format.
 
     Raises:
         Problems: Values of a column are spellings of one value.
         RequestError: It is not a mapping from names to values.
     """
     if not isinstance(columns, Mapping) or any(np.ndim(values) != 1 for values in columns.values()):
-        given = describe_value(columns)
-        raise RequestError(f'subgroups: must be a mapping such as {{"sex": ["f", "m", ...]}}, got {given}.')
+        value = describe_value(columns)
+        raise RequestError(f'subgroups: must be a mapping such as {{"sex": ["f", "m", ...]}}, got {value}.')
     cleaned, problems = {}, []
     for name, values in columns.items():
         texts = ["" if is_missing(text) else text for text in map(_text, values)]

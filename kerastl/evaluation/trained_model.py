@@ -129,7 +129,7 @@ def load_trained(run_folder: Path) -> Trained:
 
 
 def load_network(run_folder: Path) -> Any:
-    """Load the `keras.Model` of a run folder, which is written before its description if the run is not evaluated yet.
+    """Load the `keras.Model` of a run folder, even if the run is not evaluated yet and has no description.
 
     Raises:
         RequestError: If `model.keras` is missing, damaged or unsafe.
@@ -279,7 +279,7 @@ def _describe_run(folder: Path, description: schemas.ModelDescription) -> schema
     recipe = read_plain((folder / RESOLVED_RECIPE).read_text(encoding="utf-8"))
     validation = read_validation_fit(folder)
     if validation and validation.temperature != description.temperature:
-        # The thresholds are for other probabilities than those with the temperature of validation.
+        # The thresholds apply only to probabilities with the temperature from validation.
         validation = validation.model_copy(update={"points": ()})
     backbone = {key: value for key, value in recipe["backbone"].items() if key != "weights"}
     return schemas.ModelDescription(

@@ -282,7 +282,7 @@ def load_weights_file(
             pairs, problems = _from_weights_h5(path, model)
         else:
             pairs, problems = _from_h5(path, _slots(source, copies))
-            if problems and stores_config(path):  # a nested model stores its arrays in another order
+            if problems and stores_config(path):  # a nested model stores its arrays in a different order
                 by_name = _from_saved_model(path, model)
                 pairs, problems = by_name if not by_name[1] else (pairs, problems)
     if problems:

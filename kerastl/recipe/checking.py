@@ -32,7 +32,7 @@ from kerastl.recipe.schema import (
 PolicyOf = Callable[[str], Sequence[tuple[str, Any]]]
 PLACEHOLDER = re.compile(r"Add: \w+: (DIR|[A-Z]+\.\w+)$")
 SECTIONS = {"data.split": Split, "data": Data, "phases[0]": Phase, "backbone": Backbone, "head": Head}
-"""Sections in which a key is looked up that was written at the top."""
+"""Sections in which an unknown top-level key is looked up."""
 DEFINED_BY_MODEL = ("backbone", "head", "data.image_size_px", "data.window")
 # Keys that use source images, and why they are refused with `source.model`.
 FOR_SOURCE_IMAGES = {
@@ -62,20 +62,17 @@ def check(
     Args:
         text: YAML.
         name: The recipe as the user calls it: a shipped name or a file.
-        tables: Look-ups in the tables of the backbones, the package `kerastl.models`; None does not check
-            them.
-        policy_of: The name of a policy to `(name, options)` of its operations;
-            `kerastl.augment.named_policy`. None: only the policy `none` is known.
-        models: Look-ups in trained models, the module `kerastl.adaptation.method`; None does not check them.
-            A model is read only if the recipe has a `source`.
+        tables: Tables of the backbones, the package `kerastl.models`. None skips the checks of the backbone.
+        policy_of: Returns `(name, options)` of the operations of a policy. None knows only the policy `none`.
+        models: Trained models, the module `kerastl.adaptation.method`, read only for a recipe with `source`.
         readers: Name and path of the reader of `data` and `target`, from `--data` and `--target`.
         sets: Changes before the check, such as `data.batch_size=8`.
-        data_problem: The section of a reader and the valid reader, to the problem of its data, empty if there is none. It is called if the recipe has
-            other problems. None also does not check whether paths exist and tables can be read.
+        data_problem: Returns the problem of the data of a section and its valid reader, or an empty string. It is
+            called if the recipe has other problems. None also skips the checks of paths and tables.
 
     Returns:
-        The recipe. Paths are absolute, and values that depend on others (`batch_norm`, `few`, the domains of
-        a shared table, the operations of a named policy) are filled in, so that the recipe repeats the run.
+        The recipe with absolute paths. Values that depend on others (`batch_norm`, `few`, the domains of a
+        shared table, the operations of a named policy) are filled in, so that the recipe repeats the run.
 
     Raises:
         Problems: Every problem, in the order of the file.
@@ -107,14 +104,13 @@ def check(
     if not document.problems:
         recipe = _with_tables(recipe, document)
     raise_problems(name, document.sorted_problems(), footer)
-    augment = _without_policy_name(recipe.augment, policy_of)
-    recipe = recipe.model_copy(update={"augment": augment})
+    recipe = recipe.model_copy(update={"augment": _without_policy_name(recipe.augment, policy_of)})
     return _with_defaults(_with_validators(recipe, models))
 
 
 def recipe_command(verb: str, name: str, readers: Mapping[str, tuple[str, Path]], sets: Sequence[str]) -> str:
     """Return the command that checks or runs a recipe with these changes."""
-    # A file whose name starts with - would be an option.
+    # A file name that starts with - would be read as an option.
     words = ["kerastl", verb, f"./{name}" if name.startswith("-") else name]
     words += [word for section, (_, path) in readers.items() for word in (f"--{section}", str(path))]
     return shell_command(*words, *(word for change in sets for word in ("--set", change)))
@@ -144,7 +140,7 @@ def _add(document: Document, loc: Loc, message: str) -> None:
 def _add_data_problems(
     document: Document, recipe: Any, reported: Sequence[str], data_problem: Callable[[str, Any], str]
 ) -> None:
-    """Add the problems of the data of a recipe that has other problems, apart from readers with a reported problem."""
+    """Check the data of an invalid recipe, except for readers that already have a problem, and add what is wrong."""
     for section in ("data", "target") if document.problems else ():
         path = f"{section}.reader"
         reader = value_at(recipe, path)

@@ -1,4 +1,4 @@
-"""The facts of a run as text. The terminal and the page show the same ones."""
+"""The facts of a run as text, for the terminal and the report."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_NAME_LENGTH = 60
 
 
 def printable(name: str) -> str:
-    """Return a name from the data without control characters, shortened to one line."""
+    """Return a name from the data without control characters, shortened to fit on one line."""
     text = "".join(letter for letter in name if letter.isprintable())
     return text if len(text) <= MAX_NAME_LENGTH else f"{text[: MAX_NAME_LENGTH - 3]}..."
 

@@ -34,8 +34,8 @@ class DataSummary(Entry):
         width_px, height_px: The sizes of the readable images.
         gray: The number of readable images without color.
         images_16_bit: The number of readable images with 16 bits.
-        withheld: The number of images without a label here whose label is not used: it may not be used at the target, or
-            its class is unknown.
+        withheld: The number of images counted as unlabeled whose labels are not used, because the recipe does not allow
+            it or because the class is unknown.
         unreadable: The number of files that cannot be read, which `quarantine.csv` lists.
         ignored: The number of ignored files by kind.
         warnings: What can make the scores unreliable, as sentences.
@@ -116,7 +116,7 @@ class Kept(Entry):
 
 
 class Confusion(Entry):
-    """The most frequent error: `images` of the `of` images of the class `label` are predicted as another."""
+    """The most frequent error: `images` of the `of` images of the class `label` are predicted as `predicted`."""
 
     label: str
     predicted: str

@@ -245,7 +245,7 @@ class Checkpoint:
         """Restore every variable.
 
         Raises:
-            RequestError: If the checkpoint is of a different model.
+            RequestError: If the checkpoint belongs to a different model.
         """
         assign(model.variables, self._in_order("model/"))
         assign(optimizer.variables, self._in_order("optimizer/"))

@@ -53,8 +53,8 @@ def check_recipe(
 
 def readers_of(data: Path | None, target: Path | None) -> dict[str, tuple[str, Path]]:
     """Return the name and the path of the readers of `--data` and `--target`."""
-    given = {"data": data, "target": target}
-    return {section: (reader_name(path), path) for section, path in given.items() if path is not None}
+    paths = {"data": data, "target": target}
+    return {section: (reader_name(path), path) for section, path in paths.items() if path is not None}
 
 
 def check_data(recipe: recipes.Recipe, out: Path | None = None) -> None:
@@ -85,7 +85,7 @@ def check_data(recipe: recipes.Recipe, out: Path | None = None) -> None:
 
 
 def _read(reader: recipes.Reader, options: Any, seed: int) -> Collection:
-    """Return the images of a reader. Their paths take the place of their hashes, so that no file is read."""
+    """Return the images of a reader. Paths replace hashes, so that no file is read."""
     images: Collection = registry.module("reader", reader.name).read(
         options, seed=seed, cache_dir=cache_folder()
     )

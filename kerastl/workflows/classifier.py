@@ -123,7 +123,7 @@ def build_classifier(
     Raises:
         Problems: An argument has a wrong type or is out of range, the backbone or an option does not exist, or
             there are fewer than two classes.
-        RequestError: The weights are missing or belong to another architecture.
+        RequestError: The weights are missing or belong to a different architecture.
 
     Example:
         >>> model = kerastl.build_classifier("mobilenet_v2", class_names=["cat", "dog"], image_size_px=160)
@@ -161,7 +161,7 @@ def fit(
     Args:
         model: A model from `build_classifier`.
         train: Labeled training images, usually `collection.train`. A collection is shuffled and not augmented. If the
-            images have no split, it is printed that all are trained on.
+            images have no split, a note reports that all of them are used for training.
         validation_data: Labeled validation images, used to select the best epoch. Without them, the last
             weights are kept.
         phases: The training phases. The default is one phase of five epochs that trains only the head.
@@ -175,7 +175,7 @@ def fit(
     Raises:
         Problems: An argument or a phase is invalid, or the model and the images have different classes or sizes.
             Nothing was trained.
-        RequestError: The model is not from `build_classifier`, or the training images are of several splits.
+        RequestError: The model is not from `build_classifier`, or the training images are from several splits.
         RunFailed: An image cannot be read, or training diverged.
 
     Example:
@@ -185,7 +185,7 @@ def fit(
     phases = phases if phases != () else [Phase("head", epochs=5)]
     phases = check_arguments("fit", FitOptions, {"phases": phases}, _unknown_options(options)).phases
     train = _dataset(model, "train", train, shuffle=True)
-    # None means that no image has 16 bits: later ones then get a window of their own.
+    # None means that no image has 16 bits, so that 16-bit images of other datasets get their own window.
     window = train.window if train.has_auto_window else train.window or FULL_WINDOW
     if validation_data is not None:
         validation_data = _dataset(model, "validation_data", validation_data, window=window or "auto")
@@ -193,7 +193,7 @@ def fit(
     with quiet(not verbose):
         _check_held_out(train, validation_data)
     write_signature(model, class_names=train.class_names, window=window)
-    model.temperature = None  # that of a run is for its weights
+    model.temperature = None  # the temperature of a run applies to its weights only
     total = sum(phase.epochs for phase in phases)
 
     def on_epoch(rows: Sequence[dict[str, Any]], timing: dict[str, Any]) -> None:
@@ -210,7 +210,7 @@ def fit(
 
 
 def _check_held_out(train: ImageDataset, val: ImageDataset | None) -> None:
-    """Raise RequestError if the training images are of several splits. Print what else makes scores meaningless.
+    """Raise RequestError if the training images are from several splits. Print what else makes scores meaningless.
 
     Without a split, no image is held out. Validation images that are also training images select an overfitted epoch.
     """
@@ -260,7 +260,7 @@ def evaluate(model: keras.Model, test: ImageDataset | Collection, **options: Any
         >>> scores["test"]["overall"]["auc"]["value"]
         0.93
     """
-    # In a recipe, `subgroups` are the names of columns, here the columns themselves.
+    # In a recipe, `subgroups` contains the names of columns; here, it contains the columns.
     checked = {name: value for name, value in options.items() if name != "subgroups"}
     check_arguments("evaluate", ScoreOptions, checked, option_problems(score, options, "predictions"))
     if isinstance(test, ImageDataset) and test.augmented:

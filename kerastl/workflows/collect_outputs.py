@@ -33,7 +33,7 @@ def build_forward(model: keras.Model) -> Forward:
 
 
 def resampled_groups(records: Sequence[Record]) -> tuple[str, ...]:
-    """Return the name of the images that are resampled with each image. Empty for an image of its own."""
+    """Return the name of each image's resampling group, empty for an image that is resampled alone."""
     copies = names_of_copies(records)
     groups = (f"{record.domain}/{record.group}" if record.group else "" for record in records)
     return tuple(copy or group for copy, group in zip(copies, groups, strict=True))

@@ -176,9 +176,9 @@ def _summarize(
     operations = {operation.name for operation in recipe.augment.operations}
     summaries = {}
     for domain, reader in readers_by_domain(recipe).items():
-        own = [record for record in records if (record.split in TARGET_SPLITS) == (domain == "target")]
+        members = [record for record in records if (record.split in TARGET_SPLITS) == (domain == "target")]
         path = str(reader_path(reader) or reader.name)
-        summaries[domain] = summarize_data(path, images[domain], own, augment=operations)
+        summaries[domain] = summarize_data(path, images[domain], members, augment=operations)
     return summaries
 
 

@@ -144,10 +144,10 @@ def check_class_names(target: Collection, class_names: Sequence[str]) -> None:
 def drop_unknown_labels(
     target: Collection, class_names: Sequence[str], *, identity: Identity = "normalized"
 ) -> Collection:
-    """Return the target images without labels that are not source classes, and with a note.
+    """Return the target images, with a note, after removing the labels that are not source classes.
 
     Raises:
-        Problems: A label is another spelling of a source class.
+        Problems: A label is a different spelling of a source class.
     """
     both = dict.fromkeys(class_names, "source") | dict.fromkeys(target.class_names, "target")
     raise_problems("The target", check_spellings(both, "class names", identity), SPELLINGS_FOOTER)

@@ -238,7 +238,7 @@ def _warn_about_packages(old: dict[str, str], new: dict[str, str]) -> None:
 def write_description(datasets: Datasets, weights: str, temperature: float | None, run: Run) -> None:
     """Write `model.json`, the last file of an evaluation.
 
-    Without it, a model is refused. Its probabilities would not have the temperature.
+    A model without it is refused, because its probabilities would lack the temperature.
 
     Args:
         datasets: All images.

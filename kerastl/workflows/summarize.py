@@ -1,4 +1,4 @@
-"""Summarize a run: its data, its phases, the model that it kept, and its score. Screen, page and card show this summary."""
+"""Summarize a run for the terminal, the report and the model card: its data, phases, kept model and score."""
 
 from __future__ import annotations
 

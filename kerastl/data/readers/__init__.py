@@ -32,7 +32,7 @@ def as_path(path: Any) -> Path:
 
 
 def path_hint(path: Path) -> str:
-    """Return what to type instead of a path that is no folder of images or table, after `. `. Empty if unknown."""
+    """Return advice for a path that is neither a folder of images nor a table, or an empty string."""
     if address := ADDRESS.search(str(path)):
         url = f"{address[1]}//{address[2]}"
         example = f" ({shell_command('curl', '-LO', url)})" if url.startswith(("http", "ftp")) else ""

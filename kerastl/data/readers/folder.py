@@ -24,7 +24,7 @@ SHOWN_KINDS = 20
 SHOWN_NAMES = 3
 SHOWN = 5
 SYSTEM_FOLDERS = frozenset(["__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"])
-"""Folders that operating systems make, in lower case."""
+"""Folders that operating systems create, in lower case."""
 MASK_FILE = re.compile(r"(.+)[ _-](mask|seg|segmentation|label|annotation|gt)s?[ _-]?\d*", re.IGNORECASE)
 
 
@@ -89,12 +89,12 @@ class Skipped:
 
 
 def find_images(root: Path, skipped: Skipped) -> tuple[dict[Parts, list[Path]], list[Parts]]:
-    """Find the images below a folder in a fixed order. The content decides; hidden files are ignored.
+    """Find the images below a folder in a fixed order, by the content of the files. Hidden files are ignored.
 
-    A folder that several links lead to is read once, by its own name if it is below the root.
+    A folder with several links to it is read once, under its own path if that is below the root.
 
     Args:
-        root: The folder. Links to the outside are not followed.
+        root: The folder. Links that lead out of it are not followed.
         skipped: Collects the ignored files.
 
     Returns:
@@ -307,6 +307,6 @@ def _check_groups(records: list[Record], options: Options) -> None:
             f"group_pattern {options.group_pattern!r} does not match "
             f"{pluralize(len(without), 'path')} of {len(records):,}, e.g. {without[0]}."
         )
-    places = {record.group: record.path for record in reversed(records) if record.group}
-    problems = check_spellings(dict(reversed(places.items())), "group_pattern", options.identity)
+    first_paths = {record.group: record.path for record in reversed(records) if record.group}
+    problems = check_spellings(dict(reversed(first_paths.items())), "group_pattern", options.identity)
     raise_problems(f"The folder {options.path}", problems, SPELLINGS_FOOTER, SHOWN)

@@ -60,7 +60,7 @@ def missing_column(name: str, header: Sequence[str]) -> str:
 
 
 def _similar(name: str, header: Sequence[str]) -> str | None:
-    """Return the column that is probably meant by a name: a misspelling of it, or a word for it such as `PatientID`."""
+    """Return the column that a name probably refers to, such as `PatientID`, or None."""
     return nearest(name, header) or next((column for column in header if nearest(column, [name])), None)
 
 
@@ -233,8 +233,8 @@ def _columns(
             message = f"{missing_column(name, header)} Set the column with columns.{key}."
             problems.append(Problem(f"columns.{key}", message))
     for name in {*columns.values()}:
-        same = [other for other in header if normalize(other) == normalize(name)]
-        problems += check_spellings(dict.fromkeys(same, ""), "column names")
+        spellings = [other for other in header if normalize(other) == normalize(name)]
+        problems += check_spellings(dict.fromkeys(spellings, ""), "column names")
     problems += [
         Problem("evaluation.subgroups", missing_column(name, header))
         for name in options.columns.subgroups
@@ -248,24 +248,24 @@ def _columns(
 def _clean_cells(
     rows: list[Row], columns: dict[str, str], options: Options, problems: list[Problem], notes: list[str]
 ) -> None:
-    """Empty the cells of missing values, and report values, except numbers of subgroups, that are written in several ways."""
+    """Clear cells with missing values, and report values with several spellings, except numbers in subgroup columns."""
     identity, subgroups = options.identity, options.columns.subgroups
     for column in dict.fromkeys([*(columns[key] for key in DEFAULT_COLUMNS if key in columns), *subgroups]):
         lines: dict[str, int] = {}
         for line, row in rows:
             lines.setdefault(row[column], line)
         value = {text: "" if is_missing(text, identity) else text for text in lines}
-        places = {text: f"line {lines[text]}" for text in value if value[text]}
-        if words := [text for text in value if text and not value[text]]:
-            where = ", ".join(f"{text!r} (line {lines[text]})" for text in words[:SHOWN])
+        locations = {text: f"line {lines[text]}" for text in value if value[text]}
+        if missing_words := [text for text in value if text and not value[text]]:
+            where = ", ".join(f"{text!r} (line {lines[text]})" for text in missing_words[:SHOWN])
             notes.append(
                 f"Column {column!r}: {where} is read as a missing value. If it is a value, set identity: exact."
             )
-        if column in subgroups and identity == "normalized" and all(map(is_number, places)):
-            first = {normalize(text): text for text in reversed(places)}
-            value |= {text: first[normalize(text)] for text in places}
+        if column in subgroups and identity == "normalized" and all(map(is_number, locations)):
+            first = {normalize(text): text for text in reversed(locations)}
+            value |= {text: first[normalize(text)] for text in locations}
         elif column != columns.get("split"):
-            problems += check_spellings(places, f"column {column!r}", identity)
+            problems += check_spellings(locations, f"column {column!r}", identity)
         for _, row in rows:
             row[column] = value[row[column]]
     if missing := sum(not row[columns["group"]] for _, row in rows) if "group" in columns else 0:
