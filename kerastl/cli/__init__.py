@@ -154,7 +154,7 @@ def _show(error: click.ClickException) -> None:
 
             key = nearest_key(word)
             example = shell_command("--set", f"{key}=VALUE") if key else "--set PATH=VALUE"
-            hint = f"To change a value of the recipe: {example}"
+            hint = f"To change a recipe value: {example}"
         elif not hint and nearest(word, ["data", "path"]) and len(options) < len(params):
             hint = f"A path is an argument. Write it without {error.option_name}."
         error = click.UsageError(f"{error.message} {hint}".strip(), error.ctx)
@@ -164,7 +164,7 @@ def _show(error: click.ClickException) -> None:
     ):
         return
     if error.ctx and any(param.name == "data" for param in error.ctx.command.params):
-        click.echo("Images: --data PATH. Values of the recipe: --set PATH=VALUE", err=True)
+        click.echo("To select images: --data PATH. To change a recipe value: --set PATH=VALUE", err=True)
 
 
 def _in_one_line(error: Exception) -> str:

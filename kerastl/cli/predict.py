@@ -48,13 +48,13 @@ def command(
     batch_size: int,
     as_json: bool,
 ) -> None:
-    """Predict the classes of image files. Folders are searched with their subfolders.
+    """Predict the classes of image files. Folders are searched recursively.
 
     Writes a table with the columns path, predicted, confidence (the probability of the predicted class), problem and
-    prob_<class> for each class. A file that cannot be
-    read has a row with the problem; the first 20 are also printed to stderr, and their number at the end. The exit code
-    is 0 if at least one file was predicted, and 1 if no file could be read. The content of the files in a folder decides which are images; the others are listed on stderr. Memory use
-    does not grow with the number of files.
+    prob_<class> for each class. A file that cannot be read has a row with the problem. The first 20 problems and the
+    number of unreadable files are also printed to stderr. The exit code is 0 if at least one file was predicted, and 1
+    if no file could be read. Files in folders are recognized as images by their content; other files are listed on
+    stderr. Memory use does not grow with the number of files.
 
     With --out, the table is written to the folder FILE.part and moved to FILE when it is complete. After an
     interruption, the same command with --resume continues and writes the same bytes as an uninterrupted one.

@@ -279,7 +279,7 @@ def _select_page(image: Any) -> None:
             num_images += max(tags.get(DEPTH, 1), int(stack[1]) if stack else 1)
     if not pages or num_images != 1:
         content = f"{num_images} pages" if pages else "only a thumbnail"
-        raise InvalidImageError(f"the TIFF file has {content}. Save each image as a PNG of its own")
+        raise InvalidImageError(f"the TIFF file has {content}. Save each image as a separate PNG")
     image.seek(pages[0])
 
 

@@ -15,8 +15,8 @@ Identity = Literal["normalized", "exact"]
 """How cells are compared: after `normalize`, or exactly as they are written."""
 
 SPELLINGS_FOOTER = (
-    "Write each value in one way. If they are different values: --set data.reader.identity=exact (target.reader.identity "
-    "for the target, identity='exact' in Python). Nothing was run."
+    "Use one spelling for each value. If the values are different: --set data.reader.identity=exact "
+    "(target.reader.identity for the target, identity='exact' in Python). Nothing was run."
 )
 SAME_VALUE = "are spellings of the same value"
 MISSING = re.compile(r"[-?]*|#?n/?a|n\.a\.?|[<(\[]?(nan|none|null|nil|na|nat)[>)\]]?|\\n")

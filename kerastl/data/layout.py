@@ -202,7 +202,7 @@ class Layout:
                 raise self._ambiguity_error(reason, classes, [folder for group in groups for folder in group])
         if subfolders and self.class_level is None and not is_class_first:
             listed, level = _listed("/".join(child.path) for child in subfolders), len(subfolders[0].path)
-            self.notes.append(f"Read {listed} as parts of their classes. As classes: class_level: {level}.")
+            self.notes.append(f"Merged {listed} into their classes. To separate them: class_level: {level}.")
         for folder, group in zip(classes, lower, strict=True):
             for child in group if is_class_first else [folder]:
                 self.mark(child, child.words.split if is_class_first else split, folder.name)
@@ -284,5 +284,5 @@ def _describe_unclear_splits(folders: Sequence[Folder]) -> str:
     if len(splits) < 2 and not is_nested and ("train" in splits or len(plain) < len(folders)):
         return ""
     others = _listed(folder.name for folder in folders if folder not in likely)
-    rest = f"are next to {others}" if others else "are not one train and at most one val and one test"
+    rest = f"are next to {others}" if others else "must be one train and at most one val and one test"
     return f"The split folders {_listed(folder.name for folder in likely)} {rest}."

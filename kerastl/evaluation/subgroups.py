@@ -55,7 +55,7 @@ def clean_columns(columns: Any) -> dict[str, list[str]]:
         problems += check_spellings(dict.fromkeys(filter(None, texts), ""), f"column {name!r}")
         cleaned[name] = texts
     raise_problems(
-        "subgroups", problems, "Write each value in one way, and different values as different words."
+        "subgroups", problems, "Use one spelling for each value, and different words for different values."
     )
     return cleaned
 

@@ -119,8 +119,8 @@ def load_trained(run_folder: Path) -> Trained:
     _check_shapes(run_folder / MODEL, model, description)
     if description.fingerprint not in (None, fingerprint(weights_fingerprint(model), description)):
         raise RequestError(
-            f"{run_folder / DESCRIPTION} was edited, or it is of another run than {MODEL}. Restore both files, or run "
-            "the recipe again."
+            f"{run_folder / DESCRIPTION} was edited, or belongs to a different run than {MODEL}. Restore both files, or "
+            "run the recipe again."
         )
     return Trained(
         **description.model_dump(include=IMAGE_FIELDS), model=model, folder=run_folder,
@@ -186,7 +186,7 @@ def _missing_message(run_folder: Path, name: str) -> str:
     if run_folder.exists() and not run_folder.is_dir():
         return f"{run_folder} is a file. Specify a run folder, or the output folder of kerastl export RUN --format keras."
     if not run_folder.is_dir():
-        return f"Run folder not found: {run_folder}."
+        return f"Run folder not found: {run_folder}. Specify an existing run folder."
     run = Run(run_folder)
     if run.finished:
         return f"{run_folder} is damaged: it has no {name}. {schemas.RUN_AGAIN}"

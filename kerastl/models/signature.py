@@ -167,7 +167,7 @@ def _signature_problems(
     if known and known != names:
         # Images of a class that the model lacks have no index.
         remedy = f" Write class_names={known}." if set(names) <= set(known) else ""
-        yield f"has the classes {known}, but those of the data are {names}. Both must be equal, in the same order.{remedy}"
+        yield f"has the classes {known}, but those of the data are {names}. They must be equal and in the same order.{remedy}"
 
 
 def returns_logits(model: keras.Model) -> bool:

@@ -59,7 +59,7 @@ def write_report(run_folder: Path) -> Path:
         RequestError: It is not a run folder, or one of its files is damaged.
     """
     if not run_folder.exists():
-        raise RequestError(f"Run folder not found: {run_folder}.")
+        raise RequestError(f"Run folder not found: {run_folder}. Specify an existing run folder.")
     scores = Scores.read_if_present(run_folder)
     if scores is None and not (run_folder / RESOLVED_RECIPE).is_file():
         raise RequestError(

@@ -217,17 +217,17 @@ def _check_held_out(train: ImageDataset, val: ImageDataset | None) -> None:
     splits = {record.split or "no split" for record in train.records}
     if len(splits) > 1:
         raise RequestError(
-            f"train: has images of {join_words(sorted(splits), 'and')}. Use collection.train, or a collection without "
+            f"train: has images from {join_words(sorted(splits), 'and')}. Use collection.train, or a collection without "
             "splits to train on all images."
         )
     if splits == {"no split"}:
         print_status(
-            f"Training on all {pluralize(train.num_examples, 'image')}, because they have no split: none is held out for "
-            "a test. To hold some out: collection.split(val_fraction=0.2, test_fraction=0.2, seed=7)"
+            f"Training on all {pluralize(train.num_examples, 'image')}, because they have no split. No image is held out "
+            "for testing. To hold some out: collection.split(val_fraction=0.2, test_fraction=0.2, seed=7)"
         )
     files = {record.file for record in train.records}
     if shared := sum(record.file in files for record in val.records) if val else 0:
-        print_status(f"Warning: {pluralize(shared, 'image')} of validation_data are also training images.")
+        print_status(f"Warning: {pluralize(shared, 'image')} in validation_data are also training images.")
 
 
 def _unknown_options(options: Mapping[str, Any]) -> list[Problem]:

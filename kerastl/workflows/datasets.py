@@ -372,7 +372,7 @@ def _check_range(recipe: Recipe, datasets: Datasets, statistics: PixelStatistics
     remedy = "If they are stored with fewer bits, rescale them."
     if recipe.source is None or datasets.window is None:
         center, width = (first + last) / 2, last - first
-        remedy += f" To set another window: --set 'data.window={{center: {center:g}, width: {width:g}}}'"
+        remedy += f" To set a different window: --set 'data.window={{center: {center:g}, width: {width:g}}}'"
     raise RequestError(
         f"The values of the target's 16-bit images are {first:g} to {last:g}, only {(last - first) / (high - low):.1%} of the "
         f"window {low:g} to {high:g}, so that the images would be nearly uniform. {remedy}"

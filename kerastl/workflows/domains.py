@@ -109,7 +109,7 @@ def check_labels(key: str, reader: Reader, images: Collection) -> None:
 def _how_to_label(key: str, reader: Reader) -> str:
     remedy = "Label the images."
     if reader.name == "folder":
-        remedy = "Put the images of each class into their own subfolder, or name the folder above this one."
+        remedy = "Put the images of each class into their own subfolder, or use the folder above this one."
     if hasattr(reader.options, "columns"):
         columns = ", ".join(registry.read_columns(reader.name, reader.options))
         remedy = f"The columns are {columns}. Choose the label column: --set {key}.columns.label=COLUMN."

@@ -118,7 +118,9 @@ def test_other_class_names_and_sizes_are_refused_before_training(collection):
     small = kerastl.ImageDataset(collection.train, image_size_px=16)
     with pytest.raises(RequestError, match=r"32 px.*16 px"):
         kerastl.evaluate(build(), small)
-    with pytest.raises(RequestError, match=r"'dark', 'light'\]\. Both must be equal, in the same order\.$"):
+    with pytest.raises(
+        RequestError, match=r"'dark', 'light'\]\. They must be equal and in the same order\.$"
+    ):
         kerastl.evaluate(build(("light", "grey")), collection.test)
 
 
@@ -126,9 +128,9 @@ def test_training_images_that_are_not_held_out_are_refused_or_printed(
     photos, collection, monkeypatch, capsys
 ):
     monkeypatch.setattr("kerastl.workflows.classifier.fit_phases", lambda *args, **options: "trained")
-    with pytest.raises(RequestError, match=r"images of test, train and val\. Use collection\.train"):
+    with pytest.raises(RequestError, match=r"images from test, train and val\. Use collection\.train"):
         kerastl.fit(build(), collection)
-    with pytest.raises(RequestError, match="of test and train"):
+    with pytest.raises(RequestError, match="from test and train"):
         kerastl.fit(
             build(), collection.with_records([*collection.train.records, *collection.test.records[:1]])
         )
@@ -141,7 +143,7 @@ def test_training_images_that_are_not_held_out_are_refused_or_printed(
         printed = capsys.readouterr().err
         assert "Training on all 40 images, because they have no split" in printed
         assert "collection.split(val_fraction=0.2" in printed
-        assert "Warning: 8 images of validation_data are also training images." in printed
+        assert "Warning: 8 images in validation_data are also training images." in printed
         kerastl.fit(build(), train, verbose=False)
         assert capsys.readouterr().err == ""
 

@@ -56,10 +56,10 @@ def test_the_value_of_an_option_is_completed(monkeypatch, capsys):
     [
         (["chekc"], "Did you mean 'check'?"), (["train"], "Did you mean 'run'?"), (["list"], "Did you mean 'ls'?"),
         (["data", "fantom"], "Did you mean 'phantom'?"), (["run", "x", "--dat", "y"], "'--data'"),
-        (["run", "x", "--epochs", "3"], "To change a value of the recipe: --set 'phases[0].epochs=VALUE'"),
+        (["run", "x", "--epochs", "3"], "To change a recipe value: --set 'phases[0].epochs=VALUE'"),
         (["lr", "x", "--lr", "3"], "--set 'phases[0].learning_rate=VALUE'"), (["run", "x", "--gpu", "3"], "--set PATH=VALUE"),
         (["run", "x", "--val-split", "3"], "--set data.split.val_fraction=VALUE"),
-        (["run", "x", "photos"], "Images: --data PATH."), (["lr", "x", "data.batch_size=3"], "--set PATH=VALUE"),
+        (["run", "x", "photos"], "To select images: --data PATH."), (["lr", "x", "data.batch_size=3"], "--set PATH=VALUE"),
         (["run", "x", "--data"], "Option '--data' requires an argument."),
         (["export", "x", "--format", "tflite"], "Did you mean 'litert'?"),
         (["data", "phantom", "x", "--hospital", "A"], "Did you mean 'a'?"),

@@ -263,7 +263,7 @@ def test_subfolders_of_a_class_are_reported(subfolders, classes, has_images):
         collection = read_folder(root)
         inner = read_folder(root, class_level=2)
     assert set(collection.class_names) == set(classes if has_images else classes[:2])
-    assert any("as parts of their classes. As classes: class_level: 2" in note for note in collection.notes)
+    assert any("into their classes. To separate them: class_level: 2" in note for note in collection.notes)
     assert set(inner.class_names) == set(subfolders)
     assert not any("as parts" in note for note in inner.notes)
 

@@ -299,7 +299,7 @@ def test_a_column_that_is_not_used_for_its_likely_purpose_is_reported(root, data
     text = "\n".join(rows) if key != "label" else "\n".join(rows).replace("label,", "about,")
     (root / "likely.csv").write_text(text)
     notes = "\n".join(read_table(root / "likely.csv").notes)
-    assert f"column {column!r} is not used. If it is the {key}, set columns.{key}." in notes
+    assert f"column {column!r} is not used. If it is the {key} column, set columns.{key}." in notes
 
 
 @pytest.mark.parametrize("column", ["Label", "LABEL", "la\u200bbel", "\uff4cabel"])

@@ -258,7 +258,7 @@ def _read_layout(root: Path, images: Iterable[Parts], options: Options) -> Layou
         layout.mark(top)
     if not layout.meaning:
         raise RequestError(
-            f"class_level: {options.class_level} is deeper than the folders of images in {root}."
+            f"class_level: {options.class_level} is deeper than the folders of images in {root}. Use a lower level."
         )
     return layout
 

@@ -225,7 +225,7 @@ def _columns(
                 columns[key] = defaults[0]
                 notes.append(f"{options.path.name}: using column {defaults[0]!r} as {key}.")
             elif similar := _similar(key, unused):
-                hint = f"column {similar!r} is not used. If it is the {key}, set columns.{key}."
+                hint = f"column {similar!r} is not used. If it is the {key} column, set columns.{key}."
                 notes.append(f"{options.path.name}: {hint}")
         elif name in header:
             columns[key] = name
