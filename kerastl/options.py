@@ -284,9 +284,7 @@ def option_problems(function: Callable[..., Any], options: Mapping[str, Any], *t
     """Return a problem for each option that is not an argument of a function, is in `taken`, or has a wrong type."""
     known = [name for name in inspect.signature(function).parameters if name not in taken]
     return [
-        Problem(name, f"unknown argument. {did_you_mean(name, known)}")
-        for name in options
-        if name not in known
+        Problem(key, f"unknown argument. {did_you_mean(key, known)}") for key in options if key not in known
     ] + list_problems(_read_arguments(function, dict(options)))
 
 

@@ -112,8 +112,8 @@ def build_classifier(
         weights: `imagenet`, None for random weights, or the path of a weights file.
         dropout: Dropout rate before the head, at least 0 and below 1.
         seed: Seed for the random weights and the dropout.
-        identity: Whether class names that differ only in case, spaces, Unicode forms or number formats are
-            rejected (`normalized`) or different classes (`exact`).
+        identity: `normalized` rejects class names that differ only in case, spaces, Unicode forms or number formats.
+            `exact` treats them as different classes.
         **options: Options of the backbone, for example `alpha=0.35`.
 
     Returns:

@@ -176,10 +176,10 @@ class Options(StrictModel):
         group_pattern: Regular expression with one group, searched in each path relative to the folder. Images with
             the same group stay in one split, e.g. `(patient\d+)`.
         labelled: Whether subfolders are classes. If false, all images are unlabeled.
-        class_level: Level of the class folders below `path`, 1 for its subfolders. By default, it is found, and a
-            folder with more than one reading is rejected.
-        identity: Whether names that differ only in case, spaces, Unicode forms or number formats are the same class
-            or group and rejected (`normalized`), or different ones (`exact`).
+        class_level: Level of the class folders below `path`, 1 for its subfolders. By default, it is detected, and
+            folders with more than one interpretation are rejected.
+        identity: `normalized` rejects names of classes and groups that differ only in case, spaces, Unicode forms or
+            number formats, as spellings of one name. `exact` treats them as different names.
     """
 
     RULES: ClassVar = (_group_pattern_has_one_group,)

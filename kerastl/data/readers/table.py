@@ -153,8 +153,8 @@ class Options(StrictModel):
         columns: Names of the columns, if not path, label, split, group (or patient_id) and domain (or site).
         domains: Only rows of these domains are read. By default, all rows are read.
         root: Folder that the paths in the table are relative to. By default, the folder of the table.
-        identity: Whether cells of a column that differ only in case, spaces, Unicode forms or number formats (`7`,
-            `7.0`, `007`) are the same value and rejected (`normalized`), or different values (`exact`).
+        identity: `normalized` rejects cells of a column that differ only in case, spaces, Unicode forms or number
+            formats (`7`, `7.0`, `007`), as spellings of one value. `exact` treats them as different values.
     """
 
     path: Annotated[Path, Field(examples=["TABLE.csv"])]

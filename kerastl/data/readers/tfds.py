@@ -41,8 +41,8 @@ class Options(StrictModel):
         label_key: Name of the class feature.
         data_dir: Folder with the prepared datasets. By default, that of TensorFlow Datasets.
         download: Whether to download and prepare a missing dataset.
-        identity: Whether class names that differ only in case, spaces, Unicode forms or number formats are rejected
-            (`normalized`) or different classes (`exact`).
+        identity: `normalized` rejects class names that differ only in case, spaces, Unicode forms or number formats.
+            `exact` treats them as different classes.
     """
 
     RULES: ClassVar = (_dataset_is_a_name,)
