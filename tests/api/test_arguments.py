@@ -75,7 +75,7 @@ CALLS = {
 @pytest.mark.parametrize("name", CALLS)
 @given(value=WRONG)
 @settings(max_examples=12, deadline=None)
-def test_any_wrong_argument_is_refused(model, tmp_path_factory, name, value):
+def test_any_invalid_argument_is_rejected(model, tmp_path_factory, name, value):
     with pytest.raises(RequestError) as error:
         CALLS[name](value, model)
     assert str(error.value)
@@ -107,12 +107,12 @@ def test_a_dataset_reports_all_problems():
     assert "low < high" in problems_of(kerastl.ImageDataset, EMPTY, image_size_px=16, window=(9, 3))["window"]
 
 
-def test_labels_that_are_no_classes_are_refused_instead_of_ignored():
+def test_labels_that_are_not_classes_are_rejected_instead_of_ignored():
     problems = problems_of(kerastl.ImageDataset, RECORDS, class_names=["cat"], image_size_px=16)
     assert problems["records"] == "1 image of class 'dog', which is not in ['cat']."
 
 
-def test_options_of_keras_are_answered_with_those_of_a_phase(model):
+def test_keras_options_suggest_the_options_of_a_phase(model):
     problems = problems_of(
         kerastl.fit, model, EMPTY, epochs=3, optimizer="adam", callback=[], phases=[*PHASES, *PHASES]
     )  # fmt: skip

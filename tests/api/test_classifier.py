@@ -124,7 +124,7 @@ def test_other_class_names_and_sizes_are_refused_before_training(collection):
         kerastl.evaluate(build(("light", "grey")), collection.test)
 
 
-def test_training_images_that_are_not_held_out_are_refused_or_printed(
+def test_training_images_that_are_not_held_out_are_rejected_or_reported(
     photos, collection, monkeypatch, capsys
 ):
     monkeypatch.setattr("kerastl.workflows.classifier.fit_phases", lambda *args, **options: "trained")
@@ -158,7 +158,7 @@ def test_a_model_that_fit_cannot_train_is_refused_with_the_alternative(collectio
             kerastl.fit(model, collection.train)
 
 
-def test_an_evaluation_of_augmented_images_prints_it(collection, capsys):
+def test_evaluating_augmented_images_prints_a_note(collection, capsys):
     augmented = kerastl.ImageDataset(collection.test, image_size_px=SIZE, augment="light", seed=7)
     kerastl.evaluate(build(), augmented)
     assert "Note: test: the images are augmented" in capsys.readouterr().err

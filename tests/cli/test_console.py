@@ -20,7 +20,7 @@ class Terminal(io.StringIO):
 
 
 @given(st.lists(WORDS, min_size=1, max_size=40), st.integers(20, 200))
-def test_facts_fit_a_terminal_and_lose_no_word(words: list[str], width: int) -> None:
+def test_facts_fit_on_a_terminal_without_losing_words(words: list[str], width: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", str(width))
         (text,) = console.format_facts([("Title", " ".join(words))], stream=Terminal())

@@ -39,7 +39,7 @@ def test_the_comparison_trains_from_scratch_on_the_same_labeled_images():
         ("cannot_tell", -0.05, "It is unknown whether adaptation with 8 labeled patients improved the model"),
     ],
 )
-def test_it_ends_with_a_table_a_sentence_and_the_page(outcome, low, sentence, tmp_path, monkeypatch):
+def test_output_ends_with_a_table_a_sentence_and_the_report(outcome, low, sentence, tmp_path, monkeypatch):
     score = Estimate(value=0.8, low=0.75, high=0.85)
     gain = Difference(value=low + 0.1, low=low, high=low + 0.2, outcome=outcome)
     result = quickstart.QuickstartResult(Run(tmp_path), (("hospital A", score),), (("gain", gain),), 8)

@@ -245,7 +245,7 @@ def test_channels_that_are_stored_separately_are_read_correctly_or_rejected():
     }
 
 
-def test_signed_and_floating_point_gray_is_rejected():
+def test_signed_and_floating_point_gray_images_are_rejected():
     size = {"width": 30, "height": 20}
     assert "signed" in reason(tiff(page([bytes([200]) * 600], **size, tag_339=2)))
     positive = np.arange(600, dtype=">i2").reshape(20, 30).tobytes()
@@ -618,7 +618,7 @@ SEEDS = {
 
 
 @pytest.mark.parametrize("name", SEEDS)
-def test_damaged_files_are_read_or_rejected_and_never_crash(name):
+def test_damaged_files_are_read_or_rejected_without_a_crash(name):
     generator = np.random.default_rng(0)
     for number in range(60):
         content = np.frombuffer(SEEDS[name], np.uint8).copy()

@@ -143,7 +143,7 @@ def animated(kind: str, count: int, **options) -> bytes:
     return stream.getvalue()
 
 
-def test_animations_are_counted_as_a_kind_of_their_own(checking):
+def test_animations_are_counted_as_a_separate_kind(checking):
     kinds = ("GIF", "PNG", "WEBP", "AVIF")
     contents = {f"{kind}-{count}.{kind.lower()}": animated(kind, count) for kind in kinds for count in (1, 3)}
     result = checking(contents)

@@ -86,7 +86,9 @@ def test_split_folders_of_any_name_are_found_at_any_level(names, classes, order,
     CLASSES,
     st.booleans(),
 )
-def test_two_levels_of_folders_with_equal_names_are_rejected_with_both_readings(upper, classes, is_partial):
+def test_two_levels_of_folders_with_equal_names_are_rejected_with_both_interpretations(
+    upper, classes, is_partial
+):
     with tempfile.TemporaryDirectory() as folder:
         root = below(Path(folder, "photos"), upper, classes)
         if is_partial:
@@ -280,7 +282,7 @@ LINKS = [
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.sampled_from(LINKS), min_size=1, unique=True))
-def test_links_to_folders_that_are_read_already_are_reported(links):
+def test_links_to_folders_that_were_already_read_are_reported(links):
     with tempfile.TemporaryDirectory() as folder:
         root = below(Path(folder, "photos"), ("cat", "dog"))
         for name, target in links:

@@ -36,7 +36,7 @@ def test_nested_folders_are_read_and_hidden_ones_ignored(tmp_path):
     assert Counter(record.label for record in collection.records) == {"a": 3, "b": 1}
 
 
-def test_content_decides_which_files_are_images_and_all_others_are_counted(tmp_path):
+def test_images_are_recognized_by_content_and_other_files_are_counted(tmp_path):
     folder_of(tmp_path, {"a": 1, "b": 1})
     photo = encoded(smooth(), "JPEG")
     images = {"x.JPeG": photo, "x.jfif": photo, "x.jpe": photo, "x": photo, "x.backup": encoded(noise(), "WEBP"),

@@ -230,7 +230,7 @@ def test_equal_predictions_have_a_difference_without_an_interval():
     assert "the same value in every resample" in difference["reason"]
 
 
-def test_a_few_more_correct_images_are_no_proof_of_a_better_model():
+def test_a_few_more_correct_images_are_inconclusive():
     first = with_errors(perfect([0, 1] * 22, 2), np.arange(4))
     difference = paired_difference(first, perfect([0, 1] * 22, 2), metric="accuracy")
     assert difference["value"] == pytest.approx(4 / 44)

@@ -56,7 +56,7 @@ def test_each_row_is_the_prediction_of_its_image(records, batch_size, shuffle):
     assert predictions.domains == ("",) * 11
 
 
-def test_copies_of_an_image_have_one_name_whatever_their_files(records, tmp_path):
+def test_copies_of_an_image_share_a_name_regardless_of_their_files(records, tmp_path):
     copy = tmp_path / "copy.png"
     copy.write_bytes(records[2].file.read_bytes())
     both = [*records, Record("copy.png", copy, "dark", split="test"), Record("again.png", copy, "dark")]

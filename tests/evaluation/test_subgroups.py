@@ -181,6 +181,6 @@ def test_numbers_and_missing_values_from_python_are_merged(numbers, missing):
 
 
 @pytest.mark.parametrize("wrong", [["sex"], "sex", {"sex": "fm"}, {"sex": 1}, 3, {"sex": None}])
-def test_subgroups_that_are_no_columns_are_rejected(wrong):
+def test_subgroups_that_are_not_columns_are_rejected(wrong):
     with pytest.raises(RequestError, match="subgroups: must be a mapping"):
         score(make_predictions(), subgroups=wrong)

@@ -35,7 +35,7 @@ def test_circular_links_end_and_pipes_are_not_opened(tmp_path: Path) -> None:
         list(find_images([tmp_path / "round.png"]))
 
 
-def test_content_decides_which_files_are_images_and_all_others_are_counted(tmp_path: Path) -> None:
+def test_images_are_recognized_by_content_and_other_files_are_counted(tmp_path: Path) -> None:
     photo = b"\xff\xd8\xff\xe0"
     images = {"a.jfif": photo, "a.jpe": photo, "a": photo, "a.dcm": bytes(128) + b"DICM", "text.png": b"text",
               "zero.jpg": b"", "a.jp2": b"\xff\x4f\xff\x51", "a.heic": b"\0\0\0\x18ftypheic"}  # fmt: skip

@@ -126,7 +126,7 @@ class Halved(layers.Layer):
     ],
     ids=str,
 )
-def test_other_preprocessing_is_refused_with_what_to_do(network, tmp_path, preprocessing, message, kind):
+def test_unsupported_preprocessing_is_rejected_with_a_remedy(network, tmp_path, preprocessing, message, kind):
     model, _ = classifier(network, *preprocessing)
     model.save(tmp_path / f"user{kind}")
     with pytest.raises(RequestError, match=rf"(?s){message}.*save_weights"):

@@ -114,7 +114,7 @@ def test_a_suggested_value_is_valid(key, value):
         ("export.formats=tflite", "Did you mean 'litert'?"), ("head.dropout=50", "For 50%, use 0.5."),
     ],
 )  # fmt: skip
-def test_a_value_in_another_form_gets_the_right_one(change, hint):
+def test_a_value_of_the_wrong_form_gets_a_correct_suggestion(change, hint):
     with pytest.raises(Problems) as refused:
         recipes.check(recipes.find("quickstart").text, name="x", sets=[change])
     assert refused.value.problems[0].message.endswith(hint)

@@ -42,7 +42,7 @@ def test_a_phase_that_runs_out_of_patience_in_its_last_epoch_trained_for_all_epo
     assert state.history().phases[-1].stopped == "all_epochs"
 
 
-def test_a_training_that_stops_early_states_it(model, train, val) -> None:
+def test_a_phase_that_stops_early_reports_why(model, train, val) -> None:
     phases = [
         plain_phase("first", epochs=2),
         plain_phase("second", epochs=6, learning_rate=0.5, early_stopping=1),
