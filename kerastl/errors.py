@@ -322,7 +322,7 @@ def recipe_syntax() -> Iterator[None]:
 
 
 def in_syntax(recipe: str, python: str) -> str:
-    """Return one of two texts, for a message about a recipe or about Python."""
+    """Return the text for recipes, or that for Python if the request comes from Python."""
     return recipe if _is_recipe.get() else python
 
 

@@ -253,8 +253,7 @@ class ImageDataset:
             raise RequestError(
                 f"{unlabeled:,} of {self.num_examples:,} images are unlabeled. Mixing requires labels."
             )
-        self._parallel_calls = parallel_calls or tf.data.AUTOTUNE
-        self._stream = 0
+        self._parallel_calls, self._stream = parallel_calls or tf.data.AUTOTUNE, 0
         with tf.device("CPU:0"):
             self._files = tf.constant([str(record.file) for record in self.records], tf.string)
         self._forget_images()

@@ -185,7 +185,7 @@ def check_class_names(names: Iterable[str], identity: Identity = "exact") -> lis
 
 
 def as_names(names: Any) -> Any:
-    """Return an array of names as a list, and anything else as it is."""
+    """Return an array of names as a list, and any other value unchanged."""
     return names.tolist() if hasattr(names, "tolist") else names
 
 

@@ -220,7 +220,7 @@ def _check_validation(phase: Phase, val: ImageDataset | None) -> Iterator[str]:
         return
     for name, is_set in (("mix", val.mixes), ("augment", val.augmented)):
         if is_set:
-            yield f"the validation images have {name}=. Only training images are changed: use {name}=None."
+            yield f"{name}= is set for validation images, but only training images may be changed. Use {name}=None."
     if getattr(val, "drop_remainder", False):
         yield "the validation images have drop_remainder=True, which drops images. Use drop_remainder=False."
     if phase.monitor == "val_auc":
@@ -236,10 +236,10 @@ def _check_validation(phase: Phase, val: ImageDataset | None) -> Iterator[str]:
 def _check_training(model: keras.Model, phase: Phase, trains: Sequence[ImageDataset]) -> Iterator[str]:
     for train in trains:
         if not train.steps_per_epoch:
-            yield f"{train.num_examples} training images are less than one batch of {train.batch_size}. Use a smaller batch."
+            yield f"{train.num_examples} training images are fewer than one batch of {train.batch_size}. Use a smaller batch."
     known = [block.name for block in get_blocks(model)]
     for name in {rate.block for rate in phase.rates} - {*known}:
-        yield f"rates: there is no block '{name}'. {did_you_mean(name, known)}"
+        yield f"rates: unknown block '{name}'. {did_you_mean(name, known)}"
 
 
 def _check_precision(model: keras.Model, phase: Phase) -> Iterator[str]:

@@ -114,7 +114,7 @@ def find_learning_rate(
 def _check_request(train: ImageDataset, lowest: float, highest: float) -> None:
     if train.steps_per_epoch < 1:
         raise RequestError(
-            f"{train.num_examples} images are less than one batch. Add images, or reduce the batch size."
+            f"{train.num_examples} images are fewer than one batch. Add images, or reduce the batch size."
         )
     if not 0 < lowest < highest < math.inf:
         raise RequestError(

@@ -202,7 +202,7 @@ def _check_streams(
     if target.steps_per_epoch < 1 or smallest_batch < replicas:
         devices = f" for {replicas} devices" if replicas > 1 else ""
         yield (
-            f"the step reads target images, but {target.num_examples} images are less than one batch of "
+            f"the step reads target images, but {target.num_examples} images are fewer than one batch of "
             f"{target.batch_size}{devices}. Add images, or reduce the batch size."
         )
     for name in ("image_size_px", "placement"):

@@ -209,11 +209,11 @@ def images(**options):
             {},
             {"augment": "light"},
             {},
-            "the validation images have augment=. Only training images are changed",
+            "augment= is set for validation images, but only training images may be changed",
         ),
         ({}, {"drop_remainder": True, "batch_size": 1}, {}, "Use drop_remainder=False."),
-        ({"drop_remainder": True}, {}, {}, "2 training images are less than one batch of 32"),
-        ({}, {}, {"rates": {"block_9": 0.1}}, "rates: there is no block 'block_9'."),
+        ({"drop_remainder": True}, {}, {}, "2 training images are fewer than one batch of 32"),
+        ({}, {}, {"rates": {"block_9": 0.1}}, "rates: unknown block 'block_9'."),
     ],
 )
 def test_training_that_would_ignore_a_setting_or_images_is_refused(model, train, val, phase, message):

@@ -500,7 +500,7 @@ try:
     fit(model, source, target=target_of(7, batch_size=1), phases=[phase], strategy=strategy,
         step_for=lambda *_: Small(1.0))
 except RequestError as error:
-    assert "less than one batch of 1 for 2 devices" in str(error), error
+    assert "fewer than one batch of 1 for 2 devices" in str(error), error
     print("equal")
 """
 
