@@ -44,6 +44,11 @@ from kerastl.errors import RequestError, set_option, shell_command
     ),
     help="Quantization of the format litert: float16 weights, or 8-bit weights and computation.",
 )
+@click.option(
+    "--with-resize",
+    is_flag=True,
+    help="Let the models of onnx, litert and openvino resize the images, exactly as in training.",
+)
 @click.option("--with-samples", is_flag=True, help="Include a few test images of the run.")
 @click.option("--version", type=click.IntRange(min=1), help="Version number.  [default: the next]")
 @click.option(
@@ -59,6 +64,7 @@ def command(
     threshold: Literal["none", "specificity", "sensitivity"],
     prevalence: tuple[str, ...],
     quantize: str | None,
+    with_resize: bool,
     with_samples: bool,
     version: int | None,
     keep: int | None,
@@ -69,7 +75,8 @@ def command(
 
     The export contains no paths, groups or images of the data, except for images with --with-samples. The format keras
     is for another hospital, which adapts the model to its own images. The formats onnx, litert and openvino take
-    decoded images instead of files and need extras, such as pip install 'kerastl[onnx]'.
+    decoded images instead of files and need extras, such as pip install 'kerastl[onnx]'. Their folders contain a client
+    that does not need kerastl.
 
     \b
     Examples:
@@ -79,7 +86,7 @@ def command(
       kerastl export runs/x-rays-1 --threshold sensitivity --prevalence ill=0.02 --prevalence well=0.98
     """
     described = evaluation.read_description(run)
-    export.check_formats([format_name], quantize)
+    export.check_formats([format_name], quantize, with_resize)
     options = export.PostprocessingOptions(temperature, _shares(prevalence), threshold)
     postprocessing, problems = export.resolve_postprocessing(run, described.class_names, options)
     if problems:
@@ -90,7 +97,15 @@ def command(
         export.check_version_free(out or run / export.EXPORT_FOLDER / format_name, version)
     load_tensorflow()
     with status(f"Exporting to {format_name}", prints_line=False):
-        folder = export.export_run(run, format_name, out, options=options, quantize=quantize, version=version)
+        folder = export.export_run(
+            run,
+            format_name,
+            out,
+            options=options,
+            quantize=quantize,
+            with_resize=with_resize,
+            version=version,
+        )
     click.echo(f"Wrote {folder}")
     if format_name != export.PORTABLE:
         click.echo(postprocessing.describe(described.class_names))

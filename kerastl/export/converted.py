@@ -20,6 +20,7 @@ from kerastl import registry
 from kerastl.console import print_status
 from kerastl.errors import RequestError
 from kerastl.evaluation.trained_model import Trained
+from kerastl.export.client_files import LABELS, write_client_files
 from kerastl.export.endpoints import probabilities_of
 from kerastl.export.model_card import read_model_facts
 from kerastl.export.postprocess import Postprocessing
@@ -60,27 +61,57 @@ class InferenceGraph:
         return tf.function(predict, input_signature=[self.images], autograph=False).get_concrete_function()
 
 
-def build_inference_graph(trained: Trained, postprocessing: Postprocessing) -> InferenceGraph:
+def build_inference_graph(
+    trained: Trained, postprocessing: Postprocessing, with_resize: bool = False
+) -> InferenceGraph:
     """Return a model as a single inference graph, with BatchNorm layers folded where this is exact.
 
     Args:
         trained: The model and its description.
         postprocessing: Its temperature and prevalence become part of the graph. Its threshold cannot, because
             the graph does not return labels.
+        with_resize: Whether the graph resizes the images: then they are `[n, height, width, 3]`.
     """
     folded, size = fold_for_inference(trained.model), trained.image_size_px
+    side = None if with_resize else size
 
     def predict(images: tf.Tensor) -> tf.Tensor:
+        if with_resize:
+            images = resize_to_square(images, size)
         # In float32, because mobile runtimes have no float64.
         logits = tf.cast(folded(images, training=False), tf.float32)
         return tf.identity(probabilities_of(logits, postprocessing), name=OUTPUT)
 
-    spec = tf.TensorSpec([None, size, size, 3], tf.float32, name=INPUT)
+    spec = tf.TensorSpec([None, side, side, 3], tf.float32, name=INPUT)
     traced = tf.function(predict, input_signature=[spec], autograph=False).get_concrete_function()
     graph = InferenceGraph(_freeze(traced), spec, trained)
     if not _allow_inlining(graph.graph_def):
         return graph
     return replace(graph, graph_def=_freeze(graph.function()))
+
+
+def resize_to_square(images: tf.Tensor, size: int) -> tf.Tensor:
+    """Resize images as `load_image` does, by matrix products: no converter supports TensorFlow's antialiased resize.
+
+    Args:
+        images: `[n, height, width, 3]` float32 in [0, 255].
+        size: Side length of the result in pixels.
+    """
+
+    def weights(length: tf.Tensor) -> tf.Tensor:
+        """Return the weight of each input pixel in each output pixel, `[size, length]`: a triangle, clipped at the border."""
+        scale = length / size
+        centers = (tf.range(size, dtype=tf.float32) + 0.5) * scale
+        distance = tf.abs(tf.range(length) + 0.5 - centers[:, None]) / tf.maximum(scale, 1.0)
+        triangle = tf.nn.relu(1.0 - distance)
+        return triangle / tf.reduce_sum(triangle, axis=1, keepdims=True)
+
+    height, width = tf.unstack(tf.cast(tf.shape(images)[1:3], tf.float32))
+    channels = tf.transpose(images, [0, 3, 1, 2])
+    columns = tf.matmul(tf.matmul(weights(height), channels), weights(width), transpose_b=True)
+    resized = tf.clip_by_value(tf.transpose(columns, [0, 2, 3, 1]), 0.0, 255.0)
+    resized.set_shape([None, size, size, 3])
+    return resized
 
 
 def _freeze(function: Any) -> Any:
@@ -123,6 +154,7 @@ def write_converted(
     postprocessing: Postprocessing,
     version: int | None = None,
     quantize: str | None = None,
+    with_resize: bool = False,
 ) -> Path:
     """Write a model in the format of another runtime as a new version.
 
@@ -134,6 +166,7 @@ def write_converted(
             only.
         version: The version to write; None for the one after the highest.
         quantize: One of the `QUANTIZE_CHOICES` of the format; None for float32.
+        with_resize: Whether the model resizes the images itself.
 
     Returns:
         The version folder, e.g. `out/1`.
@@ -147,16 +180,23 @@ def write_converted(
     if quantize is not None:
         options["quantize"] = quantize
         print_status(f"Quantizing to {quantize} and measuring the effect on the run's test images")
-    facts, size = read_model_facts(trained.folder), trained.image_size_px
+    if any(len(name.splitlines()) != 1 for name in trained.class_names):
+        raise RequestError(
+            f"This model cannot be converted to {name}: a class name is empty or has a line break, and {LABELS} has one "
+            f"name per line: {list(trained.class_names)}. Nothing was written. Every model can be exported with "
+            "--format saved_model"
+        )
+    facts, side = read_model_facts(trained.folder), None if with_resize else trained.image_size_px
     conversion: dict[str, Any] = {
         "format": name,
-        "input": {"name": INPUT, "shape": [None, size, size, 3], "dtype": "float32", "range": [0, 255], "colors": "RGB"},
+        "input": {"name": INPUT, "shape": [None, side, side, 3], "dtype": "float32", "range": [0, 255], "colors": "RGB"},
         "output": {"name": OUTPUT, "shape": [None, len(trained.class_names)], "dtype": "float32"},
+        "with_resize": with_resize,
     }  # fmt: skip
 
     def fill(folder: Path) -> None:
         with _quiet():
-            graph = build_inference_graph(trained, postprocessing)
+            graph = build_inference_graph(trained, postprocessing, with_resize)
             try:
                 conversion.update(module.convert(graph, folder, **options))
             except (OSError, RequestError):
@@ -164,6 +204,10 @@ def write_converted(
             except Exception as error:  # each converter raises its own exceptions
                 raise RequestError(_conversion_error(name, str(error), graph)) from error
         conversion["bytes"] = sum(file.stat().st_size for file in folder.iterdir())
+        predict = module.load(folder)[1]
+        write_client_files(
+            folder, trained, postprocessing, runtime=module, conversion=conversion, predict=predict
+        )
 
     return write_version(
         out, fill, version=version, **model_fields(trained), postprocessing=postprocessing, conversion=conversion,

@@ -48,6 +48,11 @@ class Manifest:
         """How the model was quantized; None for float32."""
         return (self.conversion or {}).get("quantize")
 
+    @property
+    def with_resize(self) -> bool:
+        """Whether a converted model resizes the images itself."""
+        return bool((self.conversion or {}).get("with_resize"))
+
 
 def write_manifest(folder: Path, **fields: Any) -> None:
     """Write the manifest of an export, after all its other files.

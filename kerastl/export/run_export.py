@@ -31,6 +31,7 @@ def export_run(
     *,
     options: PostprocessingOptions = DEFAULT_OPTIONS,
     quantize: str | None = None,
+    with_resize: bool = False,
     version: int | None = None,
 ) -> Path:
     """Export the model of a finished run in one format.
@@ -41,6 +42,7 @@ def export_run(
         out: The folder of all versions; None for `export/<format_name>` in the run folder.
         options: The requested postprocessing; parts that the run has no values for are omitted.
         quantize: `float16` or `int8`, if the format supports it; None for float32.
+        with_resize: Whether a converted model (ONNX, LiteRT, OpenVINO) resizes the images itself.
         version: The version to write; None for the one after the highest.
 
     Returns:
@@ -55,14 +57,14 @@ def export_run(
         PosixPath('runs/mine/export/onnx/1')
     """
     module = registry.module("format", format_name)
-    check_formats([format_name], quantize)
+    check_formats([format_name], quantize, with_resize)
     target = out if out is not None else run_folder / EXPORT_FOLDER / format_name
     if version is not None:
         check_version_free(target, version)
     trained = load_trained(run_folder)
     postprocessing, _ = resolve_postprocessing(run_folder, trained.class_names, options)
     if hasattr(module, "convert"):
-        return write_converted(trained, target, format_name, postprocessing, version, quantize)
+        return write_converted(trained, target, format_name, postprocessing, version, quantize, with_resize)
     return module.write(trained, target, postprocessing=postprocessing, version=version)
 
 
@@ -107,5 +109,10 @@ def _is_complete(
         manifest = read_manifest(export)
     except RequestError:
         return False
-    wanted = {"postprocessing": postprocessing, "quantize": quantize, "files": hash_files(export)}
+    wanted = {
+        "postprocessing": postprocessing,
+        "quantize": quantize,
+        "with_resize": False,
+        "files": hash_files(export),
+    }
     return all(getattr(manifest, name) == value for name, value in (model_fields(trained) | wanted).items())

@@ -15,7 +15,7 @@ from kerastl.evaluation import load_trained
 from kerastl.export import expected_predictions, export_once, export_run, read_export, verify
 from kerastl.export.litert_conversion import measure_effect, read_calibration
 from tests.export.conftest import CLASS_NAMES, write_rows
-from tests.export.converted_formats import need
+from tests.export.converted_formats import need, run_client
 
 
 @pytest.fixture
@@ -128,6 +128,10 @@ def test_int8_predicts_nearly_like_the_run_and_reports_its_effect(run: Path, enc
     assert 1e-4 < gap < 0.05, "8 bits are seen, and no more"
     # The softmax is float32: by its 8-bit kernel all probabilities were multiples of 1/256.
     assert np.abs(probabilities * 256 - np.round(probabilities * 256)).max() > 0.01
+
+    (row,) = run_client(folder)
+    content = json.loads((folder / "sample.json").read_text())["probabilities"]
+    assert row == pytest.approx([content[label] for label in CLASS_NAMES], abs=1e-4)
 
     assert export_once(run, "litert", quantize="int8") == folder
     assert export_once(run, "litert", quantize=None) == folder.parent / "2"

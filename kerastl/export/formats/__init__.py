@@ -81,15 +81,17 @@ def find_verifiable(path: Path) -> ExportFolder:
     return export
 
 
-def check_formats(names: Sequence[str], quantize: str | None = None) -> None:
+def check_formats(names: Sequence[str], quantize: str | None = None, with_resize: bool = False) -> None:
     """Check that formats can be written, without importing their packages.
 
     Args:
         names: Names of formats.
         quantize: The requested quantization; None for none.
+        with_resize: Whether the resize is requested as a part of the model.
 
     Raises:
-        RequestError: A package is missing (the text names the extra), or no format has that quantization.
+        RequestError: A package is missing (the text names the extra), no format has that quantization, or a
+            format cannot have the resize.
     """
     problems = [problem for name in names if (problem := _missing_packages(name))]
     if quantize is not None and not any(quantize in registry.quantize_choices(name) for name in names):
@@ -98,8 +100,20 @@ def check_formats(names: Sequence[str], quantize: str | None = None) -> None:
         problems.append(
             f"{', '.join(names) or 'No format'} cannot be quantized to {quantize}. Available quantizations: {available}."
         )
+    if with_resize:
+        problems += [problem for name in names if (problem := _resize_problem(name, quantize))]
     if problems:
         raise RequestError("\n".join(problems))
+
+
+def _resize_problem(name: str, quantize: str | None) -> str:
+    if name == SAVED_MODEL:
+        return f"The format {name} always decodes and resizes files itself. Omit --with-resize."
+    if not hasattr(registry.module("format", name), "convert"):
+        return f"The format {name} has no resize, because kerastl resizes the images. Omit --with-resize."
+    if quantize == "int8":
+        return "--with-resize cannot be combined with --quantize int8, which would resize in 8 bits. Use --quantize float16, or omit one."
+    return ""
 
 
 def _missing_packages(name: str) -> str:

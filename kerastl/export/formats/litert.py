@@ -18,6 +18,17 @@ FILES = (FILE,)
 REQUIRED_PACKAGES = ("ai_edge_litert",)
 QUANTIZE_CHOICES = ("float16", "int8")
 LABELS = "labels.txt"
+TITLE = "LiteRT"
+PACKAGE = "ai-edge-litert"
+CLIENT_IMPORT = "from ai_edge_litert.interpreter import Interpreter"
+CLIENT_PREDICT = """\
+interpreter = Interpreter(str(folder / "model.tflite"))
+(inputs,), (outputs,) = interpreter.get_input_details(), interpreter.get_output_details()
+interpreter.resize_tensor_input(inputs["index"], images.shape)
+interpreter.allocate_tensors()
+interpreter.set_tensor(inputs["index"], images)
+interpreter.invoke()
+probabilities = interpreter.get_tensor(outputs["index"])[0]"""
 
 
 def convert(graph: InferenceGraph, folder: Path, *, quantize: str | None = None) -> dict[str, Any]:
@@ -48,8 +59,6 @@ def convert(graph: InferenceGraph, folder: Path, *, quantize: str | None = None)
 
 
 def _write_file(folder: Path, content: bytes, class_names: tuple[str, ...]) -> None:
-    if any(len(name.splitlines()) != 1 for name in class_names):
-        raise ValueError(f"a class name is empty or has a line break, and {LABELS} has one name per line")
     file = folder / FILE
     file.write_bytes(content)
     # Appended to the model, as by LiteRT's own tools; with a fixed date, so that equal models are equal files.

@@ -17,6 +17,13 @@ REQUIRED_PACKAGES = ("tf2onnx", "onnx", "onnxruntime")
 OPSET = 17
 """Supported by ONNX Runtime 1.12 (2022) and later; no model here needs a newer one."""
 NAMES = "class_names"
+OPEN_DIMENSIONS = ("n", "height", "width")
+TITLE = "ONNX Runtime"
+PACKAGE = "onnxruntime"
+CLIENT_IMPORT = "import onnxruntime"
+CLIENT_PREDICT = """\
+session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+probabilities = session.run(["probabilities"], {"images": images})[0][0]"""
 
 
 def convert(graph: InferenceGraph, folder: Path) -> dict[str, Any]:
@@ -33,8 +40,10 @@ def convert(graph: InferenceGraph, folder: Path) -> dict[str, Any]:
         opset=OPSET, tensors_to_rename={f"{INPUT}:0": INPUT, f"{OUTPUT}:0": OUTPUT},
     )  # fmt: skip
     for tensor in (*proto.graph.input, *proto.graph.output):
-        # tf2onnx numbers the batch dimension by a counter.
-        tensor.type.tensor_type.shape.dim[0].dim_param = "n"
+        # tf2onnx numbers open dimensions by a counter.
+        for dimension, name in zip(tensor.type.tensor_type.shape.dim, OPEN_DIMENSIONS, strict=False):
+            if not dimension.HasField("dim_value"):
+                dimension.dim_param = name
     _renumber(proto.graph, {})
     onnx.helper.set_model_props(proto, {NAMES: json.dumps(graph.trained.class_names, ensure_ascii=False)})
     onnx.checker.check_model(proto, full_check=True)

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 FILE = "model.xml"
 FILES = (FILE,)
 REQUIRED_PACKAGES = ("openvino",)
+TITLE = "OpenVINO"
+PACKAGE = "openvino"
+CLIENT_IMPORT = "import openvino"
+CLIENT_PREDICT = """\
+model = openvino.compile_model(folder / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+probabilities = model({"images": images})["probabilities"][0]"""
 NAMES = ["kerastl", "class_names"]
 
 

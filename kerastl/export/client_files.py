@@ -1,0 +1,230 @@
+"""Write the files with which a converted model is used without kerastl.
+
+They are a README, the class names, the preprocessing as JSON, a generated sample image with its expected output, and
+a client.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+from PIL import Image
+
+from kerastl.data.decode import FULL_WINDOW, decode_image, load_image
+from kerastl.evaluation.trained_model import Trained
+from kerastl.export.model_card import TEMPLATES, escape_markdown, template_environment
+from kerastl.export.postprocess import Postprocessing
+from kerastl.export.probe_images import read_probe_images, select_test_images
+from kerastl.runs import write_atomic, write_json
+
+Floats = npt.NDArray[np.float32]
+Predict = Callable[[Floats], Floats]
+
+LABELS = "labels.txt"
+PREPROCESS = "preprocess.json"
+SAMPLE = "sample.png"
+SAMPLE_OUTPUT = "sample.json"
+CLIENT_TEMPLATES = TEMPLATES / "converted"
+MAX_TEST_IMAGES = 16
+"""Each is predicted once per variant of the preprocessing, so a few images take seconds."""
+SAMPLE_SCALE = 2.5
+"""Width of the sample relative to the input of the model: below 2, a resize without antialiasing changes little."""
+
+
+@dataclass(frozen=True)
+class PreprocessingCost:
+    """How the probabilities change with a different preprocessing.
+
+    Args:
+        variant: The preprocessing, in words.
+        sample: The largest difference of a probability for the sample.
+        images: The largest difference of a probability for test images of the run; None without images.
+        labels_differ: Number of test images whose most probable class differs; None without images.
+    """
+
+    variant: str
+    sample: float
+    images: float | None
+    labels_differ: int | None
+
+
+def write_client_files(
+    folder: Path,
+    trained: Trained,
+    postprocessing: Postprocessing,
+    *,
+    runtime: ModuleType,
+    conversion: dict[str, Any],
+    predict: Predict,
+) -> None:
+    """Write the files next to a converted model.
+
+    Args:
+        folder: The version folder.
+        trained: The model and its description.
+        postprocessing: Temperature and prevalence are part of the converted model; the threshold is only described.
+        runtime: The plug-in of the format, with `PACKAGE`, `CLIENT_IMPORT` and `CLIENT_PREDICT`.
+        conversion: Input and output, as in the manifest.
+        predict: The converted model, from images to probabilities.
+
+    Raises:
+        OSError: The disk is full.
+    """
+    size, names, with_resize = trained.image_size_px, trained.class_names, conversion["with_resize"]
+    sample = draw_sample(size, trained.window, trained.max_pixels)
+    expected = predict(_load(sample, trained)[None])[0]
+    pixels = (
+        decode_image(tf.constant(sample), window=trained.window, max_pixels=trained.max_pixels).numpy()
+        if with_resize
+        else _load(sample, trained)
+    )
+    encoded: Sequence[bytes] = ()
+    if trained.folder is not None:
+        files = select_test_images(trained.folder, MAX_TEST_IMAGES)
+        encoded = read_probe_images(files, max_pixels=trained.max_pixels).encoded
+    values = {
+        "class_names": names,
+        "image_size_px": size,
+        "window": trained.window,
+        "format": conversion["format"],
+        "runtime": runtime,
+        "with_resize": with_resize,
+        "postprocessing": postprocessing.describe(names),
+        "has_threshold": postprocessing.threshold is not None,
+        "num_images": len(encoded),
+        "costs": _measure_costs(sample, encoded, trained, predict, with_resize),
+    }
+    write_atomic(folder / LABELS, "".join(f"{name}\n" for name in names))
+    write_atomic(folder / SAMPLE, sample)
+    output = {
+        "probabilities": dict(zip(names, expected.tolist(), strict=True)),
+        # They show whether a difference is due to the preprocessing or to the runtime.
+        "input_mean": np.mean(pixels, axis=(0, 1), dtype=np.float64).tolist(),
+        "input_standard_deviation": np.std(pixels, axis=(0, 1), dtype=np.float64).tolist(),
+    }
+    write_json(folder / SAMPLE_OUTPUT, output)
+    write_json(folder / PREPROCESS, _preprocessing(trained, conversion))
+    for file in CLIENT_TEMPLATES.glob("*.jinja"):
+        environment = template_environment(finalize=escape_markdown if ".md" in file.suffixes else None)
+        text = environment.get_template(f"{CLIENT_TEMPLATES.name}/{file.name}").render(values)
+        write_atomic(folder / file.stem, text.encode("utf-8", "replace"))
+
+
+def _preprocessing(trained: Trained, conversion: dict[str, Any]) -> dict[str, Any]:
+    """Return the steps from an image file to the input of the model, and their settings."""
+    return {
+        "input": conversion["input"],
+        "output": conversion["output"],
+        "image_size_px": trained.image_size_px,
+        "window": list(trained.window or FULL_WINDOW),
+        "exif_orientation": "applied",
+        "transparency": "composited on white",
+        "resize": {
+            "by": "model" if conversion["with_resize"] else "caller",
+            "method": "bilinear",
+            "antialias": True,
+            "half_pixel_centers": True,
+            "keep_aspect_ratio": False,
+            "dtype": "float32",
+        },
+    }
+
+
+def draw_sample(image_size_px: int, window: tuple[float, float] | None, max_pixels: int) -> bytes:
+    """Return a PNG with bars that become finer to the right and to the bottom, as in a resolution chart.
+
+    Args:
+        image_size_px: Side length of the model's input in pixels. The sample is larger, and not square.
+        window: The window of the model. With a window, the sample is 16-bit gray, with values on both sides of it.
+        max_pixels: Maximum height times width.
+    """
+    width = max(2, min(int(SAMPLE_SCALE * image_size_px), math.isqrt(max_pixels)))
+    height = max(1, width * 4 // 5)
+    across, down = (
+        np.arange(width)[None] + np.zeros((height, 1)),
+        np.arange(height)[:, None] + np.zeros(width),
+    )
+    bars = [position**2 // width % 2 for position in (across, down)]
+    if window is None:
+        levels = np.stack([bars[0], 0.75 * bars[1], across / width], axis=-1)
+        image = Image.fromarray((255 * levels).astype(np.uint8))
+    else:
+        low, high = window
+        levels = 1.2 * (0.4 * bars[0] + 0.3 * bars[1] + 0.3 * across / width) - 0.1
+        stored = np.clip(low + (high - low) * levels, *FULL_WINDOW)
+        image = Image.fromarray(stored.astype(np.uint16))
+    file = io.BytesIO()
+    image.save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def _load(encoded: bytes, trained: Trained) -> Floats:
+    image = load_image(
+        tf.constant(encoded),
+        image_size_px=trained.image_size_px,
+        window=trained.window,
+        max_pixels=trained.max_pixels,
+    )
+    return image.numpy()
+
+
+def preprocessing_variants(encoded: bytes, trained: Trained, with_resize: bool) -> dict[str, Floats]:
+    """Return the input of the model by common ways to prepare an image that differ from training.
+
+    Args:
+        encoded: A whole image file that can be decoded.
+        trained: The description of the model.
+        with_resize: Whether the model resizes: then only ways that differ in values and colors.
+    """
+    size, max_pixels = [trained.image_size_px] * 2, trained.max_pixels
+    pixels, image = (
+        decode_image(tf.constant(encoded), window=trained.window, max_pixels=max_pixels),
+        _load(encoded, trained),
+    )
+    variants: dict[str, Any] = {}
+    if not with_resize:
+        rounded = Image.fromarray(np.round(pixels).astype(np.uint8))
+        height, width = pixels.shape[:2]
+        side = min(height, width)
+        square = tf.image.crop_to_bounding_box(pixels, (height - side) // 2, (width - side) // 2, side, side)
+        variants = {
+            "resized in 8 bits (Pillow's resize of an RGB image)": np.asarray(
+                rounded.resize(size, Image.Resampling.BILINEAR), np.float32
+            ),
+            "bilinear without antialiasing (OpenCV's INTER_LINEAR)": tf.image.resize(pixels, size),
+            "nearest neighbor": tf.image.resize(pixels, size, "nearest"),
+            "central square, instead of the whole image": tf.image.resize(square, size, antialias=True),
+        }
+    variants |= {"values divided by 255": image / 255, "BGR instead of RGB": image[..., ::-1]}
+    if trained.window is not None:
+        full = decode_image(tf.constant(encoded), max_pixels=max_pixels)
+        variants["16-bit values without the window"] = tf.image.resize(full, size, antialias=True)
+    return {name: np.ascontiguousarray(variant, np.float32) for name, variant in variants.items()}
+
+
+def _measure_costs(
+    sample: bytes, encoded: Sequence[bytes], trained: Trained, predict: Predict, with_resize: bool
+) -> list[PreprocessingCost]:
+    changes: dict[str, list[float]] = {}
+    labels: dict[str, list[bool]] = {}
+    for image in (sample, *encoded):
+        right = predict(_load(image, trained)[None])[0]
+        for variant, pixels in preprocessing_variants(image, trained, with_resize).items():
+            wrong = predict(pixels[None])[0]
+            changes.setdefault(variant, []).append(float(np.abs(wrong - right).max()))
+            labels.setdefault(variant, []).append(bool(wrong.argmax() != right.argmax()))
+    return [
+        PreprocessingCost(
+            variant, first, max(others, default=None), sum(labels[variant][1:]) if others else None
+        )
+        for variant, (first, *others) in changes.items()
+    ]
