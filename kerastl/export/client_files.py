@@ -153,7 +153,7 @@ def draw_sample(image_size_px: int, window: tuple[float, float] | None, max_pixe
         np.arange(width)[None] + np.zeros((height, 1)),
         np.arange(height)[:, None] + np.zeros(width),
     )
-    bars = [position**2 // width % 2 for position in (across, down)]
+    bars = [position**2 // (2 * width) % 2 for position in (across, down)]
     if window is None:
         levels = np.stack([bars[0], 0.75 * bars[1], across / width], axis=-1)
         image = Image.fromarray((255 * levels).astype(np.uint8))
