@@ -14,6 +14,7 @@ from .files import next_free_path as next_free_path
 from .files import read_csv as read_csv
 from .files import remove_partial_files as remove_partial_files
 from .files import sha256_of as sha256_of
+from .files import unquote_cell as unquote_cell
 from .files import write_atomic as write_atomic
 from .files import write_csv as write_csv
 from .files import write_json as write_json

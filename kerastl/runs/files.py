@@ -147,14 +147,15 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         report_damage(path, "Restore it, or run the recipe again."),
         path.open(encoding="utf-8", newline="") as file,
     ):
-        header, *rows = [[_unquoted(cell) for cell in row] for row in csv.reader(file)] or [[]]
+        header, *rows = [[unquote_cell(cell) for cell in row] for row in csv.reader(file)] or [[]]
     for number, row in enumerate(rows, 2):
         if len(row) != len(header):
             raise RequestError(f"{path}, row {number}: {len(row)} cells, but the header has {len(header)}.")
     return [dict(zip(header, row, strict=True)) for row in rows]
 
 
-def _unquoted(cell: str) -> str:
+def unquote_cell(cell: str) -> str:
+    """Return the text of a cell without the quote that `csv_cell` adds."""
     return cell[1:] if cell.startswith("'") and cell[1:].startswith(QUOTED_STARTS) else cell
 
 

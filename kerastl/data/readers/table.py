@@ -17,9 +17,9 @@ from kerastl.data.readers import path_hint
 from kerastl.data.records import Collection, Record, check_class_names, natural_order, pluralize
 from kerastl.errors import Problem, RequestError, nearest, quote, raise_problems
 from kerastl.options import StrictModel
+from kerastl.runs import unquote_cell
 
 DELIMITERS = ",;\t"
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 SHOWN = 20
 
 
@@ -40,7 +40,9 @@ def parse_table(path: Path) -> tuple[list[str], list[Row]]:
     header = _header(lines)
     for line, cells in lines:
         if len(cells) == len(header):
-            rows.append((line, dict(zip(header, map(_plain, cells), strict=True))))
+            rows.append(
+                (line, dict(zip(header, (unquote_cell(cell.strip()) for cell in cells), strict=True)))
+            )
         else:
             message = f"has {pluralize(len(cells), 'cell')}, but the header has {len(header)}"
             problems.append(Problem(f"line {line}", message))
@@ -105,12 +107,6 @@ def _parquet_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     table = parquet.read_table(path)
     for line, cells in enumerate(zip(*(column.to_pylist() for column in table.columns), strict=True), 2):
         yield line, ["" if cell is None else str(cell) for cell in cells]
-
-
-def _plain(cell: str) -> str:
-    """Return a cell without surrounding spaces and without the quote before a formula."""
-    text = cell.strip()
-    return text[1:] if text.startswith("'") and text[1:].startswith(FORMULA_STARTS) else text
 
 
 Name = Annotated[str, MinLen(1)]
