@@ -173,6 +173,18 @@ def raise_problems(
         raise Problems(subject, problems, footer, shown)
 
 
+def raise_request(problems: Sequence[Problem]) -> None:
+    """Raise the problems of a request together, if there are any. A single one without a location stands alone."""
+    if len(problems) == 1 and not problems[0].where:
+        raise RequestError(problems[0].message)
+    raise_problems("The request", problems, "Nothing was run.")
+
+
+def message_of(error: RequestError) -> str:
+    """Return the message of an error, to be listed with other problems of a request."""
+    return str(error).removesuffix("Nothing was run.").rstrip()
+
+
 def problems_of(where: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> list[Problem]:
     """Call a function and return the problems that it raises."""
     try:

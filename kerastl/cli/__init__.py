@@ -52,13 +52,9 @@ def _refuse_repeated_options(ctx: click.Context, words: list[str]) -> None:
     given: list[click.Parameter] = []
     with suppress(click.UsageError):  # raised again when the command is parsed
         _, _, given = ctx.command.make_parser(ctx).parse_args(list(words))
-    for param in set(given):
-        if (
-            isinstance(param, click.Option)
-            and not param.multiple
-            and not param.is_flag
-            and given.count(param) > 1
-        ):
+    options = [param for param in given if isinstance(param, click.Option)]
+    for param in options:
+        if options.count(param) > 1 and not param.multiple and not param.is_flag:
             raise click.UsageError(f"{param.opts[0]} is given {given.count(param)} times. Give it once.", ctx)
 
 
@@ -144,8 +140,8 @@ def _escape_unprintable() -> None:
 
 def _show(error: click.ClickException) -> None:
     """Print a usage error. For an unknown option, suggest an option, a recipe key, or an argument."""
-    if isinstance(error, click.NoSuchOption) and error.ctx is not None:
-        params = error.ctx.command.params
+    params = error.ctx.command.params if isinstance(error, click.UsageError) and error.ctx else []
+    if isinstance(error, click.NoSuchOption):
         options = [name for param in params if param.name != "help" for name in param.opts if name[:1] == "-"]
         word = error.option_name.lstrip("-")
         hint = suggest(word, options).strip()
@@ -159,11 +155,8 @@ def _show(error: click.ClickException) -> None:
             hint = f"A path is an argument. Write it without {error.option_name}."
         error = click.UsageError(f"{error.message} {hint}".strip(), error.ctx)
     error.show()
-    if not isinstance(error, click.UsageError) or not error.message.startswith(
-        "Got unexpected extra argument"
-    ):
-        return
-    if error.ctx and any(param.name == "data" for param in error.ctx.command.params):
+    is_extra = error.message.startswith("Got unexpected extra argument")
+    if is_extra and any(param.name == "data" for param in params):
         click.echo("To select images: --data PATH. To change a recipe value: --set PATH=VALUE", err=True)
 
 

@@ -16,7 +16,7 @@ from click.shell_completion import CompletionItem
 from kerastl import evaluation, export, report, runs
 from kerastl import recipe as recipes
 from kerastl.console import format_facts
-from kerastl.errors import Problem, Problems, RequestError, raise_problems, shell_quote, suggest
+from kerastl.errors import Problem, Problems, RequestError, message_of, raise_request, shell_quote, suggest
 from kerastl.tasks import SINGLE_LABEL
 from kerastl.workflows.check_recipe import check_data, check_recipe
 
@@ -49,7 +49,6 @@ def _headline(values: dict[str, runs.Metrics]) -> str:
     return max(SINGLE_LABEL.headlines, key=num_values)
 
 
-SPLITS = ("val", "test", "target_val", "target_test")
 METRICS = ("accuracy", "balanced_accuracy", "auc", "group_auc")
 
 
@@ -76,7 +75,6 @@ def print_scores(run: runs.Run, *, as_json: bool) -> None:
     print_template(
         "scores.txt.jinja", scores=scores, adaptation=adaptation, metrics=METRICS,
         facts=format_facts(facts, stream=sys.stdout),
-        splits={name: split for name, split in scores.splits.items() if name in SPLITS},
         min_groups=evaluation.MIN_GROUPS, folder=shell_path(run.path),
         exports=[shell_path(folder) for folder in _verifiable(run)],
     )  # fmt: skip
@@ -176,10 +174,8 @@ def load_recipe(
             raise
         if isinstance(error, Problems) and error.subject == recipe:
             raise Problems(recipe, [*all_problems, *error.problems], error.footer) from error
-        all_problems.append(Problem("", str(error).removesuffix("Nothing was run.").rstrip()))
-    if len(all_problems) == 1 and not all_problems[0].where:
-        raise RequestError(all_problems[0].message)
-    raise_problems("The request", all_problems, "Nothing was run.")
+        all_problems.append(Problem("", message_of(error)))
+    raise_request(all_problems)
     return recipe_text, checked
 
 

@@ -16,7 +16,7 @@ from kerastl import report
 from kerastl.augment.preview import POLICY_TITLE, Block, mixing_block, operation_block, policy_block
 from kerastl.console import track
 from kerastl.data import Record, seeds_for
-from kerastl.errors import RequestError, raise_problems
+from kerastl.errors import RequestError, raise_request
 from kerastl.recipe import Augment, Recipe
 from kerastl.runs import Run, next_free_path
 from kerastl.tasks import SINGLE_LABEL
@@ -54,7 +54,7 @@ def preview(
         RequestError: The recipe has no augmentation or no such operation, the data cannot be used, or `out` exists.
     """
     augment = selected_augment(recipe.augment, operation)
-    raise_problems("The request", folder_problems(out), "Nothing was run.")
+    raise_request(folder_problems(out))
     seed = recipe.seed if seed is None else seed
     with tempfile.TemporaryDirectory() as scratch:
         # Without the target, which does not change the split of the source.

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kerastl import augment, export, models, registry, runs
 from kerastl import recipe as recipes
 from kerastl.console import print_status
 from kerastl.data import cache_folder
 from kerastl.data.readers import reader_name
-from kerastl.errors import Problem, RequestError, join_words, problems_of, quote, raise_problems, suggest
+from kerastl.errors import Problem, RequestError, did_you_mean, message_of, problems_of, quote, raise_request
 from kerastl.workflows.domains import check_labels, reader_options, readers_by_domain, split_domains
 
 if TYPE_CHECKING:
     from kerastl.data import Collection
+
+Images = TypeVar("Images")
 
 
 def check_recipe(
@@ -68,18 +70,16 @@ def check_data(recipe: recipes.Recipe, out: Path | None = None) -> None:
         RequestError: The levels of a folder are not clear, a file of a table does not exist, two cells are spellings
             of one value, an image is in both domains, and so on. The problems of both domains are reported together.
     """
-    collections, errors = {}, []
-    for domain, reader in readers_by_domain(recipe).items():
+
+    def read(domain: str, reader: recipes.Reader) -> Collection | None:
         if not hasattr(reader.options, "problems"):
-            continue  # its data are not files
-        try:
-            collections[domain] = _read(reader, reader_options(recipe, domain), recipe.seed)
-        except RequestError as error:
-            errors.append(error)
-    raise_together(errors)
-    if out is not None:
-        for images in collections.values():
+            return None  # its data are not files
+        images = _read(reader, reader_options(recipe, domain), recipe.seed)
+        if out is not None:
             check_outside(out, images.root, "output")
+        return images
+
+    collections = {domain: images for domain, images in for_each_domain(recipe, read).items() if images}
     if collections.keys() == readers_by_domain(recipe).keys():
         split_domains(recipe, collections)
 
@@ -100,19 +100,25 @@ def _data_problem(section: str, reader: Any) -> str:
             if section == "data":
                 check_labels(f"{section}.reader", reader, images)
     except RequestError as error:
-        return str(error).removesuffix("Nothing was run.").rstrip()
+        return message_of(error)
     return ""
 
 
-def raise_together(errors: Sequence[RequestError]) -> None:
-    """Raise the errors of the domains as one, if there are any."""
-    # If both domains are read from one table, its problems would be reported twice.
-    if len({str(error) for error in errors}) > 1:
-        source, target = map(str, errors)
-        first = source.removesuffix("Nothing was run.").rstrip()
-        raise RequestError(f"{first}\n{target}") from errors[0]
-    if errors:
-        raise errors[0]
+def for_each_domain(
+    recipe: recipes.Recipe, read: Callable[[str, recipes.Reader], Images]
+) -> dict[str, Images]:
+    """Return the result of a function of the name and the reader of each domain. The errors of both are raised as one."""
+    images: dict[str, Images] = {}
+    errors: dict[str, RequestError] = {}  # one table of both domains has one error
+    for domain, reader in readers_by_domain(recipe).items():
+        try:
+            images[domain] = read(domain, reader)
+        except RequestError as error:
+            errors[message_of(error)] = error
+    if len(errors) == 1:
+        raise next(iter(errors.values()))
+    raise_request([Problem("", message) for message in errors])
+    return images
 
 
 def phase_index(recipe: recipes.Recipe, name: str | None) -> int:
@@ -125,7 +131,7 @@ def phase_index(recipe: recipes.Recipe, name: str | None) -> int:
     if name is None:
         return 0
     if name not in names:
-        raise RequestError(f"Unknown phase '{name}'. {suggest(name, names)}Phases: {join_words(names)}.")
+        raise RequestError(f"Unknown phase {quote(name)}. {did_you_mean(name, names)}")
     return names.index(name)
 
 
@@ -167,9 +173,7 @@ def check_requirements(
     ]
     if not problems or recipe.backbone.weights != "imagenet":
         problems += problems_of("", check_weights, recipe)
-    if len(problems) == 1:
-        raise RequestError(problems[0].message)
-    raise_problems("The request", problems, "Nothing was run.")
+    raise_request(problems)
 
 
 def check_outside(out: Path, root: Path | None, content: str) -> None:
@@ -205,7 +209,7 @@ def selected_augment(augment: recipes.Augment, operation: str | None) -> recipes
         return augment
     names = list(dict.fromkeys(step.name for step in (*augment.operations, *augment.mixing)))
     if operation not in names:
-        hint = suggest(operation, names).strip() or f"It has {join_words(names, 'and')}."
+        hint = did_you_mean(operation, names)
         raise RequestError(f"The recipe has no operation {quote(operation)}. {hint}")
     return augment.model_copy(
         update={
@@ -223,21 +227,18 @@ def rate_test_problems(
     if not 0 < lowest < highest < math.inf:
         message = f"must be below --highest, and both above 0 and finite, got {lowest:g} and {highest:g}."
         problems.append(Problem("--lowest", message))
-    message = ""
     if out is not None and out.suffix.lower() != ".png":
-        message = f"must end in .png, got {out}."
+        problems.append(Problem("--out", f"must end in .png, got {out}."))
     elif out is not None and out.exists():
-        message = f"{out} already exists. Choose another file."
+        problems.append(Problem("--out", f"{out} already exists. Choose another file."))
     elif out is not None and not out.parent.is_dir():
         message = f"There is no folder {out.parent}. Create it, or choose another file."
-    return problems + ([Problem("--out", message)] if message else [])
+        problems.append(Problem("--out", message))
+    return problems
 
 
 def folder_problems(out: Path | None) -> list[Problem]:
     """Return the problem of an output folder that is not new or empty."""
-    is_usable = out is None or runs.is_new_or_empty(out)
-    return (
-        []
-        if is_usable
-        else [Problem("--out", f"{out} already exists and is not empty. Choose another folder.")]
-    )
+    if out is None or runs.is_new_or_empty(out):
+        return []
+    return [Problem("--out", f"{out} already exists and is not empty. Choose another folder.")]

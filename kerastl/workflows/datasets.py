@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +22,7 @@ from kerastl.evaluation import assign_subgroups, is_binned, subgroup_columns
 from kerastl.models import resolve_image_size
 from kerastl.recipe import Recipe
 from kerastl.runs import DataSummary, Run, Summary
-from kerastl.workflows.check_recipe import check_outside, raise_together
+from kerastl.workflows.check_recipe import check_outside, for_each_domain
 from kerastl.workflows.domains import (
     NUM_LISTED,
     reader_options,
@@ -189,28 +189,19 @@ def _read_images(recipe: Recipe, run: Run) -> dict[str, CheckedImages]:
             "There are no labeled training images, because source.model replaces the source images. "
             "Use data.reader instead of source.model, or add a target."
         )
-    images: dict[str, CheckedImages] = {}
-    errors: list[RequestError] = []
-    for domain, reader in readers_by_domain(recipe).items():
-        try:
-            path = reader_path(reader)
-            if path is not None and path.is_dir():
-                check_outside(run.path, path, "run")
-            images[domain] = _read_domain(recipe, domain, run)
-        except RequestError as error:
-            errors.append(error)
-    raise_together(errors)
-    return images
+    return for_each_domain(recipe, partial(_read_domain, recipe, run))
 
 
-def _read_domain(recipe: Recipe, domain: str, run: Run) -> CheckedImages:
+def _read_domain(recipe: Recipe, run: Run, domain: str, reader: recipes.Reader) -> CheckedImages:
     """Read the images of a domain and check that each can be decoded."""
     paths = {name: reader_path(reader) for name, reader in readers_by_domain(recipe).items()}
-    cache, reader = data.cache_folder(), readers_by_domain(recipe)[domain]
+    name, path, different = "", paths[domain], set(paths.values()) - {None}
+    if path is not None and path.is_dir():
+        check_outside(run.path, path, "run")
+    cache = data.cache_folder()
     collection = registry.module("reader", reader.name).read(
         reader_options(recipe, domain), seed=recipe.seed, cache_dir=cache
     )
-    name, path, different = "", paths[domain], set(paths.values()) - {None}
     if len(paths) > 1:
         name = f"the {domain}" + (f" ({'/'.join(path.parts[-2:])})" if path else "")
     if len(different) > len({path.name for path in different if path}):
@@ -301,7 +292,7 @@ def warn_about_target(recipe: Recipe, datasets: Datasets, *, oracle: bool = Fals
         notes += _pixel_warnings(recipe, datasets)
     for note in notes:
         print_status(note)
-    return dataclasses.replace(datasets, notes=(*datasets.notes, *notes))
+    return replace(datasets, notes=(*datasets.notes, *notes))
 
 
 def _label_warnings(recipe: Recipe, target: recipes.Target) -> Iterator[str]:

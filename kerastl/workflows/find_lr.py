@@ -11,7 +11,7 @@ import keras
 
 from kerastl import report
 from kerastl.console import print_status, track
-from kerastl.errors import RequestError, raise_problems
+from kerastl.errors import RequestError, raise_request
 from kerastl.recipe import Recipe
 from kerastl.runs import Run, next_free_path
 from kerastl.training import LearningRateTest
@@ -83,7 +83,7 @@ def find_rates(
         RunFailed: The loss was not finite from the start.
     """
     names = [entry.name for entry in recipe.phases]
-    raise_problems("The request", rate_test_problems(recipe, phase, lowest, highest, out), "Nothing was run.")
+    raise_request(rate_test_problems(recipe, phase, lowest, highest, out))
     index = phase_index(recipe, phase)
     file = out or next_free_path(f"lr-{name}-{names[index]}", ".png")
     if index:
