@@ -264,6 +264,19 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
     return suggest(word, known).strip() or f"Known: {words}."
 
 
+def nearest_column(name: str, columns: Sequence[str]) -> str | None:
+    """Return the column that a name probably refers to, such as `PatientID`, or None."""
+    return nearest(name, columns) or next((column for column in columns if nearest(column, [name])), None)
+
+
+def missing_column(name: str, columns: Sequence[str], table: str = "the table") -> str:
+    """Return the message for a column that a table lacks, with the nearest and all column names."""
+    similar = nearest_column(name, columns)
+    hint = f"Did you mean {quote(similar)}? " if similar else ""
+    shown = ", ".join(quote(column, "") for column in columns)
+    return f"{table} has no column {quote(name)}. {hint}Columns: {shown}."
+
+
 def suggest_arguments(function: Callable[Args, Result]) -> Callable[Args, Result]:
     """Decorate a function so that its TypeError for an unknown argument suggests the nearest name."""
     known = [name for name in inspect.signature(function).parameters if name != "self"]

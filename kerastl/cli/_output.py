@@ -112,13 +112,6 @@ def option(*names: str, **settings: Any) -> Callable[[FC], FC]:
     return click.option(*names, show_default=True, **settings)
 
 
-sets_option = click.option(
-    "--set",
-    "sets",
-    multiple=True,
-    metavar="PATH=VALUE",
-    help="Change a value of the recipe; can be repeated.",
-)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -145,7 +138,9 @@ def recipe_options(command: FC) -> FC:
     kinds = "a folder, or a CSV or Parquet table; sets the reader"
     for_target = click.option("--target", type=NonEmptyPath(), help=f"Images of the target: {kinds}.")
     for_data = click.option("--data", type=NonEmptyPath(), help=f"Images: {kinds}.")
-    return for_data(for_target(sets_option(command)))
+    help_of_sets = "Change a value of the recipe; can be repeated."
+    for_sets = click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help=help_of_sets)
+    return for_data(for_target(for_sets(command)))
 
 
 def load_recipe(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from kerastl.console import print_status, progress_bar
-from kerastl.errors import Problem, RequestError, first_line, setting
+from kerastl.errors import Problem, Problems, RequestError, first_line, setting
 from kerastl.models import flatten, weights
 from kerastl.models.backbone import PublishedWeights
 from kerastl.runs import atomic_path
@@ -286,7 +286,8 @@ def load_weights_file(
                 by_name = _from_saved_model(path, model)
                 pairs, problems = by_name if not by_name[1] else (pairs, problems)
     if problems:
-        raise _refusal(path, model.name, problems)
+        footer = f"It belongs to a different architecture than {model.name}, or to different options of it."
+        raise Problems(f"The weights file {path}", problems, footer, SHOWN_DIFFERENCES)
     for variable, value in pairs:
         variable.assign(value)
 
@@ -502,18 +503,6 @@ def _preprocessing(path: Path, layers: Sequence[SavedLayer]) -> tuple[bool, Any,
 def _numbers(value: Any) -> Any:
     """Return a number or an array in a config as an array; Keras stores NumPy arrays in a dictionary."""
     return np.asarray(value["config"]["value"] if isinstance(value, dict) else value, np.float64).ravel()
-
-
-def _refusal(path: Path, name: str, problems: list[Problem]) -> RequestError:
-    number = len(problems)
-    lines = [f"{path} does not match {name}: {number} layer{'s differ' if number > 1 else ' differs'}."]
-    lines += [f"  {problem}" for problem in problems[:SHOWN_DIFFERENCES]]
-    if number > SHOWN_DIFFERENCES:
-        lines.append(f"  and {number - SHOWN_DIFFERENCES} more.")
-    lines.append(
-        "The file belongs to a different architecture, or to different options of this architecture."
-    )
-    return RequestError("\n".join(lines))
 
 
 def _in_file_order(layers: list[Any]) -> list[Any]:

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from kerastl import registry
-from kerastl.errors import Problems, RequestError, did_you_mean, join_words, nearest, quote, suggest
+from kerastl.errors import Problems, RequestError, did_you_mean, join_words, missing_column, quote, suggest
 from kerastl.options import hints
 from kerastl.recipe.phase import FromBlock
 
@@ -364,14 +364,8 @@ def missing_columns(recipe: Any) -> Iterator[Finding]:
         reported.append(known)
         for path, name in named:
             if name not in known:
-                shown = ", ".join(quote(column, "") for column in known)
-                other = next((column for column in known if nearest(column, [name])), name)
-                hint = suggest(name, known) or suggest(other, known)
                 fix = f" Name it with --set {path}=COLUMN." if ".columns." in path else ""
-                yield (
-                    path,
-                    f"the table of {section}.reader has no column {quote(name)}. {hint}Columns: {shown}.{fix}",
-                )
+                yield path, missing_column(name, known, f"the table of {section}.reader") + fix
 
 
 def missing_paths(recipe: Any) -> Iterator[Finding]:

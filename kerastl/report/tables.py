@@ -11,7 +11,7 @@ from kerastl.report.figures import decision_chart, reliability_chart
 from kerastl.runs import schemas
 from kerastl.tasks import SINGLE_LABEL
 
-HEADLINES = ("group_auc", "balanced_accuracy", "auc", "accuracy")
+HEADLINES = SINGLE_LABEL.headlines
 SPLIT_ORDER = ("target_test", "test", "target_val", "val", "train")
 COLUMN_TITLES = {
     **SINGLE_LABEL.metric_titles, "ece": "ECE", "f1": "F1", "support": "images",

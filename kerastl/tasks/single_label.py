@@ -31,7 +31,7 @@ class SingleLabel:
         "log_loss": "log loss",
     }
     """The overall metrics in `scores.json`, with display titles."""
-    headlines = ("group_auc", "auc", "balanced_accuracy", "accuracy")
+    headlines = ("group_auc", "balanced_accuracy", "auc", "accuracy")
     """The metrics that can summarize a run, in order of preference."""
     column_prefix, logit_prefix = "prob_", "logit_"
     outputs = ("probabilities", "predicted", "class_names")

@@ -8,7 +8,7 @@ import math
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from kerastl.data import ImageDataset, entries_of_kind
-from kerastl.errors import Diverged, Problem, RequestError, did_you_mean, raise_problems, setting
+from kerastl.errors import Diverged, Problem, RequestError, did_you_mean, problems_of, raise_problems, setting
 from kerastl.models import get_blocks, identify_backbone
 from kerastl.recipe.phase import Phase
 from kerastl.runs import format_bytes
@@ -57,16 +57,7 @@ def _cache_problem(model: keras.Model, phase: Phase, datasets: Sequence[ImageDat
                 f"{setting('cache', phase.cache)} would use the augmentation of a single epoch. Set the number of augmented views "
                 f"to cache per image, e.g. {setting('augment.views', 4)}, or use {setting('cache', 'none')}."
             )
-    return _request_error(find_cached_boundary, model, phase)
-
-
-def _request_error(function: Callable[..., Any], *args: Any) -> str | None:
-    """Call a function and return the message of its RequestError, if it raises one."""
-    try:
-        function(*args)
-    except RequestError as error:
-        return str(error)
-    return None
+    return next(map(str, problems_of("", find_cached_boundary, model, phase)), None)
 
 
 def _disk_problem(
@@ -193,7 +184,7 @@ def decide_phases(
         all_images.append(images)
         messages = [
             None if trains else no_images(phase),
-            _request_error(resolve_trainable, model, phase.trainable),
+            *map(str, problems_of("", resolve_trainable, model, phase.trainable)),
             *_check_validation(phase, vals.get(phase.domain)),
             _cache_problem(model, phase, images) if trains and phase.cache != "none" else None,
             *_check_precision(model, phase),

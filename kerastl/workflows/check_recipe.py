@@ -144,16 +144,11 @@ def check_weights(recipe: recipes.Recipe) -> None:
     Raises:
         RequestError: The weights are unavailable. The message states the file and how to obtain it.
     """
-    backbone, size = recipe.backbone, recipe.data.image_size_px
-    if backbone.weights == "imagenet":
-        if not models.locate_weights(backbone.name, image_size_px=size, **backbone.family_options):
-            print_status(f"Downloading ImageNet weights of {backbone.name}")
-            models.fetch_weights(backbone.name, image_size_px=size, **backbone.family_options)
-    elif backbone.weights != "none" and not Path(backbone.weights).exists():
-        raise RequestError(
-            f"backbone.weights: There are no weights at {backbone.weights}. Allowed values: imagenet, none, "
-            "a file (.h5, .weights.h5, .keras), or a run folder."
-        )
+    backbone = recipe.backbone
+    options = {"image_size_px": recipe.data.image_size_px, **backbone.family_options}
+    if backbone.weights == "imagenet" and not models.locate_weights(backbone.name, **options):
+        print_status(f"Downloading ImageNet weights of {backbone.name}")
+        models.fetch_weights(backbone.name, **options)
 
 
 def check_requirements(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +15,7 @@ from kerastl.data.identity import Identity, check_spellings, footer_of, is_missi
 from kerastl.data.layout import split_of
 from kerastl.data.readers import path_hint
 from kerastl.data.records import Collection, Record, check_class_names, natural_order, pluralize
-from kerastl.errors import Problem, RequestError, nearest, quote, raise_problems
+from kerastl.errors import Problem, RequestError, missing_column, nearest_column, raise_problems
 from kerastl.options import StrictModel
 from kerastl.runs import unquote_cell
 
@@ -52,18 +52,6 @@ def parse_table(path: Path) -> tuple[list[str], list[Row]]:
     if not rows:
         raise RequestError(f"The table {path} has no rows. Expected a header and one row per image.")
     return header, rows
-
-
-def missing_column(name: str, header: Sequence[str]) -> str:
-    """Return the message for a missing column, with the nearest and all column names."""
-    similar = _similar(name, header)
-    hint = f"Did you mean {quote(similar)}? " if similar else ""
-    return f"the table has no column {name!r}. {hint}Columns: {', '.join(header)}."
-
-
-def _similar(name: str, header: Sequence[str]) -> str | None:
-    """Return the column that a name probably refers to, such as `PatientID`, or None."""
-    return nearest(name, header) or next((column for column in header if nearest(column, [name])), None)
 
 
 def _header(lines: Iterator[tuple[int, list[str]]]) -> list[str]:
@@ -220,7 +208,7 @@ def _columns(
             if defaults:
                 columns[key] = defaults[0]
                 notes.append(f"{options.path.name}: using column {defaults[0]!r} as {key}.")
-            elif similar := _similar(key, unused):
+            elif similar := nearest_column(key, unused):
                 hint = f"column {similar!r} is not used. If it is the {key} column, set columns.{key}."
                 notes.append(f"{options.path.name}: {hint}")
         elif name in header:

@@ -17,7 +17,7 @@ from kerastl.data.convert import extension_of
 from kerastl.data.identity import Identity, footer_of
 from kerastl.data.layout import split_of
 from kerastl.data.records import Collection, Record, check_class_names, natural_order
-from kerastl.errors import Problem, RequestError, did_you_mean, first_line, raise_problems, suggest
+from kerastl.errors import RequestError, did_you_mean, first_line, raise_problems, suggest
 from kerastl.options import StrictModel
 from kerastl.runs import read_csv, write_csv
 
@@ -78,13 +78,8 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
     fill_entry(folder, is_complete=lambda: not missing_splits(), write=write)
     records = _records(options, splits, folder)
     labels = natural_order(record.label for record in records if record.label is not None)
-    subject = f"The dataset {options.dataset}"
     problems = check_class_names(labels, options.identity)
-    raise_problems(subject, problems, footer_of(problems))
-    if len(labels) == 1:
-        raise_problems(
-            subject, [Problem("", f"has only the class {labels[0]!r}. At least two classes are needed.")]
-        )
+    raise_problems(f"The dataset {options.dataset}", problems, footer_of(problems))
     note = f"{builder.info.full_name}: {', '.join(splits)}, {len(records):,} images stored in {folder}."
     return Collection(None, labels, records, (note,), identity=options.identity)
 
