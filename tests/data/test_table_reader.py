@@ -9,6 +9,7 @@ from make_images import uniform_image, write
 from kerastl.data import read_table
 from kerastl.data.readers.table import Columns
 from kerastl.errors import Problems, RequestError
+from kerastl.runs import write_csv
 
 
 @pytest.fixture
@@ -183,6 +184,16 @@ def test_paths_can_be_relative_to_another_root(root):
 def test_quote_before_a_formula_is_removed(root):
     collection = read_table(table(root, rows("images/0.png,'=1+1", "images/1.png,b")))
     assert "=1+1" in collection.class_names
+
+
+def test_class_names_of_a_written_table_are_read_unchanged(root):
+    names = ["'quoted", "''twice", "@sign", "'=1+1", "don't"]
+    write_csv(
+        root / "table.csv",
+        ("path", "label"),
+        [(f"images/{row}.png", name) for row, name in enumerate(names)],
+    )
+    assert [record.label for record in read_table(root / "table.csv").records] == names
 
 
 @pytest.mark.parametrize(
