@@ -16,9 +16,18 @@ from click.shell_completion import CompletionItem
 from kerastl import evaluation, export, report, runs
 from kerastl import recipe as recipes
 from kerastl.console import format_facts
-from kerastl.errors import Problem, Problems, RequestError, message_of, raise_request, shell_quote, suggest
+from kerastl.errors import (
+    Problem,
+    Problems,
+    RequestError,
+    message_of,
+    problems_of,
+    raise_request,
+    shell_quote,
+    suggest,
+)
 from kerastl.tasks import SINGLE_LABEL
-from kerastl.workflows.check_recipe import check_data, check_recipe
+from kerastl.workflows.check_recipe import check_data, check_outside, check_recipe
 
 FC = TypeVar("FC", bound=Callable[..., Any] | click.Command)
 """A decorated function or command, as in click."""
@@ -162,8 +171,8 @@ def load_recipe(
     try:
         recipe_text = recipes.find(recipe)
         checked = check_recipe(recipe_text, sets, data=data, target=target)
-        all_problems += problems_of_recipe(checked)
-        check_data(checked, outside)
+        all_problems += [*problems_of_recipe(checked), *problems_of("", check_outside, checked, outside)]
+        check_data(checked)
     except RequestError as error:
         if not all_problems:
             raise

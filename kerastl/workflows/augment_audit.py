@@ -76,12 +76,11 @@ def audit_recipe(
         RequestError: The data, the weights or an operation cannot be used.
     """
     trials = trials_of(recipe, operations)
+    check_outside(recipe, out, "audit")
     check_weights(recipe)
     with tempfile.TemporaryDirectory() as folder:
         datasets = load_datasets(recipe, Run(Path(folder)))
         datasets.print()
-        if out is not None:
-            check_outside(out, datasets.root, "audit")
         records = datasets.in_split(*AUDITED_SPLITS)
         if not records:
             raise RequestError(

@@ -55,12 +55,12 @@ def preview(
     """
     augment = selected_augment(recipe.augment, operation)
     raise_request(folder_problems(out))
+    check_outside(recipe, out or Path(), "preview")
     seed = recipe.seed if seed is None else seed
     with tempfile.TemporaryDirectory() as scratch:
         # Without the target, which does not change the split of the source.
         datasets = load_datasets(recipe.model_copy(update={"target": None}), Run(Path(scratch)))
         datasets.print_notes()
-        check_outside(out if out is not None else Path(), datasets.root, "preview")
         training = datasets.in_split("train")
         # Mixing needs a second image, even if only one is shown.
         num_decoded = max(num_images, 2) if augment.mixing else num_images

@@ -14,7 +14,13 @@ from kerastl.console import print_status
 from kerastl.data import cache_folder
 from kerastl.data.readers import reader_name
 from kerastl.errors import Problem, RequestError, did_you_mean, message_of, problems_of, quote, raise_request
-from kerastl.workflows.domains import check_labels, reader_options, readers_by_domain, split_domains
+from kerastl.workflows.domains import (
+    check_labels,
+    reader_options,
+    reader_path,
+    readers_by_domain,
+    split_domains,
+)
 
 if TYPE_CHECKING:
     from kerastl.data import Collection
@@ -59,12 +65,8 @@ def readers_of(data: Path | None, target: Path | None) -> dict[str, tuple[str, P
     return {section: (reader_name(path), path) for section, path in paths.items() if path is not None}
 
 
-def check_data(recipe: recipes.Recipe, out: Path | None = None) -> None:
+def check_data(recipe: recipes.Recipe) -> None:
     """Check the names in the folders and the cells in the tables of a recipe. No image is decoded.
-
-    Args:
-        recipe: The recipe.
-        out: A folder that must be outside the folders of the data.
 
     Raises:
         RequestError: The levels of a folder are not clear, a file of a table does not exist, two cells are spellings
@@ -74,10 +76,7 @@ def check_data(recipe: recipes.Recipe, out: Path | None = None) -> None:
     def read(domain: str, reader: recipes.Reader) -> Collection | None:
         if not hasattr(reader.options, "problems"):
             return None  # its data are not files
-        images = _read(reader, reader_options(recipe, domain), recipe.seed)
-        if out is not None:
-            check_outside(out, images.root, "output")
-        return images
+        return _read(reader, reader_options(recipe, domain), recipe.seed)
 
     collections = {domain: images for domain, images in for_each_domain(recipe, read).items() if images}
     if collections.keys() == readers_by_domain(recipe).keys():
@@ -171,22 +170,23 @@ def check_requirements(
     raise_request(problems)
 
 
-def check_outside(out: Path, root: Path | None, content: str) -> None:
-    """Check that `out` is outside the folder of the data, where a reader would read its files as images.
+def check_outside(recipe: recipes.Recipe, out: Path | None, content: str = "output") -> None:
+    """Check that `out` is outside the folders of images of a recipe, whose readers would read its files as images.
 
     Args:
-        out: The output folder.
-        root: The folder of the data, or None.
+        recipe: The recipe.
+        out: The output folder, or None.
         content: What is written to `out`, for the message.
 
     Raises:
-        RequestError: `out` is inside the folder.
+        RequestError: `out` is inside such a folder. The folder of a table may contain it.
     """
-    if root is not None and out.resolve().is_relative_to(root.resolve()):
-        raise RequestError(
-            f"The {content} cannot be written to {out}, because the folder of the data, {root}, contains it. "
-            "Choose another folder: --out DIR"
-        )
+    for root in map(reader_path, readers_by_domain(recipe).values()):
+        if out and root and root.is_dir() and out.resolve().is_relative_to(root.resolve()):
+            raise RequestError(
+                f"The {content} cannot be written to {out}, because the folder of the data, {root}, contains it. "
+                "Choose another folder: --out DIR"
+            )
 
 
 def selected_augment(augment: recipes.Augment, operation: str | None) -> recipes.Augment:

@@ -189,6 +189,7 @@ def _read_images(recipe: Recipe, run: Run) -> dict[str, CheckedImages]:
             "There are no labeled training images, because source.model replaces the source images. "
             "Use data.reader instead of source.model, or add a target."
         )
+    check_outside(recipe, run.path, "run")
     return for_each_domain(recipe, partial(_read_domain, recipe, run))
 
 
@@ -196,8 +197,6 @@ def _read_domain(recipe: Recipe, run: Run, domain: str, reader: recipes.Reader) 
     """Read the images of a domain and check that each can be decoded."""
     paths = {name: reader_path(reader) for name, reader in readers_by_domain(recipe).items()}
     name, path, different = "", paths[domain], set(paths.values()) - {None}
-    if path is not None and path.is_dir():
-        check_outside(run.path, path, "run")
     cache = data.cache_folder()
     collection = registry.module("reader", reader.name).read(
         reader_options(recipe, domain), seed=recipe.seed, cache_dir=cache

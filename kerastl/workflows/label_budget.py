@@ -111,10 +111,7 @@ def _plan(
         datasets = _load_all_seeds(plan, problems, scratch)
         if not problems:
             problems += _phase_problems(plan, datasets[plan.seeds[0]], scratch)
-    if out is not None:
-        roots = {root for images in datasets.values() for root in (images.root, images.target_root) if root}
-        for root in sorted(roots):
-            problems += problems_of("--out", check_outside, out, root, "curve")
+    problems += problems_of("--out", check_outside, recipe, out, "curve")
     _raise_all(problems)
     datasets[plan.seeds[0]].print()
     fingerprints = {str(seed): images.fingerprints for seed, images in datasets.items()}

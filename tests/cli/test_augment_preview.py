@@ -15,6 +15,7 @@ from kerastl.augment import build_policy, named_policy
 from kerastl.cli import main
 from kerastl.data import seeds_for
 from kerastl.recipe import find
+from kerastl.runs import write_csv
 from kerastl.workflows.augment_preview import select_images
 from kerastl.workflows.check_recipe import check_recipe
 
@@ -177,6 +178,16 @@ def test_nothing_is_written_among_the_data(capsys, photos, monkeypatch):
     monkeypatch.chdir(photos)
     assert call(capsys, photos)[0] == 1
     assert callback_states(photos) == before
+
+
+def test_the_folder_of_a_table_may_contain_the_preview(capsys, photos, monkeypatch):
+    paths = [path.relative_to(photos.parent) for path in sorted(photos.rglob("*.png"))]
+    write_csv(photos.parent / "labels.csv", ("path", "label"), [(path, path.parts[1]) for path in paths])
+    monkeypatch.chdir(photos.parent)
+    words = ["--data", "labels.csv", "--set", CONTRAST, "--set", "data.image_size_px=32", "--samples", "0"]
+    with pytest.raises(SystemExit) as left:
+        main(["augment", "preview", "folder-classifier", *words, "--out", "new"])
+    assert (left.value.code, Path("new/preview.html").is_file()) == (0, True), capsys.readouterr().err
 
 
 def test_a_recipe_without_operations_states_what_to_type(capsys, photos):

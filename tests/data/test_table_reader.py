@@ -189,9 +189,7 @@ def test_quote_before_a_formula_is_removed(root):
 def test_class_names_of_a_written_table_are_read_unchanged(root):
     names = ["'quoted", "''twice", "@sign", "'=1+1", "don't"]
     write_csv(
-        root / "table.csv",
-        ("path", "label"),
-        [(f"images/{row}.png", name) for row, name in enumerate(names)],
+        root / "table.csv", ("path", "label"), [(f"images/{row}.png", name) for row, name in enumerate(names)]
     )
     assert [record.label for record in read_table(root / "table.csv").records] == names
 
