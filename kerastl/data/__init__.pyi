@@ -23,6 +23,5 @@ from .splits import keep_few_labels as keep_few_labels
 from .splits import split as split
 from .splits import split_target as split_target
 from .validate import CheckedImages as CheckedImages
-from .validate import TooManyUnreadableError as TooManyUnreadableError
 from .validate import check_images as check_images
 from .window import auto_window as auto_window

@@ -37,7 +37,7 @@ from kerastl.data.convert import (
 from kerastl.data.decode import FULL_WINDOW, MAX_PIXELS, NO_IMAGE, Window, decode_image
 from kerastl.data.records import Collection, Record, pluralize
 from kerastl.data.window import LEVELS, percentiles
-from kerastl.errors import Problem, RequestError, raise_problems
+from kerastl.errors import Problem, Problems, RequestError, raise_problems
 from kerastl.runs import write_atomic
 
 Array = np.ndarray[Any, Any]
@@ -104,38 +104,6 @@ class CheckedImages:
         return any(check.is_16_bit for check in self.checks)
 
 
-class TooManyUnreadableError(RequestError):
-    """More images than allowed cannot be read.
-
-    Args:
-        quarantined: `(path, reason)` of the unreadable images.
-        total: Number of images.
-        allowed: Fraction of unreadable images that is allowed, 0 to 1.
-        dataset_name: Name of the dataset in the message. Empty if there is only one.
-    """
-
-    def __init__(
-        self, quarantined: Sequence[tuple[str, str]], total: int, allowed: float, dataset_name: str = ""
-    ) -> None:
-        self.quarantined = tuple(quarantined)
-        self.total, self.allowed, self.dataset_name = total, allowed, dataset_name
-        super().__init__(self.quarantined, total, allowed, dataset_name)
-
-    def __str__(self) -> str:
-        count = len(self.quarantined)
-        lines = [
-            f"{count:,} of {pluralize(self.total, 'image')}{_of(self.dataset_name)} cannot be read "
-            f"({count / self.total:.1%}, {self.allowed:.1%} is allowed)."
-        ]
-        lines += [f"  {path}: {reason}" for path, reason in self.quarantined[:SHOWN]]
-        if count > SHOWN:
-            lines.append(
-                f"  ... and {count - SHOWN:,} more. A run that allows them lists all in quarantine.csv."
-            )
-        lines.append("Fix or remove them, or increase data.max_unreadable_fraction. Nothing was run.")
-        return "\n".join(lines)
-
-
 def check_images(
     collection: Collection,
     *,
@@ -156,8 +124,7 @@ def check_images(
         dataset_name: Name of the dataset in errors, e.g. `the target (b/labels.csv)`. Empty if there is only one.
 
     Raises:
-        TooManyUnreadableError: More images than allowed are unreadable.
-        Problems: A class has no readable image.
+        Problems: More images than allowed are unreadable, or a class has no readable image.
         RequestError: There are no images, or a converted image cannot be written.
     """
     if not collection.records:
@@ -171,7 +138,15 @@ def check_images(
             file = _converted_path(record.file, converted_dir) if check.needs_conversion else record.file
             kept.append(replace(record, file=file, sha256=check.sha256))
     if len(quarantined) > max_unreadable_fraction * len(checks):
-        raise TooManyUnreadableError(quarantined, len(checks), max_unreadable_fraction, dataset_name)
+        count, total = len(quarantined), len(checks)
+        raise Problems(
+            f"The dataset{_of(dataset_name)}",
+            [Problem(path, reason) for path, reason in quarantined],
+            f"{count:,} of {pluralize(total, 'image')} cannot be read ({count / total:.1%}), but only "
+            f"{max_unreadable_fraction:.1%} may be unreadable. Fix or remove them, or increase "
+            "data.max_unreadable_fraction. A run that allows them lists all in quarantine.csv. Nothing was run.",
+            SHOWN,
+        )
     present = {record.label for record in kept}
     missing = [name for name in collection.class_names if name not in present]
     problems = [Problem(f"class {name!r}", "none of its images can be read") for name in missing]

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from make_images import LIMIT, encoded, noise, png_of_any_size, smooth, uniform_image, write
 
-from kerastl.data import Collection, Record, TooManyUnreadableError, check_images, validate
+from kerastl.data import Collection, Record, check_images, validate
 from kerastl.data.cache import FILE_NAME
 from kerastl.errors import Problems
 
@@ -101,14 +101,14 @@ def test_format_follows_from_content_not_extension(checking):
 def test_too_many_unreadable_files_raise_an_error_that_lists_the_first(checking):
     contents = {f"good{i}.png": encoded(noise()) for i in range(60)}
     contents |= {f"bad{i:02d}.png": b"x" for i in range(30)}
-    with pytest.raises(TooManyUnreadableError) as error:
+    with pytest.raises(Problems) as error:
         checking(contents, max_unreadable_fraction=0.05)
-    assert len(error.value.quarantined) == 30
-    first, *listed, more, last = str(error.value).split("\n")
-    assert "30 of 90 images" in first
+    assert len(error.value.problems) == 30
+    _, *listed, more, last = str(error.value).split("\n")
+    assert "30 of 90 images cannot be read (33.3%)" in last
     assert [line.split(":")[0].strip() for line in listed] == [f"bad{i:02d}.png" for i in range(20)]
     assert "and 10 more" in more
-    assert "quarantine.csv" in more
+    assert "quarantine.csv" in last
     assert "data.max_unreadable_fraction" in last
 
 
@@ -116,7 +116,7 @@ def test_default_limit_is_5_percent_unreadable(checking):
     contents = {f"{i}.png": encoded(uniform_image(1, 4)) if i >= 5 else b"x" for i in range(100)}
     assert len(checking(contents, max_unreadable_fraction=0.05).quarantined) == 5
     contents["5.png"] = b"x"
-    with pytest.raises(TooManyUnreadableError):
+    with pytest.raises(Problems, match="6 of 100 images"):
         checking(contents, max_unreadable_fraction=0.05)
 
 
