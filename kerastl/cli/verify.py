@@ -12,8 +12,6 @@ from kerastl import export as exports
 from kerastl.cli._output import NonEmptyPath, json_option, option
 from kerastl.console import load_tensorflow
 
-RESULTS = {True: "ok", False: "FAULT", None: "not checked"}
-
 
 @click.command()
 @click.argument("export", type=NonEmptyPath())
@@ -30,6 +28,9 @@ RESULTS = {True: "ok", False: "FAULT", None: "not checked"}
     help="REST address, if different. Without --url, only REST is checked.",
 )
 @option("--model-name", default="kerastl", help="Name of the model on the server.")
+@click.option(
+    "--quick", is_flag=True, help="Use at most 8 images and only the signatures serving_default and pixels."
+)
 @json_option
 def command(
     export: Path,
@@ -38,6 +39,7 @@ def command(
     url: str | None,
     rest_url: str | None,
     model_name: str,
+    quick: bool,
     as_json: bool,
 ) -> None:
     """Verify an export in a new process without kerastl. Compares predictions on real images with those of kerastl.
@@ -58,7 +60,7 @@ def command(
     server = exports.read_server(url, rest_url, model_name)
     exports.find_verifiable(export)
     load_tensorflow()
-    checked = exports.check_export(export, images=images, run=run, server=server)
+    checked = exports.check_export(export, images=images, run=run, server=server, quick=quick)
     for problem in checked.problems:
         click.echo(f"Skipped: {problem}", err=True)
     _print(checked, as_json)
@@ -68,17 +70,22 @@ def command(
 
 def _print(checked: exports.VerificationResult, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps([asdict(finding) for finding in checked.findings], indent=1))
+        findings = [{**asdict(finding), "result": finding.result} for finding in checked.findings]
+        click.echo(json.dumps(findings, indent=1))
         return
+    click.echo(_summary(checked))
     width = max(len(finding.check) for finding in checked.findings)
+    results = max(len(finding.result) for finding in checked.findings)
     for finding in checked.findings:
-        result = RESULTS[finding.passed]
         # File and class names of an export are untrusted: control characters are replaced.
         detail = "".join(
             letter if letter.isprintable() or letter == "\n" else "?" for letter in finding.detail
         )
-        click.echo(f"{finding.check:<{width}}  {result:<11}  {detail}")
-    faults = sum(not finding.ok for finding in checked.findings)
-    outcome = f"{faults} faults" if faults > 1 else "1 fault" if faults else "no fault"
+        click.echo(f"{finding.check:<{width}}  {finding.result:<{results}}  {detail}")
+
+
+def _summary(checked: exports.VerificationResult) -> str:
+    failed = [finding for finding in checked.findings if not finding.ok]
+    outcome = "; ".join(f"{finding.check}: {finding.result}" for finding in failed) or "no fault"
     images = f" on {checked.num_images} images" if checked.num_images else ""
-    click.echo(f"{checked.folder}: {outcome} in {len(checked.findings)} checks{images}.")
+    return f"{checked.folder}: {outcome} in {len(checked.findings)} checks{images}."

@@ -43,11 +43,13 @@ class InferenceGraph:
         graph_def: The graph, with constants instead of variables.
         images: The input.
         trained: The model and its description.
+        postprocessing: What is applied to the logits.
     """
 
     graph_def: Any
     images: tf.TensorSpec
     trained: Trained
+    postprocessing: Postprocessing
 
     def function(self) -> Any:
         """Return the graph as a concrete function with named input and output."""
@@ -84,7 +86,7 @@ def build_inference_graph(
 
     spec = tf.TensorSpec([None, side, side, 3], tf.float32, name=INPUT)
     traced = tf.function(predict, input_signature=[spec], autograph=False).get_concrete_function()
-    graph = InferenceGraph(_freeze(traced), spec, trained)
+    graph = InferenceGraph(_freeze(traced), spec, trained, postprocessing)
     if not _allow_inlining(graph.graph_def):
         return graph
     return replace(graph, graph_def=_freeze(graph.function()))

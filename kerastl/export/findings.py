@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from kerastl.export.manifest import Manifest
+from kerastl.export.postprocess import Postprocessing, Threshold
 
 Floats = npt.NDArray[np.float32]
 
@@ -17,8 +19,15 @@ MAX_DIFFERENCE = 1e-4
 """Largest difference of a probability between two programs that compute the same."""
 MAX_BATCH_DIFFERENCE = 1e-5
 """Largest difference of a probability between an image alone and in a batch."""
+MAX_QUANTIZED_DIFFERENCE = 0.05
+"""Largest difference of a probability between a quantized model and its run."""
 MAX_CHANGED_LABELS = 0.02
-"""Share of images for which a quantized model may predict a different class; at least one image."""
+"""Share of images for which a quantized model may predict a different class, or decide differently at an operating
+point; at least one image."""
+MAX_STORED = 1.5
+"""Largest size of the stored weights relative to those with different contents."""
+SAME_FACTOR = 0.02
+"""Largest deviation from one factor or shift of all log odds, relative to the change that it explains."""
 MIN_SPREAD = 1e-2
 """Smallest difference between the predictions for two images with which the checks are meaningful."""
 
@@ -31,16 +40,29 @@ class Finding:
         check: The name of the check, a few words.
         passed: Whether the check passed; None if it was not made.
         detail: One line that states what was measured or what is wrong.
+        is_change: Whether a failed check means that quantization changed the predictions.
+        cause: The failed check that explains this one, which is then not counted as a fault; None if there is none.
     """
 
     check: str
     passed: bool | None
     detail: str
+    is_change: bool = False
+    cause: str | None = None
 
     @property
     def ok(self) -> bool:
-        """True if the check passed or was not made."""
+        """True if the check passed, was not made, or failed for the reason of another one."""
         return self.passed is not False
+
+    @property
+    def result(self) -> str:
+        """`ok`, `FAULT`, `changed`, `see CAUSE` or `not checked`."""
+        if self.cause is not None:
+            return f"see {self.cause}"
+        if self.passed is None:
+            return "not checked"
+        return "ok" if self.passed else "changed" if self.is_change else "FAULT"
 
 
 @dataclass(frozen=True)
@@ -52,12 +74,76 @@ class ExpectedPredictions:
         probabilities: `[n, classes]` float32, one row for each image.
         predicted: The predicted class of each image.
         settings: Required values of fields of the manifest; empty if unknown.
+        thresholds: The operating points of the run; empty if unknown.
     """
 
     class_names: tuple[str, ...]
     probabilities: Floats
     predicted: tuple[str, ...]
     settings: dict[str, Any] = field(default_factory=dict)
+    thresholds: tuple[Threshold, ...] = ()
+
+
+FILES, SETTINGS, WEIGHTS, CLASS_NAMES = "files", "settings", "weights", "class names"
+ENDPOINTS, FRESH_PROCESS, WARM_UP, TYPES, SIZE = "endpoints", "fresh process", "warm-up", "types", "size"
+EQUAL, CLOSE, PIXELS = "equal to kerastl predict", "close to kerastl predict", "pixels equal to files"
+REPEATABLE, INDEPENDENT, SPREAD = "repeatable", "independent of the batch", "images differ"
+PROBABILITIES, PREDICTED, FEATURES, CLASSIFY = "probabilities", "predicted", "features", "classify"
+PYTHON, RANDOM, WRITES = "no Python function", "no random operation", "no variable is written"
+REDUCED = "float32 computation"
+AGREEMENT = frozenset({EQUAL, CLOSE, SPREAD})
+LABELS = AGREEMENT | {PREDICTED, "top classes", CLASSIFY, "explain"}
+OUTPUTS = LABELS | {PROBABILITIES, INDEPENDENT, PIXELS, FEATURES}
+CONSEQUENCES: dict[str, frozenset[str]] = {
+    PYTHON: frozenset({RANDOM, WRITES}),
+    RANDOM: frozenset({WRITES}),
+    ENDPOINTS: frozenset({FRESH_PROCESS}),
+    REDUCED: OUTPUTS,
+    WEIGHTS: AGREEMENT | {FEATURES},
+    SETTINGS: AGREEMENT,
+    CLASS_NAMES: LABELS,
+    REPEATABLE: OUTPUTS | {WRITES},
+    INDEPENDENT: OUTPUTS | {WRITES},
+    PROBABILITIES: OUTPUTS,
+    PREDICTED: LABELS,
+    PIXELS: AGREEMENT | {CLASSIFY, FEATURES},
+    EQUAL: frozenset({SPREAD, FEATURES}),
+    CLOSE: frozenset({SPREAD}),
+}
+"""The checks that fail for the same reason as another one, which is sought in this order."""
+
+
+def explain(findings: Sequence[Finding]) -> list[Finding]:
+    """Return findings with one fault for each cause: the other failed checks name the one that explains them."""
+    by_check = {finding.check: finding for finding in findings}
+
+    def mark(cause: str, checks: Iterable[str]) -> None:
+        for check in set(checks) & by_check.keys() - {cause}:
+            if not by_check[check].ok:
+                by_check[check] = replace(by_check[check], passed=None, cause=cause)
+
+    # Half floats in the outputs also change the values; float64 does not.
+    if TYPES in by_check and "float16" in by_check[TYPES].detail:
+        mark(TYPES, OUTPUTS | {REDUCED})
+    for cause, checks in CONSEQUENCES.items():
+        if cause in by_check and not by_check[cause].ok:
+            mark(cause, checks)
+    if FILES in by_check and not by_check[FILES].ok:
+        mark(FILES, {FRESH_PROCESS} | (AGREEMENT if "samples/" in by_check[FILES].detail else set()))
+        files = by_check[FILES].detail.split("; ")
+        effects = [_effect_of_change(file, by_check.values()) for file in files]
+        if effects[0] is not None and None not in effects:
+            mark(effects[0], [FILES])
+    return [by_check[finding.check] for finding in findings]
+
+
+def _effect_of_change(change: str, findings: Iterable[Finding]) -> str | None:
+    """Return a failed check that shows what a changed file of an export does; None if there is none."""
+    failed = [finding.check for finding in findings if not finding.ok and finding.check != FILES]
+    if change.startswith("assets.extra/"):
+        return WARM_UP if WARM_UP in failed else None
+    is_model = change.startswith(("variables/", "saved_model.pb ", "model."))
+    return next((check for check in failed if is_model and check not in (WARM_UP, SETTINGS)), None)
 
 
 NO_RUN = "not compared, because the model of the run is unavailable. Add --run RUN"
@@ -84,10 +170,10 @@ def check_outputs(
     if "predicted" in batch:
         findings.append(_check_predicted(batch, manifest))
     findings += [
-        _check_agreement(outputs, first, manifest.quantize, expected),
+        _check_agreement(outputs, first, manifest, expected),
         _check_repeats(repeats),
         _check_difference(
-            "independent of the batch",
+            INDEPENDENT,
             first,
             [image["probabilities"][0] for image in outputs["single"]],
             MAX_BATCH_DIFFERENCE,
@@ -97,11 +183,34 @@ def check_outputs(
     if "pixels" in outputs:
         pixels = outputs["pixels"]["probabilities"]
         cause = "files are not decoded as the manifest states (window, size, color)"
-        findings.append(_check_difference("pixels equal to files", first, pixels, MAX_DIFFERENCE, cause))
+        findings.append(_check_difference(PIXELS, first, pixels, MAX_DIFFERENCE, cause))
     if not manifest.with_resize:
         findings.append(_check_wrong_size(outputs, manifest.image_size_px))
     findings.append(_check_spread(first))
-    return findings + _check_extra(first, batch, outputs.get("extra", {}))
+    findings += _check_extra(first, batch, outputs.get("extra", {}))
+    return findings if "weights" not in outputs else [*findings, _check_warm_up(outputs["warm_up"])]
+
+
+def check_weights(
+    outputs: dict[str, Any] | None, manifest: Manifest, expected: ExpectedPredictions | None
+) -> Finding:
+    """Compare the variables of a SavedModel with its manifest, and the model in the manifest with that of the run."""
+    stored = (outputs or {}).get("weights")
+    wanted = expected.settings.get("model_sha256") if expected is not None else None
+    if wanted not in (None, manifest.model_sha256):
+        return Finding(
+            WEIGHTS, False, "the export is of another model than that of the run. Export the run again"
+        )
+    if manifest.conversion is not None:
+        return Finding(WEIGHTS, True if wanted else None, "of the model of the run" if wanted else NO_RUN)
+    if stored is None:
+        return Finding(WEIGHTS, None, "not compared, because the variables could not be read")
+    if stored["sha256"] == manifest.variables_sha256:
+        return Finding(WEIGHTS, True, "the stored variables have the fingerprint in the manifest")
+    detail = (
+        "the stored variables are not those that were exported: their fingerprint is not that of the manifest"
+    )
+    return Finding(WEIGHTS, False, f"{detail}. Export the run again")
 
 
 def _check_class_names(
@@ -114,17 +223,17 @@ def _check_class_names(
     rows += outputs.get("pixels", {"class_names": []})["class_names"]
     for where, names in [*(("export", row) for row in rows), ("manifest", list(manifest.class_names))]:
         if names != wanted:
-            return Finding("class names", False, f"{names} in the {where}, {wanted} in the {origin}")
-    return Finding("class names", True, f"{len(wanted)} names in the order of the {origin}")
+            return Finding(CLASS_NAMES, False, f"{names} in the {where}, {wanted} in the {origin}")
+    return Finding(CLASS_NAMES, True, f"{len(wanted)} names in the order of the {origin}")
 
 
 def _check_probabilities(first: Floats, num_classes: int) -> Finding:
     if first.ndim != 2 or first.shape[1] != num_classes:
-        return Finding("probabilities", False, f"shape {list(first.shape)} for {num_classes} classes")
+        return Finding(PROBABILITIES, False, f"shape {list(first.shape)} for {num_classes} classes")
     difference = float(np.abs(first.sum(axis=1) - 1).max())
     passed = bool(np.isfinite(first).all() and first.min() >= 0 and difference < MAX_DIFFERENCE)
     detail = "finite, and each row sums to 1" if passed else "not finite, negative, or rows do not sum to 1"
-    return Finding("probabilities", passed, detail)
+    return Finding(PROBABILITIES, passed, detail)
 
 
 def _check_predicted(batch: dict[str, Any], manifest: Manifest) -> Finding:
@@ -137,34 +246,77 @@ def _check_predicted(batch: dict[str, Any], manifest: Manifest) -> Finding:
         rows = np.where(names == threshold.positive, -1.0, rows)
     best = names[rows.argmax(axis=1)]
     passed = all(name in (label, *positive) for name, label in zip(batch["predicted"], best, strict=True))
-    return Finding("predicted", passed, f"is {rule}" if passed else f"is not {rule}")
+    return Finding(PREDICTED, passed, f"is {rule}" if passed else f"is not {rule}")
 
 
 def _check_agreement(
-    outputs: dict[str, Any], first: Floats, quantize: str | None, expected: ExpectedPredictions | None
+    outputs: dict[str, Any], first: Floats, manifest: Manifest, expected: ExpectedPredictions | None
 ) -> Finding:
-    """Compare with the run's predictions: probabilities or, if the model was quantized, labels."""
-    check = "equal to kerastl predict" if quantize is None else "close to kerastl predict"
+    """Compare with the run's predictions: within rounding or, if the model was quantized, within stated bounds."""
+    check = EQUAL if manifest.quantize is None else CLOSE
     if expected is None:
         return Finding(check, None, NO_RUN)
     wanted = expected.probabilities
     if first.shape != wanted.shape:
         return Finding(check, False, f"probabilities have the shape {first.shape} instead of {wanted.shape}")
     difference = largest_difference(first, wanted)
-    differ, allowed = count_differences(first, wanted, quantize)
     detail = f"{len(first)} images, largest difference {difference:.1e}"
-    if quantize is not None:
-        detail += f", {differ} labels differ ({allowed} allowed for {quantize})"
-        return Finding(check, differ <= allowed, detail)
+    if manifest.quantize is not None:
+        changes = quantization_changes(
+            first, wanted, manifest.class_names, manifest.postprocessing, expected.thresholds
+        )
+        detail += f" ({MAX_QUANTIZED_DIFFERENCE:g} allowed for {manifest.quantize})"
+        return Finding(check, not changes, "; ".join(changes) or detail, is_change=bool(changes))
     predicted = outputs["batch"][0].get("predicted", expected.predicted)
     wrong = sum(name != label for name, label in zip(predicted, expected.predicted, strict=True))
-    if differ <= allowed and not wrong:
+    if difference <= MAX_DIFFERENCE and not wrong:
         return Finding(check, True, detail)
     detail = f"probabilities differ by up to {difference:.2g}, {wrong} of {len(first)} labels differ"
-    pixels = outputs.get("pixels")
-    if pixels and largest_difference(as_floats(pixels["probabilities"]), wanted) <= MAX_DIFFERENCE:
-        detail += "; predictions for decoded images are correct, so decoding differs: window or resizing"
-    return Finding(check, False, detail)
+    cause = find_cause(first, wanted, expected.class_names)
+    return Finding(check, False, f"{detail}: {cause}" if cause else detail)
+
+
+def quantization_changes(
+    first: Floats,
+    wanted: Floats,
+    class_names: Sequence[str],
+    postprocessing: Postprocessing,
+    thresholds: Sequence[Threshold] = (),
+) -> list[str]:
+    """Return how a quantized model changes predictions beyond the bounds; empty if it does not.
+
+    A probability may differ by `MAX_QUANTIZED_DIFFERENCE`. The label, and the decision at each operating point, may
+    differ for `MAX_CHANGED_LABELS` of the images.
+
+    Args:
+        first: `[n, classes]`, of the quantized model.
+        wanted: `[n, classes]`, of the model before quantization.
+        class_names: Class names in the order of the probabilities.
+        postprocessing: The postprocessing in both.
+        thresholds: Operating points.
+    """
+    changes = []
+    difference = largest_difference(first, wanted)
+    if difference > MAX_QUANTIZED_DIFFERENCE:
+        changes.append(f"a probability differs by {difference:.2g} ({MAX_QUANTIZED_DIFFERENCE:g} allowed)")
+    rules: dict[str, Threshold | None] = {"the label": None}
+    own = (postprocessing.threshold,) if postprocessing.threshold else ()
+    for threshold in (*own, *thresholds):
+        rules[f"the decision for {threshold.positive} at the threshold {threshold.probability:.3g}"] = (
+            threshold
+        )
+    allowed = max(1, int(MAX_CHANGED_LABELS * len(first)))
+    for name, threshold in rules.items():
+        decide = replace(postprocessing, threshold=threshold).predict_labels
+        before, after = (
+            np.array(decide(postprocessing.invert(rows), class_names)) for rows in (wanted, first)
+        )
+        if threshold is not None:
+            before, after = before == threshold.positive, after == threshold.positive
+        differ = int(np.count_nonzero(before != after))
+        if differ > allowed:
+            changes.append(f"{name} differs for {differ} of {len(first)} images ({allowed} allowed)")
+    return changes
 
 
 def count_differences(first: Floats, wanted: Any, quantize: str | None) -> tuple[int, int]:
@@ -189,11 +341,12 @@ def _check_repeats(repeats: list[Floats]) -> Finding:
     detail = (
         f"{len(repeats)} calls are bit-identical" if passed else "the predictions change from call to call"
     )
-    return Finding("repeatable", passed, detail)
+    return Finding(REPEATABLE, passed, detail)
 
 
 def _check_difference(check: str, first: Floats, second: Any, limit: float, cause: str) -> Finding:
-    difference = largest_difference(first, as_floats(second))
+    # Values that are not finite are a fault of the probabilities.
+    difference = largest_difference(np.nan_to_num(first), np.nan_to_num(as_floats(second)))
     detail = f"largest difference {difference:.1e}"
     return Finding(check, difference <= limit, detail if difference <= limit else f"{detail}: {cause}")
 
@@ -211,7 +364,7 @@ def _check_wrong_size(outputs: dict[str, Any], image_size_px: int) -> Finding:
 def _check_spread(first: Floats) -> Finding:
     """Check that the images have different predictions. Otherwise, the other checks are not meaningful."""
     spread = float(np.ptp(first, axis=0).max())
-    check = "images differ"
+    check = SPREAD
     if spread >= MIN_SPREAD:
         return Finding(check, True, f"predictions differ by up to {spread:.2g}")
     return Finding(check, False, f"predictions differ by only {spread:.1e}. Verify on different images")
@@ -238,6 +391,33 @@ def _check_extra(first: Floats, batch: dict[str, Any], extra: dict[str, Any]) ->
     return findings
 
 
+def _check_warm_up(warm_up: dict[str, Any] | None) -> Finding:
+    if warm_up is None:
+        return Finding(WARM_UP, None, "the export has no warm-up requests")
+    faults = "; ".join(warm_up["faults"][:3])
+    fault = f"{faults}. TensorFlow Serving would not load this version. Export the run again"
+    return Finding(WARM_UP, not faults, fault if faults else f"{warm_up['records']} requests run")
+
+
+def check_size(num_bytes: int, outputs: dict[str, Any]) -> Finding:
+    """Report the size and the memory of an export, and check that a SavedModel holds its weights once.
+
+    Args:
+        num_bytes: Size of all files.
+        outputs: The outputs, as `_probe.py` writes them.
+    """
+    megabyte = 10**6
+    detail = f"{num_bytes / megabyte:,.1f} MB"
+    weights = outputs.get("weights")
+    if weights is not None:
+        detail += f", of which {weights['bytes'] / megabyte:,.1f} MB are weights"
+    detail += f"; peak memory of the process {outputs['memory_bytes'] / megabyte:,.0f} MB"
+    if weights is not None and weights["bytes"] > MAX_STORED * weights["distinct_bytes"]:
+        distinct = f"only {weights['distinct_bytes'] / megabyte:,.1f} MB of the weights are different"
+        return Finding(SIZE, False, f"{detail}; {distinct}: they are stored more than once")
+    return Finding(SIZE, True, detail)
+
+
 def _check_ranking(
     check: str, first: Floats, batch: dict[str, Any], classes: list[list[str]], scores: Any
 ) -> Finding:
@@ -252,7 +432,7 @@ def _check_ranking(
 
 
 def _check_features(features: Floats, rows: Floats) -> Finding:
-    check = "features"
+    check = FEATURES
     if not np.isfinite(features).all():
         return Finding(check, False, "not finite")
     if np.ptp(rows, axis=0).max() > MAX_DIFFERENCE and not np.ptp(features, axis=0).max() > 0:
@@ -280,3 +460,45 @@ def largest_difference(first: Floats, second: Floats) -> float:
 def as_floats(rows: Any) -> Floats:
     """Return nested lists as a float32 array."""
     return np.asarray(rows, dtype=np.float32)
+
+
+def find_cause(first: Floats, wanted: Floats, class_names: Sequence[str]) -> str:
+    """Return the postprocessing or the order of the classes that explains different probabilities; empty if none does.
+
+    Args:
+        first: `[n, classes]`, of an export or a server.
+        wanted: `[n, classes]`, the expected ones.
+        class_names: Class names in the order of `wanted`.
+    """
+    if first.shape != wanted.shape or len(first) < 2 or largest_difference(first, wanted) <= MAX_DIFFERENCE:
+        return ""
+    order = [
+        int(np.abs(first[:, [column]] - wanted).max(axis=0).argmin()) for column in range(first.shape[1])
+    ]
+    if len(set(order)) == len(order) and largest_difference(first, wanted[:, order]) <= MAX_DIFFERENCE:
+        return f"the probabilities are in the class order {[class_names[index] for index in order]}"
+    there, own = _log_odds(first), _log_odds(wanted)
+    factor = _common_factor(there, own)
+    if factor is not None:
+        return f"all log odds are {factor:.3g} times the expected ones, as with a different temperature"
+    with np.errstate(invalid="ignore"):
+        shift = there - own
+    if np.isfinite(shift).all() and np.ptp(shift, axis=0).max() <= SAME_FACTOR * np.abs(shift).max():
+        return "the log odds of each class differ by a constant, as with a different prevalence"
+    return ""
+
+
+def _common_factor(there: Floats, own: Floats) -> float | None:
+    """Return the common factor between two sets of log odds; None if there is none."""
+    if not (np.isfinite(there).all() and np.isfinite(own).all() and np.abs(own).max() > 0):
+        return None
+    factor = float((there * own).sum() / (own * own).sum())
+    rest = np.abs(there - factor * own).max() / np.abs(own).max()
+    return factor if factor > 0 and rest <= SAME_FACTOR * abs(factor - 1) else None
+
+
+def _log_odds(rows: Floats) -> Floats:
+    """Return log probabilities minus their mean in each row; not finite if a probability is 0 or less."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(rows.astype(np.float64))
+        return logs - logs.mean(axis=1, keepdims=True)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from kerastl.errors import RequestError, first_line
-from kerastl.export.findings import Finding
+from kerastl.export.findings import CLASSIFY as CLASSIFY
+from kerastl.export.findings import ENDPOINTS, PYTHON, RANDOM, REDUCED, TYPES, WRITES, Finding
 from kerastl.tasks import SINGLE_LABEL
 
 GRAPH = "saved_model.pb"
@@ -74,10 +75,13 @@ FILES = re.compile(
     r"File|Save|Restore|Checkpoint|Dataset|Print|Debug|Dump|ImmutableConst|codeProto|CustomCall|Abort"
 )
 """Operations that reach files or end the process, including those that TensorFlow does not mark as stateful."""
-RANDOM = re.compile(
+RANDOM_OPS = re.compile(
     r"Random|Rng|Multinomial|NonDeterministic|StandardNormal|TruncatedNormal|StatefulUniform|Shuffle|Sobol|SampleDistorted"
 )
 """Random operations without a seed argument; those with one are recognized by it."""
+
+HALF_TYPES = frozenset({14, 19})
+"""`DT_BFLOAT16` and `DT_HALF` of TensorFlow's `DataType`, which is not imported here."""
 
 BLOCKING = ("python", "random", "compiled", "unknown", "outside")
 """The kinds of fault for which an export is not loaded."""
@@ -94,13 +98,13 @@ def graph_faults(export: Path) -> dict[str, list[str]]:
 
     Returns:
         The kinds `python`; `random`; `compiled` (XLA, which TensorFlow Serving does not run on a CPU);
-        `unknown` to TensorFlow; `outside` (files, network, hidden state); and `writes` (an endpoint changes a
-        variable).
+        `unknown` to TensorFlow; `outside` (files, network, hidden state); `writes` (an endpoint changes a
+        variable); and `reduced` (an endpoint computes in bfloat16 or float16).
 
     Raises:
         OSError, RequestError: The graph cannot be read.
     """
-    faults: dict[str, set[str]] = {kind: set() for kind in (*BLOCKING, "writes")}
+    faults: dict[str, set[str]] = {kind: set() for kind in GRAPH_CHECKS}
     for meta in read_graph(export).meta_graphs:
         for kind, fault in _faults_of(meta):
             faults[kind].add(fault)
@@ -108,12 +112,16 @@ def graph_faults(export: Path) -> dict[str, list[str]]:
 
 
 GRAPH_CHECKS = {
-    "python": ("no Python function", "requires the Python process that created it"),
-    "random": ("no random operation", "changes the predictions from call to call"),
+    "python": (PYTHON, "requires the Python process that created it"),
+    "random": (RANDOM, "changes the predictions from call to call"),
     "compiled": ("no XLA compilation", "TensorFlow Serving does not run it on a CPU"),
     "unknown": ("no unknown operation", "is unknown to TensorFlow"),
     "outside": ("no file or network access", "could reach files, the network or another process"),
-    "writes": ("no variable is written", "changes the model while it serves"),
+    "writes": (WRITES, "changes the model while it serves"),
+    "reduced": (
+        REDUCED,
+        "computes in bfloat16 or float16, with errors of about 1e-2. Export a model with the dtype policy float32",
+    ),
 }
 """The name of the check for each kind of `graph_faults`, and why such an operation is a fault."""
 
@@ -176,6 +184,8 @@ def _faults_of(meta: Any) -> Iterator[tuple[str, str]]:
     for where, node in _served_nodes(meta):
         if node.op in VARIABLE_WRITES:
             yield "writes", f"{node.op} in {where}"
+        if any(not HALF_TYPES.isdisjoint((value.type, *value.list.type)) for value in node.attr.values()):
+            yield "reduced", f"{node.op} in {where}"
 
 
 def _faults_of_node(node: Any, where: str, *, is_exempt: bool = False) -> Iterator[tuple[str, str]]:
@@ -194,13 +204,13 @@ def _fault_of_operation(name: str) -> str | None:
     known = op_def_registry.get(name)
     if "PyFunc" in name:
         return "python"
+    if "Xla" in name:
+        return "compiled"
     if known is None:
         return "unknown"
     arguments = (*known.attr, *known.input_arg)
-    if RANDOM.search(name) or any(argument.name.startswith("seed") for argument in arguments):
+    if RANDOM_OPS.search(name) or any(argument.name.startswith("seed") for argument in arguments):
         return "random"
-    if "Xla" in name:
-        return "compiled"
     if FILES.search(name) or (known.is_stateful and name not in ALLOWED_OPS):
         return "outside"
     return None
@@ -209,9 +219,12 @@ def _fault_of_operation(name: str) -> str | None:
 def _compiles(attributes: Mapping[str, Any]) -> bool:
     """Return whether attributes of a node or a function request XLA compilation."""
     return any(
-        (name.startswith("_Xla") or name == "jit_compile") and (value.b or value.s or value.i)
-        for name, value in _flat(attributes)
+        _requests_compilation(name) and (value.b or value.s or value.i) for name, value in _flat(attributes)
     )
+
+
+def _requests_compilation(attribute: str) -> bool:
+    return attribute.startswith("_Xla") or attribute == "jit_compile"
 
 
 def _flat(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -304,31 +317,37 @@ def _node_of(tensor: str) -> str:
     return tensor.removeprefix("^").split(":")[0]
 
 
-CLASSIFY = "classify"
 CLASSIFY_METHOD = "tensorflow/serving/classify"
 FINGERPRINT = "fingerprint.pb"
 
 
-def name_classify(folder: Path) -> None:
-    """Set the method name of the signature `classify` in a SavedModel that was just written, and update its fingerprint."""
+def prepare_for_server(folder: Path) -> None:
+    """Prepare a SavedModel that was just written for TensorFlow Serving.
+
+    The method name of the signature `classify` is set. Requests for XLA compilation are removed: Keras compiles grouped
+    convolutions, as in ConvNeXt, and the server has no XLA on a CPU. The results are the same.
+    """
     from tensorflow.python.saved_model.pywrap_saved_model import fingerprinting
 
     saved = read_graph(folder)
     for meta in saved.meta_graphs:
         meta.signature_def[CLASSIFY].method_name = CLASSIFY_METHOD
+        functions = meta.graph_def.library.function
+        nodes = (node for body in (meta.graph_def.node, *(f.node_def for f in functions)) for node in body)
+        for item in (*functions, *nodes):
+            for name in filter(_requests_compilation, list(item.attr)):
+                del item.attr[name]
     (folder / GRAPH).write_bytes(saved.SerializeToString(deterministic=True))
     (folder / FINGERPRINT).write_bytes(fingerprinting.CreateFingerprintDef(str(folder)))
 
 
-ENDPOINTS = "endpoints"
 DEFAULT_SIGNATURE = "serving_default"
 ENDPOINT_INPUTS = {DEFAULT_SIGNATURE: "image_bytes", "pixels": "images", CLASSIFY: "inputs"}
 """The name of the one input of each signature. Only `classify` may be missing."""
-REST_TYPES = frozenset({
-    "DT_FLOAT", "DT_DOUBLE", "DT_INT8", "DT_UINT8", "DT_INT16", "DT_UINT16", "DT_INT32", "DT_UINT32", "DT_INT64",
-    "DT_UINT64", "DT_STRING", "DT_BOOL",
-})  # fmt: skip
-"""Types that TensorFlow Serving's REST interface can send; half floats and bfloat16 are not among them."""
+STRINGS = frozenset(
+    {*ENDPOINT_INPUTS.values(), "predicted", "class_names", "top_classes", "classes"} - {"images"}
+)
+"""Inputs and outputs of type string. All others are float32."""
 CLASSIFY_OUTPUTS = ({"classes", "scores"}, {"classes"}, {"scores"})
 
 
@@ -343,7 +362,7 @@ def check_endpoints(export: Path) -> list[Finding]:
         signatures = served_signatures(export)
     except (OSError, RequestError):
         damaged = "saved_model.pb is damaged: it cannot be read"
-        return [folder, Finding(ENDPOINTS, False, damaged), Finding("types for REST", None, damaged)]
+        return [folder, Finding(ENDPOINTS, False, damaged), Finding(TYPES, None, damaged)]
     return [folder, _check_endpoints(signatures), _check_types(signatures)]
 
 
@@ -383,17 +402,23 @@ def _check_endpoints(signatures: dict[str, Any]) -> Finding:
 
 
 def _check_types(signatures: dict[str, Any]) -> Finding:
-    from tensorflow.core.framework import types_pb2
-
     faults = [
-        f"{kind} {key} of {name} is {dtype.removeprefix('DT_').lower()}"
+        f"{kind} {key} of {name} is {dtype} instead of {wanted}"
         for name, signature in sorted(signatures.items())
         for kind, tensors in (("input", signature.inputs), ("output", signature.outputs))
         for key, info in sorted(tensors.items())
-        if (dtype := types_pb2.DataType.Name(info.dtype)) not in REST_TYPES
+        if (dtype := _type_name(info.dtype)) != (wanted := "string" if key in STRINGS else "float32")
     ]
-    detail = "; ".join(faults) + ": REST cannot send it, cast it to float32"
-    return Finding("types for REST", not faults, detail if faults else "REST can send all types")
+    return Finding(TYPES, not faults, "; ".join(faults) or "float32 and string, as documented")
+
+
+def _type_name(number: int) -> str:
+    import tensorflow as tf
+
+    try:
+        return str(tf.as_dtype(number).name)
+    except TypeError:  # the graph is untrusted
+        return f"unknown type {number}"
 
 
 ENCODED = "image/encoded"

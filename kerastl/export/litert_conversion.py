@@ -22,6 +22,8 @@ from kerastl.evaluation.metrics import OVERALL
 from kerastl.evaluation.predictions import read_run_predictions, resolve_image
 from kerastl.evaluation.trained_model import Trained, read_description
 from kerastl.export.converted import INPUT, InferenceGraph
+from kerastl.export.findings import quantization_changes
+from kerastl.export.postprocess import Postprocessing, operating_points
 from kerastl.runs import TEST_SPLITS, read_csv
 
 Images = npt.NDArray[np.float32]
@@ -140,17 +142,20 @@ def _decoded(files: Iterable[tuple[Key, Path | None]], trained: Trained) -> Iter
             yield key, decode_images([encoded], size, window, max_pixels)[0]
 
 
-def measure_effect(trained: Trained, *, before: Predict, after: Predict) -> dict[str, dict[str, Any]]:
+def measure_effect(
+    trained: Trained, postprocessing: Postprocessing, *, before: Predict, after: Predict
+) -> dict[str, dict[str, Any]]:
     """Return how the predictions for the test images change between two files of a model.
 
     Args:
         trained: The model of a run folder that contains `predictions.csv`.
+        postprocessing: What both apply to the logits.
         before: A function from images `[n, size, size, 3]` to probabilities `[n, classes]`.
         after: The same function after quantization.
 
     Returns:
         By test split: `images` (that can be opened), `labels_differ` (number of them), `largest_difference`
-        of a probability, and `balanced_accuracy` and `auc` of labeled images, each `{"before", "after"}`,
+        of a probability, `changed` (the reasons of `quantization_changes`), and `balanced_accuracy` and `auc` of labeled images, each `{"before", "after"}`,
         None if undefined. Splits without images are omitted.
     """
     if trained.folder is None:
@@ -172,7 +177,10 @@ def measure_effect(trained: Trained, *, before: Predict, after: Predict) -> dict
             probabilities.append((before(images), after(images)))
         if rows:
             first, second = (np.concatenate(parts) for parts in zip(*probabilities, strict=True))
-            effect[split] = _compare(predictions.labels[rows], first, second)
+            changed = quantization_changes(
+                second, first, trained.class_names, postprocessing, operating_points(trained.folder)
+            )
+            effect[split] = _compare(predictions.labels[rows], first, second) | {"changed": changed}
     return effect
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kerastl.errors import RequestError
-from kerastl.export.findings import MAX_DIFFERENCE, ExpectedPredictions, Finding
+from kerastl.export.findings import MAX_DIFFERENCE, ExpectedPredictions, Finding, find_cause
 from kerastl.export.graph_check import CLASSIFY, served_signatures, without_internal
 from kerastl.export.live_clients import (
     Floats,
@@ -32,8 +32,6 @@ MAX_BYTES = 8 * 2**20
 NOT_AN_IMAGE = b"these bytes are not an image"
 AVAILABLE = "AVAILABLE"
 STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", 30: AVAILABLE, 40: "UNLOADING", 50: "END"}
-SAME_TEMPERATURE = 0.02
-"""Largest relative deviation from one common factor between log odds that differ by a temperature."""
 
 Client = GrpcClient | RestClient
 Signatures = dict[str, str]
@@ -289,10 +287,7 @@ def check_predictions(predictions: Sequence[Predictions], reference: ExpectedPre
     detail = f"probabilities differ by up to {gap:.2g}"
     if predicted:
         detail += f", {others} of {len(rows)} labels differ"
-    factor = _common_factor(_log_odds(rows), _log_odds(wanted))
-    cause = "probably a different model, window, size or prevalence"
-    if factor is not None:
-        cause = f"all log odds are {factor:.3g} times the export's, as with a different temperature"
+    cause = find_cause(rows, wanted, own) or "probably a different model, window or size"
     raise ServerFault(f"{detail}: {cause}")
 
 
@@ -300,22 +295,6 @@ def _ordered(batch: Predictions, class_names: tuple[str, ...]) -> Floats:
     """Return the probabilities with their columns in the order of `class_names`."""
     orders = [[names.index(name) for name in class_names] for names in batch.class_names]
     return np.take_along_axis(batch.probabilities, np.array(orders), axis=1)
-
-
-def _common_factor(there: Floats, own: Floats) -> float | None:
-    """Return the common factor between two sets of log odds; None if there is none."""
-    if not (np.isfinite(there).all() and np.isfinite(own).all() and np.abs(own).max() > 0):
-        return None
-    factor = float((there * own).sum() / (own * own).sum())
-    rest = np.abs(there - factor * own).max() / np.abs(own).max()
-    return factor if factor > 0 and rest <= SAME_TEMPERATURE * factor else None
-
-
-def _log_odds(rows: Floats) -> Floats:
-    """Return log probabilities minus their mean in each row; not finite if a probability is 0 or less."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.log(rows.astype(np.float64))
-        return logs - logs.mean(axis=1, keepdims=True)
 
 
 def _listed(names: Sequence[str]) -> str:

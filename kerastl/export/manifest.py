@@ -29,6 +29,8 @@ class Manifest:
         scores: `{split: {metric: {value, low, high}}}` of the run's test splits; None if unavailable.
         training: Identifiers of the run: `recipe_sha256` (without its paths), `seed`, `data_sha256`,
             `weights_sha256`; None if unavailable.
+        variables_sha256: Fingerprint of the variables of a SavedModel, see `_probe.read_weights`; None for other
+            formats. BatchNorm is folded in them, so that it differs from `model_sha256`.
     """
 
     class_names: tuple[str, ...]
@@ -42,6 +44,7 @@ class Manifest:
     conversion: dict[str, Any] | None = None
     scores: dict[str, Metrics] | None = None
     training: dict[str, Any] | None = None
+    variables_sha256: str | None = None
 
     @property
     def quantize(self) -> str | None:
@@ -59,9 +62,12 @@ def write_manifest(folder: Path, **fields: Any) -> None:
 
     Args:
         folder: The folder of the export.
-        fields: Fields of `Manifest`, without `files`.
+        fields: Fields of `Manifest`, without `files` and `variables_sha256`.
     """
-    manifest = Manifest(files=hash_files(folder), **fields)
+    from kerastl.export._probe import read_weights
+
+    weights = read_weights(folder)["sha256"] if (folder / "variables").is_dir() else None
+    manifest = Manifest(files=hash_files(folder), variables_sha256=weights, **fields)
     postprocessing = manifest.postprocessing.to_json(manifest.class_names)
     ManifestFile(**vars(manifest) | {"postprocessing": postprocessing}).write(folder)
 

@@ -221,14 +221,18 @@ def expected_postprocessing(
         estimated = _estimated_prevalence(run_folder, class_names)
         known = (estimated and estimated.training, _training_shares(run_folder, class_names))
         prevalence = prevalence if prevalence.training in known else None
-    if threshold is not None:
-        known_thresholds = [
-            Threshold(fixed.positive or "", point.threshold, own)
-            for point in fixed.points
-            if point.threshold is not None
-        ]
-        threshold = threshold if threshold in known_thresholds else None
+    threshold = threshold if threshold in operating_points(run_folder) else None
     return Postprocessing(temperature, prevalence, threshold)
+
+
+def operating_points(run_folder: Path) -> tuple[Threshold, ...]:
+    """Return the thresholds that a run fixed on its validation images."""
+    fixed, own = read_validation_fit(run_folder) or NOTHING_FIXED, read_description(run_folder).temperature
+    return tuple(
+        Threshold(fixed.positive or "", point.threshold, own)
+        for point in fixed.points
+        if point.threshold is not None
+    )
 
 
 def _threshold(

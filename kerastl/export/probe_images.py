@@ -17,7 +17,12 @@ from kerastl.evaluation.predictions import read_run_predictions, resolve_image
 from kerastl.evaluation.trained_model import DESCRIPTION, MODEL, Trained, load_trained, read_description
 from kerastl.export.findings import ExpectedPredictions
 from kerastl.export.manifest import read_manifest
-from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing, expected_postprocessing
+from kerastl.export.postprocess import (
+    NO_POSTPROCESSING,
+    Postprocessing,
+    expected_postprocessing,
+    operating_points,
+)
 from kerastl.export.predict import find_images, printable_path
 from kerastl.runs import EXPORT_AGAIN, SAMPLES, TEST_SPLITS, write_atomic, write_json
 
@@ -90,6 +95,7 @@ def expected_predictions(
         probabilities=postprocessing.apply(logits).astype(np.float32),
         predicted=tuple(postprocessing.predict_labels(logits, names)),
         settings=model_fields(trained) | {"postprocessing": postprocessing},
+        thresholds=operating_points(trained.folder) if trained.folder is not None else (),
     )
 
 

@@ -18,7 +18,7 @@ from kerastl.data.records import check_class_list
 from kerastl.errors import RequestError, RunFailed, raise_problems
 from kerastl.evaluation.trained_model import Trained, weights_fingerprint
 from kerastl.export.endpoints import ServedModel
-from kerastl.export.graph_check import name_classify
+from kerastl.export.graph_check import prepare_for_server
 from kerastl.export.manifest import write_manifest
 from kerastl.export.model_card import NO_FACTS, ModelFacts, write_card
 from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing
@@ -37,7 +37,7 @@ def write_version(
         out: The folder of all versions; it is created if missing.
         fill: A function that writes everything except the manifest into a folder.
         version: The version to write; None for the one after the highest.
-        fields: Fields of the manifest, without `files` and `versions`.
+        fields: Fields of the manifest, without `files`, `versions` and `variables_sha256`.
 
     Returns:
         The version folder, e.g. `out/1`.
@@ -176,4 +176,4 @@ def _write_graph(served: ServedModel, folder: Path) -> None:
         for name, (endpoint, spec) in served.endpoints().items()
     }
     tf.saved_model.save(module, str(folder), signatures=signatures)
-    name_classify(folder)
+    prepare_for_server(folder)

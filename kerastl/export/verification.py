@@ -7,29 +7,48 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kerastl.console import status
-from kerastl.data.decode import decode_images
+from kerastl.data.decode import load_image
 from kerastl.errors import RequestError, shell_command
 from kerastl.evaluation.trained_model import load_trained, read_unverified_model, weights_fingerprint
-from kerastl.export.findings import ExpectedPredictions, Finding, check_outputs
+from kerastl.export._probe import QUICK, VARIANTS
+from kerastl.export.findings import (
+    ENDPOINTS,
+    EQUAL,
+    FILES,
+    FRESH_PROCESS,
+    MAX_DIFFERENCE,
+    PIXELS,
+    SETTINGS,
+    ExpectedPredictions,
+    Finding,
+    as_floats,
+    check_outputs,
+    check_size,
+    check_weights,
+    explain,
+    largest_difference,
+)
 from kerastl.export.formats import PORTABLE, SAVED_MODEL, check_formats, find_export, find_verifiable
-from kerastl.export.graph_check import ENDPOINTS, check_endpoints, graph_findings, is_safe_to_load
+from kerastl.export.graph_check import check_endpoints, graph_findings, is_safe_to_load
 from kerastl.export.live import check_live, reference_predictions
 from kerastl.export.live_clients import Server
 from kerastl.export.manifest import Manifest, read_manifest
+from kerastl.export.pixel_variants import pixel_variants
 from kerastl.export.probe_images import MAX_IMAGES, find_enclosing_run, load_probe_set
 from kerastl.runs import compare_hashes
 
 TIME_LIMIT_S = 1200
+QUICK_IMAGES = 8
 PROBE = Path(__file__).with_name("_probe.py")
-FRESH_PROCESS = "fresh process"
 
 
 @dataclass(frozen=True)
@@ -56,6 +75,7 @@ def check_export(
     run: Path | None = None,
     server: Server | None = None,
     limit: int = MAX_IMAGES,
+    quick: bool = False,
 ) -> VerificationResult:
     """Verify the files and the predictions of an export.
 
@@ -65,6 +85,8 @@ def check_export(
         run: The run that was exported; None for the run folder that contains the export, if there is one.
         server: A running TensorFlow Serving to check as well; the images are sent to it.
         limit: Maximum number of images.
+        quick: Use at most 8 images, only the endpoints `serving_default` and `pixels`, and only one warm-up
+            request of each; the others are checked and not run.
 
     Raises:
         RequestError: It is not an export, there are no images, its runtime is not installed, or TensorFlow
@@ -74,29 +96,43 @@ def check_export(
     folder = export.folder
     if export.format_name != SAVED_MODEL and server is not None:
         raise RequestError(f"TensorFlow Serving cannot serve {folder}. Omit --url and --rest-url.")
+    try:
+        read_manifest(folder)
+    except RequestError as error:
+        return VerificationResult(folder, (Finding("manifest", False, str(error)),))
     run = run or find_enclosing_run(folder)
     if export.format_name == PORTABLE:
         # No server runs a Keras file: only its files and weights are checked.
         return VerificationResult(folder, tuple(verify_keras_export(folder, run)))
-    probes = load_probe_set(folder, images=images, run=run, limit=limit)
+    probes = load_probe_set(
+        folder, images=images, run=run, limit=min(limit, QUICK_IMAGES) if quick else limit
+    )
     if not probes.encoded:
         skipped = "".join(f"\n  Ignored: {problem}" for problem in probes.problems[:5])
         raise RequestError(
             f"There are no images to verify {folder} on. Add images, and the run that was exported: "
             f"{shell_command('kerastl', 'verify', folder)} --run RUN IMAGES...{skipped}"
         )
-    findings = verify(folder, encoded=probes.encoded, expected=probes.expected, server=server)
+    findings = verify(folder, encoded=probes.encoded, expected=probes.expected, server=server, quick=quick)
     return VerificationResult(folder, tuple(findings), len(probes.encoded), probes.problems)
 
 
 def _run_probe(
-    export: Path, plugin: str | None, encoded: Sequence[bytes], images: Any
-) -> tuple[dict[str, Any] | None, str]:
-    """Run the probe in a fresh process, and return the outputs of the export, or None and what went wrong."""
+    export: Path, plugin: str | None, encoded: Sequence[bytes], images: Any, mode: str = ""
+) -> tuple[Any, str]:
+    """Run the probe in a fresh process, and return the outputs of the export, or None and what went wrong.
+
+    Args:
+        export: The version folder.
+        plugin: The file of the format of a converted model; None for a SavedModel.
+        encoded: Whole image files.
+        images: The same images, decoded; or variants of them.
+        mode: `QUICK`, or `VARIANTS` for probabilities of variants of the decoded images; empty for all outputs.
+    """
     with tempfile.TemporaryDirectory(prefix="kerastl.") as name:
         inputs_file, response_file = Path(name, "inputs.npz"), Path(name, "response.json")
         np.savez(inputs_file, images, *(np.frombuffer(image, np.uint8) for image in encoded))
-        arguments = (PROBE, export.resolve(), plugin or "", inputs_file, response_file)
+        arguments = (PROBE, export.resolve(), plugin or "", inputs_file, response_file, mode)
         # -I: neither the working directory nor PYTHONPATH can add code to the fresh process.
         command = [sys.executable, "-I", *map(str, arguments)]
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
@@ -112,7 +148,10 @@ def _run_probe(
             tail = process.stderr.decode(errors="replace").strip()[-500:]
             return None, f"the process exited with code {process.returncode}: {tail}"
         response = json.loads(response_file.read_text(encoding="utf-8"))
-        return response["outputs"], (response["error"] or "")[:600]
+        outputs = response["outputs"]
+        if isinstance(outputs, dict):
+            outputs["memory_bytes"] = response["memory_bytes"]
+        return outputs, (response["error"] or "")[:600]
 
 
 def verify(
@@ -121,6 +160,7 @@ def verify(
     encoded: Sequence[bytes],
     expected: ExpectedPredictions | None,
     server: Server | None = None,
+    quick: bool = False,
 ) -> list[Finding]:
     """Check a SavedModel or a converted model on real images.
 
@@ -133,9 +173,11 @@ def verify(
         expected: The predictions of the run's own model; None if unavailable.
         server: A running TensorFlow Serving to check as well; None if there is none. The images are sent to
             it.
+        quick: As in `check_export`.
 
     Returns:
-        One finding for each check, in a fixed order; `passed` is None if the check was not made.
+        One finding for each check, in a fixed order; `passed` is None if the check was not made, or failed for the
+        same reason as the check that is its `cause`.
 
     Raises:
         RequestError: Not an export of kerastl, no image, or its runtime is not installed.
@@ -158,21 +200,64 @@ def verify(
         reason = "not started, because the check of the graph found a fault"
         findings.append(Finding(FRESH_PROCESS, None, reason))
     else:
-        images = decode_images(encoded, manifest.image_size_px, manifest.window, manifest.max_pixels)
-        outputs, error = _run_probe(export, plugin, encoded, images)
+        # One by one: tracing a function for all of them would take longer.
+        size, window, max_pixels = manifest.image_size_px, manifest.window, manifest.max_pixels
+        decoded = (
+            load_image(content, image_size_px=size, window=window, max_pixels=max_pixels)
+            for content in encoded
+        )
+        images = np.stack([image.numpy() for image in decoded])
+        outputs, error = _run_probe(export, plugin, encoded, images, QUICK if quick else "")
         others = "TensorFlow, Keras and kerastl" if plugin else "Keras and kerastl"
         detail = f"it failed: {error}" if error else f"it runs without {others}"
         findings.append(Finding(FRESH_PROCESS, not error, detail))
     if any(finding.check == ENDPOINTS and not finding.ok for finding in static):
         outputs = None
+    findings.append(check_weights(outputs, manifest, expected))
     if outputs is not None:
         findings += check_outputs(outputs, manifest, expected)
+        num_bytes = sum(file.stat().st_size for file in export.rglob("*") if file.is_file())
+        findings.append(check_size(num_bytes, outputs))
+        run_variants = partial(_run_probe, export, plugin, (), mode=VARIANTS)
+        findings = [
+            _describe_pixels(finding, outputs, expected, encoded, images, manifest, run_variants)
+            for finding in explain(findings)
+        ]
     if server is not None:
         reference = reference_predictions(outputs, expected)
         findings += check_live(
             server, export, images=encoded, image_size_px=manifest.image_size_px, reference=reference
         )
-    return findings
+    return explain(findings)
+
+
+def _describe_pixels(
+    finding: Finding,
+    outputs: dict[str, Any],
+    expected: ExpectedPredictions | None,
+    encoded: Sequence[bytes],
+    images: Any,
+    manifest: Manifest,
+    run_variants: Callable[[Any], tuple[Any, str]],
+) -> Finding:
+    """Add the fault of decoding that explains a failed comparison, if one of `pixel_variants` does."""
+    if (
+        finding.ok
+        or finding.check not in (PIXELS, EQUAL)
+        or (finding.check == EQUAL and ": " in finding.detail)
+    ):
+        return finding
+    wanted = as_floats(outputs["batch"][0]["probabilities"])
+    if finding.check == EQUAL:
+        assert expected is not None
+        wanted = expected.probabilities
+    few = slice(QUICK_IMAGES)
+    variants = pixel_variants(encoded[few], images[few], manifest)
+    served, _ = run_variants(np.stack(list(variants.values())))
+    for name, rows in zip(variants, served or (), strict=False):
+        if largest_difference(as_floats(rows), wanted[few]) <= MAX_DIFFERENCE:
+            return replace(finding, detail=f"{finding.detail}: {name}")
+    return finding
 
 
 def verify_keras_export(folder: Path, run: Path | None) -> list[Finding]:
@@ -209,15 +294,16 @@ def check_files(export: Path, manifest: Manifest) -> Finding:
     """Compare the files of an export with the hashes of its manifest."""
     faults = compare_hashes(export, manifest.files)
     passed = f"{len(manifest.files)} files match their sha256 in the manifest"
-    return Finding("files", not faults, faults or passed)
+    return Finding(FILES, not faults, faults or passed)
 
 
 def _check_settings(manifest: Manifest, settings: dict[str, Any]) -> Finding:
-    """Compare fields of a manifest with those of the run."""
+    """Compare fields of a manifest with those of the run, without class names and weights, which have checks of their own."""
+    names = [name for name in settings if name not in ("class_names", "model_sha256")]
     faults = [
-        f"{name} is {getattr(manifest, name)} in the export and {value} in the run"
-        for name, value in settings.items()
-        if getattr(manifest, name) != value
+        f"{name} is {getattr(manifest, name)} in the export and {settings[name]} in the run"
+        for name in names
+        if getattr(manifest, name) != settings[name]
     ]
-    passed = f"{', '.join(settings)} equal those of the run"
-    return Finding("settings", not faults, "; ".join(faults) or passed)
+    passed = f"{', '.join(names)} equal those of the run"
+    return Finding(SETTINGS, not faults, "; ".join(faults) or passed)

@@ -667,3 +667,4 @@ class ManifestFile(ImageModel):
     conversion: dict[str, Any] | None
     scores: dict[str, Metrics] | None
     training: dict[str, Any] | None
+    variables_sha256: str | None = None

@@ -48,9 +48,14 @@ def test_an_export_with_samples_is_verified_anywhere_and_predicts_as_the_run(
     findings = json.loads(result.stdout)
     assert {"equal to kerastl predict", "images differ"} <= {finding["check"] for finding in findings}
     assert all(finding["passed"] for finding in findings)
+    assert {finding["result"] for finding in findings} == {"ok"}
+    quick = kerastl("verify", away, "--quick").stdout.splitlines()
+    assert quick[0] == f"{away / '1'}: no fault in {len(quick) - 1} checks on 8 images."
     sample = next((away / "1" / "samples").glob("sample_1.*"))
     sample.write_bytes((away / "1" / "samples" / "sample_5.png").read_bytes())
-    assert kerastl("verify", away).exit_code == 1
+    changed = kerastl("verify", away)
+    assert changed.exit_code == 1
+    assert changed.stdout.startswith(f"{away / '1'}: files: FAULT")
 
 
 def test_an_export_without_images_is_verified_with_a_run_only(

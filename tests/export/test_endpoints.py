@@ -172,7 +172,7 @@ def whole() -> dict[str, tf.Tensor]:
 def test_an_export_has_no_fault_in_its_endpoints(export: Path) -> None:
     findings = check_endpoints(export)
     assert [finding.check for finding in findings if finding.passed] == [
-        "version folder", "endpoints", "types for REST",
+        "version folder", "endpoints", "types",
     ]  # fmt: skip
     assert "explain" in findings[1].detail
 
@@ -180,7 +180,7 @@ def test_an_export_has_no_fault_in_its_endpoints(export: Path) -> None:
 def test_what_tf_serving_cannot_serve_is_named(tmp_path: Path) -> None:
     half = written(tmp_path / "half", lambda: whole() | {"probabilities": tf.constant([1], tf.bfloat16)})
     details = faults(half)
-    assert "probabilities of serving_default is bfloat16" in details["types for REST"]
+    assert "probabilities of serving_default is bfloat16" in details["types"]
     assert "'half' is not a number" in details["version folder"]
     base64 = written(tmp_path / "1", lambda: whole() | {"label_bytes": tf.constant(["a"])})
     assert "label_bytes of pixels" in faults(base64)["endpoints"]

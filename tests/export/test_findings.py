@@ -1,13 +1,14 @@
 """Each check of `verify`, passed and failed, on synthetic outputs."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from kerastl.export import ExpectedPredictions
-from kerastl.export.findings import check_outputs
+from kerastl.export import ExpectedPredictions, Finding, Threshold
+from kerastl.export.findings import check_outputs, explain, find_cause
 from kerastl.export.manifest import Manifest
 
 NAMES = ("a", "b")
@@ -99,3 +100,53 @@ def test_each_fault_fails_its_check(change: Callable[[], dict[str, Any]], check:
 )
 def test_differences_within_the_tolerance_pass(change: Callable[[], dict[str, Any]]) -> None:
     assert faults(honest() | change()) == set()
+
+
+INT8 = replace(MANIFEST, conversion={"quantize": "int8"})
+FOUR = [[0.93, 0.07], [0.66, 0.34], [0.64, 0.36], [0.2, 0.8]]
+
+
+@pytest.mark.parametrize(
+    ("first", "change"),
+    [
+        ([[0.9, 0.1], [0.69, 0.31], [0.61, 0.39], [0.24, 0.76]], ""),
+        ([[0.93, 0.07], [0.66, 0.34], [0.64, 0.36], [0.14, 0.86]], "a probability differs by 0.06 (0.05 allowed)"),
+        ([[0.93, 0.07], [0.64, 0.36], [0.66, 0.34], [0.2, 0.8]], "the decision for a at the threshold 0.65 differs for 2 of 4"),
+        ([[0.93, 0.07], [0.4, 0.6], [0.4, 0.6], [0.2, 0.8]], "the label differs for 2 of 4 images (1 allowed)"),
+    ],
+)  # fmt: skip
+def test_a_quantized_model_is_changed_beyond_stated_bounds(first: Any, change: str) -> None:
+    expected = ExpectedPredictions(
+        NAMES, np.array(FOUR, np.float32), ("a", "a", "a", "b"), thresholds=(Threshold("a", 0.65),)
+    )
+    findings = {
+        finding.check: finding for finding in check_outputs(honest() | all_batches(first), INT8, expected)
+    }
+    finding = findings["close to kerastl predict"]
+    assert finding.result == ("changed" if change else "ok")
+    assert finding.ok != bool(change)
+    assert change in finding.detail
+
+
+def test_a_small_change_of_all_log_odds_is_not_taken_for_a_temperature() -> None:
+    wanted = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], np.float32)
+    nudged = np.array([[0.901, 0.099], [0.203, 0.797], [0.602, 0.398]], np.float32)
+    assert find_cause(nudged, wanted, NAMES) == ""
+    logits = np.log(wanted) / 1.02
+    hotter = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    assert "0.98 times" in find_cause(hotter, wanted, NAMES)
+    assert "class order ['b', 'a']" in find_cause(wanted[:, ::-1], wanted, NAMES)
+
+
+def test_independent_faults_stay_two_faults_and_an_added_file_explains_nothing() -> None:
+    findings = [
+        Finding("files", False, "notes.txt was added; saved_model.pb was changed"),
+        Finding("class names", False, "x"),
+        Finding("equal to kerastl predict", False, "x"),
+        Finding("wrong size rejected", False, "x"),
+    ]
+    results = {finding.check: finding.result for finding in explain(findings)}
+    assert results == {
+        "files": "FAULT", "class names": "FAULT", "equal to kerastl predict": "see class names",
+        "wrong size rejected": "FAULT",
+    }  # fmt: skip

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from kerastl.errors import RequestError
-from kerastl.export import read_export, verify
+from kerastl.export import export_saved_model, read_export, verify
 from kerastl.export._probe import ServingSession
 from kerastl.export.graph_check import graph_faults
 from tests.export.conftest import SIZE
@@ -72,7 +72,7 @@ REFUSED = {
 
 def test_an_export_of_kerastl_has_no_fault(export: Path) -> None:
     faults_by_kind = graph_faults(export)
-    assert set(faults_by_kind) == {*REFUSED, "writes"}
+    assert set(faults_by_kind) == {*REFUSED, "writes", "reduced"}
     assert faults_by_kind == {kind: [] for kind in faults_by_kind}
 
 
@@ -258,3 +258,18 @@ def test_augmentation_left_in_the_model_is_reported(model: Any, encoded: list[by
     messages = faults(verify(export, encoded=encoded, expected=None))
     assert "StatelessRandom" in messages["no random operation"]
     assert "Assign" in messages["no variable is written"]
+
+
+@pytest.mark.slow
+def test_an_export_of_grouped_convolutions_has_no_xla(tmp_path: Path) -> None:
+    """Keras compiles them, and TensorFlow Serving has no XLA on a CPU."""
+    keras.utils.set_random_seed(2)
+    image = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.Conv2D(8, 3, groups=4)(keras.layers.Conv2D(8, 3)(keras.layers.Rescaling(1 / 255)(image)))
+    model = keras.Model(image, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x)))
+    export = export_saved_model(model, tmp_path, class_names=("a", "b"), image_size_px=SIZE)
+    assert not any(graph_faults(export).values())
+    images = np.random.default_rng(0).uniform(0, 255, (3, SIZE, SIZE, 3)).astype(np.float32)
+    with ServingSession(export) as session:
+        probabilities = session.run("pixels", {"images": images})["probabilities"]
+    np.testing.assert_allclose(probabilities, keras.ops.softmax(model(images, training=False)), atol=1e-5)

@@ -14,6 +14,7 @@ from kerastl.errors import RequestError
 from kerastl.evaluation import load_trained
 from kerastl.export import expected_predictions, export_once, export_run, read_export, verify
 from kerastl.export.litert_conversion import measure_effect, read_calibration
+from kerastl.export.postprocess import NO_POSTPROCESSING
 from tests.export.conftest import CLASS_NAMES, write_rows
 from tests.export.converted_formats import need, run_client
 
@@ -91,7 +92,7 @@ def test_the_effect_equals_a_calculation_by_hand(run_folder: Path, images: list[
     def first(images: Any) -> Any:
         return np.tile(np.float32([0.75, 0.25, 0.0]), (len(images), 1))
 
-    (cost,) = measure_effect(load_trained(run_folder), before=right, after=first).values()
+    (cost,) = measure_effect(load_trained(run_folder), NO_POSTPROCESSING, before=right, after=first).values()
     assert batch_sizes == [8]
     assert cost == {
         "images": 8,
@@ -99,6 +100,10 @@ def test_the_effect_equals_a_calculation_by_hand(run_folder: Path, images: list[
         "largest_difference": 1.0,
         "balanced_accuracy": {"before": 1.0, "after": pytest.approx(1 / 3)},
         "auc": {"before": 1.0, "after": 0.5},
+        "changed": [
+            "a probability differs by 1 (0.05 allowed)",
+            "the label differs for 5 of 8 images (1 allowed)",
+        ],
     }
 
 

@@ -64,7 +64,7 @@ def one_label(row: Row) -> Row:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (hotter, r"up to 0\.\d+.*log odds are 0\.4 times the export's, as with a different temperature"),
+        (hotter, r"up to 0\.\d+.*log odds are 0\.4 times the expected ones, as with a different temperature"),
         (reversed_names, "classes in a different order"),
         (other_classes, "different classes: .*11"),
         (twice, "different classes"),

@@ -54,7 +54,9 @@ def convert(graph: InferenceGraph, folder: Path, *, quantize: str | None = None)
         "quantize": quantize,
         "calibration": calibration,
         "float32_bytes": size,
-        "effect": measure_effect(trained, before=_predictor(plain), after=load(folder)[1]),
+        "effect": measure_effect(
+            trained, graph.postprocessing, before=_predictor(plain), after=load(folder)[1]
+        ),
     }
 
 
