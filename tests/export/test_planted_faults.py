@@ -16,11 +16,11 @@ from PIL import Image
 from tensorflow_serving.apis import prediction_log_pb2
 
 from kerastl.evaluation import Trained
+from kerastl.evaluation.trained_model import weights_fingerprint
 from kerastl.export import ExpectedPredictions, Finding, check_export, expected_predictions, verify
 from kerastl.export import _probe as probe
 from kerastl.export.endpoints import outputs_from_logits
 from kerastl.export.manifest import write_manifest
-from kerastl.export.saved_model import weights_fingerprint
 from kerastl.models import build_backbone, build_model
 from kerastl.runs import hash_files
 

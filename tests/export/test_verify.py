@@ -12,11 +12,11 @@ import tensorflow as tf
 from kerastl.data import load_image
 from kerastl.errors import RequestError
 from kerastl.evaluation import Trained
+from kerastl.evaluation.trained_model import weights_fingerprint
 from kerastl.export import ExpectedPredictions, Finding, check_export, export_saved_model, read_export, verify
 from kerastl.export._probe import probe_saved_model
 from kerastl.export.endpoints import ServedModel, outputs_from_logits
 from kerastl.export.manifest import write_manifest
-from kerastl.export.saved_model import weights_fingerprint
 from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW, png
 
 pytestmark = pytest.mark.xdist_group("exported_run")
