@@ -13,6 +13,7 @@ from PIL import Image
 
 from kerastl.evaluation import Trained, load_trained
 from kerastl.export import ExpectedPredictions, expected_predictions, export_run, export_saved_model
+from kerastl.export import _probe as probe
 
 CLASS_NAMES = ("benign", "<script>alert(1)</script>", "10")
 SIZE = 24
@@ -178,3 +179,19 @@ def write_rows(folder: Path, paths: list[str]) -> None:
         probability = number / (len(paths) + 1)
         lines.append(f"{path},benign,10,test,p{number},a,{probability},{1 - probability},0.0,0.0,0.0,0.0")
     (folder / "predictions.csv").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def _in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the probe in this process: another one takes seconds to import TensorFlow."""
+
+    def run_probe(export: Path, plugin: None, encoded: Any, images: Any, mode: str = "") -> tuple[Any, str]:
+        try:
+            if mode == probe.VARIANTS:
+                return probe.probe_variants(export, "", images), ""
+            outputs = probe.probe_saved_model(export, list(encoded), images, is_quick=mode == probe.QUICK)
+            return json.loads(json.dumps(outputs | {"memory_bytes": 1})), ""
+        except Exception as error:  # as the probe does
+            return None, str(error)
+
+    monkeypatch.setattr("kerastl.export.verification._run_probe", run_probe)

@@ -24,7 +24,7 @@ from kerastl.export.manifest import write_manifest
 from kerastl.models import build_backbone, build_model
 from kerastl.runs import hash_files
 
-pytestmark = pytest.mark.xdist_group("planted_faults")
+pytestmark = [pytest.mark.xdist_group("planted_faults"), pytest.mark.usefixtures("_in_process")]
 SIZE = 32
 CLASS_NAMES = ("cat", "dog", "bird")
 WARM_UP = "assets.extra/tf_serving_warmup_requests"
@@ -152,22 +152,6 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 def values(model: keras.Model) -> list[tf.Variable]:
     return [variable.value for variable in model.variables]
-
-
-@pytest.fixture(autouse=True)
-def _in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the probe in this process: another one takes seconds to import TensorFlow."""
-
-    def run_probe(export: Path, plugin: None, encoded: Any, images: Any, mode: str = "") -> tuple[Any, str]:
-        try:
-            if mode == probe.VARIANTS:
-                return probe.probe_variants(export, "", images), ""
-            outputs = probe.probe_saved_model(export, list(encoded), images, is_quick=mode == probe.QUICK)
-            return json.loads(json.dumps(outputs | {"memory_bytes": 1})), ""
-        except Exception as error:  # as the probe does
-            return None, str(error)
-
-    monkeypatch.setattr("kerastl.export.verification._run_probe", run_probe)
 
 
 def the_fault(case: Case, export: Path, expected: ExpectedPredictions | None = None) -> Finding:

@@ -14,7 +14,6 @@ from kerastl.errors import RequestError
 from kerastl.evaluation import Trained
 from kerastl.evaluation.trained_model import weights_fingerprint
 from kerastl.export import ExpectedPredictions, Finding, check_export, export_saved_model, read_export, verify
-from kerastl.export._probe import probe_saved_model
 from kerastl.export.endpoints import ServedModel, outputs_from_logits
 from kerastl.export.manifest import write_manifest
 from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW, png
@@ -27,19 +26,6 @@ SETTINGS = {"class_names": CLASS_NAMES, "image_size_px": SIZE, "window": WINDOW,
 def faults(findings: list[Finding]) -> dict[str, str]:
     assert len(findings) >= 5
     return {finding.check: finding.detail for finding in findings if not finding.ok}
-
-
-@pytest.fixture
-def _in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the probe in this process: another one takes seconds to import TensorFlow. The first test starts one."""
-
-    def run_probe(export: Path, plugin: None, encoded: Sequence[bytes], images: Any) -> tuple[Any, str]:
-        try:
-            return json.loads(json.dumps(probe_saved_model(export, list(encoded), images))), ""
-        except Exception as error:  # as the probe does
-            return None, str(error)
-
-    monkeypatch.setattr("kerastl.export.verification._run_probe", run_probe)
 
 
 @pytest.fixture
@@ -133,8 +119,7 @@ def test_names_in_another_order_are_a_fault(
     swapped = {**SETTINGS, "class_names": CLASS_NAMES[::-1]}
     export = export_saved_model(model, tmp_path / "served", **swapped)
     messages = faults(verify(export, encoded=encoded, expected=expected))
-    assert {"class names", "settings", "equal to kerastl predict"} <= set(messages)
-    assert "labels differ" in messages["equal to kerastl predict"]
+    assert set(messages) == {"class names"}
 
 
 @pytest.mark.slow
@@ -149,11 +134,9 @@ def test_a_missing_window_is_a_fault_of_decoding(
     else:
         export = planted(model, tmp_path / "served", served(model, window=None).from_files)
     messages = faults(verify(export, encoded=encoded, expected=expected))
-    assert ("window" in messages.get("settings", "")) == honest
-    assert "probabilities differ" in messages["equal to kerastl predict"]
-    if not honest:
-        assert "decoding differs" in messages["equal to kerastl predict"]
-        assert "window" in messages["pixels equal to files"]
+    ((check, detail),) = messages.items()
+    assert check == ("settings" if honest else "pixels equal to files")
+    assert ("window is None" if honest else "the window is not applied") in detail
 
 
 @pytest.mark.slow
@@ -181,8 +164,8 @@ def test_batch_norm_in_training_mode_is_reported(
 
     export = planted(copy, tmp_path / "served", training)
     messages = faults(verify(export, encoded=encoded, expected=expected))
+    assert set(messages) == {"independent of the batch"}
     assert "BatchNorm" in messages["independent of the batch"]
-    assert "Assign" in messages["no variable is written"]
 
 
 @pytest.mark.slow
@@ -215,8 +198,8 @@ def test_a_model_that_counts_its_calls_changes_its_predictions(
 
     export = planted(model, tmp_path / "served", changed_endpoint(model, counting), kept=[calls])
     messages = faults(verify(export, encoded=encoded, expected=expected))
+    assert set(messages) == {"repeatable"}
     assert "change from call to call" in messages["repeatable"]
-    assert "AssignAddVariableOp" in messages["no variable is written"]
 
 
 def not_a_number(answers: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -237,23 +220,14 @@ def wrong_name(answers: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
 @pytest.mark.slow
 @pytest.mark.usefixtures("_in_process")
 @pytest.mark.parametrize(
-    ("change", "checks"),
-    [
-        (not_a_number, {"probabilities", "equal to kerastl predict", "pixels equal to files"}),
-        (shifted, {"probabilities", "equal to kerastl predict", "pixels equal to files"}),
-        (wrong_name, {"predicted", "equal to kerastl predict"}),
-    ],
+    ("change", "check"),
+    [(not_a_number, "independent of the batch"), (shifted, "probabilities"), (wrong_name, "predicted")],
 )
-def test_wrong_outputs_fail_their_checks(
-    change: Any,
-    checks: set[str],
-    model: Any,
-    encoded: list[bytes],
-    expected: ExpectedPredictions,
-    tmp_path: Path,
+def test_wrong_outputs_fail_one_check(
+    change: Any, check: str, model: Any, encoded: list[bytes], expected: ExpectedPredictions, tmp_path: Path
 ) -> None:
     export = planted(model, tmp_path / "served", changed_endpoint(model, change))
-    assert checks <= set(faults(verify(export, encoded=encoded, expected=expected)))
+    assert set(faults(verify(export, encoded=encoded, expected=expected))) == {check}
 
 
 @pytest.mark.slow
@@ -302,5 +276,5 @@ def test_an_export_without_variables_is_reported_as_findings(
     manifest = json.loads((copied_export / "manifest.json").read_text())
     assert len(manifest["files"]) >= 3
     messages = faults(verify(copied_export, encoded=encoded, expected=None))
+    assert set(messages) == {"files"}
     assert "is missing" in messages["files"]
-    assert "it failed" in messages["fresh process"]
