@@ -125,16 +125,16 @@ def test_planted_faults_are_named(
     honest = run_with_export(name) / "export" / name / "1"
     swapped = dataclasses.replace(trained, class_names=CLASS_NAMES[::-1])
     messages = faults(write_format(swapped, tmp_path / "swapped", name), encoded, expected)
-    assert set(messages) == {"settings", "class names"}
+    assert set(messages) == {"class names"}
     assert str(list(CLASS_NAMES[::-1])) in messages["class names"]
 
     other = write_format(other_weights(trained), tmp_path / "other", name)
     messages = faults(other, encoded, expected)
-    assert {"settings", "equal to kerastl predict"} <= set(messages)
+    assert set(messages) == {"weights"}
     # With a corrected manifest, only the probabilities differ.
     shutil.copy(honest / "manifest.json", other)
     messages = faults(other, encoded, expected)
-    assert set(messages) == {"files", "equal to kerastl predict"}
+    assert {"equal to kerastl predict"} <= set(messages) <= {"files", "equal to kerastl predict"}
 
     manifest = json.loads((honest / "manifest.json").read_text())
     manifest["class_names"] = CLASS_NAMES[::-1]
@@ -153,7 +153,7 @@ def test_a_broken_file_is_reported_as_findings(
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 3])
     messages = faults(folder, encoded, None)
     assert file.name in messages["files"]
-    assert "fresh process" in messages
+    assert set(messages) == {"files"}
     with pytest.raises(RequestError, match=str(folder)):
         read_export(folder)
 
