@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -33,7 +33,6 @@ LABELS = "labels.txt"
 PREPROCESS = "preprocess.json"
 SAMPLE = "sample.png"
 SAMPLE_OUTPUT = "sample.json"
-CLIENT_TEMPLATES = TEMPLATES / "converted"
 MAX_TEST_IMAGES = 16
 """Each is predicted once per variant of the preprocessing, so a few images take seconds."""
 SAMPLE_SCALE = 2.5
@@ -113,10 +112,18 @@ def write_client_files(
     }
     write_json(folder / SAMPLE_OUTPUT, output)
     write_json(folder / PREPROCESS, _preprocessing(trained, conversion))
-    for file in CLIENT_TEMPLATES.glob("*.jinja"):
+    for name, content in render_templates("converted", values).items():
+        write_atomic(folder / name, content)
+
+
+def render_templates(name: str, values: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return the content of each file of a folder of templates. Values in Markdown are escaped."""
+    files = {}
+    for file in sorted((TEMPLATES / name).glob("*.jinja")):
         environment = template_environment(finalize=escape_markdown if ".md" in file.suffixes else None)
-        text = environment.get_template(f"{CLIENT_TEMPLATES.name}/{file.name}").render(values)
-        write_atomic(folder / file.stem, text.encode("utf-8", "replace"))
+        text = environment.get_template(f"{name}/{file.name}").render(values)
+        files[file.stem] = text.encode("utf-8", "replace")
+    return files
 
 
 def _preprocessing(trained: Trained, conversion: dict[str, Any]) -> dict[str, Any]:

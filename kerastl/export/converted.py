@@ -211,10 +211,13 @@ def write_converted(
             folder, trained, postprocessing, runtime=module, conversion=conversion, predict=predict
         )
 
-    return write_version(
+    written = write_version(
         out, fill, version=version, **model_fields(trained), postprocessing=postprocessing, conversion=conversion,
         scores=facts.scores, training=facts.training,
     )  # fmt: skip
+    if hasattr(module, "write_server_files"):
+        module.write_server_files(out, trained, with_resize=with_resize)
+    return written
 
 
 def _conversion_error(name: str, message: str, graph: InferenceGraph) -> str:

@@ -87,7 +87,7 @@ def export_once(
         The version folder, existing or new.
     """
     out = run_folder / EXPORT_FOLDER / format_name
-    existing = find_export(out)
+    existing, module = find_export(out), registry.module("format", format_name)
     if existing is not None:
         trained = load_trained(run_folder)
         postprocessing = NO_POSTPROCESSING
@@ -97,6 +97,8 @@ def export_once(
             if format_name == SAVED_MODEL:
                 # The run may have been interrupted before these files were written.
                 write_serving_files(out, class_names=trained.class_names, image_size_px=trained.image_size_px)
+            elif hasattr(module, "write_server_files"):
+                module.write_server_files(out, trained)
             return existing.folder
     return export_run(run_folder, format_name, options=options, quantize=quantize)
 

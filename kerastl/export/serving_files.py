@@ -53,9 +53,18 @@ def write_serving_files(out: Path, *, class_names: Sequence[str], image_size_px:
     Raises:
         OSError: The disk is full or the folder cannot be written; no partial file remains.
     """
+    write_unless_modified(out, _render_files(class_names, image_size_px))
+
+
+def write_unless_modified(out: Path, files: Mapping[str, bytes]) -> None:
+    """Write files into the folder of all versions, except those that were modified.
+
+    Raises:
+        OSError: The disk is full or the folder cannot be written; no partial file remains.
+    """
     before = _read_hashes(out)
     hashes = dict(before)
-    for name, content in _render_files(class_names, image_size_px).items():
+    for name, content in files.items():
         file, digest = out / name, hashlib.sha256(content).hexdigest()
         present = _hash_of(file)
         if present in ("", digest, before.get(name, digest)):
@@ -71,7 +80,8 @@ def modified_serving_files(out: Path) -> list[str]:
     if not (out / HASHES).is_file():
         return []
     hashes = _read_hashes(out)
-    return [name for name in _names() if _hash_of(out / name) not in ("", hashes.get(name, ""))]
+    names = sorted({*_names(), *hashes})
+    return [name for name in names if _hash_of(out / name) not in ("", hashes.get(name, ""))]
 
 
 def _hash_of(file: Path) -> str | None:

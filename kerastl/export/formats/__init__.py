@@ -1,7 +1,9 @@
 """Export formats, one file each: `write` exports a model, and `FILES` identify its folder.
 
 Formats of other runtimes have `convert` instead, which writes a graph to a folder and returns details for the manifest,
-and `load`, which returns the class names and a function from images to probabilities.
+and `load`, which returns the class names and a function from images to probabilities. `write_server_files`, if present,
+writes files for a server into the folder of all versions. `TITLE`, `PACKAGE`, `CLIENT_IMPORT` and `CLIENT_PREDICT` are parts
+of the README and the client in each version.
 """
 
 from __future__ import annotations
