@@ -102,10 +102,10 @@ def resize_to_square(images: tf.Tensor, size: int) -> tf.Tensor:
 
     def weights(length: tf.Tensor) -> tf.Tensor:
         """Return the weight of each input pixel in each output pixel, `[size, length]`: a triangle, clipped at the border."""
-        scale = length / size
-        centers = (tf.range(size, dtype=tf.float32) + 0.5) * scale
-        distance = tf.abs(tf.range(length) + 0.5 - centers[:, None]) / tf.maximum(scale, 1.0)
-        triangle = tf.nn.relu(1.0 - distance)
+        # Positions times `size * length` are exact. A division by `size` would become a factor that float16 rounds.
+        centers = (tf.range(size, dtype=tf.float32) + 0.5)[:, None] * length
+        positions = (tf.range(length) + 0.5) * size
+        triangle = tf.nn.relu(1.0 - tf.abs(positions - centers) / tf.maximum(length, float(size)))
         return triangle / tf.reduce_sum(triangle, axis=1, keepdims=True)
 
     height, width = tf.unstack(tf.cast(tf.shape(images)[1:3], tf.float32))

@@ -19,6 +19,8 @@ from kerastl.data.decode import decode_images
 from kerastl.errors import RequestError
 from kerastl.evaluation import Trained
 from kerastl.export import check_formats, expected_predictions, export_once, read_export, verify
+from kerastl.export.converted import write_converted
+from kerastl.export.postprocess import NO_POSTPROCESSING
 from tests.export.conftest import CLASS_NAMES, SIZE
 from tests.export.converted_formats import FORMATS, FORMATS_ONE_FAST, need, run_client, write_format
 
@@ -169,6 +171,18 @@ def test_a_model_with_the_resize_inside_predicts_images_of_any_size_as_the_run(
     assert [finding for finding in findings if finding.passed is not True] == []
     assert read_export(folder).predict(encoded)[1] == pytest.approx(rows[-len(encoded) :], abs=1e-4)
     assert export_once(run_folder, name) == folder.parent / "2", "the recipe did not request this one"
+
+
+@pytest.mark.slow
+def test_half_precision_weights_do_not_change_the_resize(trained: Trained, tmp_path: Path) -> None:
+    folder = write_converted(
+        trained, tmp_path, "litert", NO_POSTPROCESSING, quantize="float16", with_resize=True
+    )
+    predict = registry.module("format", "litert").load(folder)[1]
+    blocks = np.random.default_rng(3).uniform(0, 255, (1, 60, 80, 3)).repeat(31, 1).repeat(29, 2)
+    large = blocks.astype(np.float32)
+    resized = tf.image.resize(large, [SIZE, SIZE], antialias=True).numpy()
+    assert predict(large) == pytest.approx(predict(resized), abs=1e-6)
 
 
 def test_a_resize_that_a_format_cannot_have_is_refused() -> None:
