@@ -332,23 +332,29 @@ def escape(text: str) -> str:
     return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)
 
 
-_is_recipe = ContextVar("is_recipe", default=False)
-"""Whether the request comes from a recipe or the command line, not from Python."""
+_syntax = ContextVar("syntax", default="Python")
+"""Where the request comes from: `Python`, `recipe` or `command line`."""
 
 
 @contextmanager
-def recipe_syntax() -> Iterator[None]:
-    """Show settings in messages as they are written in a recipe."""
-    token = _is_recipe.set(True)
+def recipe_syntax(*, is_command: bool = False) -> Iterator[None]:
+    """Show settings in messages as they are written in a recipe, and options as on the command line if it is a command."""
+    is_inside = _syntax.get() == "command line"
+    token = _syntax.set("command line" if is_command or is_inside else "recipe")
     try:
         yield
     finally:
-        _is_recipe.reset(token)
+        _syntax.reset(token)
 
 
 def in_syntax(recipe: str, python: str) -> str:
     """Return the text for recipes, or that for Python if the request comes from Python."""
-    return recipe if _is_recipe.get() else python
+    return python if _syntax.get() == "Python" else recipe
+
+
+def out_option() -> str:
+    """Return how another folder is chosen, on the command line or in Python."""
+    return "--out DIR" if _syntax.get() == "command line" else "out=DIR"
 
 
 def setting(key: str, value: Any) -> str:

@@ -99,7 +99,8 @@ class _Constructor(ModelMetaclass):
         model, errors = cls.read(values)
         if errors:
             name = values.get("name")
-            subject = f"{cls.__name__} {name!r}" if isinstance(name, str) else cls.__name__
+            title = f"The {cls.__module__.rpartition('.')[2]}" if cls.__name__ == "Options" else cls.__name__
+            subject = f"{title} {name!r}" if isinstance(name, str) else title
             raise Problems(subject, list_problems(errors))
         return model
 
@@ -180,7 +181,8 @@ class StrictModel(BaseModel, metaclass=_Constructor):
 
     @classmethod
     def _expected_form(cls) -> str:
-        return f"a mapping with the keys {join_words(list(hints(cls)), 'and')}"
+        name = in_syntax("", f"{_with_article(cls.__name__)} or ")
+        return f"{name}a mapping with the keys {join_words(list(hints(cls)), 'and')}"
 
     @classmethod
     def _read_values(
@@ -633,7 +635,9 @@ def describe_value(given: Any) -> str:
         return in_syntax("a mapping", quote(repr(given), ""))
     if isinstance(given, list | tuple):
         return in_syntax("a list", quote(repr(given), ""))
-    return quote(repr(given), marks="")
+    # The text of a table or an array has several lines, perhaps of patients.
+    text = repr(given)
+    return _with_article(type(given).__name__) if "\n" in text else quote(text, marks="")
 
 
 def split_path(path: str) -> Loc | None:
@@ -725,7 +729,12 @@ def _describe_type(kind: Any, limits: tuple[Any, ...]) -> str:
     if kind is str:
         return _text(limits)
     boolean, null = in_syntax("true or false", "True or False"), in_syntax("null", "None")
-    simple = {bool: boolean, Path: "a path", type(None): null}
+    simple = {
+        bool: boolean,
+        Path: "a path",
+        type(None): null,
+        bytes: "the bytes of a file (PATH.read_bytes())",
+    }
     if kind in simple:
         return simple[kind]
     words = _structure(kind)

@@ -67,7 +67,7 @@ class CommandGroup(SuggestingGroup):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command. Its messages show the syntax of recipes."""
-        with recipe_syntax():
+        with recipe_syntax(is_command=True):
             return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature

@@ -31,8 +31,8 @@ from kerastl.data.decode import MAX_PIXELS, Window, traced_loader
 from kerastl.data.records import Collection, Record, as_names, check_class_list, hash_contents, pluralize
 from kerastl.data.validate import check_content
 from kerastl.data.window import training_window
-from kerastl.errors import KerastlError, Problem, RequestError, RunFailed, suggest_arguments
-from kerastl.options import StrictModel, check_arguments, describe_value
+from kerastl.errors import KerastlError, Problem, RequestError, RunFailed, first_line, suggest_arguments
+from kerastl.options import StrictModel, check_arguments, checked, describe_value
 from kerastl.tasks import SINGLE_LABEL
 
 no_autograph = tf.autograph.experimental.do_not_convert
@@ -102,9 +102,29 @@ def _check_records(records: Any, class_names: Any, mix: Any) -> list[Problem]:
     ]
 
 
+def _call(
+    name: str, function: Callable[..., Any], *given: tf.Tensor, shapes: Sequence[Any]
+) -> list[tf.Tensor]:
+    """Return what a function of the user returns: float32 tensors of these shapes.
+
+    Raises:
+        RequestError: It returns something else, or raises any error.
+    """
+    try:
+        results = function(*given)
+        results = [
+            tf.convert_to_tensor(result, tf.float32) for result in (results if len(shapes) > 1 else [results])
+        ]
+        return [tf.ensure_shape(result, shape) for result, shape in zip(results, shapes, strict=True)]
+    except Exception as error:
+        wanted = " and ".join(f"{shape} float32" for shape in shapes)
+        raise RequestError(f"{name}: the function does not return {wanted}. {first_line(error)}") from error
+
+
 Policy = Callable[[Any, Any], Any]
 Mixer = Callable[[Any, Any, Any], tuple[Any, Any]]
 Indices = np.ndarray[Any, np.dtype[np.int64]]
+Count = Annotated[int, Ge(0)]
 NO_INDICES = np.zeros(0, np.int64)
 CACHE_BATCH = 64
 
@@ -226,7 +246,8 @@ class ImageDataset:
         options = check_arguments("The ImageDataset", DatasetOptions, locals(), problems)
         if augment is not None and not callable(augment):
             operations = named_policy(augment) if isinstance(augment, str) else augment
-            augment = build_policy(operations, image_size_px=options.image_size_px) if operations else None
+            is_empty = isinstance(operations, list | tuple) and not operations
+            augment = None if is_empty else build_policy(operations, image_size_px=options.image_size_px)
         size = getattr(augment, "image_size_px", options.image_size_px)
         if size != options.image_size_px:
             raise RequestError(f"augment: is a policy for images of {size} px. Use image_size_px={size}.")
@@ -315,10 +336,13 @@ class ImageDataset:
         with tf.device("CPU:0"):
             self._labels = tf.constant(self.labels)
 
-    def steps(self, epoch: int, first_step: int = 0, shard: tuple[int, int] = (0, 1)) -> list[Indices]:
+    @checked
+    def steps(self, epoch: Count, first_step: Count = 0, shard: tuple[Count, int] = (0, 1)) -> list[Indices]:
         """Return the indices of each batch of an epoch. The arguments are those of `batches`."""
         order, size = self.order(epoch), self.batch_size
         index, count = shard
+        if index >= count:
+            raise RequestError(f"shard: must be (index, count) with an index below the count, got {shard}.")
         return [
             order[step * size : (step + 1) * size][index::count]
             for step in range(first_step, self.steps_per_epoch)
@@ -400,8 +424,8 @@ class ImageDataset:
         return prefetched(self._labeled_batches(epoch, first_step, shard))
 
     def _labeled_batches(self, epoch: int, first_step: int, shard: tuple[int, int]) -> tf.data.Dataset:
-        index, count = shard
         indices = np.concatenate([NO_INDICES, *self.steps(epoch, first_step, shard)])
+        index, count = shard
         rows = len(range(index, self.batch_size, count))
         steps = self.steps_per_epoch - first_step
         dataset = self.select(indices, rows)
@@ -473,14 +497,17 @@ class ImageDataset:
         if self._augment is None:
             return images
         view = epoch % self.views if self.repeats else epoch
-        return self._augment(images, seeds_for(self.seed, view, indices))
+        seeds = seeds_for(self.seed, view, indices)
+        return _call("augment", self._augment, images, seeds, shapes=[images.shape])[0]
 
     def _finish(
         self, images: tf.Tensor, labels: tf.Tensor, indices: tf.Tensor, epoch: tf.Tensor
     ) -> tuple[tf.Tensor, ...]:
         images = self._augmented(images, indices, epoch)
         if self._mix is not None:
-            images, labels = self._mix(images, labels, seeds_for(self.seed, epoch, indices))
+            seeds = seeds_for(self.seed, epoch, indices)
+            shapes = [images.shape, (None, len(self.class_names))]
+            images, labels = _call("mix", self._mix, images, labels, seeds, shapes=shapes)
         return images, labels, indices
 
     def _decoded(self, indices: Indices | tf.Tensor, rows: int) -> tf.data.Dataset:

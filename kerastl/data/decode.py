@@ -35,6 +35,7 @@ from kerastl.data.convert import (
     no_pillow_warnings,
     to_decodable,
 )
+from kerastl.options import checked
 
 UNKNOWN, PNG, JPEG, GIF, BMP, WEBP, TIFF = range(7)
 HEAD_BYTES = 64
@@ -396,6 +397,7 @@ NO_SIZE = "the file is damaged: its header has no image size"
 NO_COVER = "the first frame of the GIF is smaller than its canvas. Convert it to PNG"
 
 
+@checked
 def decode_image(
     encoded: tf.Tensor | bytes, *, window: Window | None = None, max_pixels: int = MAX_PIXELS
 ) -> tf.Tensor:
@@ -426,6 +428,7 @@ def decode_image(
     return _decoder(_checked_window(window), max_pixels)(encoded)
 
 
+@checked
 def load_image(
     encoded: tf.Tensor | bytes,
     *,

@@ -12,11 +12,12 @@ import tensorflow as tf
 
 from kerastl.console import track
 from kerastl.data import ImageDataset, report_unreadable
+from kerastl.data.dataset import NO_INDICES
 from kerastl.data.duplicates import names_of_copies
 from kerastl.errors import Problem, RunFailed, raise_problems
 from kerastl.evaluation.predictions import Array, Predictions
 from kerastl.evaluation.subgroups import subgroup_columns
-from kerastl.models import check_classifier, fold_for_inference, probability_messages, returns_logits
+from kerastl.models import check_classifier, fold_for_inference, output_messages
 from kerastl.options import checked
 from kerastl.training import trace_inference
 
@@ -34,8 +35,8 @@ def predict(model: keras.Model, dataset: ImageDataset) -> Predictions:
         Predictions in the order of `dataset.records`.
 
     Raises:
-        Problems: If the model does not return logits, or its class names or image size differ from those of the
-            dataset.
+        Problems: If the model does not return logits, if it is random in inference mode, or if its class names or image
+            size differ from those of the dataset.
         RunFailed: If an image cannot be read any more, or if its logits are not finite. The message names it.
 
     Example:
@@ -48,9 +49,11 @@ def predict(model: keras.Model, dataset: ImageDataset) -> Predictions:
     num_classes = len(dataset.class_names)
     forward = trace_inference(fold_for_inference(model))
     logits = np.full((dataset.num_examples, num_classes), np.nan, np.float32)
+    batch, rows = None, NO_INDICES
     with report_unreadable(dataset):
-        for images, _, indices in track(dataset.indexed_batches(0), "predicting", dataset.steps_per_epoch):
-            logits[indices.numpy()] = tf.cast(forward(images), tf.float32).numpy()
+        for batch, _, indices in track(dataset.indexed_batches(0), "predicting", dataset.steps_per_epoch):
+            rows = indices.numpy()
+            logits[rows] = tf.cast(forward(batch), tf.float32).numpy()
     records = dataset.records
     paths = tuple(record.path for record in records)
     invalid = np.flatnonzero(~np.isfinite(logits).all(axis=1))
@@ -59,8 +62,11 @@ def predict(model: keras.Model, dataset: ImageDataset) -> Predictions:
             f"The logits of {len(invalid)} of {len(paths)} images are not finite; the first is {paths[invalid[0]]}. "
             "The weights may contain NaN, or the dataset does not yield these images."
         )
-    if not returns_logits(model):
-        raise_problems("The model", [Problem("", message) for message in probability_messages(logits)])
+    repeated = logits.copy()
+    if len(rows):
+        repeated[rows] = tf.cast(forward(batch), tf.float32).numpy()
+    messages = output_messages(model, logits, repeated)
+    raise_problems("The model", [Problem("", message) for message in messages])
     return Predictions(
         paths,
         np.asarray(dataset.labels, np.int32),

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from kerastl.errors import RequestError
+from kerastl.errors import RequestError, in_syntax
 from kerastl.evaluation.bootstrap import ResampledPredictions, Trials, canonical_order, no_value
 from kerastl.evaluation.calibration import decision_curve, fit_temperature, reliability_curve
 from kerastl.evaluation.metrics import BINS, CALIBRATION_METRICS, ratio
@@ -53,7 +53,8 @@ def positive_class(class_names: Sequence[str], positive: str | None) -> int | No
         return 1 if len(class_names) == 2 else None
     if positive not in class_names:
         raise RequestError(
-            f"evaluation.positive: there is no class '{positive}'. Classes: {', '.join(class_names)}."
+            f"{in_syntax('evaluation.positive', 'positive')}: there is no class '{positive}'. "
+            f"Classes: {', '.join(class_names)}."
         )
     return list(class_names).index(positive)
 
@@ -251,7 +252,7 @@ def clinical_scores(parts: Parts, fit: ValidationFit) -> dict[str, Any]:
     index = fit.positive
     if index is None:
         reason = (
-            f"there are {len(names)} classes and no positive class. Set evaluation.positive; "
+            f"there are {len(names)} classes and no positive class. Set {in_syntax('evaluation.positive', 'positive')}; "
             "the other classes together are then negative"
         )
         points: dict[str, Any] = {"points": [], "positive": None, "reason": reason}

@@ -15,7 +15,7 @@ from annotated_types import Ge
 from kerastl import __version__
 from kerastl.data.decode import MAX_PIXELS
 from kerastl.data.records import check_class_list
-from kerastl.errors import RequestError, RunFailed, raise_problems
+from kerastl.errors import RequestError, RunFailed, out_option, raise_problems
 from kerastl.evaluation.trained_model import Trained, weights_fingerprint
 from kerastl.export.endpoints import ServedModel
 from kerastl.export.graph_check import prepare_for_server
@@ -47,13 +47,13 @@ def write_version(
         OSError, RunFailed: The disk is full; no partial export remains.
     """
     if out.exists() and not out.is_dir():
-        raise RequestError(f"{out} is a file, but an export is a folder. Choose another: --out DIR")
+        raise RequestError(f"{out} is a file, but an export is a folder. Choose another: {out_option()}")
     check_version_free(out, next_version(out) if version is None else version)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise RequestError(
-            f"The folder {out} cannot be created: a file or a broken link has that path. Choose another: --out DIR"
+            f"The folder {out} cannot be created: a file or a broken link has that path. Choose another: {out_option()}"
         ) from error
     # Hidden and not a number: a server that watches `out` ignores it. It is renamed, or removed after an error.
     with tempfile.TemporaryDirectory(dir=out, prefix=".kerastl.", ignore_cleanup_errors=True) as name:

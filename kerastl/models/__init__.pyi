@@ -28,9 +28,8 @@ from .head import InitialHead as InitialHead
 from .head import copy_head_rows as copy_head_rows
 from .head import read_imagenet_head as read_imagenet_head
 from .signature import check_classifier as check_classifier
-from .signature import probability_messages as probability_messages
+from .signature import output_messages as output_messages
 from .signature import read_signature as read_signature
-from .signature import returns_logits as returns_logits
 from .signature import write_signature as write_signature
 from .weight_files import fetch_weights as fetch_weights
 from .weight_files import verify_weights as verify_weights

@@ -90,6 +90,8 @@ def load_backbone(
     if located:
         check_published_weights(located, name, source)
     load_weights_file(path, source, model, copies)
+    if not all(keras.ops.all(keras.ops.isfinite(weight)) for weight in model.weights):
+        raise RequestError(f"{path} has NaN or infinite weights. Use another file.")
     note = "" if located else adopt_preprocessing(path, model)
     return LoadedBackbone(model, path, located.notes if located else (note,) if note else ())
 

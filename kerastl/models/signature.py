@@ -109,7 +109,7 @@ def check_classifier(
         model: Any object.
         class_names: Class names of the data or of the export. None if they are not known.
         image_size_px: Side length of the images. None accepts any.
-        is_probed: Whether to run the model on a few images if its last layer does not show what it returns.
+        is_probed: Whether to run the model on a few images, to check its outputs.
 
     Raises:
         Problems: Everything that is wrong, each with both values and a fix.
@@ -118,9 +118,10 @@ def check_classifier(
         *_signature_problems(model, class_names, image_size_px),
         *_probability_problems(model),
     ]
-    if is_probed and not messages and not returns_logits(model):
+    if is_probed and not messages:
         noise = np.random.default_rng(PROBE_SEED).uniform(0, 255, (8, *model.inputs[0].shape[1:]))
-        messages = probability_messages(model(noise.astype(np.float32), training=False))
+        outputs = [model(noise.astype(np.float32), training=False) for _ in range(2)]
+        messages = output_messages(model, *outputs)
     raise_problems("The model", [Problem("", message) for message in messages])
 
 
@@ -176,10 +177,19 @@ def returns_logits(model: keras.Model) -> bool:
     return isinstance(last, LINEAR_OUTPUTS) and _activation(last) == "linear"
 
 
-def probability_messages(outputs: Any) -> list[str]:
-    """Return an error message if outputs `[n, classes]` look like probabilities: positive, of sum 1 or all below 1."""
-    values = np.asarray(outputs, np.float64)
-    if not values.size or values.min() < 0:
+def output_messages(model: keras.Model, outputs: Any, repeated: Any) -> list[str]:
+    """Return what is wrong with outputs `[n, classes]` of a model and with those of a second call for the same images.
+
+    They must be finite and equal, and must not look like probabilities: positive, of sum 1 or all below 1.
+    """
+    values, again = np.asarray(outputs, np.float64), np.asarray(repeated, np.float64)
+    if not np.isfinite(values).all():
+        return ["returns NaN or infinity. Its weights may contain NaN: load or train them again."]
+    if not np.allclose(values, again, rtol=1e-4, atol=1e-6):
+        return [
+            "returns different outputs for the same images, because a layer is random in inference mode. Remove it."
+        ]
+    if returns_logits(model) or not values.size or values.min() < 0:
         return []
     # bfloat16 has 8 bits.
     if np.abs(values.sum(-1) - 1).max() > 0.02 and not 0 < values.min() <= values.max() < 1:

@@ -14,9 +14,18 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from kerastl import registry
-from kerastl.errors import Problems, RequestError, did_you_mean, join_words, missing_column, quote, suggest
+from kerastl.errors import (
+    Problems,
+    RequestError,
+    did_you_mean,
+    join_words,
+    missing_column,
+    quote,
+    setting,
+    suggest,
+)
 from kerastl.options import hints
-from kerastl.recipe.phase import FromBlock
+from kerastl.recipe.phase import FromBlock, Phase
 
 if TYPE_CHECKING:
     from kerastl.recipe.schema import Adaptation, Evaluation, Export, Reader, Recipe, Split, Target
@@ -97,26 +106,29 @@ def phase_names_differ(recipe: Recipe) -> Iterator[Finding]:
 
 
 def _random_weights_are_trained(recipe: Recipe) -> Iterator[Finding]:
+    if recipe.backbone.weights == "none":
+        yield from random_weights_are_trained(recipe.phases)
+
+
+def random_weights_are_trained(phases: Sequence[Phase]) -> Iterator[Finding]:
     """Random weights are not frozen before a phase has trained all of them.
 
     A frozen random network gives random features to the head, and random weights behind frozen BatchNorm
     statistics (mean 0, variance 1) hardly train.
     """
-    if recipe.backbone.weights != "none":
-        return
-    for index, phase in enumerate(recipe.phases):
+    for index, phase in enumerate(phases):
         if phase is None:
             return
         if phase.trainable != "all":
             yield (
                 f"phases[{index}].trainable",
-                "must be 'all' with backbone.weights: none, because otherwise random features would be frozen. "
-                "Use trainable: all, or weights: imagenet.",
+                f"must be 'all' with {setting('backbone.weights', None)}, because otherwise random features would be frozen. "
+                f"Use {setting('trainable', 'all')}, or {setting('weights', 'imagenet')}.",
             )
         elif phase.batch_norm == "frozen":
             yield (
                 f"phases[{index}].batch_norm",
-                "must not be 'frozen' with random weights. Use batch_norm: trainable.",
+                f"must not be 'frozen' with random weights. Use {setting('batch_norm', 'trainable')}.",
             )
         else:
             return

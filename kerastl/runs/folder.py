@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kerastl import registry
-from kerastl.errors import RequestError, shell_command
+from kerastl.errors import RequestError, out_option, shell_command
 from kerastl.runs.files import LOCK, is_new_or_empty, locked, remove_partial_files, write_json
 
 RESOLVED_RECIPE = "recipe.resolved.yaml"
@@ -58,7 +58,7 @@ class Run:
         """Raise RequestError if there is nothing to resume."""
         if self.finished:
             raise RequestError(
-                f"{self.path} is finished: there is nothing to resume. For a new run, choose another folder with --out DIR."
+                f"{self.path} is finished: there is nothing to resume. For a new run, choose another folder with {out_option()}."
             )
 
     def finish(self) -> None:
@@ -110,7 +110,7 @@ def create_run(name: str, out: Path | None) -> Run:
     except OSError as error:
         folder = out if out is not None else PARENT.absolute()
         raise RequestError(
-            f"Cannot create the run folder {folder}: {error.strerror}. Choose another with --out DIR."
+            f"Cannot create the run folder {folder}: {error.strerror}. Choose another with {out_option()}."
         ) from error
 
 
@@ -138,9 +138,7 @@ def check_run_folder(name: str, out: Path | None, *, resume: bool) -> None:
 def _check_empty(out: Path) -> None:
     if not is_new_or_empty(out):
         run = Run(out)
-        message = (
-            f"{run.path} already exists. A run never overwrites files. Choose another folder with --out DIR."
-        )
+        message = f"{run.path} already exists. A run never overwrites files. Choose another folder with {out_option()}."
         if run.file(RESOLVED_RECIPE).is_file() and not run.finished:
             message += f"\nTo resume the run in this folder: {run.resume_command}"
         raise RequestError(message)
@@ -191,7 +189,7 @@ def find_unfinished_run(name: str, out: Path | None, *, start_file: str = RESOLV
         run = Run(out)
         if not is_new_or_empty(out) and not run.file(start_file).is_file():
             raise RequestError(
-                f"Cannot resume {out}: it has other files, but no {start_file}. Choose another folder with --out DIR."
+                f"Cannot resume {out}: it has other files, but no {start_file}. Choose another folder with {out_option()}."
             )
         run.check_unfinished()
         return run
@@ -202,7 +200,7 @@ def find_unfinished_run(name: str, out: Path | None, *, start_file: str = RESOLV
         raise RequestError(f"There is no unfinished run of {name} in {PARENT.absolute()}.")
     if len(runs) > 1:
         paths = ", ".join(str(run.path) for run in runs)
-        raise RequestError(f"Several runs of {name} are unfinished: {paths}. Select one with --out DIR.")
+        raise RequestError(f"Several runs of {name} are unfinished: {paths}. Select one with {out_option()}.")
     return runs[0]
 
 

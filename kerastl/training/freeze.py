@@ -25,6 +25,7 @@ from kerastl.options import checked
 from kerastl.recipe.phase import BatchNorm, FromBlock, LayerNames, Phase, TopFraction, Trainable, Unfreeze
 
 Array = np.ndarray[Any, Any]
+INITIALLY_ZERO = ("bias", "beta", "moving_mean")
 HEAD_LAYERS = ("pooled", "head_dropout", "head")
 HEAD = "head"
 
@@ -137,6 +138,13 @@ def default_batch_norm(model: keras.Model) -> BatchNorm:
         for norm in norms
     )
     return "trainable" if is_random else "frozen"
+
+
+def has_random_backbone(model: keras.Model) -> bool:
+    """Return whether the backbone has initial weights: all of its biases, offsets and BatchNorm means are 0."""
+    layers = [layer for layer in model.layers if layer.name not in HEAD_LAYERS]
+    weights = [weight for layer in layers for weight in layer.weights if weight.name in INITIALLY_ZERO]
+    return bool(weights) and not any(keras.ops.any(weight) for weight in weights)
 
 
 def resolve_batch_norm(model: keras.Model, phase: Phase) -> Phase:

@@ -15,6 +15,7 @@ import psutil
 
 from kerastl.data import ImageDataset
 from kerastl.errors import RequestError
+from kerastl.options import checked
 from kerastl.recipe.phase import Phase
 from kerastl.training.feature_cache import BATCH
 from kerastl.training.freeze import HEAD_LAYERS, resolve_batch_norm, resolve_trainable
@@ -62,6 +63,7 @@ class MemoryEstimate:
         return self.gpu_fixed + self.gpu_per_image * min(batch_size, self.max_batch)
 
 
+@checked
 def estimate_memory(
     model: keras.Model,
     phase: Phase,

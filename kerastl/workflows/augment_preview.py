@@ -16,7 +16,7 @@ from kerastl import report
 from kerastl.augment.preview import POLICY_TITLE, Block, mixing_block, operation_block, policy_block
 from kerastl.console import track
 from kerastl.data import Record, seeds_for
-from kerastl.errors import RequestError, raise_request
+from kerastl.errors import RequestError, out_option, raise_request
 from kerastl.recipe import Augment, Recipe
 from kerastl.runs import Run, next_free_path
 from kerastl.tasks import SINGLE_LABEL
@@ -156,5 +156,5 @@ def _create_folder(out: Path | None, name: str) -> Path:
                 return folder
     except OSError as error:
         raise RequestError(
-            f"The folder {error.filename} cannot be created: {error.strerror}. Choose another folder: --out DIR"
+            f"The folder {error.filename} cannot be created: {error.strerror}. Choose another folder: {out_option()}"
         ) from error

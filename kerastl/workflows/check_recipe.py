@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kerastl import augment, export, models, registry, runs
+from kerastl import augment, errors, export, models, registry, runs
 from kerastl import recipe as recipes
 from kerastl.console import print_status
 from kerastl.data import cache_folder
@@ -185,7 +185,7 @@ def check_outside(recipe: recipes.Recipe, out: Path | None, content: str = "outp
         if out and root and root.is_dir() and out.resolve().is_relative_to(root.resolve()):
             raise RequestError(
                 f"The {content} cannot be written to {out}, because the folder of the data, {root}, contains it. "
-                "Choose another folder: --out DIR"
+                f"Choose another folder: {errors.out_option()}"
             )
 
 

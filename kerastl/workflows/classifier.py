@@ -18,7 +18,7 @@ from kerastl.data.identity import Identity
 from kerastl.data.readers import as_path, reader_name
 from kerastl.data.records import RESERVED, as_names, check_class_list, pluralize
 from kerastl.data.validate import check_cached
-from kerastl.errors import Problem, RequestError, join_words, nearest
+from kerastl.errors import Problem, RequestError, join_words, nearest, raise_problems
 from kerastl.evaluation.inference import predict
 from kerastl.evaluation.scores import score
 from kerastl.export import Postprocessing, export_saved_model
@@ -36,7 +36,7 @@ from kerastl.recipe import Backbone, Evaluation, Head, ImageSize, Phase, Seed, r
 from kerastl.report import summary_facts
 from kerastl.runs import Summary
 from kerastl.training.checkpoint import History
-from kerastl.training.freeze import check_has_head
+from kerastl.training.freeze import check_has_head, has_random_backbone
 from kerastl.training.loop import fit as fit_phases
 from kerastl.workflows.run_writer import epoch_line
 
@@ -173,8 +173,8 @@ def fit(
         One row of losses and metrics per epoch, and the freeze check of each phase.
 
     Raises:
-        Problems: An argument or a phase is invalid, or the model and the images have different classes or sizes.
-            Nothing was trained.
+        Problems: An argument or a phase is invalid, the model and the images have different classes or sizes, or random
+            weights would be frozen. Nothing was trained.
         RequestError: The model is not from `build_classifier`, or the training images are from several splits.
         RunFailed: An image cannot be read, or training diverged.
 
@@ -182,7 +182,7 @@ def fit(
         >>> history = kerastl.fit(model, train, validation_data=collection.val,
         ...                       phases=[kerastl.Phase("head", epochs=5)])
     """
-    phases = phases if phases != () else [Phase("head", epochs=5)]
+    phases = [Phase("head", epochs=5)] if isinstance(phases, tuple) and not phases else phases
     phases = check_arguments("fit", FitOptions, {"phases": phases}, _unknown_options(options)).phases
     train = _dataset(model, "train", train, shuffle=True)
     # None means that no image has 16 bits, so that 16-bit images of other datasets get their own window.
@@ -190,6 +190,9 @@ def fit(
     if validation_data is not None:
         validation_data = _dataset(model, "validation_data", validation_data, window=window or "auto")
     check_has_head(model)
+    if has_random_backbone(model):
+        findings = rules.random_weights_are_trained(phases)
+        raise_problems("fit", [Problem(*finding) for finding in findings])
     with quiet(not verbose):
         _check_held_out(train, validation_data)
     write_signature(model, class_names=train.class_names, window=window)
@@ -265,6 +268,7 @@ def evaluate(model: keras.Model, test: ImageDataset | Collection, **options: Any
     check_arguments("evaluate", ScoreOptions, checked, option_problems(score, options, "predictions"))
     if isinstance(test, ImageDataset) and test.augmented:
         print_status("Note: test: the images are augmented before they are scored. To avoid it: augment=None")
+    _warn_if_random(model)
     # A model that was not trained on 16-bit images has no window.
     window = read_signature(model).get("window") or "auto"
     return score(predict(model, _dataset(model, "test", test, window=window)), **options)
@@ -288,8 +292,9 @@ def export_model(
         The version folder.
 
     Raises:
-        Problems: The model does not return logits, the class names do not match the model, or an option is invalid.
-        RequestError: The class names are unknown.
+        Problems: The model does not return logits, its outputs are random or not finite, the class names do not match
+            the model, or an option is invalid.
+        RequestError: The class names are unknown, or the window is not that of the model.
 
     Example:
         >>> kerastl.export_model(model, "served")
@@ -299,6 +304,10 @@ def export_model(
     checked = check_arguments("export_model", WindowOptions, {"window": "auto", **options}, problems)
     check_classifier(model)
     signature = read_signature(model)
+    stored, chosen = signature.get("window"), checked.fixed_window or FULL_WINDOW
+    if checked.window != "auto" and stored not in (None, chosen):
+        raise RequestError(f"window: is {chosen}, but the model was trained with {stored}. Remove window=.")
+    _warn_if_random(model)
     names = class_names if class_names is not None else signature.get("class_names")
     if names is None:
         raise RequestError("The model does not store class names. Pass class_names=[...].")
@@ -313,6 +322,11 @@ def export_model(
         window=signature.get("window") if checked.window == "auto" else checked.fixed_window,
         **{name: value for name, value in options.items() if name != "window"},
     )  # fmt: skip
+
+
+def _warn_if_random(model: keras.Model) -> None:
+    if has_random_backbone(model):
+        print_status(f"Warning: the model '{model.name}' has initial weights, which no training has changed.")
 
 
 def _dataset(

@@ -1,22 +1,26 @@
 """Wrong arguments of the Python API are refused with all problems at once, never with an error of a library."""
 
 import math
+import types
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kerastl
 from kerastl import training
 from kerastl.callbacks import BatchNormPolicy, TimeBudget, UnfreezeSchedule
+from kerastl.data.decode import load_image
 from kerastl.errors import Problems, RequestError, recipe_syntax
 from kerastl.models import read_signature
 
 PHASES = [kerastl.Phase("head", epochs=1)]
 EMPTY = kerastl.Collection(None, ("cat", "dog"), ())
-RECORDS = [kerastl.data.Record(f"{name}.png", "nowhere", name) for name in ("cat", "dog")]
+RECORDS = [kerastl.data.Record(f"{name}.png", Path("nowhere"), name) for name in ("cat", "dog")]
 WRONG = st.one_of(
     st.none(), st.booleans(), st.text(max_size=5), st.floats(allow_nan=True), st.integers(-3, 3),
     st.lists(st.integers(), max_size=2), st.dictionaries(st.text(max_size=2), st.integers(), max_size=1),
@@ -59,6 +63,10 @@ CALLS = {
     "rule": lambda value, model: BatchNormPolicy([value]),
     "budget": lambda value, model: TimeBudget(1, value),
     "phases of the loop": lambda value, model: training.fit(model, {}, phases=[value]),
+    "epoch": lambda value, model: images().batches([value]),
+    "shard": lambda value, model: images().batches(0, shard=[value]),
+    "encoded image": lambda value, model: load_image(value, image_size_px=16),
+    "phase of an estimate": lambda value, model: training.estimate_memory(model, value, images()),
     "callbacks": lambda value, model: kerastl.fit(model, EMPTY, phases=PHASES, callbacks=[value]),
     "strategy": lambda value, model: kerastl.fit(model, EMPTY, phases=PHASES, strategy=[value]),
     "step": lambda value, model: kerastl.fit(model, EMPTY, phases=PHASES, step_for=[value]),
@@ -248,3 +256,113 @@ def test_words_for_identity_are_checked():
         "'exact'"
         in problems_of(kerastl.build_classifier, "small_cnn", identity="Exact", **options)["identity"]
     )
+
+
+@pytest.mark.parametrize("shard", [(3, 2), (0, 0), (2, 2), (-1, 2)])
+def test_a_shard_is_one_of_its_number(shard):
+    assert "shard" in refusal(images().batches, 0, shard=shard)
+
+
+@pytest.mark.parametrize(
+    "augment",
+    [
+        lambda images: images,
+        lambda images, seeds: None,
+        lambda images, seeds: images.numpy(),
+        lambda images, seeds: (images, seeds),
+        lambda images, seeds: images[:, :8],
+        lambda images, seeds: tf.cast(images, tf.uint8),
+        keras.layers.RandomFlip(),
+    ],
+)
+@pytest.mark.parametrize("placement", ["host", "device"])
+def test_an_augmentation_that_does_not_return_the_images_is_refused(augment, placement):
+    dataset = images(augment=augment, placement=placement)
+    batch = tf.zeros([2, 16, 16, 3]), tf.constant([0, 1]), tf.constant([0, 1], tf.int64)
+    message = refusal(dataset.finish, *batch, tf.constant(0, tf.int64))
+    assert message.startswith("augment: the function does not return (2, 16, 16, 3) float32. ")
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [
+        lambda images, labels: (images, labels),
+        lambda images, labels, seeds: images,
+        lambda images, labels, seeds: (images, labels),
+        lambda images, labels, seeds: (images, tf.one_hot(labels, 3)),
+    ],
+)
+def test_a_mixing_that_does_not_return_images_and_shares_is_refused(mix):
+    assert "mix: the function does not return" in refusal(images(mix=mix).batches, 0)
+
+
+def test_a_random_backbone_is_not_frozen_before_it_is_trained(model, monkeypatch):
+    trained = []
+    monkeypatch.setattr("kerastl.workflows.classifier.fit_phases", lambda *args, **options: trained.append(1))
+    frozen, whole = kerastl.Phase("head", 1), kerastl.Phase("all", 1, trainable="all")
+    for phases in ((), [frozen], [kerastl.Phase("top", 1, trainable={"top_fraction": 0.5}), whole]):
+        problems = problems_of(kerastl.fit, model, images(), phases=phases)
+        assert problems["phases[0].trainable"].startswith("must be 'all' with weights=None, because")
+    statistics = kerastl.Phase("all", 1, trainable="all", batch_norm="frozen")
+    assert "batch_norm='trainable'" in refusal(kerastl.fit, model, images(), phases=[statistics])
+    kerastl.fit(model, images(), phases=[whole, frozen])
+    pretrained = keras.models.clone_model(model)
+    pretrained.get_layer("block_1_bn").moving_mean.assign([0.5] * 32)
+    kerastl.fit(pretrained, images(), phases=[frozen])
+    assert len(trained) == 2
+
+
+class Noise(keras.layers.Layer):
+    """A layer that is random in inference mode."""
+
+    def call(self, features):
+        return features + keras.random.normal(keras.ops.shape(features))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, "random"])
+def test_a_model_with_random_or_infinite_outputs_is_not_exported(tmp_path, value):
+    features = keras.layers.Flatten()(image := keras.Input((16, 16, 3)))
+    head = keras.layers.Dense(2)
+    own = keras.Model(image, head(Noise()(features) if value == "random" else features))
+    head.bias.assign([0.0, 0.0 if value == "random" else value])
+    message = refusal(kerastl.export_model, own, tmp_path / "served", class_names=["cat", "dog"])
+    assert ("different outputs" if value == "random" else "NaN or infinity") in message
+    assert not (tmp_path / "served").exists()
+
+
+def test_weights_with_nan_are_refused(model, tmp_path):
+    broken = keras.models.clone_model(model)
+    broken.get_layer("block_2_conv").kernel.assign(np.full((3, 3, 32, 64), np.nan))
+    broken.save(tmp_path / "broken.keras")
+    options = {"class_names": ["cat", "dog"], "image_size_px": 16}
+    message = refusal(kerastl.build_classifier, "small_cnn", weights=tmp_path / "broken.keras", **options)
+    assert message.endswith("broken.keras has NaN or infinite weights. Use another file.")
+
+
+class Table(types.SimpleNamespace):
+    """Like a data frame: no truth value, and a text with all rows."""
+
+    def __bool__(self):
+        raise ValueError("ambiguous")
+
+    def __eq__(self, other):
+        raise ValueError("ambiguous")
+
+    __hash__ = None
+
+    def __repr__(self):
+        return "patient\nSmith"
+
+
+@pytest.mark.parametrize(
+    "name", ["records", "train", "test", "predicted images", "predictions", "comparison"]
+)
+def test_a_table_is_refused_without_its_rows(model, name):
+    assert "Smith" not in refusal(CALLS[name], Table(), model)
+
+
+def test_errors_name_the_function_and_its_arguments(model, tmp_path):
+    assert refusal(kerastl.read_images, tmp_path, class_levl=1).startswith("The folder has 1 problem.")
+    (tmp_path / "file").touch()
+    names = {"class_names": ["cat", "dog"]}
+    assert refusal(kerastl.export_model, model, tmp_path / "file", **names).endswith("another: out=DIR")

@@ -128,6 +128,7 @@ def test_training_images_that_are_not_held_out_are_rejected_or_reported(
     photos, collection, monkeypatch, capsys
 ):
     monkeypatch.setattr("kerastl.workflows.classifier.fit_phases", lambda *args, **options: "trained")
+    monkeypatch.setattr("kerastl.workflows.classifier.has_random_backbone", lambda model: False)
     with pytest.raises(RequestError, match=r"images from test, train and val\. Use collection\.train"):
         kerastl.fit(build(), collection)
     with pytest.raises(RequestError, match="from test and train"):

@@ -13,6 +13,7 @@ from PIL import Image
 PAGE = (Path(__file__).parents[2] / "docs" / "python.md").read_text()
 SMALLER = {
     'build_classifier("mobilenet_v2"': 'build_classifier("small_cnn", weights="none"',
+    'Phase("head", epochs=1, learning_rate=1e-3': 'Phase("head", epochs=1, trainable="all"',
     "160": "32",
     'sets=["seed=7"]': 'sets=["backbone={name: small_cnn, weights: none}", "data.image_size_px=32", '
     '"phases=[{name: all, epochs: 1, trainable: all}]"]',

@@ -7,6 +7,7 @@ from memory_dataset import MemoryDataset
 from PIL import Image
 
 from kerastl.data import ImageDataset, Record
+from kerastl.errors import RequestError
 from kerastl.evaluation import compare_passes, decode_twice, predict
 
 
@@ -72,13 +73,21 @@ def test_stateful_or_random_layer_is_a_fault_with_the_image(dataset, layer):
     assert "7 of 7 images have different logits" in fault
 
 
-def test_largest_difference_equals_that_of_two_calls_of_predict(dataset):
+def test_largest_difference_equals_that_of_two_passes(dataset):
     model = build_model(Counted())
     start = model.get_weights()
-    first, second = (predict(model, dataset).logits for _ in range(2))
+    first, second = (
+        np.concatenate([model(images, training=False) for images, _ in dataset.batches(0)]) for _ in range(2)
+    )
     model.set_weights(start)
     report, _ = run_passes(model, dataset)
     assert report["largest_difference"] == pytest.approx(np.abs(first - second).max(), rel=1e-6)
+
+
+@pytest.mark.parametrize("layer", [Counted, lambda: AlwaysNoisy(1.0, seed=3)], ids=["state", "noise"])
+def test_stateful_or_random_models_are_not_scored(dataset, layer):
+    with pytest.raises(RequestError, match="different outputs for the same images"):
+        predict(build_model(layer()), dataset)
 
 
 def test_different_decoded_pixels_are_a_fault(dataset):

@@ -9,7 +9,7 @@ from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 from synthetic_predictions import concatenate, make_predictions, make_splits
 
-from kerastl.errors import RequestError
+from kerastl.errors import RequestError, recipe_syntax
 from kerastl.evaluation import paired_difference, read_predictions, write_predictions
 from kerastl.evaluation import score as score_fully
 from kerastl.evaluation.calibration import fit_temperature, net_benefit
@@ -146,7 +146,7 @@ def test_positive_class_can_be_set():
     called = predictions.of("test").probabilities[:, 0] >= result["points"][0]["threshold"]
     expected = np.mean(called[predictions.of("test").labels == 0])
     assert result["points"][0]["overall"]["sensitivity"]["value"] == pytest.approx(expected)
-    with pytest.raises(RequestError, match=r"evaluation.positive: there is no class 'x'"):
+    with pytest.raises(RequestError, match=r"^positive: there is no class 'x'"):
         score(predictions, positive="x")
 
 
@@ -154,8 +154,10 @@ def test_three_classes_need_a_positive_class():
     predictions = make_splits(classes=3)
     result = score(predictions)["test"]
     for part in ("operating_points", "decision_curve"):
-        assert "Set evaluation.positive" in result[part]["reason"]
+        assert "Set positive;" in result[part]["reason"]
     assert result["reliability"]["of"] == "probability of the predicted class"
+    with recipe_syntax():
+        assert "Set evaluation.positive;" in score(predictions)["test"]["decision_curve"]["reason"]
     named = score(predictions, positive="class2")["test"]
     assert named["operating_points"]["points"][0]["overall"]["sensitivity"]["value"] > 0.3
     assert len(named["decision_curve"]["overall"]["model"]) == 19
