@@ -129,7 +129,7 @@ def explain(findings: Sequence[Finding]) -> list[Finding]:
         if cause in by_check and not by_check[cause].ok:
             mark(cause, checks)
     if FILES in by_check and not by_check[FILES].ok:
-        mark(FILES, {FRESH_PROCESS} | (AGREEMENT if "samples/" in by_check[FILES].detail else set()))
+        mark(FILES, [FRESH_PROCESS])
         files = by_check[FILES].detail.split("; ")
         effects = [_effect_of_change(file, by_check.values()) for file in files]
         if effects[0] is not None and None not in effects:

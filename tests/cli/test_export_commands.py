@@ -55,7 +55,7 @@ def test_an_export_with_samples_is_verified_anywhere_and_predicts_as_the_run(
     sample.write_bytes((away / "1" / "samples" / "sample_5.png").read_bytes())
     changed = kerastl("verify", away)
     assert changed.exit_code == 1
-    assert changed.stdout.startswith(f"{away / '1'}: files: FAULT")
+    assert changed.stdout.startswith(f"{away / '1'}: equal to kerastl predict: FAULT")
 
 
 def test_an_export_without_images_is_verified_with_a_run_only(
