@@ -183,6 +183,8 @@ def _import_tensorflow() -> None:
     import keras  # noqa: F401 - imported for its side effects on the terminal
     import tensorflow as tf
 
+    # Every phase and candidate has a function of its own, which TensorFlow takes for one that is traced again and again.
+    tf.get_logger().addFilter(lambda record: "triggered tf.function retracing" not in record.getMessage())
     tf.config.list_physical_devices()
 
 

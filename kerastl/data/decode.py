@@ -626,18 +626,14 @@ def _decode_webp(encoded: tf.Tensor) -> tf.Tensor:
     )
 
 
-@lru_cache(maxsize=1)
-def _orientation_reader() -> Any:
-    @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
-    def read(encoded: tf.Tensor) -> tf.Tensor:
-        return orientation_of(encoded, read_header(encoded))
-
-    return read
+@tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+def _read_orientation(encoded: tf.Tensor) -> tf.Tensor:
+    return orientation_of(encoded, read_header(encoded))
 
 
 def stored_orientation(content: bytes) -> int:
     """Return the orientation that the decoder applies, 1 to 8, from the bytes of a file."""
-    return int(_orientation_reader()(content))
+    return int(_read_orientation(content))
 
 
 def decode_images(
