@@ -24,6 +24,7 @@ MISSING = re.compile(r"[-?]*|#?n/?a|n\.a\.?|[<(\[]?(nan|none|null|nil|na|nat)[>)
 NUMBER = re.compile(r"([+-]?)(\d{1,100}(?:\.\d{0,100})?|\.\d{1,100})(e[+-]?\d{1,6})?")
 THOUSANDS = re.compile(r"[+-]?\d{1,3}([,' ]\d{3})+(\.\d*)?")
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+PREFIXED_NUMBER = re.compile(r"[^\W\d_]+[ #._-]*(\d+)")
 LEADING_ZEROS = re.compile(r"(?<![\d.,])0+(?=\d)")
 EXACT_DIGITS = Context(prec=300, Emax=MAX_EMAX, Emin=MIN_EMIN)
 SUBSTITUTES = str.maketrans(
@@ -77,6 +78,18 @@ def is_number(text: str) -> bool:
 def is_missing(text: str, identity: Identity = "normalized") -> bool:
     """Return whether a cell has no value: it is empty or, unless `identity` is `exact`, a word such as `nan` or `N/A`."""
     return not text.strip() if identity == "exact" else bool(MISSING.fullmatch(normalize(text)))
+
+
+def same_numbers(texts: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the numbers that also occur after letters, with that text, e.g. `7` and `P07`."""
+    first: dict[str, str] = {}
+    prefixed: dict[str, str] = {}
+    for text in texts:
+        if match := PREFIXED_NUMBER.fullmatch(normalize(text)):
+            prefixed.setdefault(normalize(match[1]), text)
+        else:
+            first.setdefault(normalize(text), text)
+    return [(first[number], text) for number, text in prefixed.items() if number in first]
 
 
 def footer_of(problems: Iterable[Problem]) -> str:

@@ -189,6 +189,29 @@ def test_missing_words_are_missing_in_every_column(root, word):
     assert exact.label == exact.group == word
 
 
+def test_numbers_with_and_without_a_prefix_are_reported_as_possibly_one_patient(root):
+    cells = ["1", "P01", "10", "pat-10", "P 2", "3", "sub_4", "P1"]
+    (note,) = [
+        text for text in read_table(table_of(root, patient_id=cells[:7] + ["P5"])).notes if "prefix" in text
+    ]
+    assert "2 values with a prefix and without it, e.g. '1' (line 2) and 'P01' (line 3)" in note
+
+
+@pytest.mark.parametrize(
+    "cells", [["P1", "P2"], ["1", "2"], ["1", "P2"], ["1", "1a"], ["1", "A1B"], ["2", "scan2-3"]]
+)
+def test_different_patients_are_not_reported_as_one(root, cells):
+    assert "prefix" not in " ".join(read_table(table_of(root, patient_id=cells * 4)).notes)
+
+
+def test_several_missing_words_are_reported_in_the_plural(root):
+    notes = "\n".join(read_table(table_of(root, patient_id=["NA", "-", *"abcdef"])).notes)
+    assert (
+        "'NA' (line 2), '-' (line 3) are read as missing values. If they are values, set identity: exact."
+        in notes
+    )
+
+
 def test_images_without_a_patient_are_groups_of_their_own(root):
     table = table_of(root, patient_id=["nan", "NaN", "-", "", "N/A", "null", "none", "x"])
     groups = [record.group for record in read_table(table).records]

@@ -11,7 +11,15 @@ from typing import Annotated
 from annotated_types import MinLen
 from pydantic import Field
 
-from kerastl.data.identity import Identity, check_spellings, footer_of, is_missing, is_number, normalize
+from kerastl.data.identity import (
+    Identity,
+    check_spellings,
+    footer_of,
+    is_missing,
+    is_number,
+    normalize,
+    same_numbers,
+)
 from kerastl.data.layout import split_of
 from kerastl.data.readers import path_hint
 from kerastl.data.records import Collection, Record, check_class_names, natural_order, pluralize
@@ -242,8 +250,15 @@ def _clean_cells(
         locations = {text: f"line {lines[text]}" for text in value if value[text]}
         if missing_words := [text for text in value if text and not value[text]]:
             where = ", ".join(f"{text!r} (line {lines[text]})" for text in missing_words[:SHOWN])
+            read = "is read as a missing value. If it is a value"
+            if len(missing_words) > 1:
+                read = "are read as missing values. If they are values"
+            notes.append(f"Column {column!r}: {where} {read}, set identity: exact.")
+        if column == columns.get("group") and (pairs := same_numbers(locations)):
             notes.append(
-                f"Column {column!r}: {where} is read as a missing value. If it is a value, set identity: exact."
+                f"Column {column!r}: {pluralize(len(pairs), 'value')} with a prefix and without it, e.g. "
+                f"{' and '.join(f'{text!r} ({locations[text]})' for text in pairs[0])}. They are read as different groups. If "
+                "they are the same patients, write each value in one way, because test scores are biased otherwise."
             )
         if column in subgroups and identity == "normalized" and all(map(is_number, locations)):
             first = {normalize(text): text for text in reversed(locations)}
