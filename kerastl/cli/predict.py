@@ -136,7 +136,9 @@ def _file_list(paths: tuple[Path, ...], list_file: Path | None, out: Path | None
         if not files.count and list_file is not None:
             raise RequestError("The list is empty.")
         if not files.count:
-            raise RequestError("\n".join(["No images found in the folders.", *skipped.notes()]))
+            raise RequestError(
+                "\n".join([f"No images found in {', '.join(map(shell_path, paths))}.", *skipped.notes()])
+            )
         for note in skipped.notes():
             print_status(note)
         yield files

@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from kerastl.errors import RequestError, first_line, report_damage, shell_command
+from kerastl.errors import RequestError, first_line, nearest, quote, report_damage, shell_command
 from kerastl.options import checked
 from kerastl.recipe import read_plain
 from kerastl.runs import EXPORT_AGAIN, MANIFEST, RESOLVED_RECIPE, Run, compare_hashes, read_csv, schemas
@@ -186,7 +186,13 @@ def _missing_message(run_folder: Path, name: str) -> str:
     if run_folder.exists() and not run_folder.is_dir():
         return f"{run_folder} is a file. Specify a run folder, or the output folder of kerastl export RUN --format keras."
     if not run_folder.is_dir():
-        return f"Run folder not found: {run_folder}. Specify an existing run folder."
+        near = nearest(run_folder.name, [item.name for item in run_folder.parent.glob("*")])
+        hint = (
+            f"There is {quote(str(run_folder.with_name(near)))}."
+            if near
+            else "Specify an existing run folder."
+        )
+        return f"Run folder not found: {run_folder}. {hint}"
     run = Run(run_folder)
     if run.finished:
         return f"{run_folder} is damaged: it has no {name}. {schemas.RUN_AGAIN}"

@@ -25,7 +25,7 @@ from kerastl.data.convert import (
     to_decodable,
 )
 from kerastl.data.readers.folder import Skipped, is_hidden_folder
-from kerastl.errors import RequestError
+from kerastl.errors import RequestError, join_words, quote
 from kerastl.evaluation.trained_model import (
     DESCRIPTION,
     MODEL,
@@ -209,8 +209,18 @@ def find_predictor(path: Path) -> ModelOnDisk:
         return ModelOnDisk(export.folder, True, manifest.class_names, manifest.window is not None)
     folder = find_model(path)
     if folder.is_dir() and not (folder / DESCRIPTION).is_file() and not (folder / RESOLVED_RECIPE).is_file():
+        below = [
+            str(inner)
+            for inner in natsorted(path.glob("*"))
+            if find_export(inner) or (inner / DESCRIPTION).is_file()
+        ]
+        hint = (
+            f" To use a model in it: {join_words([quote(name, '') for name in below[:3]], 'or')}."
+            if below
+            else ""
+        )
         raise RequestError(
-            f"{path} is neither a run folder nor an export: it has no {DESCRIPTION} and no version with {GRAPH}."
+            f"{path} is neither a run folder nor an export: it has no {DESCRIPTION} and no version with {GRAPH}.{hint}"
         )
     check_manifest(folder)
     description = read_description(folder)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kerastl.errors import RequestError, join_words, quote, suggest
+from kerastl.errors import RequestError, join_words, quote, shell_command, suggest
 
 if TYPE_CHECKING:
     from kerastl.recipe.phase import Phase
@@ -72,7 +72,10 @@ def _text_of(path: Path) -> str:
     shown = quote(str(path), "")
     if path.is_dir():
         own = path / "recipe.resolved.yaml"
-        hint = f" The recipe of this run: {quote(str(own), '')}" if own.is_file() else ""
+        train = (
+            f" To train on its images: {shell_command('kerastl', 'run', 'folder-classifier', '--data', path)}"
+        )
+        hint = f" The recipe of this run: {quote(str(own), '')}" if own.is_file() else train
         raise RequestError(f"{shown} is a folder; a recipe is a file or the name of a shipped recipe.{hint}")
     try:
         with path.open("rb") as file:

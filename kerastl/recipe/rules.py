@@ -374,6 +374,12 @@ def missing_columns(recipe: Any) -> Iterator[Finding]:
                 ("evaluation.subgroups", name) for name in value_at(recipe, "evaluation.subgroups") or ()
             ]
         reported.append(known)
+        if not any(known):
+            yield (
+                f"{section}.reader.path",
+                "the table is empty. Expected a header, such as path,label, and one row per image.",
+            )
+            continue
         for path, name in named:
             if name not in known:
                 fix = f" Name it with --set {path}=COLUMN." if ".columns." in path else ""

@@ -30,6 +30,11 @@ def format_metric(metric: Estimate | None) -> str:
     return (metric and metric.text) or "-"
 
 
+def format_monitor(value: float) -> str:
+    """Return a value of the monitored metric, e.g. `0.063`, with two digits if it is small, e.g. `1.4e-05`."""
+    return f"{value:.2g}" if 0 < abs(value) < 0.0005 else f"{value:.3f}"
+
+
 def summary_facts(
     summary: Summary,
     *sections: Literal["data", "model", "result"],
@@ -48,7 +53,7 @@ def summary_facts(
     """
     filters: dict[str, Any] = {
         "by_count": lambda counts: sorted(counts.items(), key=lambda item: (not item[0], -item[1], item[0])),
-        "decimal": "{:.3f}".format, "thousands": "{:,}".format, "metric": format_metric, "pluralize": pluralize,
+        "decimal": "{:.3f}".format, "thousands": "{:,}".format, "metric": format_metric, "monitor": format_monitor, "pluralize": pluralize,
         "printable": printable, "title_of": column_title, "plain": lambda split: split.removeprefix("target_").replace("unlabelled", "without labels"),
     }  # fmt: skip
     text = render(

@@ -12,6 +12,7 @@ from kerastl.data.records import natural_order, pluralize
 from kerastl.evaluation import MIN_GROUPS
 from kerastl.evaluation.scores import MIN_CLASS_IMAGES
 from kerastl.report import printable, tables
+from kerastl.report.facts import format_monitor
 from kerastl.runs import Adaptation, PhaseSummary, Run, Scores, Summary
 from kerastl.runs.summary import Confusion, DataSummary, Headline, Kept, Range
 
@@ -144,11 +145,12 @@ def _reason(last: PhaseSummary) -> str:
     if last.keep == "last":
         return "the recipe keeps the last epoch (keep: last)"
     if last.helped is None or last.earlier_best is None:
-        return f"best validation ({last.monitor} {last.best:.3f})"
+        return f"best validation ({last.monitor} {format_monitor(last.best)})"
     verb = "improved validation" if last.helped else "made validation worse"
     if last.best == last.earlier_best:
         verb = "did not improve validation"
-    return f"phase {last.phase} {verb} ({last.monitor} {last.best:.3f}, {last.earlier_best:.3f} before)"
+    before = f"{format_monitor(last.earlier_best)} before"
+    return f"phase {last.phase} {verb} ({last.monitor} {format_monitor(last.best)}, {before})"
 
 
 def _headline(scores: Scores) -> Headline | None:

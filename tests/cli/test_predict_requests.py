@@ -46,6 +46,22 @@ def test_wrong_usage_exits_with_code_2(words: tuple[str, ...], message: str, tmp
     assert message in result.stderr
 
 
+def test_a_wrong_folder_is_answered_with_the_model_that_was_meant(run_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "export").mkdir(parents=True)
+    (tmp_path / "mine" / "export" / "keras").symlink_to(run_folder)
+    misspelled = str(predict(tmp_path / "mien", "a.png").exception)
+    assert f"Run folder not found: {tmp_path / 'mien'}. There is '{tmp_path / 'mine'}'." in misspelled
+    above = str(predict(tmp_path / "mine" / "export", "a.png").exception)
+    assert f"To use a model in it: {tmp_path / 'mine' / 'export' / 'keras'}." in above
+    assert "To use" not in str(predict(tmp_path / "mine", "a.png").exception)
+
+
+def test_folders_without_images_are_named(run_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "my photos").mkdir()
+    refused = predict(run_folder, tmp_path / "my photos").exception
+    assert "my photos" in str(refused).splitlines()[0]
+
+
 def test_all_problems_are_reported_together(tmp_path: Path) -> None:
     refused = predict(tmp_path, "a.png", "--out", tmp_path / "gone" / "a.csv").exception
     assert isinstance(refused, Problems)

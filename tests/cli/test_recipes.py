@@ -164,7 +164,7 @@ def test_the_light_commands_load_nothing_heavy():
 
 
 def test_a_run_folder_instead_of_a_recipe_is_refused_with_the_path_of_its_recipe(tmp_path):
-    with pytest.raises(RequestError, match=str(tmp_path)):
+    with pytest.raises(RequestError, match=f"kerastl run folder-classifier --data {tmp_path}"):
         catalog.find(str(tmp_path))
     (tmp_path / "recipe.resolved.yaml").write_text("format: 1")
     with pytest.raises(RequestError, match=r"recipe\.resolved\.yaml"):

@@ -39,6 +39,16 @@ def checked(text: str, *sets: str) -> Recipe:
     return check(text, name="x.yaml", sets=sets)
 
 
+@pytest.mark.parametrize("content", ["", "\n\n"])
+def test_an_empty_table_is_one_problem(table, content):
+    table.write_text(content)
+    with pytest.raises(Problems) as caught:
+        checked(TEXT.replace("target: {domains: [b], labels: few}", ""), "evaluation.subgroups=[sex]")
+    assert [str(problem) for problem in caught.value.problems] == [
+        "line 3, data.reader.path: the table is empty. Expected a header, such as path,label, and one row per image."
+    ]
+
+
 def test_columns_of_subgroups_are_looked_up_in_the_table(table):
     def problems(*sets):
         with pytest.raises(Problems) as caught:

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from kerastl.errors import RequestError
-from kerastl.report import write_report
+from kerastl.report import summary_facts, write_report
 from kerastl.report.figures import curve_charts, thumbnail
 from kerastl.report.tables import check_rows, frozen_table, parameter_table
-from kerastl.runs import Freeze
+from kerastl.runs import Freeze, PhaseSummary, Summary
 
 HOSTILE = '<script>alert("1")</script>'
 CLASSES = ("benign", HOSTILE)
@@ -367,3 +367,9 @@ def test_a_table_that_is_not_text_is_named(run_folder: Path, name: str) -> None:
     (run_folder / name).write_bytes(b"\0\xff\xfe")
     with pytest.raises(RequestError, match=f"{name} is damaged"):
         write_report(run_folder)
+
+
+def test_small_values_of_the_monitored_metric_are_printed_with_two_digits() -> None:
+    phase = summary()["phases"][0] | {"best": 1.42e-5, "earlier_best": 0.000081, "helped": True}
+    facts = summary_facts(Summary(), phases=[PhaseSummary.model_validate(phase)])
+    assert "val_loss 1.4e-05, better than before this phase (8.1e-05)" in dict(facts)["Phase"]
