@@ -11,7 +11,7 @@ import click
 from kerastl import evaluation, export, registry
 from kerastl.cli._output import Choice, RunPath, option, out_option, print_conversion
 from kerastl.console import load_tensorflow, status
-from kerastl.errors import RequestError, set_option, shell_command
+from kerastl.errors import RequestError, problems_of, set_option, shell_command
 
 
 @click.command()
@@ -49,6 +49,12 @@ from kerastl.errors import RequestError, set_option, shell_command
     is_flag=True,
     help="Let the models of onnx, litert and openvino resize the images, exactly as in training.",
 )
+@click.option(
+    "--model-name",
+    metavar="NAME",
+    help="Name of the model on a server, in Docker Compose and in Kubernetes.  [default: that of the versions in the "
+    "folder, or export.model_name of the recipe]",
+)
 @click.option("--with-samples", is_flag=True, help="Include a few test images of the run.")
 @click.option("--version", type=click.IntRange(min=1), help="Version number.  [default: the next]")
 @click.option(
@@ -65,6 +71,7 @@ def command(
     prevalence: tuple[str, ...],
     quantize: str | None,
     with_resize: bool,
+    model_name: str | None,
     with_samples: bool,
     version: int | None,
     keep: int | None,
@@ -83,18 +90,25 @@ def command(
       kerastl export runs/folder-classifier-1
       kerastl verify runs/folder-classifier-1/export/saved_model
       kerastl export runs/folder-classifier-1 --format litert --quantize int8
+      kerastl export runs/x-rays-1 --model-name x-rays --out served/x-rays
       kerastl export runs/x-rays-1 --threshold sensitivity --prevalence ill=0.02 --prevalence well=0.98
     """
     described = evaluation.read_description(run)
     export.check_formats([format_name], quantize, with_resize)
     options = export.PostprocessingOptions(temperature, _shares(prevalence), threshold)
     postprocessing, problems = export.resolve_postprocessing(run, described.class_names, options)
+    target = out or run / export.EXPORT_FOLDER / format_name
+    if format_name != export.PORTABLE:
+        named = problems_of("--model-name", export.resolve_model_name, target, model_name, run)
+        problems += [str(problem) for problem in named]
+    elif model_name is not None:
+        problems.append(f"--model-name: no server runs the format {export.PORTABLE}. Remove --model-name.")
     if problems:
         raise RequestError(f"{run} cannot be exported with these options.\n  " + "\n  ".join(problems))
     if with_samples and format_name == export.PORTABLE:
         raise RequestError(f"--format {export.PORTABLE} cannot contain images. Remove --with-samples.")
     if version is not None:
-        export.check_version_free(out or run / export.EXPORT_FOLDER / format_name, version)
+        export.check_version_free(target, version)
     load_tensorflow()
     with status(f"Exporting to {format_name}", prints_line=False):
         folder = export.export_run(
@@ -105,6 +119,7 @@ def command(
             quantize=quantize,
             with_resize=with_resize,
             version=version,
+            model_name=model_name,
         )
     click.echo(f"Wrote {folder}")
     if format_name != export.PORTABLE:

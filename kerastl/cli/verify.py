@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
 
 from kerastl import export as exports
-from kerastl.cli._output import NonEmptyPath, json_option, option
+from kerastl.cli._output import NonEmptyPath, json_option
 from kerastl.console import load_tensorflow
 
 
@@ -27,7 +27,7 @@ from kerastl.console import load_tensorflow
     metavar="HOST[:PORT]",
     help="REST address, if different. Without --url, only REST is checked.",
 )
-@option("--model-name", default="kerastl", help="Name of the model on the server.")
+@click.option("--model-name", help="Name of the model on the server.  [default: that of the export]")
 @click.option(
     "--quick", is_flag=True, help="Use at most 8 images and only the signatures serving_default and pixels."
 )
@@ -38,7 +38,7 @@ def command(
     run: Path | None,
     url: str | None,
     rest_url: str | None,
-    model_name: str,
+    model_name: str | None,
     quick: bool,
     as_json: bool,
 ) -> None:
@@ -58,7 +58,9 @@ def command(
       kerastl verify EXPORT --url 10.0.0.7:8500 --rest-url 10.0.0.7:80 IMAGES...
     """
     server = exports.read_server(url, rest_url, model_name)
-    exports.find_verifiable(export)
+    folder = exports.find_verifiable(export).folder
+    if server is not None and model_name is None:
+        server = replace(server, model_name=exports.read_model_name(folder) or server.model_name)
     load_tensorflow()
     checked = exports.check_export(export, images=images, run=run, server=server, quick=quick)
     for problem in checked.problems:

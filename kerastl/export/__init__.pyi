@@ -9,6 +9,7 @@ from .formats import find_verifiable as find_verifiable
 from .live_clients import read_server as read_server
 from .loaded_export import read_export as read_export
 from .manifest import read_manifest as read_manifest
+from .manifest import read_model_name as read_model_name
 from .parity import compare_with_run as compare_with_run
 from .postprocess import Postprocessing as Postprocessing
 from .postprocess import PostprocessingOptions as PostprocessingOptions
@@ -36,3 +37,4 @@ from .verification import verify_keras_export as verify_keras_export
 from .versions import check_version_free as check_version_free
 from .versions import highest_version as highest_version
 from .versions import prune as prune
+from .versions import resolve_model_name as resolve_model_name

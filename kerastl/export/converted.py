@@ -157,6 +157,7 @@ def write_converted(
     version: int | None = None,
     quantize: str | None = None,
     with_resize: bool = False,
+    model_name: str | None = None,
 ) -> Path:
     """Write a model in the format of another runtime as a new version.
 
@@ -169,6 +170,7 @@ def write_converted(
         version: The version to write; None for the one after the highest.
         quantize: One of the `QUANTIZE_CHOICES` of the format; None for float32.
         with_resize: Whether the model resizes the images itself.
+        model_name: Name of the model on a server.
 
     Returns:
         The version folder, e.g. `out/1`.
@@ -213,7 +215,7 @@ def write_converted(
 
     written = write_version(
         out, fill, version=version, **model_fields(trained), postprocessing=postprocessing, conversion=conversion,
-        scores=facts.scores, training=facts.training,
+        scores=facts.scores, training=facts.training, model_name=model_name,
     )  # fmt: skip
     if hasattr(module, "write_server_files"):
         module.write_server_files(out, trained, with_resize=with_resize)

@@ -30,7 +30,7 @@ import numpy.typing as npt
 from kerastl.errors import Problem, raise_problems
 from kerastl.export._probe import as_texts
 from kerastl.export.graph_check import CLASSIFY, ENCODED, put_image
-from kerastl.export.model_card import MODEL_NAME
+from kerastl.recipe import MODEL_NAME
 from kerastl.tasks import SINGLE_LABEL
 
 Floats = npt.NDArray[np.float32]
@@ -64,13 +64,13 @@ class Server:
     time_limit_s: float = TIME_LIMIT_S
 
 
-def read_server(url: str | None, rest_url: str | None, model_name: str) -> Server | None:
+def read_server(url: str | None, rest_url: str | None, model_name: str | None = None) -> Server | None:
     """Return the server that is given by command-line options.
 
     Args:
         url: `HOST` or `HOST:PORT` of gRPC; REST is on the same host unless `rest_url` names another.
         rest_url: `HOST` or `HOST:PORT` of REST; without `url` only REST is used.
-        model_name: The server's name for the model.
+        model_name: The server's name for the model; None for `kerastl`.
 
     Returns:
         None if neither address is given.
@@ -83,6 +83,7 @@ def read_server(url: str | None, rest_url: str | None, model_name: str) -> Serve
     problems: list[Problem] = []
     grpc = _address("--url", url, GRPC_PORT, problems)
     rest = _address("--rest-url", rest_url, REST_PORT, problems)
+    model_name = MODEL_NAME if model_name is None else model_name
     if not MODEL_NAMES.fullmatch(model_name):
         problems.append(Problem("--model-name", f"{model_name!r} must not contain '/', ':' or spaces."))
     raise_problems("The address of the server", problems)

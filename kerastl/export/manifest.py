@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ class Manifest:
             `weights_sha256`; None if unavailable.
         variables_sha256: Fingerprint of the variables of a SavedModel, see `_probe.read_weights`; None for other
             formats. BatchNorm is folded in them, so that it differs from `model_sha256`.
+        model_name: Name of the model on a server; None for a format that no server runs.
     """
 
     class_names: tuple[str, ...]
@@ -45,6 +47,7 @@ class Manifest:
     scores: dict[str, Metrics] | None = None
     training: dict[str, Any] | None = None
     variables_sha256: str | None = None
+    model_name: str | None = None
 
     @property
     def quantize(self) -> str | None:
@@ -84,3 +87,10 @@ def read_manifest(folder: Path) -> Manifest:
     with report_damage(folder / ManifestFile.FILE, EXPORT_AGAIN):
         postprocessing = Postprocessing.from_json(content.postprocessing, content.class_names)
     return Manifest(**dict(content) | {"postprocessing": postprocessing})
+
+
+def read_model_name(folder: Path) -> str | None:
+    """Return the name of the model of an export on a server; None if it has none, or no readable manifest."""
+    with suppress(RequestError, OSError):
+        return read_manifest(folder).model_name
+    return None

@@ -197,8 +197,6 @@ def escape_markdown(value: Any) -> Any:
     return MARKDOWN.sub(r"\\\g<0>", html.escape(line, quote=False))
 
 
-MODEL_NAME = "kerastl"
-"""The model's name in TensorFlow Serving: the last part of its address, `/v1/models/kerastl`."""
 SERVER_IMAGE = "tensorflow/serving:2.21.0"
 """The official image with the same TensorFlow; it is built for x86-64 only."""
 CARD = "MODEL_CARD.md"
@@ -233,7 +231,6 @@ def render_card(facts: ModelFacts, *, postprocessing: Postprocessing, **descript
     columns = [column for column in PREVALENCE_COLUMNS if any(row[column] for row in facts.shift.values())]
     return environment.get_template(f"version/{CARD}.jinja").render(
         description,
-        model_name=MODEL_NAME,
         facts=facts,
         metrics=SINGLE_LABEL.metric_titles,
         prevalence={column: PREVALENCE_COLUMNS[column] for column in columns},

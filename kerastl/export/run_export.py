@@ -18,7 +18,7 @@ from kerastl.export.postprocess import (
 )
 from kerastl.export.saved_model import model_fields
 from kerastl.export.serving_files import write_serving_files
-from kerastl.export.versions import check_version_free
+from kerastl.export.versions import check_version_free, resolve_model_name
 from kerastl.runs import hash_files
 
 DEFAULT_OPTIONS = PostprocessingOptions()
@@ -33,6 +33,7 @@ def export_run(
     quantize: str | None = None,
     with_resize: bool = False,
     version: int | None = None,
+    model_name: str | None = None,
 ) -> Path:
     """Export the model of a finished run in one format.
 
@@ -44,13 +45,15 @@ def export_run(
         quantize: `float16` or `int8`, if the format supports it; None for float32.
         with_resize: Whether a converted model (ONNX, LiteRT, OpenVINO) resizes the images itself.
         version: The version to write; None for the one after the highest.
+        model_name: Name of the model on a server; None for that of the versions in `out`, or else `export.model_name`
+            of the recipe. The format `keras` has none.
 
     Returns:
         The version folder.
 
     Raises:
-        RequestError: Not a finished run, an unknown format, missing packages, or an existing version; nothing
-            is written.
+        RequestError: Not a finished run, an unknown format, missing packages, an existing version, or an invalid name
+            or another than that of the versions in `out`; nothing is written.
 
     Example:
         >>> export_run(Path("runs/mine"), "onnx")
@@ -61,11 +64,16 @@ def export_run(
     target = out if out is not None else run_folder / EXPORT_FOLDER / format_name
     if version is not None:
         check_version_free(target, version)
+    named = (
+        {"model_name": resolve_model_name(target, model_name, run_folder)} if format_name != PORTABLE else {}
+    )
     trained = load_trained(run_folder)
     postprocessing, _ = resolve_postprocessing(run_folder, trained.class_names, options)
     if hasattr(module, "convert"):
-        return write_converted(trained, target, format_name, postprocessing, version, quantize, with_resize)
-    return module.write(trained, target, postprocessing=postprocessing, version=version)
+        return write_converted(
+            trained, target, format_name, postprocessing, version, quantize, with_resize, **named
+        )
+    return module.write(trained, target, postprocessing=postprocessing, version=version, **named)
 
 
 def export_once(
@@ -96,7 +104,10 @@ def export_once(
         if _is_complete(existing.folder, trained, postprocessing, quantize):
             if format_name == SAVED_MODEL:
                 # The run may have been interrupted before these files were written.
-                write_serving_files(out, class_names=trained.class_names, image_size_px=trained.image_size_px)
+                write_serving_files(
+                    out, class_names=trained.class_names, image_size_px=trained.image_size_px,
+                    model_name=resolve_model_name(out),
+                )  # fmt: skip
             elif hasattr(module, "write_server_files"):
                 module.write_server_files(out, trained)
             return existing.folder

@@ -23,9 +23,10 @@ from kerastl.export.manifest import write_manifest
 from kerastl.export.model_card import NO_FACTS, ModelFacts, write_card
 from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing
 from kerastl.export.serving_files import write_serving_files, write_warm_up
-from kerastl.export.versions import check_version_free, next_version, version_exists_error
+from kerastl.export.versions import check_version_free, next_version, resolve_model_name, version_exists_error
 from kerastl.models import check_classifier, fold_for_inference
 from kerastl.options import checked
+from kerastl.recipe import ModelName
 
 
 def write_version(
@@ -99,6 +100,7 @@ def export_saved_model(
     max_pixels: int = MAX_PIXELS,
     postprocessing: Postprocessing = NO_POSTPROCESSING,
     version: Annotated[int, Ge(1)] | None = None,
+    model_name: ModelName | None = None,
     facts: ModelFacts = NO_FACTS,
 ) -> Path:
     """Export a model for TensorFlow Serving as a new version; no version is ever overwritten.
@@ -112,6 +114,8 @@ def export_saved_model(
         max_pixels: Maximum height times width of an image that is decoded.
         postprocessing: Temperature, prevalence and threshold.
         version: The version to write; None for the one after the highest.
+        model_name: Name of the model on the server: up to 63 lowercase letters, digits and `-`, the first a letter.
+            None for that of the versions in `out`, or else `kerastl`.
         facts: Facts about the run, for the model card and the manifest.
 
     Returns:
@@ -122,7 +126,8 @@ def export_saved_model(
 
     Raises:
         Problems: The model does not return logits, or the class names or the image size are not those of the model.
-        RequestError: `out` is not a folder, or has that version.
+        RequestError: `out` is not a folder, has that version, or has versions of a model with another name; or the name
+            is not valid.
         OSError, RunFailed: The disk is full; no partial export remains.
 
     Example:
@@ -133,11 +138,17 @@ def export_saved_model(
     names = tuple(class_names)
     check_classifier(model, class_names=names, image_size_px=image_size_px, is_probed=True)
     trained = Trained(names, image_size_px, window, max_pixels, model)
-    return write_saved_model(trained, Path(out), postprocessing, version, facts)
+    name = resolve_model_name(Path(out), model_name)
+    return write_saved_model(trained, Path(out), postprocessing, version, facts, name)
 
 
 def write_saved_model(
-    trained: Trained, out: Path, postprocessing: Postprocessing, version: int | None, facts: ModelFacts
+    trained: Trained,
+    out: Path,
+    postprocessing: Postprocessing,
+    version: int | None,
+    facts: ModelFacts,
+    model_name: str,
 ) -> Path:
     """Write a trained model as `export_saved_model` does, and return the version folder."""
     description = model_fields(trained) | {"postprocessing": postprocessing}
@@ -145,13 +156,18 @@ def write_saved_model(
     def fill(folder: Path) -> None:
         folded = replace(trained, model=fold_for_inference(trained.model))
         _write_graph(ServedModel(folded, postprocessing), folder)
-        write_warm_up(folder, image_size_px=trained.image_size_px, max_pixels=trained.max_pixels)
+        write_warm_up(
+            folder, image_size_px=trained.image_size_px, max_pixels=trained.max_pixels, model_name=model_name
+        )
         write_card(folder, facts, versions=library_versions(), **description)
 
     written = write_version(
-        out, fill, version=version, scores=facts.scores, training=facts.training, **description
+        out, fill, version=version, scores=facts.scores, training=facts.training, model_name=model_name,
+        **description,
+    )  # fmt: skip
+    write_serving_files(
+        out, class_names=trained.class_names, image_size_px=trained.image_size_px, model_name=model_name
     )
-    write_serving_files(out, class_names=trained.class_names, image_size_px=trained.image_size_px)
     return written
 
 

@@ -18,7 +18,8 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from kerastl.export.graph_check import DEFAULT_SIGNATURE, put_image, served_signatures
-from kerastl.export.model_card import MODEL_NAME, SERVER_IMAGE, TEMPLATES, template_environment
+from kerastl.export.model_card import SERVER_IMAGE, TEMPLATES, template_environment
+from kerastl.recipe import MODEL_NAME
 from kerastl.runs import sha256_of, write_atomic, write_json
 
 MAX_BATCH_SIZE = 32
@@ -42,18 +43,21 @@ NUM_CPUS = 2
 """Default number of processor cores of a server."""
 
 
-def write_serving_files(out: Path, *, class_names: Sequence[str], image_size_px: int) -> None:
+def write_serving_files(
+    out: Path, *, class_names: Sequence[str], image_size_px: int, model_name: str = MODEL_NAME
+) -> None:
     """Write every file of `templates/` into the folder of all versions, except those that were modified.
 
     Args:
         out: The folder of all versions.
         class_names: Class names of the newest version.
         image_size_px: Image size of the newest version.
+        model_name: Name of the model on the server.
 
     Raises:
         OSError: The disk is full or the folder cannot be written; no partial file remains.
     """
-    write_unless_modified(out, _render_files(class_names, image_size_px))
+    write_unless_modified(out, _render_files(class_names, image_size_px, model_name))
 
 
 def write_unless_modified(out: Path, files: Mapping[str, bytes]) -> None:
@@ -95,10 +99,10 @@ def _names() -> list[str]:
     return sorted(file.name.removesuffix(".jinja") for file in TEMPLATES.glob("*.jinja"))
 
 
-def _render_files(class_names: Sequence[str], image_size_px: int) -> dict[str, bytes]:
+def _render_files(class_names: Sequence[str], image_size_px: int, model_name: str) -> dict[str, bytes]:
     environment = template_environment()
     values = {
-        "model_name": MODEL_NAME,
+        "model_name": model_name,
         "server_image": SERVER_IMAGE,
         "image_size_px": image_size_px,
         "class_names": list(class_names),
@@ -124,7 +128,7 @@ WARM_UP = "assets.extra/tf_serving_warmup_requests"
 GRAY_LEVEL = 128.0
 
 
-def write_warm_up(folder: Path, *, image_size_px: int, max_pixels: int) -> None:
+def write_warm_up(folder: Path, *, image_size_px: int, max_pixels: int, model_name: str = MODEL_NAME) -> None:
     """Write one warm-up request for each signature of a SavedModel, and for `serving_default` one for each batch size.
 
     The one-time cost of a batch size (oneDNN prepares its primitives by shape) is paid per process, so one
@@ -134,6 +138,7 @@ def write_warm_up(folder: Path, *, image_size_px: int, max_pixels: int) -> None:
         folder: The folder that contains `saved_model.pb`.
         image_size_px: Side length of the square input image in pixels.
         max_pixels: Maximum height times width of an image that is decoded.
+        model_name: Name of the model on the server.
 
     Raises:
         OSError: The disk is full.
@@ -143,6 +148,8 @@ def write_warm_up(folder: Path, *, image_size_px: int, max_pixels: int) -> None:
     file.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(file)) as writer:
         for log in _logs(served_signatures(folder), synthetic_image(side), image_size_px):
+            request = getattr(log, log.WhichOneof("log_type")).request
+            request.model_spec.name = model_name
             writer.write(log.SerializeToString(deterministic=True))
 
 
@@ -172,5 +179,5 @@ def _logs(signatures: Mapping[str, Any], image: bytes, image_size_px: int) -> It
                 request = log.predict_log.request
                 tensor = gray_image if input_name == "images" else files
                 request.inputs[input_name].CopyFrom(tensor)
-            request.model_spec.name, request.model_spec.signature_name = MODEL_NAME, name
+            request.model_spec.signature_name = name
             yield log

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from kerastl.errors import RequestError, shell_command
+from kerastl import recipe
+from kerastl.errors import RequestError, quote, report_damage, shell_command
 from kerastl.export.formats import find_export
-from kerastl.export.manifest import read_manifest
+from kerastl.export.manifest import read_manifest, read_model_name
+from kerastl.options import allowed, describe_value
+from kerastl.runs import RESOLVED_RECIPE
+from kerastl.runs.schemas import RUN_AGAIN
 
 HIGHEST = 2**63 - 1
 """TensorFlow Serving stores a version in 64 bits."""
@@ -62,6 +67,56 @@ def version_exists_error(out: Path, version: int) -> RequestError:
         f"{out} already has version {version}, and nothing is overwritten. {remedy} another folder with --out. "
         f"To check the existing version: {shell_command('kerastl', 'verify', out / str(version))}"
     )
+
+
+def resolve_model_name(out: Path, requested: str | None = None, run_folder: Path | None = None) -> str:
+    """Return the model name of a new version: the requested one, that of the versions in `out`, or that of the recipe.
+
+    Args:
+        out: The folder of all versions. They have one name, because they share `models.config` and the other files.
+        requested: The requested name; None for the default.
+        run_folder: The run folder, for `export.model_name` of its recipe; None for `kerastl`.
+
+    Raises:
+        RequestError: The name is not valid, or the versions in `out` have a different one.
+    """
+    newest = find_export(out)
+    present = None if newest is None else read_model_name(newest.folder)
+    if requested is not None:
+        check_model_name(requested)
+    if requested is not None and present not in (None, requested):
+        raise RequestError(
+            f"{out} has versions of the model '{present}', and all versions in a folder have one name. "
+            f"For {quote(requested)}, choose another folder: --out DIR. For another version: --model-name {present}"
+        )
+    name = present if requested is None else requested
+    return check_model_name(_name_in_recipe(run_folder) if name is None else name)
+
+
+def check_model_name(name: str) -> str:
+    """Return the name of a model, if it is valid for TF Serving, Docker Compose and Kubernetes.
+
+    Raises:
+        RequestError: It is not valid.
+    """
+    _, errors = recipe.Export.read({"model_name": name})
+    if errors:
+        near = re.sub("[^a-z0-9]+", "-", str(name).lower()).strip("-0123456789")[:63].rstrip("-")
+        hint = f" Use {near}." if near else ""
+        raise RequestError(
+            f"The name of a model must be {allowed(recipe.ModelName)}, got {describe_value(name)}.{hint}"
+        )
+    return name
+
+
+def _name_in_recipe(run_folder: Path | None) -> str:
+    """Return `export.model_name` of a run, or its default."""
+    file = run_folder and run_folder / RESOLVED_RECIPE
+    if file is None or not file.is_file():
+        return recipe.MODEL_NAME
+    with report_damage(file, RUN_AGAIN):
+        content = recipe.read_plain(file.read_text(encoding="utf-8"))
+        return str(content.get("export", {}).get("model_name", recipe.MODEL_NAME))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from .phase import Phase as Phase
 from .phase import TopFraction as TopFraction
 from .phase import Unfreeze as Unfreeze
 from .schema import LARGEST_SEED as LARGEST_SEED
+from .schema import MODEL_NAME as MODEL_NAME
 from .schema import Adaptation as Adaptation
 from .schema import Augment as Augment
 from .schema import Backbone as Backbone
@@ -28,6 +29,7 @@ from .schema import ImageSize as ImageSize
 from .schema import MaxPixels as MaxPixels
 from .schema import Method as Method
 from .schema import Mixing as Mixing
+from .schema import ModelName as ModelName
 from .schema import Operation as Operation
 from .schema import Reader as Reader
 from .schema import Recipe as Recipe

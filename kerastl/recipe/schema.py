@@ -21,6 +21,16 @@ ImageSize = Annotated[int, Ge(16), Le(4096)]
 BatchSize = Annotated[int, Ge(1), Le(65_536)]
 MaxPixels = Annotated[int, Ge(1), Le(2**31 - 1)]
 Views = Annotated[int, Ge(1), Le(1000)]
+ModelName = Annotated[
+    str,
+    Field(
+        # A DNS label that begins with a letter: Kubernetes requires it of a Service. Compose and TF Serving accept it.
+        pattern=r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$",
+        description="text of up to 63 lowercase letters, digits and '-' that begins with a letter and does not end with '-'",
+    ),
+]
+MODEL_NAME = "kerastl"
+"""Default name of the model on a server: the last part of its address, `/v1/models/kerastl`."""
 
 
 class Reader(Plugin):
@@ -288,6 +298,8 @@ class Export(StrictModel):
         threshold: Operating point that decides the predicted class; `none` predicts the most probable class.
         quantize: Quantization for the format `litert`; `int8` is calibrated on training images; null keeps
             float32.
+        model_name: Name of the model on a server, and of its service in Docker Compose and Kubernetes. Models with
+            different names run side by side.
     """
 
     RULES: ClassVar = (rules.formats_differ, rules.quantized_format_is_exported)
@@ -296,6 +308,7 @@ class Export(StrictModel):
     prevalence: Literal["none", "target"] = "none"
     threshold: Literal["none", "specificity", "sensitivity"] = "none"
     quantize: Literal["float16", "int8"] | None = None
+    model_name: ModelName = MODEL_NAME
 
 
 class Budget(StrictModel):

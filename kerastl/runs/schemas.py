@@ -660,6 +660,7 @@ class ManifestFile(ImageModel):
 
     FILE = "manifest.json"
 
+    model_name: str | None
     model_sha256: str
     versions: dict[str, str]
     files: dict[str, str]

@@ -285,8 +285,8 @@ def export_model(
             number, for example to `out/1`.
         class_names: Class names in the order of the logits. None uses those that the model stores: a model from
             `build_classifier` or `fit` keeps them, also in a file.
-        **options: Options of `kerastl.export.export_saved_model`, for example `version`. The default `window` is
-            that of the training images of `fit`.
+        **options: Options of `kerastl.export.export_saved_model`, for example `version` or `model_name`. The default
+            `window` is that of the training images of `fit`.
 
     Returns:
         The version folder.

@@ -1,14 +1,17 @@
 """`kerastl export --version N --keep K`: the requested number, nothing overwritten, old versions removed and reported."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 from click.testing import CliRunner, Result
+from tensorflow_serving.apis import prediction_log_pb2
 
 from kerastl.cli import app
 from kerastl.errors import RequestError
-from kerastl.export import export_once
+from kerastl.export import export_once, resolve_model_name
 
 pytestmark = pytest.mark.xdist_group("exported_run")
 
@@ -60,3 +63,45 @@ def test_export_once_finds_its_version_and_restores_missing_serving_files(
     (out / ".written.json").unlink()
     assert export_once(run_folder) == out / "3"
     assert (out / "kubernetes.yaml").is_file()
+
+
+def test_the_name_of_a_model_is_in_every_file_and_the_same_for_all_versions(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "served"
+    done = kerastl("export", finished_run, "--out", out, "--model-name", "lung-ct")
+    assert done.exit_code == 0, done.output
+    assert json.loads((out / "1" / "manifest.json").read_text())["model_name"] == "lung-ct"
+    assert 'name: "lung-ct"' in (out / "models.config").read_text()
+    records = tf.data.TFRecordDataset(str(out / "1" / "assets.extra" / "tf_serving_warmup_requests"))
+    log = prediction_log_pb2.PredictionLog.FromString(next(iter(records)).numpy())
+    assert getattr(log, log.WhichOneof("log_type")).request.model_spec.name == "lung-ct"
+
+    before = files_of(out)
+    refused = kerastl("export", finished_run, "--out", out, "--model-name", "other")
+    assert refused.exit_code == 1
+    assert "--model-name lung-ct" in str(refused.exception)
+    assert files_of(out) == before
+    assert resolve_model_name(out, None, finished_run) == "lung-ct"
+
+
+def test_invalid_names_are_refused_with_all_other_problems(finished_run: Path, tmp_path: Path) -> None:
+    words = ("export", finished_run, "--out", tmp_path / "served", "--threshold", "sensitivity")
+    refused = kerastl(*words, "--model-name", "Lung CT")
+    assert refused.exit_code == 1
+    assert "threshold sensitivity" in str(refused.exception)
+    assert "--model-name: The name of a model must be" in str(refused.exception)
+    assert "Use lung-ct." in str(refused.exception)
+    portable = kerastl("export", finished_run, "--format", "keras", "--model-name", "lung-ct")
+    assert "no server runs the format keras" in str(portable.exception)
+    assert not (tmp_path / "served").exists()
+
+
+def test_the_default_name_is_that_of_the_recipe(run_folder: Path, tmp_path: Path) -> None:
+    assert resolve_model_name(tmp_path, None, run_folder) == "kerastl"
+    (run_folder / "recipe.resolved.yaml").write_text("format: 1\nexport:\n  model_name: no\n")
+    assert resolve_model_name(tmp_path, None, run_folder) == "no"
+    assert resolve_model_name(tmp_path, "yes", run_folder) == "yes"
+    (run_folder / "recipe.resolved.yaml").write_text("format: 1\nexport: {model_name: A}\n")
+    with pytest.raises(RequestError, match="got 'A'"):
+        resolve_model_name(tmp_path, None, run_folder)

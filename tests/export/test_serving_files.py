@@ -6,6 +6,8 @@ import re
 import subprocess
 import threading
 
+import compose_spec
+import kubernetes_validate
 import pytest
 import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
@@ -18,8 +20,8 @@ NAMES = ["batching.config", "docker-compose.yml", "kubernetes.yaml", "models.con
 SERVED = "/models/kerastl"
 
 
-def write(out, size=224, classes=("a", "b")):
-    write_serving_files(out, class_names=classes, image_size_px=size)
+def write(out, size=224, classes=("a", "b"), name="kerastl"):
+    write_serving_files(out, class_names=classes, image_size_px=size, model_name=name)
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +37,9 @@ def message(name, *fields):
     `fields`: (name, number, type or name of a message, repeated).
     """
     file = descriptor_pb2.FileDescriptorProto(name=f"{name}.proto", package="kerastl_test")
-    value = file.message_type.add(name="Value")
-    value.field.add(name="value", number=1, type=FIELD.TYPE_INT64, label=FIELD.LABEL_OPTIONAL)
+    for wrapper, kind in (("Value", FIELD.TYPE_INT64), ("Switch", FIELD.TYPE_BOOL)):
+        value = file.message_type.add(name=wrapper)
+        value.field.add(name="value", number=1, type=kind, label=FIELD.LABEL_OPTIONAL)
     prometheus = file.message_type.add(name="Prometheus")
     for number, (field, kind) in enumerate([("enable", FIELD.TYPE_BOOL), ("path", FIELD.TYPE_STRING)], 1):  # fmt: skip
         prometheus.field.add(name=field, number=number, type=kind, label=FIELD.LABEL_OPTIONAL)
@@ -53,16 +56,23 @@ def message(name, *fields):
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"kerastl_test.{name}"))()
 
 
-def test_models_config_parses_and_names_the_mounted_folder(out):
+def parsed_models(text):
+    """Parse a `models.config` as the server does, and return its only model."""
     from tensorflow_serving.config import model_server_config_pb2
 
-    text = (out / "models.config").read_text()
     config = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
     (model,) = config.model_config_list.config
+    return model
+
+
+def test_models_config_parses_and_names_the_mounted_folder(out):
+    model = parsed_models((out / "models.config").read_text())
     assert (model.name, model.base_path, model.model_platform) == ("kerastl", SERVED, "tensorflow")
 
 
-def test_batching_config_satisfies_the_rules_of_the_server(out):
+@pytest.mark.parametrize(("size", "most"), [(24, 32), (600, 8), (4096, 1)])
+def test_batching_config_splits_large_requests_by_the_rules_of_the_server(tmp_path, size, most):
+    write(tmp_path, size=size)
     # session_bundle_config.proto of TensorFlow Serving 2.x, message BatchingParameters.
     empty = message(
         "BatchingParameters",
@@ -71,11 +81,18 @@ def test_batching_config_satisfies_the_rules_of_the_server(out):
         ("max_enqueued_batches", 3, "Value", False),
         ("num_batch_threads", 4, "Value", False),
         ("allowed_batch_sizes", 6, FIELD.TYPE_INT64, True),
+        ("enable_large_batch_splitting", 8, "Switch", False),
+        ("max_execution_batch_size", 9, "Value", False),
     )
-    config = text_format.Parse((out / "batching.config").read_text(), empty)
-    sizes = list(config.allowed_batch_sizes)
-    assert sizes == sorted(set(sizes)) == [1, 2, 4, 8, 16, 32]
-    assert sizes[-1] == config.max_batch_size.value
+    config = text_format.Parse((tmp_path / "batching.config").read_text(), empty)
+    assert config.enable_large_batch_splitting.value
+    assert config.max_execution_batch_size.value == most
+    # bundle_factory_util.cc: with allowed sizes, max_batch_size is the last of them and also limits a request.
+    assert not config.allowed_batch_sizes
+    assert config.max_batch_size.value >= min(1000, 100 * most) > most, (
+        "a large request is split, not refused"
+    )
+    assert config.max_enqueued_batches.value * most >= config.max_batch_size.value
     assert config.num_batch_threads.value >= 1
 
 
@@ -95,16 +112,25 @@ def test_large_images_have_smaller_batches(size, most):
 
 
 def read_all(out):
-    return list(yaml.safe_load_all((out / "kubernetes.yaml").read_text()))
+    """Return the objects of `kubernetes.yaml`, which have the schemas of an old and a new Kubernetes."""
+    objects = list(yaml.safe_load_all((out / "kubernetes.yaml").read_text()))
+    for version in ("1.27", "1.37"):
+        for item in objects:
+            kubernetes_validate.validate(item, version, strict=True)
+    return objects
 
 
-def read_service(out):
-    return yaml.safe_load((out / "docker-compose.yml").read_text())["services"]["kerastl"]
+def read_compose(out, **environment):
+    """Return `docker-compose.yml` as Docker reads it; it has the schema of the Compose specification."""
+    text = (out / "docker-compose.yml").read_text()
+    used = re.sub(r"\$\{(\w+):-([^}]*)\}", lambda match: environment.get(match[1], match[2]), text)
+    compose_spec.PyCompose.from_yaml(used)
+    return yaml.safe_load(used)
 
 
-def plain(text):
-    """Return text with Compose's `${NAME:-default}` at its default."""
-    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
+def read_service(out, **environment):
+    (service,) = read_compose(out, **environment)["services"].values()
+    return service
 
 
 @pytest.mark.parametrize(("name", "read"), [("docker-compose.yml", read_service), ("kubernetes.yaml", read_all)])  # fmt: skip
@@ -119,8 +145,28 @@ def test_uncommenting_two_lines_enables_batching(out, tmp_path, name, read):
     assert (out / file.removeprefix(SERVED + "/")).is_file()
 
 
+# The flags of main.cc of TensorFlow Serving 2.x that the files may set, by the type that the server parses.
+INTEGERS = {
+    "port", "rest_api_port", "rest_api_timeout_in_ms", "rest_api_num_threads", "grpc_max_threads", "max_num_load_retries",
+    "load_retry_interval_micros", "model_config_file_poll_wait_seconds", "tensorflow_intra_op_parallelism",
+    "tensorflow_inter_op_parallelism",
+}  # fmt: skip
+SWITCHES = {"enable_profiler", "allow_version_labels_for_unavailable_models", "enable_batching"}
+FILES = {"model_config_file", "monitoring_config_file", "batching_parameters_file"}
+
+
 def check_flags(flags, out):
     values = dict(flag.removeprefix("--").split("=", 1) for flag in flags)
+    assert len(values) == len(flags)
+    assert values.keys() <= INTEGERS | SWITCHES | FILES
+    assert all(re.fullmatch("[0-9]+", values[name]) for name in INTEGERS)
+    assert all(values[name] in ("true", "false") for name in SWITCHES & values.keys())
+    assert values["enable_profiler"] == "false"
+    # Steps with labels need both; the server must not try to load a broken version for minutes.
+    assert values["allow_version_labels_for_unavailable_models"] == "true"
+    assert 1 <= int(values["model_config_file_poll_wait_seconds"]) <= 60
+    waiting_s = int(values["max_num_load_retries"]) * int(values["load_retry_interval_micros"]) / 1e6
+    assert waiting_s <= 30
     assert (values["port"], values["rest_api_port"]) == ("8500", "8501")
     assert int(values["rest_api_timeout_in_ms"]) > 0
     # With batching, the invalid image of one client fails the requests of others, so batching is opt-in.
@@ -134,7 +180,7 @@ def check_flags(flags, out):
 def test_compose_grants_only_required_privileges(out):
     service = read_service(out)
     assert re.fullmatch(r"tensorflow/serving:2\.\d+\.\d+", service["image"])
-    user, group = plain(service["user"]).split(":")
+    user, group = service["user"].split(":")
     assert int(user) > 0
     assert int(group) > 0
     assert service["read_only"] is True
@@ -146,12 +192,35 @@ def test_compose_grants_only_required_privileges(out):
     limits = service["deploy"]["resources"]["limits"]
     assert set(limits) == {"cpus", "memory", "pids"}
     assert "privileged" not in service
-    values = check_flags([plain(flag) for flag in service["command"]], out)
-    assert values["tensorflow_intra_op_parallelism"] == plain(limits["cpus"])
+    assert service["init"] is True
+    values = check_flags(service["command"], out)
+    assert values["tensorflow_intra_op_parallelism"] == limits["cpus"]
+
+
+def test_compose_settings_are_independent_of_each_other(out):
+    pinned = "tensorflow/serving@sha256:" + 64 * "0"
+    service = read_service(
+        out, KERASTL_CPUS="1.5", KERASTL_THREADS="3", KERASTL_MEMORY="900M", KERASTL_USER="7:8", KERASTL_IMAGE=pinned,
+        KERASTL_REST_PORT="8511", KERASTL_GRPC_PORT="8510",
+    )  # fmt: skip
+    limits = service["deploy"]["resources"]["limits"]
+    values = check_flags(service["command"], out)
+    parallel = [value for name, value in values.items() if name.endswith("op_parallelism")]
+    assert (limits["cpus"], limits["memory"], parallel) == ("1.5", "900M", ["3", "3"])
+    assert (service["image"], service["user"]) == (pinned, "7:8")
+    assert service["ports"] == ["127.0.0.1:8511:8501", "127.0.0.1:8510:8500"]
+
+
+def test_the_thread_limit_allows_the_threads_of_a_large_machine(out):
+    # While it starts, the server has a pool of four threads per processor core of the machine, which no flag limits.
+    service = read_service(out)
+    values = check_flags(service["command"], out)
+    pools = [int(value) for name, value in values.items() if "thread" in name or "parallelism" in name]
+    assert 4 * 512 + sum(pools) + 500 < service["deploy"]["resources"]["limits"]["pids"]
 
 
 def test_kubernetes_grants_only_required_privileges(out):
-    deployment, service = read_all(out)
+    deployment, service, *_ = read_all(out)
     pod = deployment["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     assert container["image"] == read_service(out)["image"]
@@ -174,15 +243,46 @@ def test_kubernetes_grants_only_required_privileges(out):
     assert [port["port"] for port in service["spec"]["ports"]] == [8501, 8500]
 
 
-def test_kubernetes_probes_the_model_on_the_rest_port(out):
+def test_kubernetes_probes_the_state_of_the_model_as_compose_does(out):
     (container,) = read_all(out)[0]["spec"]["template"]["spec"]["containers"]
     for probe in ("startupProbe", "readinessProbe"):
-        assert container[probe]["httpGet"] == {"path": "/v1/models/kerastl", "port": "rest"}
+        assert ["CMD", *container[probe]["exec"]["command"]] == read_service(out)["healthcheck"]["test"]
     assert container["livenessProbe"]["tcpSocket"] == {"port": "grpc"}
     assert container["ports"] == [
         {"name": "rest", "containerPort": 8501},
         {"name": "grpc", "containerPort": 8500},
     ]
+
+
+def test_kubernetes_limits_who_reaches_grpc_and_what_the_server_reaches(out):
+    deployment, _, policy, _ = read_all(out)
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    spec = policy["spec"]
+    assert policy["kind"] == "NetworkPolicy"
+    assert spec["podSelector"]["matchLabels"] == labels
+    assert set(spec["policyTypes"]) == {"Ingress", "Egress"}
+    assert spec["egress"] == []
+    (grpc,) = [rule for rule in spec["ingress"] if {"protocol": "TCP", "port": "grpc"} in rule["ports"]]
+    (peer,) = grpc["from"]
+    assert len(grpc["ports"]) == 1
+    assert peer["podSelector"]["matchLabels"].keys() - labels.keys()
+
+
+def test_kubernetes_keeps_serving_while_nodes_are_updated(out):
+    deployment, _, _, budget = read_all(out)
+    spec, pod = deployment["spec"], deployment["spec"]["template"]["spec"]
+    assert budget["kind"] == "PodDisruptionBudget"
+    assert budget["spec"]["selector"] == spec["selector"]
+    assert spec["replicas"] > budget["spec"]["maxUnavailable"] >= 1, (
+        "a node can be emptied, and a pod remains"
+    )
+    # The server is not process 1, which ignores SIGTERM. It ends after the last requests have reached their limit.
+    assert pod["shareProcessNamespace"] is True
+    (container,) = pod["containers"]
+    command, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
+    limit_ms = int(check_flags(container["args"], out)["rest_api_timeout_in_ms"])
+    assert command == "sleep"
+    assert limit_ms / 1000 < int(seconds) < pod["terminationGracePeriodSeconds"]
 
 
 @pytest.fixture

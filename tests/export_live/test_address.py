@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from kerastl.cli import app
 from kerastl.errors import Problems
 from kerastl.export.live_clients import Server, read_server
-from kerastl.export.model_card import MODEL_NAME
+from kerastl.recipe import MODEL_NAME
 
 
 @pytest.mark.parametrize(

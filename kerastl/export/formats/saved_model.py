@@ -13,9 +13,17 @@ if TYPE_CHECKING:
 FILES = ("saved_model.pb",)
 
 
-def write(trained: Trained, out: Path, *, postprocessing: Postprocessing, version: int | None = None) -> Path:
+def write(
+    trained: Trained,
+    out: Path,
+    *,
+    postprocessing: Postprocessing,
+    model_name: str,
+    version: int | None = None,
+) -> Path:
     """Export a trained model under `out` as `version`, or the next one, and return its folder."""
     from kerastl.export.model_card import read_model_facts
     from kerastl.export.saved_model import write_saved_model
 
-    return write_saved_model(trained, out, postprocessing, version, read_model_facts(trained.folder))
+    facts = read_model_facts(trained.folder)
+    return write_saved_model(trained, out, postprocessing, version, facts, model_name)
