@@ -218,7 +218,7 @@ def write_converted(
         scores=facts.scores, training=facts.training, model_name=model_name,
     )  # fmt: skip
     if hasattr(module, "write_server_files"):
-        module.write_server_files(out, trained, with_resize=with_resize)
+        module.write_server_files(out, trained, with_resize=with_resize, model_name=model_name)
     return written
 
 

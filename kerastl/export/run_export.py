@@ -109,7 +109,7 @@ def export_once(
                     model_name=resolve_model_name(out),
                 )  # fmt: skip
             elif hasattr(module, "write_server_files"):
-                module.write_server_files(out, trained)
+                module.write_server_files(out, trained, model_name=resolve_model_name(out))
             return existing.folder
     return export_run(run_folder, format_name, options=options, quantize=quantize)
 

@@ -109,7 +109,7 @@ def write_server_files(
         OSError: The disk is full or the folder cannot be written; no partial file remains.
     """
     from kerastl.export.client_files import render_templates
-    from kerastl.export.model_card import MODEL_NAME
+    from kerastl.recipe import MODEL_NAME
     from kerastl.export.serving_files import batch_sizes, write_unless_modified
 
     values = {
