@@ -109,8 +109,8 @@ def write_server_files(
         OSError: The disk is full or the folder cannot be written; no partial file remains.
     """
     from kerastl.export.client_files import render_templates
-    from kerastl.recipe import MODEL_NAME
     from kerastl.export.serving_files import batch_sizes, write_unless_modified
+    from kerastl.recipe import MODEL_NAME
 
     values = {
         "model_name": model_name or MODEL_NAME,
