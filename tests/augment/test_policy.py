@@ -209,6 +209,12 @@ def test_operations_can_be_given_by_name():
         build_policy(["random_rotation"], image_size_px=32)
 
 
+@pytest.mark.parametrize("operations", [3, "random_flip", {"name": "random_flip"}])
+def test_operations_that_are_not_a_list_are_refused(operations):
+    with pytest.raises(RequestError, match="must be a list"):
+        build_policy(operations, image_size_px=32)
+
+
 @pytest.mark.parametrize("operation", [3, ("random_flip",), ("random_flip", 3)])
 def test_invalid_operation_is_refused_with_its_location(operation):
     with pytest.raises(RequestError, match=r"augment\[0\]"):
@@ -222,6 +228,7 @@ def test_invalid_operation_is_refused_with_its_location(operation):
         ((32, 32, 3), np.ones((2, 2), np.int32), "images: expected shape"),
         ((2, 32, 32, 3), np.ones(2, np.int32), r"seeds: expected shape \[batch, 2\]. Received \[2\]"),
         ((2, 32, 32, 3), np.ones((2, 2)), r"seeds: expected integers \(int32\)\. Received float64"),
+        ((2, 32, 32, 3), np.full((2, 2), "1"), r"seeds: expected numbers\. Received string"),
         ((2, 32, 32, 3), np.ones((3, 2), np.int32), "Received 2 images and 3 seeds"),
     ],
 )

@@ -15,8 +15,9 @@ from PIL import Image
 from kerastl.errors import RequestError
 from kerastl.report import summary_facts, write_report
 from kerastl.report.figures import curve_charts, thumbnail
-from kerastl.report.tables import check_rows, frozen_table, parameter_table
+from kerastl.report.tables import calibration_rows, check_rows, frozen_table, parameter_table
 from kerastl.runs import Freeze, PhaseSummary, Summary
+from kerastl.runs.schemas import SplitScores
 
 HOSTILE = '<script>alert("1")</script>'
 CLASSES = ("benign", HOSTILE)
@@ -295,6 +296,23 @@ def test_sixteen_bit_images_are_shown_in_the_window(tmp_path: Path) -> None:
     assert shown[2, 12] == 0
     assert shown[12, 2] in (127, 128)
     assert shown[12, 12] == 255
+
+
+@pytest.mark.parametrize("extension", ["png", "tif", "webp"])
+def test_transparent_images_are_shown_on_white_in_every_format(extension: str, tmp_path: Path) -> None:
+    pixels = np.zeros((16, 16, 4), np.uint8)
+    pixels[:8] = (40, 60, 210, 255)
+    Image.fromarray(pixels).save(tmp_path / f"image.{extension}", lossless=True)
+    url = thumbnail(tmp_path / f"image.{extension}", window=None, max_pixels=1000)
+    assert url is not None
+    (tmp_path / "out.png").write_bytes(base64.b64decode(url.split(",")[1]))
+    shown = np.asarray(Image.open(tmp_path / "out.png").convert("RGB"))
+    assert shown[2, 2].tolist() == [40, 60, 210]
+    assert shown[12, 2].tolist() == [255, 255, 255]
+
+
+def test_a_split_without_calibration_has_no_calibration_table() -> None:
+    assert calibration_rows(SplitScores.model_validate({"overall": {}, "classes": {}, "domains": {}})) == {}
 
 
 def test_damaged_and_large_images_are_not_shown(tmp_path: Path) -> None:
