@@ -17,7 +17,7 @@ from kerastl.data.duplicates import names_of_copies
 from kerastl.errors import Problem, RunFailed, raise_problems
 from kerastl.evaluation.predictions import Array, Predictions
 from kerastl.evaluation.subgroups import subgroup_columns
-from kerastl.models import check_classifier, fold_for_inference, output_messages
+from kerastl.models import check_classifier, fold_for_inference, output_messages, read_signature
 from kerastl.options import checked
 from kerastl.training import trace_inference
 
@@ -29,7 +29,8 @@ def predict(model: keras.Model, dataset: ImageDataset) -> Predictions:
     Args:
         model: `[b, h, w, 3]` float32 in [0, 255] to logits `[b, classes]`. It runs in inference mode. The model of a run
             (`kerastl.load_run(path).model`) has an attribute `temperature`, which scales the probabilities.
-        dataset: Images without augmentation, including a smaller last batch. The order does not matter.
+        dataset: Images without augmentation, including a smaller last batch. The order does not matter. With
+            `window="auto"`, 16-bit images have the window of the model, if it stores one.
 
     Returns:
         Predictions in the order of `dataset.records`.
@@ -46,6 +47,9 @@ def predict(model: keras.Model, dataset: ImageDataset) -> Predictions:
     ```
     """
     check_classifier(model, class_names=dataset.class_names, image_size_px=dataset.image_size_px)
+    window = read_signature(model).get("window")
+    if window and dataset.has_auto_window:
+        dataset = dataset.with_window(window)
     num_classes = len(dataset.class_names)
     forward = trace_inference(fold_for_inference(model))
     logits = np.full((dataset.num_examples, num_classes), np.nan, np.float32)

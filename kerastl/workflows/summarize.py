@@ -18,6 +18,7 @@ from kerastl.runs.summary import Confusion, DataSummary, Headline, Kept, Range
 
 COLOR_OPERATIONS = {"random_hue", "random_saturation", "random_color_jitter", "random_color_degeneration"}
 MIN_TEST_IMAGES = 50
+MAX_LISTED = 8
 MAX_IMBALANCE = 10
 MOST = 0.5
 """The share of images, or pixels, above which a warning is printed."""
@@ -94,7 +95,9 @@ def _test_warnings(data: DataSummary, split: str) -> Iterator[str]:
     few = [f"{printable(name)} {count}" for name, count in counts.items() if count < MIN_CLASS_IMAGES]
     total, groups = sum(labeled.values()), data.groups.get(split, 0)
     if labeled and few:
-        yield f"Fewer than {MIN_CLASS_IMAGES} test images, so that scores are unreliable: {', '.join(few)}."
+        more = f" and {len(few) - MAX_LISTED} more" if len(few) > MAX_LISTED else ""
+        listed = ", ".join(few[:MAX_LISTED])
+        yield f"Fewer than {MIN_CLASS_IMAGES} test images, so that scores are unreliable: {listed}{more}."
     if 0 < total < MIN_TEST_IMAGES:
         yield f"Only {pluralize(total, 'labeled test image')}: the intervals of the scores will be wide."
     if 0 < groups < MIN_GROUPS:

@@ -11,7 +11,8 @@ from PIL import Image
 
 import kerastl
 from kerastl.errors import RequestError
-from kerastl.models import read_signature
+from kerastl.evaluation import predict
+from kerastl.models import read_signature, write_signature
 
 SIZE = 16
 
@@ -57,6 +58,21 @@ def test_a_given_window_and_the_full_range_are_used_as_given(collection):
 
     assert build((0, 4095)).window == build({"center": 2047.5, "width": 4095.0}).window == (0, 4095)
     assert brightest(build("full").batches(0)) == pytest.approx(4095 / 257, abs=0.1)
+
+
+def test_predict_uses_the_window_that_the_model_stores_unless_one_is_given(collection):
+    model = kerastl.build_classifier(
+        "small_cnn", weights="none", class_names=collection.class_names, image_size_px=SIZE
+    )
+    write_signature(model, window=(0, 9000))
+    logits = {
+        window: predict(
+            model, kerastl.ImageDataset(collection.test, image_size_px=SIZE, window=window)
+        ).logits
+        for window in ("auto", (0, 9000), "full")
+    }
+    np.testing.assert_array_equal(logits["auto"], logits[0, 9000])
+    assert np.abs(logits["auto"] - logits["full"]).max() > 1e-3
 
 
 @pytest.mark.slow

@@ -322,3 +322,14 @@ def test_the_range_of_many_classes_does_not_include_unlabeled_images() -> None:
     data = data_of([*labeled, *(Record(str(row), Path(), None, "train") for row in range(3))], PHOTO)
     classes = dict(summary_facts(Summary(data={"source": data}), "data"))["  Classes"]
     assert classes.endswith(", ... (10 to 21 each), unlabeled 3")
+
+
+def test_only_the_first_of_many_classes_with_few_images_are_listed() -> None:
+    tested = records(**{f"test_c{index}": 3 for index in range(50)})
+    warning = next(text for text in data_of(tested, PHOTO).warnings if "Fewer than" in text)
+    assert warning.endswith("c6 3, c7 3 and 42 more.")
+    estimate = {"value": 0.5, "low": 0.4, "high": 0.6}
+    score = {"split": "test", "metric": "accuracy", "estimate": estimate, "images": 150, "groups": None}
+    few = {f"c{index}": 3 for index in range(50)}
+    summary = Summary.model_validate({"headline": {**score, "most_confused": None, "few_images": few}})
+    assert dict(summary_facts(summary, "result"))["Few images"].endswith("(3) and 42 more")
