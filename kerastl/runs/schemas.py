@@ -660,7 +660,6 @@ class ManifestFile(ImageModel):
 
     FILE = "manifest.json"
 
-    model_name: str | None
     model_sha256: str
     versions: dict[str, str]
     files: dict[str, str]
@@ -669,3 +668,4 @@ class ManifestFile(ImageModel):
     scores: dict[str, Metrics] | None
     training: dict[str, Any] | None
     variables_sha256: str | None = None
+    model_name: str | None = None

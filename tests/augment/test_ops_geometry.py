@@ -136,7 +136,7 @@ def test_crop_is_smooth_on_photographs():
         ({**AREA, "min_area_fraction": 0.0}, "greater than 0"),
         ({**AREA, "max_aspect_ratio": 0.5}, "from 1 to 10, got 0.5"),
         ({"name": "random_shear", "max_fraction": 2}, "from 0 to 1, got 2"),
-        ({"name": "random_zoom", "max_fraction": 0.1, "fill_mode": "mirror"}, "reflect, wrap"),
+        ({"name": "random_zoom", "max_fraction": 0.1, "fill_mode": "mirror"}, "'reflect', 'wrap'"),
     ],
 )
 def test_invalid_option_is_refused_with_the_allowed_values(operation, message):

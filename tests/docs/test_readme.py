@@ -91,7 +91,10 @@ def test_the_commands_for_tables_pass_the_check(tmp_path, monkeypatch):
     (model / "manifest.json").write_text(json.dumps(manifest | {"files": hashes}))
     for table in ("labels.csv", "a/labels.csv", "b/labels.csv"):
         (tmp_path / table).parent.mkdir(exist_ok=True)
-        (tmp_path / table).write_text("path,label,patient_id,sex,scanner,age\n")
+        rows = [f"{table[0]}{index}.png,{index % 2},{table[0]}{index},f,x,{index}\n" for index in range(60)]
+        (tmp_path / table).write_text("path,label,patient_id,sex,scanner,age\n" + "".join(rows))
+        for index in range(60):
+            (tmp_path / table).with_name(f"{table[0]}{index}.png").write_bytes(f"{table}{index}".encode())
     pages = README + (ROOT / "docs" / "hospital.md").read_text()
     commands = re.findall(r"^kerastl (?:run|check) (.*labels\.csv.*)$", pages, re.MULTILINE)
     assert len(commands) > 3

@@ -13,7 +13,7 @@ from kerastl.export.versions import check_version_free, next_version
 
 def version(out, number, model="saved_model.pb"):
     folder = out / str(number)
-    (folder / "variables").mkdir(parents=True)
+    (folder / "assets").mkdir(parents=True)
     (folder / model).write_text("model")
     (folder / "MODEL_CARD.md").write_text("card")
     write_manifest(

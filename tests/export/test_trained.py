@@ -84,7 +84,7 @@ def test_a_description_that_was_edited_is_refused(values: dict[str, Any], run_fo
     change(run_folder, data_root="/moved")
     load_trained(run_folder)
     change(run_folder, **values)
-    with pytest.raises(RequestError, match=r"model\.json was edited, or it is of another run"):
+    with pytest.raises(RequestError, match=r"model\.json was edited, or belongs to a different run"):
         load_trained(run_folder)
 
 
@@ -94,7 +94,7 @@ def test_the_model_of_another_run_is_refused(run_folder: Path) -> None:
     model = load_network(run_folder)
     model.layers[-1].bias.assign_add([0.0, 0.0, 1e-6])
     model.save(run_folder / "model.keras")
-    with pytest.raises(RequestError, match="another run"):
+    with pytest.raises(RequestError, match="a different run"):
         load_trained(run_folder)
 
 
