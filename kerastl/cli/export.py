@@ -112,15 +112,9 @@ def command(
     load_tensorflow()
     with status(f"Exporting to {format_name}", prints_line=False):
         folder = export.export_run(
-            run,
-            format_name,
-            out,
-            options=options,
-            quantize=quantize,
-            with_resize=with_resize,
-            version=version,
+            run, format_name, out, options=options, quantize=quantize, with_resize=with_resize, version=version,
             model_name=model_name,
-        )
+        )  # fmt: skip
     click.echo(f"Wrote {folder}")
     if format_name != export.PORTABLE:
         click.echo(postprocessing.describe(described.class_names))

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -184,12 +184,7 @@ def write_converted(
     if quantize is not None:
         options["quantize"] = quantize
         print_status(f"Quantizing to {quantize} and measuring the effect on the run's test images")
-    if any(len(name.splitlines()) != 1 for name in trained.class_names):
-        raise RequestError(
-            f"This model cannot be converted to {name}: a class name is empty or has a line break, and {LABELS} has one "
-            f"name per line: {list(trained.class_names)}. Nothing was written. Every model can be exported with "
-            "--format saved_model"
-        )
+    _check_class_names(trained.class_names, name)
     facts, side = read_model_facts(trained.folder), None if with_resize else trained.image_size_px
     conversion: dict[str, Any] = {
         "format": name,
@@ -220,6 +215,16 @@ def write_converted(
     if hasattr(module, "write_server_files"):
         module.write_server_files(out, trained, with_resize=with_resize, model_name=model_name)
     return written
+
+
+def _check_class_names(class_names: Sequence[str], format_name: str) -> None:
+    """Raise RequestError if class names cannot be written one per line."""
+    if any(len(name.splitlines()) != 1 for name in class_names):
+        raise RequestError(
+            f"This model cannot be converted to {format_name}: a class name is empty or has a line break, and {LABELS} "
+            f"has one name per line: {list(class_names)}. Nothing was written. Every model can be exported with "
+            "--format saved_model"
+        )
 
 
 def _conversion_error(name: str, message: str, graph: InferenceGraph) -> str:
