@@ -91,6 +91,7 @@ def test_all_problems_are_reported_together_and_nothing_is_written(call, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["here"]
 
 
+@pytest.mark.slow
 def test_a_curve_needs_labels_at_the_target(call, tmp_path):
     data = tmp_path / "data"
     data.mkdir()

@@ -101,6 +101,7 @@ def without_antialiasing(pixels: np.ndarray, size: int) -> np.ndarray:
     return pixels
 
 
+@pytest.mark.slow
 def test_the_readme_lists_the_cost_of_other_preprocessing(
     trained: Trained, encoded: list[bytes], tmp_path: Path
 ) -> None:
@@ -145,7 +146,8 @@ def test_the_readme_lists_the_cost_of_other_preprocessing(
     assert cells[2] == f"{(after.argmax(axis=1) != before.argmax(axis=1)).sum()} of 8"
 
 
-@pytest.mark.parametrize("name", FORMATS_ONE_FAST)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FORMATS)
 def test_a_model_with_the_resize_inside_predicts_images_of_any_size_as_the_run(
     name: str, run_folder: Path, trained: Trained, encoded: list[bytes], images: list[Path], tmp_path: Path
 ) -> None:

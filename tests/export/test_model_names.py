@@ -73,7 +73,7 @@ def addresses(out, **environment):
     ]
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(NAMES, NAMES)
 @example("no", "null")
 @example("x" * 63, "x" * 62)

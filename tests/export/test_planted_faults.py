@@ -196,14 +196,14 @@ def other_order(outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
 Plant = Callable[[Program], dict[str, Any]]
 FAST: dict[str, tuple[Plant, str, str]] = {
     "XLA": (lambda own: {"network": lambda images: own.network(compiled(images))}, "no XLA compilation", "does not run it on a CPU"),
-    "XLA in a loop": (lambda own: {"load": lambda file: compiled(own.load(file))}, "no XLA compilation", "while"),
     "Python": (lambda own: {"load": python_load}, "no Python function", "PyFunc"),
-    "augmentation": (lambda own: {"network": lambda images: own.network(tf.image.random_flip_left_right(images))}, "no random operation", "Random"),
     "float64": (lambda own: {"outputs": cast(tf.float64)}, "types", "probabilities of pixels is float64 instead of float32"),
-    "labels": (lambda own: {"class_names": CLASS_NAMES[::-1]}, "class names", "['bird', 'dog', 'cat'] in the export"),
-    "BGR in the network": (lambda own: {"network": lambda images: own.network(images[..., ::-1])}, "equal to kerastl predict", "BGR"),
 }  # fmt: skip
 SLOW: dict[str, tuple[Plant, str, str]] = {
+    "XLA in a loop": (lambda own: {"load": lambda file: compiled(own.load(file))}, "no XLA compilation", "while"),
+    "augmentation": (lambda own: {"network": lambda images: own.network(tf.image.random_flip_left_right(images))}, "no random operation", "Random"),
+    "labels": (lambda own: {"class_names": CLASS_NAMES[::-1]}, "class names", "['bird', 'dog', 'cat'] in the export"),
+    "BGR in the network": (lambda own: {"network": lambda images: own.network(images[..., ::-1])}, "equal to kerastl predict", "BGR"),
     "bfloat16 outputs": (lambda own: {"outputs": cast(tf.bfloat16)}, "types", "bfloat16"),
     "bfloat16": (lambda own: {"network": lambda images: tf.cast(tf.cast(own.network(images), tf.bfloat16), tf.float32)}, "float32 computation", "bfloat16"),
     "BGR in decoding": (lambda own: {"load": lambda file: own.load(file)[..., ::-1]}, "pixels equal to files", "BGR"),

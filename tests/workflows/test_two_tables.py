@@ -54,6 +54,7 @@ def test_problems_of_both_tables_are_reported_together(kerastl, hospitals, tmp_p
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_unreadable_images_are_reported_with_their_table(kerastl, hospitals, tmp_path):
     recipe, tables = hospitals
     for number in range(5):
