@@ -11,8 +11,10 @@ SMALL = [
     "quickstart", "--set", "target=null", "--set", "data.image_size_px=32", "--set", "augment=none", "--set",
     "data.reader={name: phantom, patients: 12, slices_per_patient: 2, image_size_px: 32}",
     "--set", "phases=[{name: all, epochs: 2, learning_rate: 1e-3, trainable: all}]",
-    "--seeds", "2", "--steps", "20",
+    "--seeds", "2",
 ]  # fmt: skip
+SHORT = ["--steps", "20"]
+ONE_SEED = [*SMALL[:-1], "1"]
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def lr(capsys, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_lr_prints_three_rules_and_writes_the_curves(lr, tmp_path):
-    code, out, err = lr(*SMALL)
+    code, out, err = lr(*SMALL, *SHORT)
     assert code == 0, err
     assert "valley" in out
     assert "--set 'phases[0].learning_rate=" in out
@@ -39,7 +41,7 @@ def test_lr_prints_three_rules_and_writes_the_curves(lr, tmp_path):
     with Image.open(plot) as image:
         assert image.size == (960, 540)
     first = plot.read_bytes()
-    code, out, err = lr(*SMALL, "--json")
+    code, out, err = lr(*SMALL, *SHORT, "--json")
     assert code == 0, err
     output = json.loads(out)
     assert len(output["tests"]) == 2
@@ -91,7 +93,7 @@ def test_frozen_layers_are_computed_once_for_all_seeds_and_calls(lr, monkeypatch
 @pytest.mark.slow
 def test_without_a_falling_loss_there_is_no_rate_but_a_larger_batch_to_try(lr):
     """The batch size is `auto`, and the next command has a number."""
-    code, out, err = lr(*SMALL, "--seeds", "1", "--highest", "1e-5", "--set", "data.batch_size=auto")
+    code, out, err = lr(*ONE_SEED, *SHORT, "--highest", "1e-5", "--set", "data.batch_size=auto")
     assert code == 0, err
     assert out.count("inconclusive") >= 3
     assert out.rstrip().endswith("--set data.batch_size=64")
@@ -105,7 +107,7 @@ def test_the_printed_key_is_that_of_the_recipe_with_gradual_unfreezing(lr):
         "{name: a, epochs: 3, learning_rate: 1e-3, trainable: {unfreeze: one_block_per_epoch}},"
         "{name: b, epochs: 1, learning_rate: 1e-3, trainable: all}]"
     )
-    code, out, err = lr(*SMALL, "--set", phases, "--phase", "b", "--seeds", "1", "--steps", "60")
+    code, out, err = lr(*ONE_SEED, "--set", phases, "--phase", "b", "--steps", "60")
     assert code == 0, err
     assert "--set 'phases[2].learning_rate=" in out
 
