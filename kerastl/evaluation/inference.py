@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from kerastl.console import track
 from kerastl.data import ImageDataset, report_unreadable
-from kerastl.data.dataset import NO_INDICES
 from kerastl.data.duplicates import names_of_copies
 from kerastl.errors import Problem, RunFailed, raise_problems
 from kerastl.evaluation.predictions import Array, Predictions
@@ -36,8 +35,8 @@ def predict(model: keras.Model, dataset: ImageDataset) -> Predictions:
         Predictions in the order of `dataset.records`.
 
     Raises:
-        Problems: If the model does not return logits, if it is random in inference mode, or if its class names or image
-            size differ from those of the dataset.
+        Problems: If the model does not return logits, or if its class names or image size differ from those of the
+            dataset.
         RunFailed: If an image cannot be read any more, or if its logits are not finite. The message names it.
 
     Example:
@@ -53,11 +52,9 @@ def predict(model: keras.Model, dataset: ImageDataset) -> Predictions:
     num_classes = len(dataset.class_names)
     forward = trace_inference(fold_for_inference(model))
     logits = np.full((dataset.num_examples, num_classes), np.nan, np.float32)
-    batch, rows = None, NO_INDICES
     with report_unreadable(dataset):
         for batch, _, indices in track(dataset.indexed_batches(0), "predicting", dataset.steps_per_epoch):
-            rows = indices.numpy()
-            logits[rows] = tf.cast(forward(batch), tf.float32).numpy()
+            logits[indices.numpy()] = tf.cast(forward(batch), tf.float32).numpy()
     records = dataset.records
     paths = tuple(record.path for record in records)
     invalid = np.flatnonzero(~np.isfinite(logits).all(axis=1))
@@ -66,10 +63,8 @@ def predict(model: keras.Model, dataset: ImageDataset) -> Predictions:
             f"The logits of {len(invalid)} of {len(paths)} images are not finite; the first is {paths[invalid[0]]}. "
             "The weights may contain NaN, or the dataset does not yield these images."
         )
-    repeated = logits.copy()
-    if len(rows):
-        repeated[rows] = tf.cast(forward(batch), tf.float32).numpy()
-    messages = output_messages(model, logits, repeated)
+    # A run reports a random model as a failed consistency check and keeps its results.
+    messages = output_messages(model, logits, logits)
     raise_problems("The model", [Problem("", message) for message in messages])
     return Predictions(
         paths,

@@ -271,7 +271,9 @@ def evaluate(model: keras.Model, test: ImageDataset | Collection, **options: Any
     _warn_if_random(model)
     # A model that was not trained on 16-bit images has no window.
     window = read_signature(model).get("window") or "auto"
-    return score(predict(model, _dataset(model, "test", test, window=window)), **options)
+    dataset = _dataset(model, "test", test, window=window)
+    check_classifier(model, is_probed=True)
+    return score(predict(model, dataset), **options)
 
 
 def export_model(

@@ -320,13 +320,14 @@ class Noise(keras.layers.Layer):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, "random"])
-def test_a_model_with_random_or_infinite_outputs_is_not_exported(tmp_path, value):
+def test_a_model_with_random_or_infinite_outputs_is_not_scored_or_exported(tmp_path, value):
     features = keras.layers.Flatten()(image := keras.Input((16, 16, 3)))
     head = keras.layers.Dense(2)
     own = keras.Model(image, head(Noise()(features) if value == "random" else features))
     head.bias.assign([0.0, 0.0 if value == "random" else value])
-    message = refusal(kerastl.export_model, own, tmp_path / "served", class_names=["cat", "dog"])
-    assert ("different outputs" if value == "random" else "NaN or infinity") in message
+    expected = "different outputs" if value == "random" else "NaN or infinity"
+    assert expected in refusal(kerastl.export_model, own, tmp_path / "served", class_names=["cat", "dog"])
+    assert expected in refusal(kerastl.evaluate, own, images())
     assert not (tmp_path / "served").exists()
 
 

@@ -64,7 +64,7 @@ def whole(run_folder: Path, names: Path) -> Path:
     """The table of a command that was not interrupted."""
     out = names.with_name("whole.csv")
     done = predict(run_folder, "--list", names, "--out", out, *BATCH)
-    assert "3 of 1200 files could not be read." in done.err
+    assert "3 of 1,200 files could not be read." in done.err
     return out
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 from kerastl.data import ImageDataset, Record
 from kerastl.errors import RequestError
 from kerastl.evaluation import compare_passes, decode_twice, predict
+from kerastl.models import check_classifier
 
 
 @pytest.fixture
@@ -85,9 +86,9 @@ def test_largest_difference_equals_that_of_two_passes(dataset):
 
 
 @pytest.mark.parametrize("layer", [Counted, lambda: AlwaysNoisy(1.0, seed=3)], ids=["state", "noise"])
-def test_stateful_or_random_models_are_not_scored(dataset, layer):
+def test_stateful_and_random_models_are_found_by_a_second_call(layer):
     with pytest.raises(RequestError, match="different outputs for the same images"):
-        predict(build_model(layer()), dataset)
+        check_classifier(build_model(layer()), is_probed=True)
 
 
 def test_different_decoded_pixels_are_a_fault(dataset):
