@@ -39,6 +39,7 @@ def brightest(dataset):
     return max(float(images.numpy().max()) for images, _ in dataset)
 
 
+@pytest.mark.slow
 def test_all_splits_have_the_window_of_the_training_split(collection):
     datasets = [
         kerastl.ImageDataset(part, image_size_px=SIZE)

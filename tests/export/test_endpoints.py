@@ -53,6 +53,7 @@ def test_classify_returns_all_classes_best_first(
         loaded.signatures["classify"](tf.constant([b""]))
 
 
+@pytest.mark.slow
 def test_explain_returns_grad_cam_of_the_predicted_class(
     loaded: Any, model: Any, encoded: list[bytes]
 ) -> None:

@@ -107,6 +107,7 @@ def test_the_effect_equals_a_calculation_by_hand(run_folder: Path, images: list[
     }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_litert")
 def test_int8_predicts_nearly_like_the_run_and_reports_its_effect(run: Path, encoded: list[bytes]) -> None:
     trained = load_trained(run)

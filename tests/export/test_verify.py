@@ -69,6 +69,7 @@ def changed_endpoint(model: keras.Model, change: Any) -> Any:
     return lambda image_bytes: change(honest(image_bytes))
 
 
+@pytest.mark.slow
 def test_an_export_of_a_run_has_no_fault(exported_run: Callable[[str], Path]) -> None:
     findings = check_export(exported_run("saved_model") / "export" / "saved_model").findings
     assert [finding.check for finding in findings if finding.passed is not True] == []
