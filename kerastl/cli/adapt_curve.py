@@ -49,7 +49,7 @@ def command(
       kerastl adapt-curve mine.yaml --labels 0,1,4 --seeds 1 --out runs/curve
       kerastl adapt-curve mine.yaml --labels 0,1,4 --seeds 1 --out runs/curve --resume
     """
-    numbers, problems = workflows.read_labels(labels)
+    numbers, problems = workflows.read_labels(labels.split(","))
     problems += workflows.count_problems(seeds, scratch_epochs)
     problems += workflows.out_problems(None if resume else out)
     recipe_text, checked = load_recipe(

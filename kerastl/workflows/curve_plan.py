@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -163,13 +163,13 @@ NUMBER = re.compile(r"-?[0-9]{1,8}")
 MAX_WORDS_SHOWN = 5
 
 
-def read_labels(text: str) -> tuple[tuple[int, ...], list[Problem]]:
-    """Parse the value of `--labels`, such as `0,1,2,5,10`.
+def read_labels(labels: Iterable[object]) -> tuple[tuple[int, ...], list[Problem]]:
+    """Check numbers of labeled patients, or the words of `--labels`, such as `0`, `1`, `2` and `5`.
 
     Returns:
-        The numbers, and the problems of the text. The numbers are empty if a word is not an integer.
+        The numbers, and their problems. The numbers are empty if one is not an integer.
     """
-    words = [word.strip() for word in text.split(",")]
+    words = [str(label).strip() for label in labels]
     invalid = [word for word in words if not NUMBER.fullmatch(word)]
     numbers = tuple(int(word) for word in words if NUMBER.fullmatch(word))
     messages = []

@@ -98,7 +98,7 @@ def _plan(
     Raises:
         Problems: All problems. Nothing has been trained or written.
     """
-    counts, problems = curve_plan.read_labels(",".join(map(str, labels)))
+    counts, problems = curve_plan.read_labels(labels)
     problems += curve_plan.count_problems(seeds, scratch_epochs)
     problems += curve_plan.recipe_problems(recipe, seeds)
     _raise_all(problems)

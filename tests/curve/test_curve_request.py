@@ -39,7 +39,7 @@ def test_all_options_are_checked_together_with_the_recipe(tmp_path, recipe, kind
     ],
 )  # fmt: skip
 def test_labels_are_increasing_integers(text, numbers, count):
-    labels, problems = read_labels(text)
+    labels, problems = read_labels(text.split(","))
     assert labels == numbers
     assert len(problems) == count
     assert all(str(problem).startswith("--labels: ") for problem in problems)
