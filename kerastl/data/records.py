@@ -184,6 +184,14 @@ def check_class_names(names: Iterable[str], identity: Identity = "exact") -> lis
     return problems + check_spellings(dict.fromkeys(names, ""), "class names", identity)
 
 
+def check_group_names(
+    records: Sequence[Record], noun: str, identity: Identity = "normalized"
+) -> list[Problem]:
+    """Return a problem for each group with several spellings, with the first image of each."""
+    first_paths = {record.group: record.path for record in reversed(records) if record.group}
+    return check_spellings(dict(reversed(first_paths.items())), noun, identity)
+
+
 def as_names(names: Any) -> Any:
     """Return an array of names as a list, and any other value unchanged."""
     return names.tolist() if hasattr(names, "tolist") else names

@@ -15,8 +15,8 @@ import numpy as np
 from annotated_types import Ge
 
 from kerastl.data.duplicates import Duplicates, group_key, join_copies
-from kerastl.data.identity import check_spellings, footer_of
-from kerastl.data.records import SPLITS, Collection, Record, check_class_names, pluralize
+from kerastl.data.identity import footer_of
+from kerastl.data.records import SPLITS, Collection, Record, check_class_names, check_group_names, pluralize
 from kerastl.errors import Problem, RequestError, raise_problems, suggest_arguments
 from kerastl.options import check_arguments
 from kerastl.recipe import Seed, Split
@@ -233,8 +233,7 @@ def _divided(
     if not labeled:
         message = "No image has a label, so the images cannot be split by class."
         raise RequestError("\n".join([message, *collection.notes]))
-    groups = {record.group: record.path for record in reversed(labeled) if record.group}
-    problems = check_spellings(dict(reversed(groups.items())), "groups", collection.identity)
+    problems = check_group_names(labeled, "groups", collection.identity)
     problems += check_class_names(collection.class_names, collection.identity)
     raise_problems("The dataset", problems, footer_of(problems), SHOWN)
     _check_whole_groups(labeled)

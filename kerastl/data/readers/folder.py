@@ -13,10 +13,17 @@ from typing import Annotated, ClassVar
 from annotated_types import Ge, Le, MinLen
 
 from kerastl.data.convert import reason_to_ignore
-from kerastl.data.identity import SPELLINGS_FOOTER, Identity, check_spellings, footer_of, is_missing
+from kerastl.data.identity import SPELLINGS_FOOTER, Identity, footer_of, is_missing
 from kerastl.data.layout import Folder, Layout, Parts
 from kerastl.data.readers import path_hint
-from kerastl.data.records import Collection, Record, check_class_names, natural_order, pluralize
+from kerastl.data.records import (
+    Collection,
+    Record,
+    check_class_names,
+    check_group_names,
+    natural_order,
+    pluralize,
+)
 from kerastl.errors import Problem, RequestError, raise_problems
 from kerastl.options import StrictModel
 
@@ -307,6 +314,5 @@ def _check_groups(records: list[Record], options: Options) -> None:
             f"group_pattern {options.group_pattern!r} does not match "
             f"{pluralize(len(without), 'path')} of {len(records):,}, e.g. {without[0]}."
         )
-    first_paths = {record.group: record.path for record in reversed(records) if record.group}
-    problems = check_spellings(dict(reversed(first_paths.items())), "group_pattern", options.identity)
+    problems = check_group_names(records, "group_pattern", options.identity)
     raise_problems(f"The folder {options.path}", problems, SPELLINGS_FOOTER, SHOWN)
