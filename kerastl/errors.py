@@ -365,9 +365,6 @@ def setting(key: str, value: Any) -> str:
 
 def quote(text: str, marks: str = "'") -> str:
     """Quote text for a terminal: escape unprintable characters and shorten long text."""
-    safe = "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in text[: LONGEST_QUOTE * 4]
-    )
+    safe = escape(text[: LONGEST_QUOTE * 4]).replace("\n", r"\n")
     cut = safe if len(safe) <= LONGEST_QUOTE * 2 else safe[:LONGEST_QUOTE] + "…"
     return f"{marks}{cut}{marks}"
