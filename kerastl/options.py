@@ -631,13 +631,12 @@ def describe_value(given: Any) -> str:
         if isinstance(given.value, str):
             return quote(given.text)
         return quote(given.text, marks="") or "nothing"
-    if isinstance(given, Mapping):
-        return in_syntax("a mapping", quote(repr(given), ""))
-    if isinstance(given, list | tuple):
-        return in_syntax("a list", quote(repr(given), ""))
     # The text of a table or an array has several lines, perhaps of patients.
     text = repr(given)
-    return _with_article(type(given).__name__) if "\n" in text else quote(text, marks="")
+    in_python = _with_article(type(given).__name__) if "\n" in text else quote(text, marks="")
+    if isinstance(given, Mapping):
+        return in_syntax("a mapping", in_python)
+    return in_syntax("a list", in_python) if isinstance(given, list | tuple) else in_python
 
 
 def split_path(path: str) -> Loc | None:

@@ -359,7 +359,8 @@ class Table(types.SimpleNamespace):
     "name", ["records", "train", "test", "predicted images", "predictions", "comparison"]
 )
 def test_a_table_is_refused_without_its_rows(model, name):
-    assert "Smith" not in refusal(CALLS[name], Table(), model)
+    for value in (Table(), [Table()], {"a": Table()}):
+        assert "Smith" not in refusal(CALLS[name], value, model)
 
 
 def test_errors_name_the_function_and_its_arguments(model, tmp_path):
