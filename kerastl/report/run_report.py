@@ -70,21 +70,13 @@ def write_report(run_folder: Path) -> Path:
     freeze = Freeze.read_if_present(run_folder) or Freeze(phases=())
     model = ModelDescription.read_if_present(run_folder)
     summary = Summary.read_if_present(run_folder) or Summary()
-    notes = [str(note) for note in _json(run_folder / "notes.json", [])]
-    if model is None and (run_folder / RESOLVED_RECIPE).is_file():
-        notes.insert(0, f"This run is not finished. To finish it: {Run(run_folder).resume_command}")
     quarantine = _table(run_folder / "quarantine.csv")
     splits = tables.evaluated_splits(scores)
     # Details of validation images, which selected the model, are shown only without test images.
     detailed = {name: split for name, split in splits.items() if name in scores.test_splits} or splits
     errors_of = next(iter(splits), "test")
     errors = _confident_errors(run_folder, errors_of, model)
-    missing = [name for name in EXPECTED if splits and not (run_folder / name).is_file()]
-    if splits and errors is None and PREDICTIONS not in missing:
-        missing.append(f"rows of {errors_of} in {PREDICTIONS}")
-    if missing:
-        notes.insert(0, f"The report is incomplete. Missing in the run folder: {', '.join(missing)}.")
-        print_status(f"Warning: {notes[0]}")
+    lacks = _lacks(run_folder, model, errors_of if errors is None else None, is_evaluated=bool(splits))
     phases, layers = tables.frozen_table(freeze)
     rejected = adaptation.ranking.rejected if adaptation and adaptation.ranking else {}
     return write_page(
@@ -118,11 +110,34 @@ def write_report(run_folder: Path) -> Path:
         quarantine=quarantine[:MAX_QUARANTINED],
         quarantined=len(quarantine),
         # Two readers may give the same note.
-        notes=list(dict.fromkeys(notes)),
+        notes=list(dict.fromkeys([*lacks, *map(str, _json(run_folder / "notes.json", []))])),
         recipe=_text(run_folder / RESOLVED_RECIPE),
         versions=_versions(_json(run_folder / "versions.json", {})),
         model=model,
     )
+
+
+def _lacks(
+    run_folder: Path, model: ModelDescription | None, without_rows: str | None, *, is_evaluated: bool
+) -> list[str]:
+    """Return what a run lacks, as notes, and warn about missing files.
+
+    Args:
+        run_folder: The run folder.
+        model: Its model; None if the run is not finished.
+        without_rows: The split that has no predictions; None if it has some.
+        is_evaluated: Whether the run has scores, and so should have all files.
+    """
+    notes = []
+    missing = [name for name in EXPECTED if is_evaluated and not (run_folder / name).is_file()]
+    if is_evaluated and without_rows and PREDICTIONS not in missing:
+        missing.append(f"rows of {without_rows} in {PREDICTIONS}")
+    if missing:
+        notes.append(f"The report is incomplete. Missing in the run folder: {', '.join(missing)}.")
+        print_status(f"Warning: {notes[0]}")
+    if model is None and (run_folder / RESOLVED_RECIPE).is_file():
+        notes.append(f"This run is not finished. To finish it: {Run(run_folder).resume_command}")
+    return notes
 
 
 def _text(file: Path) -> str:
