@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from kerastl.console import status
-from kerastl.data.decode import load_image
+from kerastl.data.decode import decode_images
 from kerastl.errors import RequestError, shell_command
 from kerastl.evaluation.trained_model import load_trained, read_unverified_model, weights_fingerprint
 from kerastl.export._probe import QUICK, VARIANTS
@@ -201,7 +200,7 @@ def verify(
         reason = "not started, because the check of the graph found a fault"
         findings.append(Finding(FRESH_PROCESS, None, reason))
     else:
-        images = _decode(encoded, manifest)
+        images = decode_images(encoded, manifest.image_size_px, manifest.window, manifest.max_pixels)
         outputs, error = _run_probe(export, plugin, encoded, images, QUICK if quick else "")
         others = "TensorFlow, Keras and kerastl" if plugin else "Keras and kerastl"
         detail = f"it failed: {error}" if error else f"it runs without {others}"
@@ -224,16 +223,6 @@ def verify(
             server, export, images=encoded, image_size_px=manifest.image_size_px, reference=reference
         )
     return explain(findings)
-
-
-def _decode(encoded: Sequence[bytes], manifest: Manifest) -> npt.NDArray[np.float32]:
-    """Decode images for the model of an export: `[n, size, size, 3]` float32 in [0, 255]."""
-    size, window, max_pixels = manifest.image_size_px, manifest.window, manifest.max_pixels
-    # One by one: tracing a function for all of them would take longer.
-    images = [
-        load_image(content, image_size_px=size, window=window, max_pixels=max_pixels) for content in encoded
-    ]
-    return np.stack([image.numpy() for image in images])
 
 
 def _describe_pixels(
