@@ -14,6 +14,15 @@ from kerastl.export.manifest import Manifest
 
 Images = npt.NDArray[Any]
 
+RESIZES: dict[str, dict[str, Any]] = {
+    "images are resized with nearest": {"method": "nearest"},
+    "images are resized bilinearly without antialiasing": {},
+    "images are resized bicubically": {"method": "bicubic"},
+    "images are resized bicubically with antialiasing": {"method": "bicubic", "antialias": True},
+    "images are resized by the mean of areas": {"method": "area"},
+}
+NO_WINDOW = "the window is not applied"
+
 
 def pixel_variants(encoded: Sequence[bytes], images: Images, manifest: Manifest) -> dict[str, Images]:
     """Return images as a faulty program would decode them, by the description of the fault.
@@ -23,12 +32,15 @@ def pixel_variants(encoded: Sequence[bytes], images: Images, manifest: Manifest)
         images: The same images, decoded as the manifest states: `[n, size, size, 3]` float32 in [0, 255].
         manifest: The manifest of an export.
     """
-    size, max_pixels = manifest.image_size_px, manifest.max_pixels
-
-    def resized(window: tuple[float, float] | None = manifest.window, **options: Any) -> Images:
-        whole = (decode_image(content, window=window, max_pixels=max_pixels) for content in encoded)
-        return np.stack([tf.image.resize(image, [size, size], **options).numpy() for image in whole])
-
+    size, max_pixels = [manifest.image_size_px] * 2, manifest.max_pixels
+    resized: dict[str, list[Images]] = {name: [] for name in (*RESIZES, NO_WINDOW)}
+    # File by file: all decoded images together could fill the memory.
+    for content in encoded:
+        image = decode_image(content, window=manifest.window, max_pixels=max_pixels)
+        for name, options in RESIZES.items():
+            resized[name].append(tf.image.resize(image, size, **options).numpy())
+        image = decode_image(content, window=FULL_WINDOW, max_pixels=max_pixels)
+        resized[NO_WINDOW].append(tf.image.resize(image, size, antialias=True).numpy())
     return {
         "the color channels are in the order BGR": images[..., ::-1],
         "the pixels are in [0, 1] instead of [0, 255]": images / 255,
@@ -37,10 +49,5 @@ def pixel_variants(encoded: Sequence[bytes], images: Images, manifest: Manifest)
         "the images are mirrored": images[:, :, ::-1],
         "the images are upside down": images[:, ::-1],
         "rows and columns are swapped": images.swapaxes(1, 2),
-        "images are resized with nearest": resized(method="nearest"),
-        "images are resized bilinearly without antialiasing": resized(),
-        "images are resized bicubically": resized(method="bicubic"),
-        "images are resized bicubically with antialiasing": resized(method="bicubic", antialias=True),
-        "images are resized by the mean of areas": resized(method="area"),
-        "the window is not applied": resized(FULL_WINDOW, antialias=True),
+        **{name: np.stack(variant) for name, variant in resized.items()},
     }
