@@ -80,12 +80,9 @@ def write_client_files(
     """
     size, names, with_resize = trained.image_size_px, trained.class_names, conversion["with_resize"]
     sample = draw_sample(size, trained.window, trained.max_pixels)
-    expected = predict(_load(sample, trained)[None])[0]
-    pixels = (
-        decode_image(tf.constant(sample), window=trained.window, max_pixels=trained.max_pixels).numpy()
-        if with_resize
-        else _load(sample, trained)
-    )
+    loaded = _load(sample, trained)
+    expected = predict(loaded[None])[0]
+    pixels = _decode(sample, trained).numpy() if with_resize else loaded
     encoded: Sequence[bytes] = ()
     if trained.folder is not None:
         files = select_test_images(trained.folder, MAX_TEST_IMAGES)
@@ -174,6 +171,10 @@ def draw_sample(image_size_px: int, window: tuple[float, float] | None, max_pixe
     return file.getvalue()
 
 
+def _decode(encoded: bytes, trained: Trained) -> tf.Tensor:
+    return decode_image(tf.constant(encoded), window=trained.window, max_pixels=trained.max_pixels)
+
+
 def _load(encoded: bytes, trained: Trained) -> Floats:
     image = load_image(
         tf.constant(encoded),
@@ -184,21 +185,21 @@ def _load(encoded: bytes, trained: Trained) -> Floats:
     return image.numpy()
 
 
-def preprocessing_variants(encoded: bytes, trained: Trained, with_resize: bool) -> dict[str, Floats]:
+def preprocessing_variants(
+    encoded: bytes, loaded: Floats, trained: Trained, with_resize: bool
+) -> dict[str, Floats]:
     """Return the input of the model by common ways to prepare an image that differ from training.
 
     Args:
         encoded: A whole image file that can be decoded.
+        loaded: The same image, prepared as in training: `[size, size, 3]` float32 in [0, 255].
         trained: The description of the model.
         with_resize: Whether the model resizes: then only ways that differ in values and colors.
     """
-    size, max_pixels = [trained.image_size_px] * 2, trained.max_pixels
-    pixels, image = (
-        decode_image(tf.constant(encoded), window=trained.window, max_pixels=max_pixels),
-        _load(encoded, trained),
-    )
+    size = [trained.image_size_px] * 2
     variants: dict[str, Any] = {}
     if not with_resize:
+        pixels = _decode(encoded, trained)
         rounded = Image.fromarray(np.round(pixels).astype(np.uint8))
         height, width = pixels.shape[:2]
         side = min(height, width)
@@ -211,9 +212,9 @@ def preprocessing_variants(encoded: bytes, trained: Trained, with_resize: bool) 
             "nearest neighbor": tf.image.resize(pixels, size, "nearest"),
             "central square, instead of the whole image": tf.image.resize(square, size, antialias=True),
         }
-    variants |= {"values divided by 255": image / 255, "BGR instead of RGB": image[..., ::-1]}
+    variants |= {"values divided by 255": loaded / 255, "BGR instead of RGB": loaded[..., ::-1]}
     if trained.window is not None:
-        full = decode_image(tf.constant(encoded), max_pixels=max_pixels)
+        full = decode_image(tf.constant(encoded), max_pixels=trained.max_pixels)
         variants["16-bit values without the window"] = tf.image.resize(full, size, antialias=True)
     return {name: np.ascontiguousarray(variant, np.float32) for name, variant in variants.items()}
 
@@ -224,8 +225,9 @@ def _measure_costs(
     changes: dict[str, list[float]] = {}
     labels: dict[str, list[bool]] = {}
     for image in (sample, *encoded):
-        right = predict(_load(image, trained)[None])[0]
-        for variant, pixels in preprocessing_variants(image, trained, with_resize).items():
+        loaded = _load(image, trained)
+        right = predict(loaded[None])[0]
+        for variant, pixels in preprocessing_variants(image, loaded, trained, with_resize).items():
             wrong = predict(pixels[None])[0]
             changes.setdefault(variant, []).append(float(np.abs(wrong - right).max()))
             labels.setdefault(variant, []).append(bool(wrong.argmax() != right.argmax()))
