@@ -17,7 +17,6 @@ from kerastl.export.postprocess import (
     resolve_postprocessing,
 )
 from kerastl.export.saved_model import model_fields
-from kerastl.export.serving_files import write_serving_files
 from kerastl.export.versions import check_version_free, resolve_model_name
 from kerastl.runs import hash_files
 
@@ -102,13 +101,8 @@ def export_once(
         if format_name != PORTABLE:
             postprocessing, _ = resolve_postprocessing(run_folder, trained.class_names, options)
         if _is_complete(existing.folder, trained, postprocessing, quantize):
-            if format_name == SAVED_MODEL:
+            if hasattr(module, "write_server_files"):
                 # The run may have been interrupted before these files were written.
-                write_serving_files(
-                    out, class_names=trained.class_names, image_size_px=trained.image_size_px,
-                    model_name=resolve_model_name(out),
-                )  # fmt: skip
-            elif hasattr(module, "write_server_files"):
                 module.write_server_files(out, trained, model_name=resolve_model_name(out))
             return existing.folder
     return export_run(run_folder, format_name, options=options, quantize=quantize)

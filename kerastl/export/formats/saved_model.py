@@ -27,3 +27,12 @@ def write(
 
     facts = read_model_facts(trained.folder)
     return write_saved_model(trained, out, postprocessing, version, facts, model_name)
+
+
+def write_server_files(out: Path, trained: Trained, *, model_name: str) -> None:
+    """Write files for TensorFlow Serving, Docker Compose and Kubernetes next to the versions, except modified ones."""
+    from kerastl.export.serving_files import write_serving_files
+
+    write_serving_files(
+        out, class_names=trained.class_names, image_size_px=trained.image_size_px, model_name=model_name
+    )
