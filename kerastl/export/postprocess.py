@@ -200,7 +200,7 @@ def resolve_postprocessing(
         class_names: Class names in the order of the probabilities.
         options: The requested postprocessing.
     """
-    fixed, own = read_validation_fit(run_folder) or NOTHING_FIXED, read_description(run_folder).temperature
+    fixed, own = _read_validation(run_folder)
     temperature = {None: own, "validation": own or fixed.temperature, "none": None}[options.temperature]
     problems: list[str] = []
     prevalence = _prevalence(run_folder, class_names, options.prevalence, problems)
@@ -214,22 +214,30 @@ def expected_postprocessing(
     run_folder: Path, class_names: Sequence[str], exported: Postprocessing
 ) -> Postprocessing:
     """Return the postprocessing that an export should have, given its run. Any served shares are correct."""
-    fixed, own = read_validation_fit(run_folder) or NOTHING_FIXED, read_description(run_folder).temperature
+    fixed, own = _read_validation(run_folder)
     temperature = None if exported.temperature is None else own or fixed.temperature
     prevalence, threshold = exported.prevalence, exported.threshold
     if prevalence is not None:
         estimated = _estimated_prevalence(run_folder, class_names)
         known = (estimated and estimated.training, _training_shares(run_folder, class_names))
         prevalence = prevalence if prevalence.training in known else None
-    threshold = threshold if threshold in operating_points(run_folder) else None
+    threshold = threshold if threshold in _thresholds(fixed, own) else None
     return Postprocessing(temperature, prevalence, threshold)
 
 
 def operating_points(run_folder: Path) -> tuple[Threshold, ...]:
     """Return the thresholds that a run fixed on its validation images."""
-    fixed, own = read_validation_fit(run_folder) or NOTHING_FIXED, read_description(run_folder).temperature
+    return _thresholds(*_read_validation(run_folder))
+
+
+def _read_validation(run_folder: Path) -> tuple[ValidationResults, float | None]:
+    """Return what a run fixed on its validation images, and the temperature of its probabilities."""
+    return read_validation_fit(run_folder) or NOTHING_FIXED, read_description(run_folder).temperature
+
+
+def _thresholds(fixed: ValidationResults, temperature: float | None) -> tuple[Threshold, ...]:
     return tuple(
-        Threshold(fixed.positive or "", point.threshold, own)
+        Threshold(fixed.positive or "", point.threshold, temperature)
         for point in fixed.points
         if point.threshold is not None
     )
