@@ -305,18 +305,20 @@ def quantization_changes(
         rules[f"the decision for {threshold.positive} at the threshold {threshold.probability:.3g}"] = (
             threshold
         )
-    allowed = max(1, int(MAX_CHANGED_LABELS * len(first)))
+    allowed, logits = _allowed_changes(len(first)), [postprocessing.invert(rows) for rows in (wanted, first)]
     for name, threshold in rules.items():
         decide = replace(postprocessing, threshold=threshold).predict_labels
-        before, after = (
-            np.array(decide(postprocessing.invert(rows), class_names)) for rows in (wanted, first)
-        )
+        before, after = (np.array(decide(rows, class_names)) for rows in logits)
         if threshold is not None:
             before, after = before == threshold.positive, after == threshold.positive
         differ = int(np.count_nonzero(before != after))
         if differ > allowed:
             changes.append(f"{name} differs for {differ} of {len(first)} images ({allowed} allowed)")
     return changes
+
+
+def _allowed_changes(num_images: int) -> int:
+    return max(1, int(MAX_CHANGED_LABELS * num_images))
 
 
 def count_differences(first: Floats, wanted: Any, quantize: str | None) -> tuple[int, int]:
@@ -333,7 +335,7 @@ def count_differences(first: Floats, wanted: Any, quantize: str | None) -> tuple
         # Not `> MAX_DIFFERENCE`: NaN differs.
         return int(np.count_nonzero(~(differences <= MAX_DIFFERENCE))), 0
     differs = (first.argmax(axis=1) != wanted.argmax(axis=1)) | ~np.isfinite(differences)
-    return int(np.count_nonzero(differs)), max(1, int(MAX_CHANGED_LABELS * len(first)))
+    return int(np.count_nonzero(differs)), _allowed_changes(len(first))
 
 
 def _check_repeats(repeats: list[Floats]) -> Finding:

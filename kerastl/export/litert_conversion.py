@@ -163,7 +163,7 @@ def measure_effect(
     run_predictions = read_run_predictions(trained.folder)
     if run_predictions is None:
         return {}
-    description = read_description(trained.folder)
+    description, thresholds = read_description(trained.folder), operating_points(trained.folder)
     effect: dict[str, Any] = {}
     for split in TEST_SPLITS:
         predictions = run_predictions.of(split)
@@ -177,9 +177,7 @@ def measure_effect(
             probabilities.append((before(images), after(images)))
         if rows:
             first, second = (np.concatenate(parts) for parts in zip(*probabilities, strict=True))
-            changed = quantization_changes(
-                second, first, trained.class_names, postprocessing, operating_points(trained.folder)
-            )
+            changed = quantization_changes(second, first, trained.class_names, postprocessing, thresholds)
             effect[split] = _compare(predictions.labels[rows], first, second) | {"changed": changed}
     return effect
 
