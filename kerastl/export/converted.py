@@ -180,9 +180,7 @@ def write_converted(
         OSError, RunFailed: The disk is full; no partial export remains.
     """
     module = registry.module("format", name)
-    options: dict[str, Any] = {}
     if quantize is not None:
-        options["quantize"] = quantize
         print_status(f"Quantizing to {quantize} and measuring the effect on the run's test images")
     _check_class_names(trained.class_names, name)
     facts, side = read_model_facts(trained.folder), None if with_resize else trained.image_size_px
@@ -196,12 +194,7 @@ def write_converted(
     def fill(folder: Path) -> None:
         with _quiet():
             graph = build_inference_graph(trained, postprocessing, with_resize)
-            try:
-                conversion.update(module.convert(graph, folder, **options))
-            except (OSError, RequestError):
-                raise
-            except Exception as error:  # each converter raises its own exceptions
-                raise RequestError(_conversion_error(name, str(error), graph)) from error
+            conversion.update(_convert(graph, folder, name, quantize))
         conversion["bytes"] = sum(file.stat().st_size for file in folder.iterdir())
         predict = module.load(folder)[1]
         write_client_files(
@@ -225,6 +218,22 @@ def _check_class_names(class_names: Sequence[str], format_name: str) -> None:
             f"has one name per line: {list(class_names)}. Nothing was written. Every model can be exported with "
             "--format saved_model"
         )
+
+
+def _convert(graph: InferenceGraph, folder: Path, name: str, quantize: str | None) -> dict[str, Any]:
+    """Write a graph in a format, and return details for the manifest.
+
+    Raises:
+        RequestError: The format cannot represent the graph, or the images to calibrate it are missing.
+        OSError: The disk is full.
+    """
+    options = {} if quantize is None else {"quantize": quantize}
+    try:
+        return registry.module("format", name).convert(graph, folder, **options)
+    except (OSError, RequestError):
+        raise
+    except Exception as error:  # each converter raises its own exceptions
+        raise RequestError(_conversion_error(name, str(error), graph)) from error
 
 
 def _conversion_error(name: str, message: str, graph: InferenceGraph) -> str:
