@@ -30,6 +30,7 @@ from kerastl.export.findings import (
     SETTINGS,
     ExpectedPredictions,
     Finding,
+    Floats,
     as_floats,
     check_outputs,
     check_size,
@@ -212,11 +213,8 @@ def verify(
         findings += check_outputs(outputs, manifest, expected)
         num_bytes = sum(file.stat().st_size for file in export.rglob("*") if file.is_file())
         findings.append(check_size(num_bytes, outputs))
-        run_variants = partial(_run_probe, export, plugin, (), mode=VARIANTS)
-        findings = [
-            _describe_pixels(finding, outputs, expected, encoded, images, manifest, run_variants)
-            for finding in explain(findings)
-        ]
+        variants = partial(_predict_variants, export, plugin, encoded, images, manifest)
+        findings = [_describe_pixels(finding, outputs, expected, variants) for finding in explain(findings)]
     if server is not None:
         reference = reference_predictions(outputs, expected)
         findings += check_live(
@@ -229,10 +227,7 @@ def _describe_pixels(
     finding: Finding,
     outputs: dict[str, Any],
     expected: ExpectedPredictions | None,
-    encoded: Sequence[bytes],
-    images: Any,
-    manifest: Manifest,
-    run_variants: Callable[[Any], tuple[Any, str]],
+    predict_variants: Callable[[], dict[str, Floats]],
 ) -> Finding:
     """Add the fault of decoding that explains a failed comparison, if one of `pixel_variants` does."""
     if (
@@ -245,13 +240,20 @@ def _describe_pixels(
     if finding.check == EQUAL:
         assert expected is not None
         wanted = expected.probabilities
-    few = slice(QUICK_IMAGES)
-    variants = pixel_variants(encoded[few], images[few], manifest)
-    served, _ = run_variants(np.stack(list(variants.values())))
-    for name, rows in zip(variants, served or (), strict=False):
-        if largest_difference(as_floats(rows), wanted[few]) <= MAX_DIFFERENCE:
+    for name, rows in predict_variants().items():
+        if largest_difference(rows, wanted[:QUICK_IMAGES]) <= MAX_DIFFERENCE:
             return replace(finding, detail=f"{finding.detail}: {name}")
     return finding
+
+
+def _predict_variants(
+    export: Path, plugin: str | None, encoded: Sequence[bytes], images: Any, manifest: Manifest
+) -> dict[str, Floats]:
+    """Return the probabilities of an export for `pixel_variants` of the first images; empty if it fails."""
+    few = slice(QUICK_IMAGES)
+    variants = pixel_variants(encoded[few], images[few], manifest)
+    served, _ = _run_probe(export, plugin, (), np.stack(list(variants.values())), VARIANTS)
+    return dict(zip(variants, map(as_floats, served or ()), strict=False))
 
 
 def verify_keras_export(folder: Path, run: Path | None) -> list[Finding]:
