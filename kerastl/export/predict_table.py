@@ -109,16 +109,12 @@ def table_format_of(out: Path | None, as_json: bool) -> TableFormat:
     Raises:
         RequestError: The name is that of another format.
     """
-    if out is not None and out.suffix.lower() in (
-        ".xlsx",
-        ".xls",
-        ".ods",
-        *(() if as_json else (".json", ".jsonl")),
-    ):
+    suffix = "" if out is None else out.suffix.lower()
+    if suffix in (".xlsx", ".xls", ".ods") or (suffix in (".json", ".jsonl") and not as_json):
         raise RequestError(
             f"--out {out}: this format is not written. Name the file .csv or .parquet, or use --json for JSON lines."
         )
-    if out is not None and out.suffix.lower() == ".parquet":
+    if suffix == ".parquet":
         return "parquet"
     return "json" if as_json else "csv"
 
