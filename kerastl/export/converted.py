@@ -26,6 +26,7 @@ from kerastl.export.model_card import read_model_facts
 from kerastl.export.postprocess import Postprocessing
 from kerastl.export.saved_model import model_fields, write_version
 from kerastl.models import fold_for_inference
+from kerastl.recipe import MODEL_NAME
 
 INPUT = "images"
 OUTPUT = "probabilities"
@@ -157,7 +158,7 @@ def write_converted(
     version: int | None = None,
     quantize: str | None = None,
     with_resize: bool = False,
-    model_name: str | None = None,
+    model_name: str = MODEL_NAME,
 ) -> Path:
     """Write a model in the format of another runtime as a new version.
 

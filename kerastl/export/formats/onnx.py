@@ -94,26 +94,23 @@ def _renumber(graph: Any, numbers: dict[str, int]) -> None:
         tensor.name = renumber(tensor.name)
 
 
-def write_server_files(
-    out: Path, trained: Trained, *, with_resize: bool = False, model_name: str | None = None
-) -> None:
+def write_server_files(out: Path, trained: Trained, *, with_resize: bool = False, model_name: str) -> None:
     """Write files for Triton and KServe next to the versions, except those that were modified.
 
     Args:
         out: The folder of all versions, which is one model in a model repository of Triton.
         trained: The description of the newest version.
         with_resize: Whether the newest version resizes the images itself.
-        model_name: Name of the model on the server; None for the default.
+        model_name: Name of the model on the server.
 
     Raises:
         OSError: The disk is full or the folder cannot be written; no partial file remains.
     """
     from kerastl.export.client_files import render_templates
     from kerastl.export.serving_files import batch_sizes, write_unless_modified
-    from kerastl.recipe import MODEL_NAME
 
     values = {
-        "model_name": model_name or MODEL_NAME,
+        "model_name": model_name,
         "class_names": trained.class_names,
         "image_side": -1 if with_resize else trained.image_size_px,
         "max_batch_size": batch_sizes(trained.image_size_px)[-1],
