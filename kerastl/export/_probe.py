@@ -108,10 +108,11 @@ def read_weights(export: Path) -> dict[str, Any]:
     digest, contents, num_bytes = hashlib.sha256(), {}, 0
     for name in sorted(reader.get_variable_to_shape_map().keys() - {OBJECT_GRAPH}):
         values = np.ascontiguousarray(reader.get_tensor(name))
+        content = values.tobytes()
         digest.update(f"{name}{values.shape}{values.dtype}".encode())
-        digest.update(values.tobytes())
-        num_bytes += values.nbytes
-        contents[hashlib.sha256(values.tobytes()).digest()] = values.nbytes
+        digest.update(content)
+        num_bytes += len(content)
+        contents[hashlib.sha256(content).digest()] = len(content)
     return {"sha256": digest.hexdigest(), "bytes": num_bytes, "distinct_bytes": sum(contents.values())}
 
 
