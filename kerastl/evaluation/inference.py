@@ -26,7 +26,8 @@ def predict(model: keras.Model, dataset: ImageDataset) -> Predictions:
     """Return the predictions of a model for every image of a dataset.
 
     Args:
-        model: `[b, h, w, 3]` float32 in [0, 255] to logits `[b, classes]`. It runs in inference mode. The model of a run
+        model: Any Keras model from `[b, h, w, 3]` float32 in [0, 255] to logits `[b, classes]`, or to one logit for the
+            second of two classes. It runs in inference mode. The model of a run
             (`kerastl.load_run(path).model`) has an attribute `temperature`, which scales the probabilities.
         dataset: Images without augmentation, including a smaller last batch. The order does not matter. With
             `window="auto"`, 16-bit images have the window of the model, if it stores one.
@@ -45,12 +46,12 @@ def predict(model: keras.Model, dataset: ImageDataset) -> Predictions:
     scores = kerastl.evaluation.score(predictions)
     ```
     """
-    check_classifier(model, class_names=dataset.class_names, image_size_px=dataset.image_size_px)
+    network = check_classifier(model, class_names=dataset.class_names, image_size_px=dataset.image_size_px)
     window = read_signature(model).get("window")
     if window and dataset.has_auto_window:
         dataset = dataset.with_window(window)
     num_classes = len(dataset.class_names)
-    forward = trace_inference(fold_for_inference(model))
+    forward = trace_inference(fold_for_inference(network))
     logits = np.full((dataset.num_examples, num_classes), np.nan, np.float32)
     with report_unreadable(dataset):
         for batch, _, indices in track(dataset.indexed_batches(0), "predicting", dataset.steps_per_epoch):
@@ -64,7 +65,7 @@ def predict(model: keras.Model, dataset: ImageDataset) -> Predictions:
             "The weights may contain NaN, or the dataset does not yield these images."
         )
     # A run reports a random model as a failed consistency check and keeps its results.
-    messages = output_messages(model, logits, logits)
+    messages = output_messages(network, logits, logits)
     raise_problems("The model", [Problem("", message) for message in messages])
     return Predictions(
         paths,

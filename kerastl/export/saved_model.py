@@ -136,8 +136,8 @@ def export_saved_model(
     """
     raise_problems("The export", check_class_list(class_names))
     names = tuple(class_names)
-    check_classifier(model, class_names=names, image_size_px=image_size_px, is_probed=True)
-    trained = Trained(names, image_size_px, window, max_pixels, model)
+    network = check_classifier(model, class_names=names, image_size_px=image_size_px, is_probed=True)
+    trained = Trained(names, image_size_px, window, max_pixels, network)
     name = resolve_model_name(Path(out), model_name)
     return write_saved_model(trained, Path(out), postprocessing, version, facts, name)
 

@@ -15,7 +15,6 @@ from .build import build_backbone as build_backbone
 from .build import build_model as build_model
 from .build import load_backbone as load_backbone
 from .flatten import build_source as build_source
-from .flatten import layers_inside as layers_inside
 from .folding import LINEAR_LAYERS as LINEAR_LAYERS
 from .folding import TrunkPrecision as TrunkPrecision
 from .folding import clone_with as clone_with
@@ -23,6 +22,9 @@ from .folding import find_foldable as find_foldable
 from .folding import fold_batch_norm as fold_batch_norm
 from .folding import fold_for_inference as fold_for_inference
 from .folding import scale_and_offset as scale_and_offset
+from .functional import as_functional as as_functional
+from .functional import is_functional as is_functional
+from .functional import layers_inside as layers_inside
 from .head import HeadReport as HeadReport
 from .head import InitialHead as InitialHead
 from .head import copy_head_rows as copy_head_rows

@@ -12,6 +12,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from kerastl.models.backbone import Pixels, get_backbone, resolve_image_size, resolve_options
+from kerastl.models.functional import layers_inside
 
 if TYPE_CHECKING:
     import keras
@@ -101,16 +102,6 @@ def counted_names(layers: list[tuple[str, str]]) -> dict[str, str]:
         for kind, names in counted.items()
         for index, (_, old) in enumerate(sorted(names))
     }
-
-
-def layers_inside(model: keras.Model) -> list[keras.Layer]:
-    """Return the layers of a model, with nested models expanded."""
-    import keras
-
-    layers: list[keras.Layer] = []
-    for layer in model.layers:
-        layers += layers_inside(layer) if isinstance(layer, keras.Model) else [layer]
-    return layers
 
 
 class _Copier:

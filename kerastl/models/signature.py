@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,16 +19,21 @@ from urllib.parse import quote, unquote
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-from kerastl.errors import Problem, raise_problems
+from kerastl.errors import Problem, RequestError, raise_problems
+from kerastl.models.functional import as_functional, is_functional
 from kerastl.options import StrictModel, describe_value
 
 PREFIX = "kerastl:"
 LINEAR_OUTPUTS = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.EinsumDense)
-UNCHANGED = ("Identity", "Cast", "Dropout", "Reshape", "Flatten", "Squeeze", "Activation")
+UNCHANGED = ("Identity", "Cast", "Dropout", "Reshape", "Flatten", "Squeeze", "Activation", "Pad")
 """Operations that keep probabilities as they are; an activation if it is linear."""
 NEEDS_LOGITS = "but logits are needed, because the softmax is applied in the loss, the scores and the export."
+LINEAR_OPERATIONS = ("MatMul", "BatchMatMulV2", "BiasAdd", "AddV2", "Conv2D", "Einsum", "XlaDotV2")
 PROBE_SEED = 7
+_signatures: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDictionary()
+"""The signatures of subclassed models, whose config is defined by their own class."""
 
 
 class Signature(StrictModel):
@@ -46,6 +52,8 @@ class Signature(StrictModel):
 
 def read_signature(model: keras.Model) -> dict[str, Any]:
     """Return the `class_names` and the `window` that are stored in a model, as far as they are stored."""
+    if not is_functional(model):
+        return dict(_signatures.get(model, {}))
     output, holder = _output_and_holder(model)
     for key in _policy_map(holder):
         with suppress(ValueError, RecursionError):  # a file can be damaged or malicious
@@ -56,7 +64,10 @@ def read_signature(model: keras.Model) -> dict[str, Any]:
 
 
 def write_signature(model: keras.Model, **values: Any) -> None:
-    """Store `class_names` and `window` in a functional model, in addition to what it stores."""
+    """Store `class_names` and `window` in a model, in addition to what it stores. Files of subclassed models lack them."""
+    if not is_functional(model):
+        _signatures[model] = read_signature(model) | values
+        return
     output, holder = _output_and_holder(model)
     if holder is not None:
         policy = holder.dtype_policy
@@ -102,55 +113,79 @@ def check_classifier(
     class_names: Sequence[str] | None = None,
     image_size_px: int | None = None,
     is_probed: bool = False,
-) -> None:
-    """Check that a model takes square RGB images, returns a logit per class, and has the given signature.
+) -> keras.Model:
+    """Check that a model takes square RGB images, returns logits, and has the given signature.
 
     Args:
-        model: Any object.
+        model: Any object. A single logit is that of the second of two classes.
         class_names: Class names of the data or of the export. None if they are not known.
         image_size_px: Side length of the images. None accepts any.
         is_probed: Whether to run the model on a few images, to check its outputs.
 
+    Returns:
+        The model as a functional model with one logit per class (see `as_functional`).
+
     Raises:
         Problems: Everything that is wrong, each with both values and a fix.
     """
-    messages = list(_form_problems(model)) or [
-        *_signature_problems(model, class_names, image_size_px),
-        *_probability_problems(model),
-    ]
+    messages, network = [], model
+    if not isinstance(model, keras.Model):
+        hint = " Load it first: keras.saving.load_model(PATH)." if isinstance(model, str | Path) else ""
+        messages = [f"must be a keras.Model, got {describe_value(model)}.{hint}"]
+    else:
+        try:
+            size = None if image_size_px is None else (image_size_px, image_size_px)
+            network = as_functional(model, size)
+        except RequestError as error:
+            messages = [str(error)]
+    messages = (
+        messages
+        or list(_form_problems(network))
+        or [
+            *_signature_problems(network, read_signature(model), class_names, image_size_px),
+            *_probability_problems(network),
+        ]
+    )
     if is_probed and not messages:
-        noise = np.random.default_rng(PROBE_SEED).uniform(0, 255, (8, *model.inputs[0].shape[1:]))
-        outputs = [model(noise.astype(np.float32), training=False) for _ in range(2)]
-        messages = output_messages(model, *outputs)
+        noise = np.random.default_rng(PROBE_SEED).uniform(0, 255, (8, *network.inputs[0].shape[1:]))
+        outputs = [network(noise.astype(np.float32), training=False) for _ in range(2)]
+        messages = output_messages(network, *outputs)
     raise_problems("The model", [Problem("", message) for message in messages])
+    return network
 
 
 def _form_problems(model: Any) -> Iterator[str]:
-    if not isinstance(model, keras.Model):
-        hint = " Load it first: keras.saving.load_model(PATH)." if isinstance(model, str | Path) else ""
-        yield f"must be a keras.Model, got {describe_value(model)}.{hint}"
-    elif not getattr(model, "outputs", None):
-        yield "must be a built functional or Sequential model. Start it with keras.Input((64, 64, 3))."
-    elif (
-        len(model.inputs) != 1
-        or len(model.outputs) != 1
-        or isinstance(getattr(model, "_outputs_struct", None), Mapping)
-    ):
-        yield "must have one input and one output tensor: keras.Model(model.inputs[0], LOGITS)."
+    """Yield an error message if a model does not map one tensor to one tensor, with code that selects both."""
+    inputs, outputs = model.input, model.output
+    if isinstance(inputs, Mapping | list | tuple):
+        keys = list(inputs) if isinstance(inputs, Mapping) else range(len(inputs))
+        given = ", ".join(f"{key!r}: {'...' if index else 'image'}" for index, key in enumerate(keys))
+        given = f"{{{given}}}" if isinstance(inputs, Mapping) else f"[image{', ...' * (len(inputs) - 1)}]"
+        yield (
+            f"must have one input tensor, the images, but has {list(keys)}. Set the others: image = "
+            f"keras.Input((64, 64, 3)); model = keras.Model(image, model({given}))"
+        )
+    if isinstance(outputs, Mapping | list | tuple):
+        keys = list(outputs) if isinstance(outputs, Mapping) else range(len(outputs))
+        yield (
+            f"must have one output tensor, the logits, but has {list(keys)}. Select one: image = "
+            f"keras.Input((64, 64, 3)); model = keras.Model(image, model(image)[{keys[0]!r}])"
+        )
 
 
 def _signature_problems(
-    model: keras.Model, class_names: Sequence[str] | None, image_size_px: int | None
+    model: keras.Model,
+    signature: Mapping[str, Any],
+    class_names: Sequence[str] | None,
+    image_size_px: int | None,
 ) -> Iterator[str]:
     """Yield how input, outputs and class names differ from those of the data."""
     batch, *sizes = model.inputs[0].shape
     outputs = tuple(model.outputs[0].shape)
-    known = list(read_signature(model).get("class_names", ()))
+    known = list(signature.get("class_names", ()))
     names = known if class_names is None else list(class_names)
     if batch is not None or sizes != [sizes[0], sizes[0], 3] or sizes[0] is None:
-        yield (
-            f"must take [None, size, size, 3], got {[batch, *sizes]}. Start it with keras.Input((64, 64, 3))."
-        )
+        yield (f"must take [None, size, size, 3], got {[batch, *sizes]}. {_input_remedy(sizes)}")
     elif image_size_px not in (None, sizes[0]):
         yield (
             f"takes images of {sizes[0]} px, but those of the data have {image_size_px} px. "
@@ -158,11 +193,6 @@ def _signature_problems(
         )
     if len(outputs) != 2 or outputs[1] is None:
         yield f"must return logits [batch, classes], got {list(outputs)}. Pool and flatten before the last layer."
-    elif outputs[1] == 1:
-        yield (
-            "has one output, but each class needs a logit: replace the last layer with keras.layers.Dense(2). To keep "
-            "its logit z = model.outputs[0]: keras.Model(model.inputs[0], keras.ops.concatenate([0 * z, z], -1))."
-        )
     elif names and outputs[1] != len(names):
         yield f"has {outputs[1]} outputs, but there are {len(names)} classes: {names}."
     if known and known != names:
@@ -171,10 +201,42 @@ def _signature_problems(
         yield f"has the classes {known}, but those of the data are {names}. They must be equal and in the same order.{remedy}"
 
 
+def _input_remedy(sizes: Sequence[int | None]) -> str:
+    if len(sizes) == 3 and sizes[-1] == 1:
+        return (
+            f"For gray images: image = keras.Input(({sizes[0]}, {sizes[1]}, 3)); model = keras.Model(image, "
+            "model(keras.ops.image.rgb_to_grayscale(image)))"
+        )
+    return "Start it with keras.Input((64, 64, 3))."
+
+
 def returns_logits(model: keras.Model) -> bool:
     """Return whether the last layer is linear, so that its outputs cannot be probabilities."""
-    last = next((operation for operation in _backward(model) if not _is_unchanged(operation)), None)
-    return isinstance(last, LINEAR_OUTPUTS) and _activation(last) == "linear"
+    last = _last_operation(model)
+    if isinstance(last, LINEAR_OUTPUTS):
+        return _activation(last) == "linear"
+    return not _is_keras(last) and _last_graph_operation(model) in LINEAR_OPERATIONS
+
+
+def _last_operation(model: keras.Model) -> Any:
+    return next((operation for operation in _backward(model) if not _is_unchanged(operation)), None)
+
+
+def _is_keras(operation: Any) -> bool:
+    """Return whether an operation is one of Keras's own, except a `Lambda`, so that its type defines what it computes."""
+    return type(operation).__module__.startswith("keras.src.") and not isinstance(
+        operation, keras.layers.Lambda
+    )
+
+
+def _last_graph_operation(model: keras.Model) -> str:
+    """Return the type of the TensorFlow operation that computes the output of a functional model."""
+    images = tf.TensorSpec([None, *model.inputs[0].shape[1:]], tf.float32)
+    forward = tf.function(lambda images: model(images, training=False), autograph=False)
+    operation = forward.get_concrete_function(images).outputs[0].op
+    while operation.type in ("Identity", "Cast", "Reshape", "Squeeze", "Pad", "PadV2"):
+        operation = operation.inputs[0].op
+    return str(operation.type)
 
 
 def output_messages(model: keras.Model, outputs: Any, repeated: Any) -> list[str]:
@@ -189,7 +251,9 @@ def output_messages(model: keras.Model, outputs: Any, repeated: Any) -> list[str
         return [
             "returns different outputs for the same images, because a layer is random in inference mode. Remove it."
         ]
-    if returns_logits(model) or not values.size or values.min() < 0:
+    if (values[:, :1] == 0).all():
+        values = values[:, 1:]  # a single logit, see `as_functional`
+    if not values.size or values.min() < 0 or returns_logits(model):
         return []
     # bfloat16 has 8 bits.
     if np.abs(values.sum(-1) - 1).max() > 0.02 and not 0 < values.min() <= values.max() < 1:
@@ -202,12 +266,15 @@ def _probability_problems(model: keras.Model) -> Iterator[str]:
     for operation in _backward(model):
         kind = f"{type(operation).__name__} {_activation(operation)}".lower()
         if re.search("softmax|sigmoid|sparsemax", kind) and "log" not in kind:
-            fix = "Set its activation to keras.activations.linear."
+            name = f"model.get_layer({operation.name!r})" if operation in model.layers else "LAYER"
+            fix = f"Set its activation: {name}.activation = keras.activations.linear"
             if not getattr(operation, "weights", None):
-                fix = "Return its input instead: keras.Model(model.inputs[0], LOGITS)."
+                fix = f"Return its input instead: keras.Model(model.inputs[0], {name}.input)"
             yield f"ends in {kind.strip()} ({operation.name}) and returns probabilities, {NEEDS_LOGITS} {fix}"
         if not _is_unchanged(operation):
-            return
+            break
+    if not _is_keras(_last_operation(model)) and _last_graph_operation(model) in ("Softmax", "Sigmoid"):
+        yield f"returns probabilities, {NEEDS_LOGITS} Remove the softmax or sigmoid at its end."
 
 
 def _is_unchanged(operation: Any) -> bool:

@@ -20,6 +20,7 @@ from kerastl.console import print_status, progress_bar
 from kerastl.errors import Problem, Problems, RequestError, first_line, setting
 from kerastl.models import flatten, weights
 from kerastl.models.backbone import PublishedWeights
+from kerastl.models.functional import layers_inside
 from kerastl.runs import atomic_path
 
 if TYPE_CHECKING:
@@ -310,7 +311,7 @@ def _slots(source: keras.Model, copies: Mapping[str, keras.Layer]) -> list[Slot]
     """Return the arrays of a network in the order of an `.h5` file, each with the variable of the copied layer."""
     slots: list[Slot] = []
     for layer in source.layers:
-        sublayers = flatten.layers_inside(layer) if hasattr(layer, "layers") else [layer]
+        sublayers = layers_inside(layer) if hasattr(layer, "layers") else [layer]
         targets = [copies.get(sublayer.name) for sublayer in sublayers]
         originals = _in_file_order(sublayers)
         filled = _in_file_order(targets) if all(targets) else [None] * len(originals)

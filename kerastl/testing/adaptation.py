@@ -24,7 +24,8 @@ from kerastl.models import build_backbone, build_model
 from kerastl.options import StrictModel
 from kerastl.recipe import Phase
 from kerastl.training import unfreeze
-from kerastl.training.trunk import HEAD_INPUT, split_model
+from kerastl.training.freeze import HEAD_INPUT
+from kerastl.training.trunk import split_model
 
 SIZE_PX = 16
 NUM_CLASSES = 3

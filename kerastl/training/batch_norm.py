@@ -13,7 +13,14 @@ import keras
 import numpy as np
 
 from kerastl.data import ImageDataset
-from kerastl.training.freeze import Array, batch_norm_layers, copy_of, override_attribute
+from kerastl.training.freeze import (
+    HEAD_INPUT,
+    Array,
+    batch_norm_layers,
+    copy_of,
+    has_table,
+    override_attribute,
+)
 from kerastl.training.step import trace
 from kerastl.training.train_step import read_batches
 
@@ -26,14 +33,14 @@ def build_statistics_estimator(model: keras.Model) -> Callable[[ImageDataset], N
     The images have the order, augmentation and mixing of epoch 0.
 
     Args:
-        model: A flat classifier. A BatchNorm layer that has `trainable = False` now is never changed.
+        model: A functional classifier. A BatchNorm layer that has `trainable = False` now is never changed.
 
     Reference:
         Li et al. 2016, arXiv:1603.04779 (statistics of a domain); Ioffe & Szegedy 2015, arXiv:1502.03167, algorithm 2
         (population statistics).
     """
     layers = [layer for layer in batch_norm_layers(model) if layer.trainable]
-    features = keras.Model(model.inputs[0], model.get_layer("pooled").output)
+    features = keras.Model(model.inputs[0], model.get_layer(HEAD_INPUT).output) if has_table(model) else model
 
     # The first call traces while the momentum is 0, which becomes a constant of the graph.
     forward = trace(lambda images: features(images, training=True), features)

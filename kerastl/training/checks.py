@@ -17,13 +17,25 @@ import numpy as np
 
 from kerastl.data import ImageDataset, entries_of_kind
 from kerastl.errors import Diverged, Problem, RequestError, did_you_mean, problems_of, raise_problems, setting
-from kerastl.models import get_blocks, identify_backbone
 from kerastl.recipe.phase import Phase
 from kerastl.runs import format_bytes
 from kerastl.training.feature_cache import activations_size, describe_entry
-from kerastl.training.freeze import resolve_trainable
+from kerastl.training.freeze import (
+    HEAD_INPUT,
+    count_trained,
+    has_table,
+    head_layers,
+    list_blocks,
+    resolve_trainable,
+)
 from kerastl.training.step import no_images
-from kerastl.training.trunk import HEAD_INPUT, find_boundary, find_cached_boundary, split_model
+from kerastl.training.trunk import (
+    find_boundary,
+    find_cached_boundary,
+    network_name,
+    split_at_head,
+    split_model,
+)
 
 RESERVED_BYTES = 2**28
 """Disk space that caches leave free for the files of the run."""
@@ -97,7 +109,7 @@ def _disk_problem(
 
 def _entries(model: keras.Model, phases: Sequence[Phase], images: PhaseImages) -> Collection[tuple[str, int]]:
     """Return (description, bytes) of each cache entry of the phases. Two phases can share an entry."""
-    network = identify_backbone(model)
+    network = network_name(model)
     entries: dict[tuple[Any, ...], tuple[str, int]] = {}
     for index, (phase, datasets) in enumerate(zip(phases, images, strict=True)):
         if phase.cache == "none":
@@ -119,7 +131,7 @@ def _changes(model: keras.Model, phase: Phase, boundary: str) -> bool:
     own = find_boundary(model, phase)
     if own is None:
         return True
-    order = [*(block.name for block in get_blocks(model)), HEAD_INPUT]
+    order = [*(block.name for block in list_blocks(model)), HEAD_INPUT]
     return order.index(own) < order.index(boundary)
 
 
@@ -176,7 +188,12 @@ def decide_phases(
             the validation images do not allow, a cache that would change the result or that does not fit on the disk,
             a precision of frozen layers without frozen layers.
     """
-    phases = [choose_cache(phase, trains) for phase, trains in zip(phases, phase_images, strict=True)]
+    phases = [
+        phase.model_copy(update={"cache": "none"})
+        if phase.cache == "auto" and not has_table(model) and problems_of("", split_at_head, model)
+        else choose_cache(phase, trains)
+        for phase, trains in zip(phases, phase_images, strict=True)
+    ]
     all_images = []
     problems = []
     for phase, trains in zip(phases, phase_images, strict=True):
@@ -228,12 +245,25 @@ def _check_training(model: keras.Model, phase: Phase, trains: Sequence[ImageData
     for train in trains:
         if not train.steps_per_epoch:
             yield f"{train.num_examples} training images are fewer than one batch of {train.batch_size}. Use a smaller batch."
-    known = [block.name for block in get_blocks(model)]
+    with contextlib.suppress(RequestError):  # unknown layers have a message of their own
+        if not count_trained(model, phase):
+            yield (
+                f"no weight is trained: the last layer with weights, '{head_layers(model)[-1]}', has none that can be. Use "
+                f"{setting('trainable', 'all')}."
+            )
+    known = [block.name for block in list_blocks(model)]
     for name in {rate.block for rate in phase.rates} - {*known}:
         yield f"rates: unknown block '{name}'. {did_you_mean(name, known)}"
 
 
 def _check_precision(model: keras.Model, phase: Phase) -> Iterator[str]:
+    for name in ("precision", "trunk_precision"):
+        if getattr(phase, name) != "float32" and not has_table(model):
+            yield (
+                f"{name} is for models from build_classifier. The layers of other models compute in the precision that "
+                f"they were built with: keras.config.set_dtype_policy('mixed_bfloat16'). Use {setting(name, 'float32')}."
+            )
+            return
     trains_head_only = phase.trainable == "none" and phase.batch_norm == "frozen"
     if phase.precision != "float32" and trains_head_only:
         yield (
@@ -246,7 +276,7 @@ def _check_precision(model: keras.Model, phase: Phase) -> Iterator[str]:
         if find_boundary(model, phase) is not None:
             return
         requirement = f"{setting('trunk_precision', phase.trunk_precision)} needs frozen layers before the trainable layers"
-        later = ", ".join(block.name for block in get_blocks(model)[1:])
+        later = ", ".join(block.name for block in list_blocks(model)[1:])
         yield f"{requirement}, " + (
             f"but all layers are trainable. Use {setting('trainable', 'none')}, or {setting('trainable', {'from_block': 'NAME'})} "
             f"with one of {later}; or {setting('trunk_precision', 'float32')}."

@@ -10,16 +10,17 @@ import hashlib
 import itertools
 import math
 import re
+import weakref
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 import keras
 import numpy as np
 
 from kerastl.data import ImageDataset
-from kerastl.errors import PermanentFailure, RequestError, suggest
+from kerastl.errors import PermanentFailure, Problem, RequestError, raise_problems, suggest
 from kerastl.models import Block, check_classifier, get_blocks, layers_inside
 from kerastl.options import checked
 from kerastl.recipe.phase import BatchNorm, FromBlock, LayerNames, Phase, TopFraction, Trainable, Unfreeze
@@ -28,6 +29,8 @@ Array = np.ndarray[Any, Any]
 INITIALLY_ZERO = ("bias", "beta", "moving_mean")
 HEAD_LAYERS = ("pooled", "head_dropout", "head")
 HEAD = "head"
+HEAD_INPUT = "pooled"
+"""Name of the layer whose output is the input of the head."""
 
 
 def _batch_norms_of(layer: keras.layers.Layer) -> list[keras.layers.BatchNormalization]:
@@ -40,58 +43,138 @@ def batch_norm_layers(model: keras.Model) -> list[keras.layers.BatchNormalizatio
     return [norm for layer in layers_inside(model) for norm in _batch_norms_of(layer)]
 
 
-def check_has_head(model: keras.Model, *datasets: ImageDataset) -> None:
-    """Check that a model was built by `build_model`, so that its layers can be frozen by block, and fits the images.
+def as_trainable(model: keras.Model, *datasets: ImageDataset) -> keras.Model:
+    """Return a model as the functional model that is trained, after checking that it can be, and that it fits the images.
 
     Raises:
-        Problems: It does not return logits, or its class names or image size are not those of the images.
-        RequestError: It is another model.
+        Problems: It does not return logits, its class names or image size are not those of the images, or it cannot be
+            trained here.
     """
-    check_classifier(model)
-    if not {"pooled", HEAD} <= {layer.name for layer in model.layers} or not hasattr(model, "operations"):
-        raise RequestError(
-            f"fit trains models from build_classifier, but the model '{model.name}' has no layers 'pooled' and 'head'. "
-            "Train it with model.fit(dataset.as_tf_dataset(), shuffle=False): the callbacks in kerastl.callbacks freeze "
-            "and check the layers of any Keras model."
-        )
+    network = model if datasets else check_classifier(model)
     for images in datasets:
-        check_classifier(model, class_names=images.class_names, image_size_px=images.image_size_px)
+        network = check_classifier(model, class_names=images.class_names, image_size_px=images.image_size_px)
+    raise_problems("The model", [Problem("", message) for message in _training_problems(model, network)])
+    return network
+
+
+def _training_problems(model: keras.Model, network: keras.Model) -> Iterator[str]:
+    """Yield why a model of any kind cannot be trained phase by phase."""
+    for name in ("train_step", "compute_loss"):
+        if getattr(type(model), name) is not getattr(keras.Model, name):
+            yield (
+                f"has its own {name}, which fit does not call. Train it with model.fit(dataset.as_tf_dataset(), "
+                "shuffle=False): the callbacks in kerastl.callbacks freeze and check the layers of any Keras model."
+            )
+    parts = network._flatten_layers()
+    if any(part.compute_dtype == "float16" for part in parts):
+        yield (
+            "computes in float16, which needs a scaled loss. Build it under "
+            "keras.config.set_dtype_policy('mixed_bfloat16') instead, which needs none."
+        )
+    owners = [part for part in parts if isinstance(part, keras.Model) and part._trainable_variables]
+    names = Counter(part.name for part in (*owners, *layers_inside(network)) if part.weights)
+    paths = Counter(weight.path for weight in network.weights)
+    if repeated := [name for counts in (names, paths) for name, count in counts.items() if count > 1]:
+        yield (
+            f"has two layers or weights with the name '{repeated[0]}', so that they cannot be selected by name. Set "
+            "name= of one of the layers when it is created."
+        )
+    if not any(layer.weights for layer in layers_inside(network)):
+        yield "has no layer with weights, so that there is nothing to train."
+
+
+def _table_blocks(model: keras.Model) -> list[Block] | None:
+    """Return the blocks of a classifier from `build_model`, or None for any other model."""
+    if model in _blocks:
+        return _blocks[model]
+    names = {layer.name for layer in model.layers}
+    blocks = None
+    if {HEAD_INPUT, HEAD} <= names and hasattr(model, "operations"):
+        with suppress(RequestError):
+            blocks = get_blocks(model)
+    _blocks[model] = blocks
+    return blocks
+
+
+_blocks: weakref.WeakKeyDictionary[Any, list[Block] | None] = weakref.WeakKeyDictionary()
+
+
+def has_table(model: keras.Model) -> bool:
+    """Return whether a model was built by `build_model` on a backbone whose blocks are known."""
+    return _table_blocks(model) is not None
+
+
+def list_blocks(model: keras.Model) -> list[Block]:
+    """Return the blocks of a model before its head, from input to output.
+
+    They are those of a known backbone. In any other model, each layer with weights before the head is a block; layers of
+    nested models are separate.
+    """
+    blocks = _table_blocks(model)
+    if blocks is None:
+        names = [layer.name for layer in layers_inside(model) if layer.weights]
+        blocks = [Block(name, (name,), ()) for name in names[:-1]]
+    return blocks
+
+
+def head_layers(model: keras.Model) -> tuple[str, ...]:
+    """Return the names of the layers of the head: in a model that `build_model` did not build, the last layer with weights.
+
+    Raises:
+        RequestError: The model has no weights.
+    """
+    if has_table(model):
+        return HEAD_LAYERS
+    names = [layer.name for layer in layers_inside(model) if layer.weights]
+    if not names:
+        raise RequestError(
+            f"The model '{model.name}' has no weights. Call it on a batch of images, or build it, first."
+        )
+    return (names[-1],)
+
+
+def named_layers(model: keras.Model) -> dict[str, Any]:
+    """Return the layers of a model by name, with nested models expanded."""
+    return {layer.name: layer for layer in layers_inside(model)}
+
+
+def weights_by_layer(model: keras.Model) -> dict[str, list[keras.Variable]]:
+    """Return the weights of each layer by name, with nested models expanded; those of a model itself by its name."""
+    own = {
+        part.name: [*part._trainable_variables, *part._non_trainable_variables]
+        for part in model._flatten_layers()
+        if isinstance(part, keras.Model)
+    }
+    layers = {layer.name: layer.weights for layer in layers_inside(model)}
+    return {name: weights for name, weights in own.items() if weights} | layers
 
 
 def resolve_trainable(model: keras.Model, trainable: Trainable) -> list[str]:
     """Return the names of the backbone layers that a phase trains, from input to output.
 
     Args:
-        model: A flat classifier.
+        model: Any Keras model, see `list_blocks`.
         trainable: The selection. `top_fraction` is rounded to the nearest start of a block, so that no residual
             connection bypasses a frozen layer, and selects at least one block.
 
     Raises:
         RequestError: If there is no such block, or if no layer matches the pattern.
     """
-    return _select_layers(get_blocks(model), trainable)
+    return _select_layers(list_blocks(model), trainable)
 
 
 def select_layers(model: keras.Model, trainable: Trainable) -> list[str]:
     """Return the names of all layers that a selection trains, those of the head included.
 
     Args:
-        model: A flat classifier, whose layers are selected by block. In any other model, the head is the last layer with
-            weights, and each other layer with weights is a block; layers of nested models are selected one by one.
+        model: Any Keras model, see `list_blocks`.
         trainable: The selection, as in `resolve_trainable`.
 
     Raises:
         RequestError: As `resolve_trainable`, or if the model has no weights.
     """
-    layers = layers_inside(model)
-    if {"pooled", "head"} <= {layer.name for layer in layers}:
-        return [*resolve_trainable(model, trainable), *HEAD_LAYERS]
-    names = [layer.name for layer in layers if layer.weights]
-    if not names:
-        raise RequestError(
-            f"The model '{model.name}' has no weights. Call it on a batch of images, or build it, first."
-        )
-    return [*_select_layers([Block(name, (name,), ()) for name in names[:-1]], trainable), names[-1]]
+    head = head_layers(model)
+    return [*resolve_trainable(model, trainable), *head]
 
 
 def _select_layers(blocks: Sequence[Block], trainable: Trainable) -> list[str]:
@@ -142,7 +225,8 @@ def default_batch_norm(model: keras.Model) -> BatchNorm:
 
 def has_random_backbone(model: keras.Model) -> bool:
     """Return whether the backbone has initial weights: all of its biases, offsets and BatchNorm means are 0."""
-    layers = [layer for layer in model.layers if layer.name not in HEAD_LAYERS]
+    head = head_layers(model) if model.weights else ()
+    layers = [layer for layer in layers_inside(model) if layer.name not in head]
     weights = [weight for layer in layers for weight in layer.weights if weight.name in INITIALLY_ZERO]
     return bool(weights) and not any(keras.ops.any(weight) for weight in weights)
 
@@ -191,6 +275,13 @@ def unfreeze(
         layer.trainable = layer.name in selected
         for norm in _batch_norms_of(layer):
             set_batch_norm(norm, rule, is_selected=layer.name in selected)
+    for part in model._flatten_layers():
+        if isinstance(
+            part, keras.Model
+        ):  # its own weights, e.g. a class token, are trained if all of its layers are
+            is_trained = all(layer.name in selected for layer in layers_inside(part) if layer.weights)
+            for variable in part._trainable_variables:
+                variable.trainable = is_trained
     return [layer.name for layer in layers if layer.name in selected and layer.trainable]
 
 
@@ -237,13 +328,23 @@ def disable_frozen_dropout(model: keras.Model) -> AbstractContextManager[None]:
 
     Keras's Dropout ignores `trainable`, and some backbones (EfficientNet) contain dropout.
     """
-    dropouts = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
+    dropouts = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Dropout)]
     return override_attribute([layer for layer in dropouts if not layer.trainable], "rate", 0.0)
 
 
 def is_statistic(variable: keras.Variable) -> bool:
     """Return whether a variable is a running mean or variance of a BatchNorm layer."""
     return variable.path.rsplit("/", 1)[-1] in ("moving_mean", "moving_variance")
+
+
+def state_paths(model: keras.Model) -> set[str]:
+    """Return the paths of the states of trainable layers, e.g. of a counter. BatchNorm statistics have a rule of their own."""
+    return {
+        variable.path
+        for layer in model._flatten_layers()
+        if layer.trainable and not isinstance(layer, keras.layers.BatchNormalization)
+        for variable in layer._non_trainable_variables
+    }
 
 
 def read_statistics(model: keras.Model) -> dict[str, Array]:
@@ -323,11 +424,11 @@ def count_parameters(model: keras.Model, kinds: Mapping[str, str]) -> dict[str, 
         statistics and frozen add up to the total, which is Keras's `count_params`. Blocks are in order from the input;
         the last one, `head`, is everything after the backbone.
     """
-    block_of = {name: block.name for block in get_blocks(model) for name in block.layers}
+    block_of = {name: block.name for block in list_blocks(model) for name in block.layers}
     counts = {name: Counter[str]() for name in [*dict.fromkeys(block_of.values()), HEAD]}
-    for layer in model.layers:
-        for variable in layer.weights:
-            counts[block_of.get(layer.name, HEAD)][kinds[variable.path]] += math.prod(variable.shape)
+    for name, weights in weights_by_layer(model).items():
+        for variable in weights:
+            counts[block_of.get(name, HEAD)][kinds[variable.path]] += math.prod(variable.shape)
     total = sum(counts.values(), Counter[str]())
     return {
         "total": total.total(),
@@ -342,14 +443,15 @@ def count_parameters(model: keras.Model, kinds: Mapping[str, str]) -> dict[str, 
 def count_trained(model: keras.Model, phase: Phase) -> int:
     """Return the number of parameters that a phase trains. The model is not changed."""
     rule = phase.batch_norm or default_batch_norm(model)
-    layers = {
+    layers = named_layers(model)
+    trained = {
         id(layer): layer
         for name in select_layers(model, phase.trainable)
-        for layer in model.get_layer(name)._flatten_layers()
+        for layer in layers[name]._flatten_layers()
         if rule == "trainable" or not isinstance(layer, keras.layers.BatchNormalization)
     }
     return sum(
-        math.prod(variable.shape) for layer in layers.values() for variable in layer._trainable_variables
+        math.prod(variable.shape) for layer in trained.values() for variable in layer._trainable_variables
     )
 
 
@@ -360,7 +462,8 @@ def copy_of(variable: keras.Variable) -> Array:
 
 def backbone_values(model: keras.Model) -> dict[str, Array]:
     """Return copies of all weights except those of the head, by path."""
-    head = {weight.path for weight in model.get_layer(HEAD).weights}
+    layers = named_layers(model)
+    head = {weight.path for name in head_layers(model) for weight in layers[name].weights}
     return {weight.path: copy_of(weight) for weight in model.weights if weight.path not in head}
 
 
@@ -439,7 +542,11 @@ def build_freeze_report(
         faults.append("no variable changed, although the BatchNorm statistics are updated.")
     if trained and not changed & set(trained):
         faults.append(NOTHING_CHANGED)
-    layers = [_layer_row(layer, before, after, kinds) for layer in model.layers if layer.weights]
+    layers = [
+        _layer_row(name, weights, before, after, kinds)
+        for name, weights in weights_by_layer(model).items()
+        if weights
+    ]
     unchanged = [row["layer"] for row in layers if row["trainable"] and not row["changed"]]
     warnings = [f"phase {phase.name}: trainable layers did not change: {', '.join(unchanged)}"]
     return {
@@ -453,13 +560,17 @@ def build_freeze_report(
 
 
 def _layer_row(
-    layer: Any, before: Mapping[str, str], after: Mapping[str, str], kinds: Mapping[str, str]
+    name: str,
+    weights: Sequence[keras.Variable],
+    before: Mapping[str, str],
+    after: Mapping[str, str],
+    kinds: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return the row of a layer with variables. `kinds` is that of `count_parameters`."""
-    paths = [variable.path for variable in layer.weights]
+    paths = [variable.path for variable in weights]
     changed_kinds = {kinds[path] for path in paths if after[path] != before[path]}
     return {
-        "layer": layer.name,
+        "layer": name,
         "trainable": any(kinds[path] == "trained" for path in paths),
         "before": _digest(before[path].encode() for path in paths),
         "after": _digest(after[path].encode() for path in paths),

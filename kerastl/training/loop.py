@@ -23,7 +23,7 @@ from sklearn.metrics import roc_auc_score
 from kerastl.console import status, track
 from kerastl.data import ImageDataset
 from kerastl.errors import Diverged, RequestError, in_syntax, set_option
-from kerastl.models import TrunkPrecision, fold_batch_norm, get_blocks
+from kerastl.models import TrunkPrecision, fold_batch_norm
 from kerastl.options import checked
 from kerastl.recipe.phase import Phase, Unfreeze
 from kerastl.tasks import SINGLE_LABEL
@@ -187,13 +187,16 @@ class PhaseLoop:
     """Runs the phases of one call of `fit`.
 
     Args:
-        model, callbacks, on_epoch, checkpoints, strategy: As in `fit`.
+        model: The model as a functional model.
+        keras_model: The model that callbacks get, which has the same layers.
+        callbacks, on_epoch, checkpoints, strategy: As in `fit`.
         all_phase_data: The data of each phase.
         cache_dir: Folder of the caches.
         saved: The checkpoint to resume from, or None.
     """
 
     model: keras.Model
+    keras_model: keras.Model
     all_phase_data: Sequence[PhaseData]
     callbacks: Sequence[keras.callbacks.Callback]
     on_epoch: OnEpoch | None
@@ -236,13 +239,18 @@ class PhaseLoop:
             self.optimizer = continue_optimizer(self.optimizer, self.model, phase, variables, joined_at)
             self.state.joined_at = self.optimizer.joined_at
             self.averages = WeightAverages(phase, variables)
-        self.model.compile(self.optimizer.plain, loss=None)
+        self.keras_model.compile(self.optimizer.plain, loss=None)
         if self.saved:
             self.saved.restore(self.model, self.optimizer, step, self.averages)
             with self.averages.applied():
                 self.snapshot.update_all()
+        states = freeze.state_paths(self.model)
+
+        def may_change(variable: keras.Variable) -> bool:
+            return variable.path in states or step.may_change(variable)
+
         self.snapshot.changing = {variable.path for variable in variables} | {
-            weight.path for weight in self.model.weights if step.may_change(weight)
+            weight.path for weight in self.model.weights if may_change(weight)
         }
         if not self.state.checksums:
             self.state.checksums = freeze.checksums(self.model)
@@ -256,7 +264,7 @@ class PhaseLoop:
             raise self._recover(phase, error) from error
         report = freeze.build_freeze_report(
             self.model, phase, trained={variable.path for variable in variables},
-            before=self.state.checksums, statistics=self.state.statistics, may_change=step.may_change,
+            before=self.state.checksums, statistics=self.state.statistics, may_change=may_change,
         )  # fmt: skip
         if cache_report:
             report["cache"] = cache_report
@@ -278,13 +286,13 @@ class PhaseLoop:
         phase, step, state = data.phase, data.step, self.state
         first = state.epochs - state.phase_epochs
         callbacks = keras.callbacks.CallbackList(
-            list(self.callbacks), model=self.model, epochs=first + phase.epochs,
+            list(self.callbacks), model=self.keras_model, epochs=first + phase.epochs,
             steps=data.first.steps_per_epoch, verbose=0,
         )  # fmt: skip
-        self.model.stop_training = False
+        self.keras_model.stop_training = False
         callbacks.on_train_begin()
         state.restore_callbacks(self.callbacks)
-        self._skip_epochs(int(self.model._initial_epoch or 0) - state.epochs)
+        self._skip_epochs(int(self.keras_model._initial_epoch or 0) - state.epochs)
         # Not before: the frozen trunk must be folded and cached with the restored weights.
         with status(f"preparing phase {phase.name}", prints_line=False), self.strategy.scope():
             network = build_phase_network(self.model, data, self.cache_dir)
@@ -374,7 +382,7 @@ class PhaseLoop:
         out_of_patience = patience is not None and state.epochs_without_improvement >= patience
         if out_of_patience:
             state.stopped = "early_stopping"
-        elif self.model.stop_training:
+        elif self.keras_model.stop_training:
             reasons = [getattr(callback, "stop_reason", "") for callback in self.callbacks]
             state.stopped = next(filter(None, reasons), "callback")
         seconds = time.perf_counter() - started
@@ -442,7 +450,9 @@ def fit(
     If training diverges, the weights of the last good epoch are restored.
 
     Args:
-        model: A flat classifier from `build_model`, built inside `strategy.scope()` if there is a strategy.
+        model: A classifier from `build_model`, or any other Keras model from images `[batch, h, w, 3]` in [0, 255] to logits
+            `[batch, classes]`, or to one logit for the second of two classes. If there is a strategy, it is built inside
+            `strategy.scope()`.
         train: Labeled images, shuffled; or one dataset per domain, `{"source": ..., "target": ...}`. `{}` if
             the steps of all phases read only the target.
         phases: The training phases, in order.
@@ -478,20 +488,22 @@ def fit(
     ```
     """
     trains, vals = _by_domain(train), _by_domain(val)
-    freeze.check_has_head(model, *trains.values(), *vals.values())
+    network = freeze.as_trainable(model, *trains.values(), *vals.values())
     strategy = strategy or tf.distribute.get_strategy()
     cache_dir = cache_dir or activations_folder()
     with strategy.scope():
         all_phase_data = build_phase_data(
-            model, _divide(model, phases), trains=trains, vals=vals, target=target, step_for=step_for
+            network, _divide(network, phases), trains=trains, vals=vals, target=target, step_for=step_for
         )
     phase_images = [list(data.streams.values()) for data in all_phase_data]
     phases = decide_phases(
-        model, [data.phase for data in all_phase_data], phase_images, vals=vals, cache_dir=cache_dir
+        network, [data.phase for data in all_phase_data], phase_images, vals=vals, cache_dir=cache_dir
     )
     all_phase_data = [replace(data, phase=phase) for data, phase in zip(all_phase_data, phases, strict=True)]
     saved = _read_checkpoint(checkpoints, resume=resume)
-    loop = PhaseLoop(model, all_phase_data, callbacks, on_epoch, checkpoints, cache_dir, strategy, saved)
+    loop = PhaseLoop(
+        network, model, all_phase_data, callbacks, on_epoch, checkpoints, cache_dir, strategy, saved
+    )
     return loop.run(on_freeze_report=on_freeze_report, on_phase_end=on_phase_end)
 
 
@@ -499,7 +511,7 @@ def _divide(model: keras.Model, phases: Sequence[Phase]) -> list[Phase]:
     """Return the phases with `batch_norm` set, and with gradual unfreezing divided into one phase per block."""
     names: list[str] = []
     if any(isinstance(phase.trainable, Unfreeze) for phase in phases):
-        names = [block.name for block in get_blocks(model)]
+        names = [block.name for block in freeze.list_blocks(model)]
     return [
         freeze.resolve_batch_norm(model, part) for phase in phases for part in phase.unfrozen_by_epoch(names)
     ]

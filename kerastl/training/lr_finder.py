@@ -77,7 +77,7 @@ def find_learning_rate(
     """Train for some steps with an increasing learning rate, then restore the model.
 
     Args:
-        model: A flat classifier. Its weights, flags and optimizer are restored.
+        model: Any classifier, as in `fit`. Its weights, flags and optimizer are restored.
         train: Labeled images, shuffled, at least one batch.
         phase: The layers to train, and how. Its learning rate and schedule are ignored.
         lowest, highest: Learning rates of the first and the last step.
@@ -95,7 +95,7 @@ def find_learning_rate(
     print(result.suggestions["valley"])
     ```
     """
-    freeze.check_has_head(model, train)
+    model = freeze.as_trainable(model, train)
     _check_request(train, lowest, highest)
     cache_dir = cache_dir or activations_folder()
     phase = freeze.resolve_batch_norm(model, phase).model_copy(
@@ -219,8 +219,7 @@ def _longest_fall(values: Sequence[float]) -> list[int]:
 @contextmanager
 def _restored(model: keras.Model, phase: Phase) -> Iterator[None]:
     """Set the flags of a model for a phase; then restore its weights, random states and flags."""
-    scales = [weight for norm in freeze.batch_norm_layers(model) for weight in norm.weights]
-    flags = [(owner, owner.trainable) for owner in (*model.layers, *scales)]
+    flags = [(owner, owner.trainable) for owner in (*model._flatten_layers(), *model.weights)]
     try:
         freeze.unfreeze(model, phase.trainable, batch_norm=phase.batch_norm)
         with freeze.preserve_values(model.variables), freeze.disable_frozen_dropout(model):

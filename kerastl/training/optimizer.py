@@ -17,9 +17,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kerastl.models import get_blocks
 from kerastl.recipe.phase import Phase
-from kerastl.training.freeze import copy_of, override_attribute, preserve_values
+from kerastl.training.freeze import copy_of, list_blocks, named_layers, override_attribute, preserve_values
 
 
 class _VariableRates:
@@ -130,11 +129,12 @@ def rate_factors(model: keras.Model, phase: Phase) -> dict[str, float]:
     rates = {rate.block: rate.factor for rate in phase.rates}
     if phase.layer_decay == 1.0 and not rates:
         return {}
-    factors = {}
-    for depth, block in enumerate(reversed(get_blocks(model)), start=1):
+    factors: dict[str, float] = {}
+    layers = named_layers(model)
+    for depth, block in enumerate(reversed(list_blocks(model)), start=1):
         factor = rates.get(block.name, phase.layer_decay**depth)
         for name in block.layers:
-            factors.update({weight.path: factor for weight in model.get_layer(name).weights})
+            factors.update({weight.path: factor for weight in layers[name].weights})
     return factors
 
 

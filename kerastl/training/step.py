@@ -14,7 +14,7 @@ import tensorflow as tf
 from kerastl.data import ImageDataset
 from kerastl.errors import Problem, raise_problems, setting
 from kerastl.recipe.phase import Phase
-from kerastl.training.freeze import HEAD_LAYERS
+from kerastl.training.freeze import head_layers, weights_by_layer
 
 Batch = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
 Batches = Mapping[str, Batch]
@@ -114,11 +114,12 @@ class PhaseData:
 
     def changes_frozen_layers(self, model: keras.Model) -> bool:
         """Return whether the step changes variables before the head that its phase freezes (statistics)."""
+        head = head_layers(model)
         return self.phase.batch_norm == "frozen" and any(
             self.step.may_change(weight)
-            for layer in model.layers
-            if layer.name not in HEAD_LAYERS
-            for weight in layer.weights
+            for name, weights in weights_by_layer(model).items()
+            if name not in head
+            for weight in weights
         )
 
 

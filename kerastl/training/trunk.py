@@ -14,10 +14,17 @@ import tensorflow as tf
 
 from kerastl import models
 from kerastl.data import ImageDataset, cache_folder
-from kerastl.errors import RequestError, setting
+from kerastl.errors import RequestError, problems_of, setting
 from kerastl.recipe.phase import LayerNames, Phase
 from kerastl.training.feature_cache import CachedDataset, cache_activations
-from kerastl.training.freeze import resolve_trainable
+from kerastl.training.freeze import (
+    HEAD_INPUT,
+    has_table,
+    head_layers,
+    list_blocks,
+    named_layers,
+    resolve_trainable,
+)
 from kerastl.training.step import PhaseData
 
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
@@ -199,15 +206,15 @@ def build_phase_network(model: keras.Model, phase_data: PhaseData, folder: Path)
     phase, val = phase_data.phase, phase_data.val
     if phase.cache == "none":
         # If the step changes frozen layers, none of them can be folded.
-        is_constant = not phase_data.changes_frozen_layers(model)
-        network = with_folded_trunk(model, phase) if is_constant else model
+        is_foldable = has_table(model) and not phase_data.changes_frozen_layers(model)
+        network = with_folded_trunk(model, phase) if is_foldable else model
         return PhaseNetwork(network, phase_data.streams, val)
     boundary = find_cached_boundary(model, phase)
     trunk, tail = split_model(model, boundary)
     datasets = [*phase_data.streams.values(), *([] if val is None else [val])]
     cached = cache_activations(
         trunk, datasets, precision=phase.cache_precision, folder=folder, trunk_precision=phase.trunk_precision,
-        about={"network": models.identify_backbone(model), "boundary": boundary},
+        about={"network": network_name(model), "boundary": boundary},
     )  # fmt: skip
     cache_report = {
         "kind": phase.cache,
@@ -221,10 +228,6 @@ def build_phase_network(model: keras.Model, phase_data: PhaseData, folder: Path)
     return PhaseNetwork(with_fast_backward(tail), streams, cached_val, cache_report)
 
 
-HEAD_INPUT = "pooled"
-"""Name of the layer whose output is the input of the head."""
-
-
 def find_boundary(model: keras.Model, phase: Phase) -> str | None:
     """Return the name of the last block before the trainable layers, or `pooled`. None if there is no such block.
 
@@ -235,9 +238,11 @@ def find_boundary(model: keras.Model, phase: Phase) -> str | None:
     if phase.batch_norm != "frozen":
         return None
     trainable = set(resolve_trainable(model, phase.trainable))
+    if not has_table(model):
+        return None if trainable or problems_of("", split_at_head, model) else HEAD_INPUT
     if not trainable:
         return HEAD_INPUT
-    frozen = list(takewhile(lambda block: trainable.isdisjoint(block.layers), models.get_blocks(model)))
+    frozen = list(takewhile(lambda block: trainable.isdisjoint(block.layers), list_blocks(model)))
     return frozen[-1].name if frozen else None
 
 
@@ -247,7 +252,13 @@ def find_cached_boundary(model: keras.Model, phase: Phase) -> str:
     Raises:
         RequestError: If the trainable layers need another cache, or none.
     """
+    if not has_table(model) and phase.trainable == "none" and phase.cache == "features":
+        split_at_head(model)  # raises the reason
     boundary = find_boundary(model, phase)
+    if not has_table(model) and phase.cache == "boundary":
+        raise RequestError(
+            f"{setting('cache', 'boundary')} needs a model from build_classifier, whose blocks are known. Use {setting('cache', 'none')}."
+        )
     if phase.cache == "features" and boundary != HEAD_INPUT:
         raise RequestError(
             f"{setting('cache', 'features')} stores the inputs of the head, so only the head can be trained. "
@@ -258,18 +269,68 @@ def find_cached_boundary(model: keras.Model, phase: Phase) -> str:
     if boundary is None or is_pattern or (phase.cache == "boundary" and boundary == HEAD_INPUT):
         raise RequestError(
             f"{setting('cache', 'boundary')} needs frozen blocks followed by trainable blocks. Use {setting('trainable', {'from_block': 'NAME'})} "
-            f"with one of {', '.join(block.name for block in models.get_blocks(model)[1:])}."
+            f"with one of {', '.join(block.name for block in list_blocks(model)[1:])}."
         )
     return boundary
 
 
 def split_model(model: keras.Model, boundary: str) -> tuple[keras.Model, keras.Model]:
     """Return a classifier as two models that share its layers: its trunk up to the boundary, and the tail."""
+    if not has_table(model):
+        return split_at_head(model)
     if boundary != HEAD_INPUT:
         return models.split_at_block(model, boundary)
     pooled = model.get_layer(HEAD_INPUT).output
     trunk = keras.Model(model.inputs[0], pooled, name="trunk")
     return trunk, keras.Model(pooled, model.outputs[0], name="tail")
+
+
+def split_at_head(model: keras.Model) -> tuple[keras.Model, keras.Model]:
+    """Return a model of any kind as two models that share its layers: up to the input of the head, and from there.
+
+    The first one must give the same features in each epoch: it consists of Keras's own layers, none of them random except
+    dropout, which is disabled in frozen layers.
+
+    Raises:
+        RequestError: The graph of the model does not allow it. The message has the reason.
+    """
+    head = named_layers(model)[head_layers(model)[-1]]
+    tensor, is_past_head = model.outputs[0], False
+    # Dropout before the head is part of the tail.
+    while not is_past_head or isinstance(tensor._keras_history.operation, keras.layers.Dropout):
+        operation, node, _ = tensor._keras_history
+        inputs = operation._inbound_nodes[node].input_tensors
+        if len(inputs) != 1 or inputs[0] is model.inputs[0]:
+            raise RequestError(
+                _no_features("the layers before the head are not a separate part of the graph")
+            )
+        is_past_head = is_past_head or operation is head or head in _parts(operation)
+        tensor = inputs[0]
+    trunk = keras.Model(model.inputs[0], tensor, name="trunk")
+    for part in _parts(trunk):
+        if not type(part).__module__.startswith(("keras.src.", "keras_hub.src.")) or isinstance(
+            part, keras.layers.Lambda
+        ):
+            raise RequestError(_no_features(f"the layer '{part.name}' has code of its own"))
+        if part._seed_generators and not isinstance(part, keras.layers.Dropout):
+            raise RequestError(_no_features(f"the layer '{part.name}' is random"))
+    return trunk, keras.Model(tensor, model.outputs[0], name="tail")
+
+
+def _parts(operation: Any) -> list[Any]:
+    """Return an operation and all layers inside."""
+    return operation._flatten_layers() if isinstance(operation, keras.layers.Layer) else []
+
+
+def _no_features(reason: str) -> str:
+    return (
+        f"{setting('cache', 'features')} is not possible, because {reason}. Use {setting('cache', 'none')}."
+    )
+
+
+def network_name(model: keras.Model) -> str | None:
+    """Return the name of the backbone of a classifier, or the name of any other model."""
+    return models.identify_backbone(model) if has_table(model) else model.name
 
 
 def with_folded_trunk(model: keras.Model, phase: Phase) -> keras.Model:

@@ -36,7 +36,7 @@ from kerastl.recipe import Backbone, Evaluation, Head, ImageSize, Phase, Seed, r
 from kerastl.report import summary_facts
 from kerastl.runs import Summary
 from kerastl.training.checkpoint import History
-from kerastl.training.freeze import check_has_head, has_random_backbone
+from kerastl.training.freeze import as_trainable, has_random_backbone
 from kerastl.training.loop import fit as fit_phases
 from kerastl.workflows.run_writer import epoch_line
 
@@ -159,7 +159,10 @@ def fit(
     """Train a classifier phase by phase and keep its best weights.
 
     Args:
-        model: A model from `build_classifier`.
+        model: A model from `build_classifier`, or any other `keras.Model` from images `[batch, size, size, 3]` in
+            [0, 255] to logits `[batch, classes]`, or to one logit for the second of two classes: functional, Sequential or
+            subclassed, also with nested models. In these, each layer is a block, and the head is the last layer with
+            weights.
         train: Labeled training images, usually `collection.train`. A collection is shuffled and not augmented. If the
             images have no split, a note reports that all of them are used for training.
         validation_data: Labeled validation images, used to select the best epoch. Without them, the last
@@ -173,9 +176,10 @@ def fit(
         One row of losses and metrics per epoch, and the freeze check of each phase.
 
     Raises:
-        Problems: An argument or a phase is invalid, the model and the images have different classes or sizes, or random
-            weights would be frozen. Nothing was trained.
-        RequestError: The model is not from `build_classifier`, or the training images are from several splits.
+        Problems: An argument or a phase is invalid, the model cannot be trained phase by phase or does not return logits,
+            the model and the images have different classes or sizes, or random weights would be frozen. Nothing was
+            trained.
+        RequestError: The training images are from several splits.
         RunFailed: An image cannot be read, or training diverged.
 
     Example:
@@ -189,8 +193,8 @@ def fit(
     window = train.window if train.has_auto_window else train.window or FULL_WINDOW
     if validation_data is not None:
         validation_data = _dataset(model, "validation_data", validation_data, window=window or "auto")
-    check_has_head(model)
-    if has_random_backbone(model):
+    network = as_trainable(model, train)
+    if has_random_backbone(network):
         findings = rules.random_weights_are_trained(phases)
         raise_problems("fit", [Problem(*finding) for finding in findings])
     with quiet(not verbose):
@@ -246,7 +250,7 @@ def evaluate(model: keras.Model, test: ImageDataset | Collection, **options: Any
     """Evaluate a classifier on labeled images.
 
     Args:
-        model: A model that returns logits.
+        model: Any `keras.Model` that returns logits, as in `fit`.
         test: Labeled images, for example `collection.test`.
         **options: Options of `kerastl.evaluation.score`, for example `positive`, `specificity` and `seed`.
 
@@ -268,11 +272,10 @@ def evaluate(model: keras.Model, test: ImageDataset | Collection, **options: Any
     check_arguments("evaluate", ScoreOptions, checked, option_problems(score, options, "predictions"))
     if isinstance(test, ImageDataset) and test.augmented:
         print_status("Note: test: the images are augmented before they are scored. To avoid it: augment=None")
-    _warn_if_random(model)
     # A model that was not trained on 16-bit images has no window.
     window = read_signature(model).get("window") or "auto"
     dataset = _dataset(model, "test", test, window=window)
-    check_classifier(model, is_probed=True)
+    _warn_if_random(check_classifier(model, image_size_px=dataset.image_size_px, is_probed=True))
     return score(predict(model, dataset), **options)
 
 
@@ -282,11 +285,11 @@ def export_model(
     """Export a classifier as a SavedModel that takes image files and returns probabilities.
 
     Args:
-        model: A model from `build_classifier`, or any model that returns logits.
+        model: A model from `build_classifier`, or any `keras.Model` that returns logits, as in `fit`.
         out: The folder for TensorFlow Serving. The model is written under the next free version
             number, for example to `out/1`.
         class_names: Class names in the order of the logits. None uses those that the model stores: a model from
-            `build_classifier` or `fit` keeps them, also in a file.
+            `build_classifier` or `fit` keeps them, also in a file. A subclassed model keeps them only in this process.
         **options: Options of `kerastl.export.export_saved_model`, for example `version` or `model_name`. The default
             `window` is that of the training images of `fit`.
 
@@ -304,12 +307,12 @@ def export_model(
     """
     problems = option_problems(export_saved_model, options, "image_size_px")
     checked = check_arguments("export_model", WindowOptions, {"window": "auto", **options}, problems)
-    check_classifier(model)
+    network = check_classifier(model)
     signature = read_signature(model)
     stored, chosen = signature.get("window"), checked.fixed_window or FULL_WINDOW
     if checked.window != "auto" and stored not in (None, chosen):
         raise RequestError(f"window: is {chosen}, but the model was trained with {stored}. Remove window=.")
-    _warn_if_random(model)
+    _warn_if_random(network)
     names = class_names if class_names is not None else signature.get("class_names")
     if names is None:
         raise RequestError("The model does not store class names. Pass class_names=[...].")
@@ -320,7 +323,7 @@ def export_model(
             "their full range. For the window of the training images: window=train.window"
         )
     return export_saved_model(
-        model, as_path(out), class_names=names, image_size_px=model.input_shape[1],
+        model, as_path(out), class_names=names, image_size_px=network.input_shape[1],
         window=signature.get("window") if checked.window == "auto" else checked.fixed_window,
         **{name: value for name, value in options.items() if name != "window"},
     )  # fmt: skip
@@ -335,9 +338,10 @@ def _dataset(
     model: keras.Model, name: str, images: Any, *, shuffle: bool = False, window: Any = "auto"
 ) -> ImageDataset:
     """Return a dataset that matches the input size, the class names and the window of the model."""
-    check_classifier(model)
     if isinstance(images, Collection):
-        images = ImageDataset(images, image_size_px=model.input_shape[1], shuffle=shuffle, window=window)
+        images = ImageDataset(
+            images, image_size_px=check_classifier(model).input_shape[1], shuffle=shuffle, window=window
+        )
     if not isinstance(images, ImageDataset):
         raise RequestError(
             f"{name}: must be a kerastl.ImageDataset or a Collection from kerastl.read_images, got "

@@ -235,15 +235,6 @@ def test_a_policy_of_another_image_size_is_refused_and_an_empty_one_changes_noth
     assert not images(augment="none").augmented
 
 
-def test_a_model_of_the_user_with_the_names_of_the_head_is_not_trained_by_block():
-    layers = [keras.layers.GlobalAveragePooling2D(name="pooled"), keras.layers.Dense(2, name="head")]
-    own = keras.Sequential([keras.Input((16, 16, 3)), *layers])
-    assert "models from build_classifier" in refusal(training.fit, own, images(), phases=PHASES)
-    assert "models from build_classifier" in refusal(
-        training.find_learning_rate, own, images(), phase=PHASES[0]
-    )
-
-
 def test_options_of_a_score_have_the_ranges_of_a_recipe():
     problems = problems_of(kerastl.evaluation.score, None, level=95, specificity=90, seed=-1)
     assert set(problems) == {"predictions", "level", "specificity", "seed"}

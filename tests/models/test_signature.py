@@ -140,7 +140,7 @@ def test_other_sizes_and_numbers_of_classes_are_refused_together():
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (head(layers.Dense(1)), "each class needs a logit"),
+        (head(layers.Dense(1)), "2 outputs, but there are 3 classes"),
         (head(layers.Dense(1, activation="sigmoid")), "returns probabilities"),
         (
             keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(3)]),
@@ -151,8 +151,11 @@ def test_other_sizes_and_numbers_of_classes_are_refused_together():
             r"got \[None, 8, 9, 3\]",
         ),
         (keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(3, 1)]), r"got \[None, 8, 8, 3\]"),
-        (keras.Sequential([layers.Flatten(), layers.Dense(3)]), "built functional or Sequential"),
-        (functional(lambda features: {"logits": layers.Dense(3)(features)}), "one output tensor"),
+        (keras.Sequential([layers.Flatten(), layers.Dense(3)]), "no fixed image size"),
+        (
+            functional(lambda features: {name: layers.Dense(3)(features) for name in ("logits", "aux")}),
+            r"one output tensor.*model\(image\)\['logits'\]",
+        ),
         (functional(lambda features: [layers.Dense(3)(features)] * 2), "one output tensor"),
         ("model.keras", "load_model"),
         (None, "keras.Model"),
@@ -163,11 +166,9 @@ def test_models_of_another_form_are_refused(model, message):
         check_classifier(model, class_names=["a", "b", "c"])
 
 
-def test_a_single_logit_is_converted_as_the_message_says():
+def test_a_single_logit_is_that_of_the_second_class():
     single = head(layers.Dense(1))
-    logit = single.outputs[0]
-    both = keras.Model(single.inputs[0], keras.ops.concatenate([0 * logit, logit], -1))
-    check_classifier(both, class_names=["a", "b"], is_probed=True)
+    both = check_classifier(single, class_names=["a", "b"], is_probed=True)
     images = np.random.default_rng(0).uniform(0, 1, (4, 8, 8, 3)).astype(np.float32)
     expected = 1 / (1 + np.exp(-np.asarray(single(images))[:, 0]))
     np.testing.assert_allclose(np.asarray(keras.ops.softmax(both(images)))[:, 1], expected, rtol=1e-5)

@@ -1,0 +1,54 @@
+"""`fit`, `evaluate` and `export_model` with models that `build_classifier` did not build."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+from PIL import Image
+
+import kerastl
+
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory):
+    """Sixteen dark and sixteen light images."""
+    folder = tmp_path_factory.mktemp("photos")
+    generator = np.random.default_rng(0)
+    for label, mean in (("dark", 60), ("light", 190)):
+        (folder / label).mkdir()
+        for number in range(16):
+            pixels = np.clip(generator.normal(mean, 20, (40, 40, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / label / f"{number}.png")
+    return kerastl.read_images(folder).split(val_fraction=0.25, test_fraction=0.25, seed=7)
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__(name="own")
+        self.logit = layers.Dense(1, name="logit", bias_initializer=keras.initializers.Constant(0.01))
+        self.conv = layers.Conv2D(4, 3, name="conv", bias_initializer=keras.initializers.Constant(0.1))
+
+    def call(self, images):
+        return self.logit(keras.ops.mean(keras.ops.relu(self.conv(images / 255.0)), axis=(1, 2)))
+
+
+def test_a_subclassed_model_with_a_single_logit_is_trained_evaluated_and_exported(collection, tmp_path):
+    model = Subclassed()
+    train = kerastl.ImageDataset(collection.train, image_size_px=SIZE, batch_size=4, seed=7)
+    phases = [kerastl.Phase("all", epochs=4, learning_rate=0.03, trainable="all")]
+    kerastl.fit(model, train, validation_data=collection.val, phases=phases)
+    scores = kerastl.evaluate(model, collection.test, resamples=100)
+    assert scores["test"]["overall"]["auc"]["value"] == 1.0
+    version = kerastl.export_model(model, tmp_path / "served")
+    file = collection.test.records[0].file
+    served = tf.saved_model.load(str(version)).signatures["serving_default"](tf.constant([file.read_bytes()]))
+    assert json.loads((version / "manifest.json").read_text())["class_names"] == ["dark", "light"]
+    dataset = kerastl.ImageDataset(collection.test, image_size_px=SIZE, shuffle=False)
+    images, _ = next(iter(dataset.batches(0)))
+    expected = 1 / (1 + np.exp(-model(images).numpy()[0, 0]))
+    np.testing.assert_allclose(served["probabilities"].numpy()[0], [1 - expected, expected], atol=1e-6)
