@@ -11,7 +11,7 @@ import keras
 
 from kerastl.errors import RequestError
 from kerastl.models.backbone import get_backbone
-from kerastl.models.flatten import build_source, flatten
+from kerastl.models.flatten import build_source, flatten, without_values
 from kerastl.models.signature import write_signature
 from kerastl.models.weight_files import adopt_preprocessing, check_published_weights, load_weights_file
 from kerastl.models.weights import locate_weights, missing_weights_message
@@ -83,7 +83,8 @@ def load_backbone(
         if located is None:
             raise RequestError(missing_weights_message(name, image_size_px, options))
     path = located.path if located else _weights_file(weights)
-    source = build_source(name, image_size_px=image_size_px, seed=seed, **options)
+    with without_values():
+        source = build_source(name, image_size_px=image_size_px, seed=seed, **options)
     model, copies = flatten(source, pixels=backbone.pixels, name=name)
     if path is None:
         return LoadedBackbone(model, None, ())

@@ -9,6 +9,8 @@ from __future__ import annotations
 import pkgutil
 import re
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from kerastl.models.backbone import Pixels, get_backbone, resolve_image_size, resolve_options
@@ -174,3 +176,19 @@ def build_source(
         **dict(backbone.arguments),
         **resolve_options(name, options),
     )
+
+
+@contextmanager
+def without_values() -> Iterator[None]:
+    """Build networks of which only the graph is used. Initial values of variables take half of the time."""
+    import keras
+    from keras.src.backend.common import global_state
+
+    key = "uninitialized_variables"
+    pending = list(global_state.get_global_attribute(key, []))
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            yield
+    finally:
+        # Otherwise Keras would initialize them when the next layer is built.
+        global_state.set_global_attribute(key, pending)

@@ -528,7 +528,8 @@ def weights_problem(
     published_hash = row.top_hash if top else row.hash
     if published_hash:
         return hash_problem(path, published_hash)
-    slots = _slots(source or flatten.build_source(name, **dict(row.options)), {})
+    with flatten.without_values():
+        slots = _slots(source or flatten.build_source(name, **dict(row.options)), {})
     try:
         with weights_file_errors(path), open_h5(path) as file:
             problems = _differences(slots, h5_datasets(file))

@@ -10,7 +10,8 @@ import pytest
 from backbone_families import SMALLEST, by_family, without_weights
 
 from kerastl import registry
-from kerastl.models import block_names, list_backbones
+from kerastl.models import block_names, build_backbone, build_source, get_backbone, list_backbones
+from kerastl.models.flatten import flatten
 from kerastl.testing import check_backbone
 
 PUBLISHED = [name for name, backbone in list_backbones().items() if backbone.weights]
@@ -48,6 +49,15 @@ def test_family_fulfills_the_backbone_contract(member):
 @pytest.mark.parametrize(("name", "size"), [("efficientnet_v2_s", 32), ("mobilenet_v3_large", 32)])
 def test_members_that_differ_from_their_family_fulfill_the_contract(name, size):
     check_backbone(name, image_size_px=size)
+
+
+def test_initial_values_do_not_depend_on_those_of_the_network_that_is_copied():
+    """`build_backbone` builds that network without values; the layers that are built afterwards have values."""
+    source = build_source("small_cnn", image_size_px=32, seed=3)
+    expected, _ = flatten(source, pixels=get_backbone("small_cnn").pixels, name="small_cnn")
+    backbone = build_backbone("small_cnn", weights="none", image_size_px=32, seed=3)
+    for weight, value in zip(backbone.weights, expected.weights, strict=True):
+        assert weight.numpy().tobytes() == value.numpy().tobytes()
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
