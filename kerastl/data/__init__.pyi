@@ -1,3 +1,4 @@
+from .array_dataset import ArrayDataset as ArrayDataset
 from .cache import Entry as Entry
 from .cache import cache_entries as cache_entries
 from .cache import cache_folder as cache_folder
@@ -22,6 +23,9 @@ from .records import Record as Record
 from .splits import keep_few_labels as keep_few_labels
 from .splits import split as split
 from .splits import split_target as split_target
+from .tf_dataset import Images as Images
+from .tf_dataset import TfDataset as TfDataset
+from .tf_dataset import as_image_dataset as as_image_dataset
 from .validate import CheckedImages as CheckedImages
 from .validate import check_images as check_images
 from .window import auto_window as auto_window

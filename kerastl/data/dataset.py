@@ -285,7 +285,7 @@ class ImageDataset:
         options = itertools.compress(("shuffle", "augment", "mix", "cache"), is_set)
         size = f"{self.image_size_px} x {self.image_size_px} px"
         return (
-            f"<ImageDataset: {self.num_examples:,} images of {size}, {len(self.class_names)} classes, "
+            f"<{type(self).__name__}: {self.num_examples:,} images of {size}, {len(self.class_names)} classes, "
             f"batch size {self.batch_size}{''.join(f', {name}' for name in options)}>"
         )
 
@@ -464,15 +464,19 @@ class ImageDataset:
         Raises:
             RequestError: `augment` is not a policy of `build_policy`.
         """
-        settings: dict[str, Any] = {
-            "size": self.image_size_px, "window": self.window, "max_pixels": self.max_pixels,
-            "files": hash_contents([record.file for record in self.records]),
-        }  # fmt: skip
         if not self.has_fingerprint:
             raise RequestError("A fingerprint requires an augmentation policy of `build_policy`.")
+        settings: dict[str, Any] = {
+            "size": self.image_size_px, "window": self.window, "max_pixels": self.max_pixels,
+            "files": self._content_hashes(),
+        }  # fmt: skip
         if self._augment is not None:
             settings |= {"augment": self._augment.fingerprint, "seed": self.seed, "views": self.views}
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+    def _content_hashes(self) -> list[str]:
+        """Return the SHA-256 of each image."""
+        return hash_contents([record.file for record in self.records])
 
     def explain(self, error: Exception) -> KerastlError:
         """Return an error that names the file that cannot be read, given the error that iteration raised."""

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerastl.console import track
-from kerastl.data import ImageDataset, report_unreadable
+from kerastl.data import Collection, ImageDataset, Images, as_image_dataset, report_unreadable
 from kerastl.data.duplicates import names_of_copies
 from kerastl.errors import Problem, RunFailed, raise_problems
 from kerastl.evaluation.predictions import Array, Predictions
@@ -21,19 +21,27 @@ from kerastl.options import checked
 from kerastl.training import trace_inference
 
 
+def input_size(model: keras.Model, images: Images) -> Any:
+    """Return the size of the images that a model takes. None if it takes any, which a collection does not allow."""
+    is_open = isinstance(model, keras.Model) and not getattr(model, "inputs", None)
+    return None if is_open and not isinstance(images, Collection) else check_classifier(model).input_shape[1]
+
+
 @checked
-def predict(model: keras.Model, dataset: ImageDataset) -> Predictions:
+def predict(model: keras.Model, dataset: Images) -> Predictions:
     """Return the predictions of a model for every image of a dataset.
 
     Args:
         model: Any Keras model from `[b, h, w, 3]` float32 in [0, 255] to logits `[b, classes]`, or to one logit for the
             second of two classes. It runs in inference mode. The model of a run
             (`kerastl.load_run(path).model`) has an attribute `temperature`, which scales the probabilities.
-        dataset: Images without augmentation, including a smaller last batch. The order does not matter. With
-            `window="auto"`, 16-bit images have the window of the model, if it stores one.
+        dataset: Images without augmentation, including a smaller last batch, in any form that `kerastl.evaluate` takes.
+            Images in an array or a `tf.data.Dataset` may be unlabeled: `x`. With `window="auto"`, 16-bit images have the
+            window of the model, if it stores one.
 
     Returns:
-        Predictions in the order of `dataset.records`.
+        Predictions in the order of the records or of the array. Those of a `tf.data.Dataset` that is shuffled are in the
+        order of this pass.
 
     Raises:
         Problems: If the model does not return logits, or if its class names or image size differ from those of the
@@ -46,8 +54,13 @@ def predict(model: keras.Model, dataset: ImageDataset) -> Predictions:
     scores = kerastl.evaluation.score(predictions)
     ```
     """
+    signature = read_signature(model)
+    if not isinstance(dataset, ImageDataset):
+        names = None if isinstance(dataset, Collection) else signature.get("class_names")
+        size = input_size(model, dataset)
+        dataset = as_image_dataset("dataset", dataset, class_names=names, image_size_px=size)
     network = check_classifier(model, class_names=dataset.class_names, image_size_px=dataset.image_size_px)
-    window = read_signature(model).get("window")
+    window = signature.get("window")
     if window and dataset.has_auto_window:
         dataset = dataset.with_window(window)
     num_classes = len(dataset.class_names)
@@ -56,7 +69,7 @@ def predict(model: keras.Model, dataset: ImageDataset) -> Predictions:
     with report_unreadable(dataset):
         for batch, _, indices in track(dataset.indexed_batches(0), "predicting", dataset.steps_per_epoch):
             logits[indices.numpy()] = tf.cast(forward(batch), tf.float32).numpy()
-    records = dataset.records
+    records = dataset.records  # after the pass, which sets the order of a tf.data.Dataset
     paths = tuple(record.path for record in records)
     invalid = np.flatnonzero(~np.isfinite(logits).all(axis=1))
     if len(invalid):

@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerastl.data import ImageDataset, entries_of_kind
+from kerastl.data import ImageDataset, TfDataset, entries_of_kind
 from kerastl.errors import Diverged, Problem, RequestError, did_you_mean, problems_of, raise_problems, setting
 from kerastl.recipe.phase import Phase
 from kerastl.runs import format_bytes
@@ -57,6 +57,11 @@ def _cache_problem(model: keras.Model, phase: Phase, datasets: Sequence[ImageDat
             return (
                 f"{setting('cache', phase.cache)} stores activations of single images, but the mixing combines two images. "
                 f"Remove the mixing (augment.mixing, in Python mix=), or use {setting('cache', 'none')}."
+            )
+        if isinstance(dataset, TfDataset):
+            return (
+                f"{setting('cache', phase.cache)} stores the activations of each image once, but a tf.data.Dataset may change "
+                f"its images. Use NumPy arrays, an ImageDataset, or {setting('cache', 'none')}."
             )
         if not dataset.has_fingerprint:
             return (
@@ -167,7 +172,7 @@ def choose_cache(phase: Phase, trains: Sequence[ImageDataset]) -> Phase:
         return phase
     trains_head_only = phase.trainable == "none" and phase.batch_norm == "frozen"
     # A new augmentation or mix in each epoch cannot be cached.
-    varies = any(dataset.mixes or (dataset.augmented and not dataset.repeats) for dataset in trains)
+    varies = any(dataset.mixes or not dataset.repeats for dataset in trains)
     return phase.model_copy(update={"cache": "features" if trains_head_only and not varies else "none"})
 
 

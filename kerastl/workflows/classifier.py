@@ -12,26 +12,26 @@ from annotated_types import Gt, Lt, MinLen
 
 from kerastl import data
 from kerastl.console import print_facts, print_status, quiet
-from kerastl.data import Collection, ImageDataset, WindowOptions
+from kerastl.data import (
+    ArrayDataset,
+    Collection,
+    ImageDataset,
+    Images,
+    TfDataset,
+    WindowOptions,
+    as_image_dataset,
+)
 from kerastl.data.decode import FULL_WINDOW
 from kerastl.data.identity import Identity
 from kerastl.data.readers import as_path, reader_name
 from kerastl.data.records import RESERVED, as_names, check_class_list, pluralize
 from kerastl.data.validate import check_cached
 from kerastl.errors import Problem, RequestError, join_words, nearest, raise_problems
-from kerastl.evaluation.inference import predict
+from kerastl.evaluation.inference import input_size, predict
 from kerastl.evaluation.scores import score
 from kerastl.export import Postprocessing, export_saved_model
 from kerastl.models import build_model, check_classifier, load_backbone, read_signature, write_signature
-from kerastl.options import (
-    Fraction,
-    StrictModel,
-    check_arguments,
-    checked,
-    describe_value,
-    list_problems,
-    option_problems,
-)
+from kerastl.options import Fraction, StrictModel, check_arguments, checked, list_problems, option_problems
 from kerastl.recipe import Backbone, Evaluation, Head, ImageSize, Phase, Seed, rules
 from kerastl.report import summary_facts
 from kerastl.runs import Summary
@@ -39,6 +39,11 @@ from kerastl.training.checkpoint import History
 from kerastl.training.freeze import as_trainable, has_random_backbone
 from kerastl.training.loop import fit as fit_phases
 from kerastl.workflows.run_writer import epoch_line
+
+NO_GROUPS = (
+    "each image is its own group in the intervals, which are too narrow if several are of one patient. To set the "
+    "patients of arrays: kerastl.data.ArrayDataset(x, y, groups=..., class_names=...)"
+)
 
 
 class ClassifierOptions(Head):
@@ -149,10 +154,14 @@ def build_classifier(
 
 def fit(
     model: keras.Model,
-    train: ImageDataset | Collection,
+    train: Images,
     *,
-    validation_data: ImageDataset | Collection | None = None,
+    validation_data: Images | None = None,
     phases: Sequence[Phase] = (),
+    class_names: Sequence[str] | None = None,
+    augment: Any = None,
+    batch_size: int | None = None,
+    seed: int | None = None,
     verbose: bool = True,
     **options: Any,
 ) -> History:
@@ -163,11 +172,16 @@ def fit(
             [0, 255] to logits `[batch, classes]`, or to one logit for the second of two classes: functional, Sequential or
             subclassed, also with nested models. In these, each layer is a block, and the head is the last layer with
             weights.
-        train: Labeled training images, usually `collection.train`. A collection is shuffled and not augmented. If the
-            images have no split, a note reports that all of them are used for training.
-        validation_data: Labeled validation images, used to select the best epoch. Without them, the last
-            weights are kept.
+        train: Labeled training images: an `ImageDataset`, a collection such as `collection.train`, NumPy arrays `(x, y)`,
+            or a batched `tf.data.Dataset` of `(x, y)`. Images in `x` are `[n, height, width, 3]` in [0, 255], of any numeric
+            type; `y` has class indices, one-hot rows or class names. Collections and arrays are shuffled. If the images
+            of a collection have no split, a note reports that all of them are used for training.
+        validation_data: Labeled validation images in any of these forms, used to select the best epoch. Without them,
+            the last weights are kept.
         phases: The training phases. The default is one phase of five epochs that trains only the head.
+        class_names: Class names in the order of the logits. None uses those of the model or of the collection.
+        augment, batch_size, seed: As in `ImageDataset`, for other training data: by default no augmentation, 32 images
+            and 0. A `tf.data.Dataset` keeps its batches.
         verbose: Whether to print one line per epoch and phase to stderr, and to show progress.
         **options: Further options of `kerastl.training.fit`, for example `callbacks`, `checkpoints` and
             `resume`.
@@ -180,19 +194,25 @@ def fit(
             the model and the images have different classes or sizes, or random weights would be frozen. Nothing was
             trained.
         RequestError: The training images are from several splits.
-        RunFailed: An image cannot be read, or training diverged.
+        RunFailed: An image cannot be read, a `tf.data.Dataset` raised an error, or training diverged.
 
     Example:
         >>> history = kerastl.fit(model, train, validation_data=collection.val,
         ...                       phases=[kerastl.Phase("head", epochs=5)])
+        >>> history = kerastl.fit(model, (x_train, y_train), validation_data=(x_val, y_val), augment="light")
     """
     phases = [Phase("head", epochs=5)] if isinstance(phases, tuple) and not phases else phases
     phases = check_arguments("fit", FitOptions, {"phases": phases}, _unknown_options(options)).phases
-    train = _dataset(model, "train", train, shuffle=True)
+    chosen = {"augment": augment, "batch_size": batch_size, "seed": seed}
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    with quiet(not verbose):
+        train = _dataset(model, "train", train, class_names=class_names, is_training=True, **chosen)
     # None means that no image has 16 bits, so that 16-bit images of other datasets get their own window.
     window = train.window if train.has_auto_window else train.window or FULL_WINDOW
     if validation_data is not None:
-        validation_data = _dataset(model, "validation_data", validation_data, window=window or "auto")
+        validation_data = _dataset(
+            model, "validation_data", validation_data, class_names=class_names, window=window or "auto"
+        )
     network = as_trainable(model, train)
     if has_random_backbone(network):
         findings = rules.random_weights_are_trained(phases)
@@ -222,18 +242,27 @@ def _check_held_out(train: ImageDataset, val: ImageDataset | None) -> None:
     Without a split, no image is held out. Validation images that are also training images select an overfitted epoch.
     """
     splits = {record.split or "no split" for record in train.records}
+    absent = [name for index, name in enumerate(train.class_names) if index not in set(train.labels)]
+    if absent:
+        print_status(
+            f"Warning: there are no training images of {join_words(list(map(repr, absent)), 'and')}."
+        )
     if len(splits) > 1:
         raise RequestError(
             f"train: has images from {join_words(sorted(splits), 'and')}. Use collection.train, or a collection without "
             "splits to train on all images."
         )
-    if splits == {"no split"}:
+    if splits == {"no split"} and not isinstance(train, ArrayDataset | TfDataset):
         print_status(
             f"Training on all {pluralize(train.num_examples, 'image')}, because they have no split. No image is held out "
             "for testing. To hold some out: collection.split(val_fraction=0.2, test_fraction=0.2, seed=7)"
         )
-    files = {record.file for record in train.records}
-    if shared := sum(record.file in files for record in val.records) if val else 0:
+    files = {file for record in train.records for file in (record.file, record.sha256) if file}
+    if (
+        shared := sum(not files.isdisjoint((record.file, record.sha256)) for record in val.records)
+        if val
+        else 0
+    ):
         print_status(f"Warning: {pluralize(shared, 'image')} in validation_data are also training images.")
 
 
@@ -246,12 +275,17 @@ def _unknown_options(options: Mapping[str, Any]) -> list[Problem]:
     return [replace(problem, message=hints.get(problem.where, problem.message)) for problem in problems]
 
 
-def evaluate(model: keras.Model, test: ImageDataset | Collection, **options: Any) -> dict[str, Any]:
+def evaluate(
+    model: keras.Model, test: Images, *, class_names: Sequence[str] | None = None, **options: Any
+) -> dict[str, Any]:
     """Evaluate a classifier on labeled images.
 
     Args:
         model: Any `keras.Model` that returns logits, as in `fit`.
-        test: Labeled images, for example `collection.test`.
+        test: Labeled images in any form that `fit` takes, for example `collection.test` or `(x_test, y_test)`. Images in
+            arrays or in a `tf.data.Dataset` have no patients: each is its own group in the intervals, unless
+            `kerastl.data.ArrayDataset(..., groups=...)` sets them.
+        class_names: Class names in the order of the logits. None uses those of the model or of the collection.
         **options: Options of `kerastl.evaluation.score`, for example `positive`, `specificity` and `seed`.
 
     Returns:
@@ -274,8 +308,10 @@ def evaluate(model: keras.Model, test: ImageDataset | Collection, **options: Any
         print_status("Note: test: the images are augmented before they are scored. To avoid it: augment=None")
     # A model that was not trained on 16-bit images has no window.
     window = read_signature(model).get("window") or "auto"
-    dataset = _dataset(model, "test", test, window=window)
+    dataset = _dataset(model, "test", test, class_names=class_names, window=window)
     _warn_if_random(check_classifier(model, image_size_px=dataset.image_size_px, is_probed=True))
+    if isinstance(dataset, ArrayDataset | TfDataset) and not any(record.group for record in dataset.records):
+        print_status(f"Note: test: {NO_GROUPS}")
     return score(predict(model, dataset), **options)
 
 
@@ -335,29 +371,36 @@ def _warn_if_random(model: keras.Model) -> None:
 
 
 def _dataset(
-    model: keras.Model, name: str, images: Any, *, shuffle: bool = False, window: Any = "auto"
+    model: keras.Model,
+    name: str,
+    images: Any,
+    *,
+    class_names: Any = None,
+    window: Any = "auto",
+    **options: Any,
 ) -> ImageDataset:
     """Return a dataset that matches the input size, the class names and the window of the model."""
-    if isinstance(images, Collection):
-        images = ImageDataset(
-            images, image_size_px=check_classifier(model).input_shape[1], shuffle=shuffle, window=window
-        )
-    if not isinstance(images, ImageDataset):
+    if class_names is None and not isinstance(images, Collection):
+        class_names = read_signature(model).get("class_names")
+    dataset = as_image_dataset(
+        name,
+        images,
+        class_names=class_names,
+        image_size_px=input_size(model, images),
+        window=window,
+        **options,
+    )
+    check_classifier(model, class_names=dataset.class_names, image_size_px=dataset.image_size_px)
+    num_labeled = int((dataset.labels >= 0).sum())
+    if num_labeled == 0 or (name == "train" and num_labeled < dataset.num_examples):
         raise RequestError(
-            f"{name}: must be a kerastl.ImageDataset or a Collection from kerastl.read_images, got "
-            f"{describe_value(images)}. For other data, use keras.Model.fit and keras.Model.evaluate."
+            f"{name}: {num_labeled:,} of {dataset.num_examples:,} images are labeled. Labeled images are needed."
         )
-    check_classifier(model, class_names=images.class_names, image_size_px=images.image_size_px)
-    num_labeled = int((images.labels >= 0).sum())
-    if num_labeled == 0 or (name == "train" and num_labeled < images.num_examples):
+    if window != "auto" and dataset.has_auto_window:
+        return dataset.with_window(window)
+    if window not in ("auto", dataset.window or FULL_WINDOW):
         raise RequestError(
-            f"{name}: {num_labeled:,} of {images.num_examples:,} images are labeled. Labeled images are needed."
-        )
-    if window != "auto" and images.has_auto_window:
-        return images.with_window(window)
-    if window not in ("auto", images.window or FULL_WINDOW):
-        raise RequestError(
-            f"{name}: has the window {images.window or 'full'}, but the training images have {window}. "
+            f"{name}: has the window {dataset.window or 'full'}, but the training images have {window}. "
             f"Write window={window}."
         )
-    return images
+    return dataset

@@ -371,5 +371,5 @@ def test_keras_fit_sees_epoch_after_epoch(records):
 
 def test_repr_is_short(records):
     assert repr(dataset_of(records, augment=shifted)) == (
-        "<ImageDataset: 21 images of 12 x 12 px, 2 classes, batch size 4, shuffle, augment>"
+        "<MemoryDataset: 21 images of 12 x 12 px, 2 classes, batch size 4, shuffle, augment>"
     )
