@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import Field, PrivateAttr
 
-from kerastl.errors import quote, setting
-from kerastl.options import StrictModel
+from kerastl.errors import in_syntax, quote, setting
+from kerastl.options import Error, StrictModel, describe_value, iter_findings
 
 BatchNorm = Literal["frozen", "statistics", "trainable"]
 Cache = Literal["auto", "none", "features", "boundary"]
@@ -23,6 +23,8 @@ Label = Annotated[
 ]
 ClassWeights = Literal["none", "balanced"] | Annotated[dict[str, Annotated[float, Gt(0)]], MinLen(1)]
 MINIMIZED = ("val_loss",)
+Monitor = Literal["val_loss", "val_accuracy", "val_balanced_accuracy", "val_auc"]
+MONITORS: tuple[str, ...] = get_args(Monitor)
 
 
 class TopFraction(StrictModel):
@@ -94,7 +96,7 @@ def _warmup_is_shorter_than_the_phase(phase: Phase) -> Iterator[tuple[str, str]]
 
 
 def _weight_decay_needs_adamw(phase: Phase) -> Iterator[tuple[str, str]]:
-    if phase.weight_decay and phase.optimizer != "adamw":
+    if phase.weight_decay and isinstance(phase.optimizer, str) and phase.optimizer != "adamw":
         yield (
             "weight_decay",
             f"must be 0 with optimizer {phase.optimizer}. Set {setting('optimizer', 'adamw')} to use weight decay.",
@@ -116,8 +118,71 @@ def _unfreezing_takes_all_epochs(phase: Phase) -> Iterator[tuple[str, str]]:
         )
 
 
+def _objects_replace_options(phase: Phase) -> Iterator[tuple[str, str]]:
+    """A custom loss or optimizer has its own settings."""
+    replaced = {name: "loss" for name in ("label_smoothing", "focal_gamma") if phase.loss is not None}
+    if not isinstance(phase.optimizer, str):
+        replaced |= dict.fromkeys(("weight_decay", "clip_norm", "accumulate"), "optimizer")
+    for name, owner in replaced.items():
+        if getattr(phase, name) != Phase.model_fields[name].default:
+            yield (
+                name,
+                f"cannot be combined with a custom {owner}. Set it in the {owner}, if it has this option.",
+            )
+
+
+def _is_keras(value: Any, kind: str) -> bool:
+    """Return whether a value is an instance of a Keras class, without importing Keras."""
+    return any(base.__name__ == kind and base.__module__.startswith("keras.") for base in type(value).__mro__)
+
+
+def _object_errors(objects: Mapping[str, Any]) -> Iterator[Error]:
+    """Yield the problems of the custom loss, metrics and optimizer that can be found without Keras."""
+    loss, metrics = objects.get("loss"), objects.get("metrics", ())
+    if loss is not None and not _is_keras(loss, "Loss") and (not callable(loss) or isinstance(loss, type)):
+        example = "keras.losses.CategoricalCrossentropy(from_logits=True)"
+        yield ("loss",), f"must be a keras.losses.Loss such as {example}, got {describe_value(loss)}."
+    if not isinstance(metrics, list | tuple) or not all(_is_keras(metric, "Metric") for metric in metrics):
+        yield (
+            ("metrics",),
+            f"must be a list of metrics such as [keras.metrics.F1Score(average='macro')], got {describe_value(metrics)}.",
+        )
+        return
+    names = [metric.name for metric in metrics]
+    for index, name in enumerate(names):
+        if name in (*names[:index], *(monitor.removeprefix("val_") for monitor in MONITORS)):
+            yield (
+                ("metrics", index),
+                f"val_{name} is already reported. Create the metric with a different name=.",
+            )
+    if not _is_keras(optimizer := objects.get("optimizer"), "Optimizer") and optimizer is not None:
+        example = f"keras.optimizers.{optimizer.__name__}(learning_rate=1e-3)"
+        yield ("optimizer",), f"must be an instance such as {example}, got {describe_value(optimizer)}."
+
+
+def _rate_of_optimizer(options: dict[str, Any], optimizer: Any) -> Iterator[Error]:
+    """Add the learning rate of a custom optimizer to the options of its phase. Yield what contradicts it."""
+    rate = optimizer.get_config().get("learning_rate")
+    if "learning_rate" in options:
+        yield ("learning_rate",), "cannot be combined with a custom optimizer. Set it in the optimizer."
+    elif isinstance(rate, float):
+        options["learning_rate"] = rate
+    elif options.get("schedule", "constant") != "constant" or options.get("warmup_epochs"):
+        name = "schedule" if options.get("schedule", "constant") != "constant" else "warmup_epochs"
+        yield (name,), "cannot be combined with the learning rate schedule of the optimizer."
+
+
 class Phase(StrictModel):
     """A number of epochs with one optimizer and one set of trainable layers.
+
+    In Python, a phase also has a custom loss, metrics and an optimizer. A recipe can name none of them:
+
+        loss: A `keras.losses.Loss` that takes logits, or a function of labels and logits that returns one value per image.
+            It gets one-hot labels `[batch, classes]` float32, or class indices if its name begins with Sparse. It replaces
+            the cross-entropy in `loss` and in `val_loss`.
+        metrics: `keras.metrics.Metric` objects. They are computed for the validation images after each epoch, from
+            probabilities `[images, classes]` and labels as for `loss`, and reported as `val_<name>`, which `monitor` accepts.
+        optimizer: A `keras.optimizers.Optimizer`. Each phase uses a new copy, with the learning rate of the optimizer.
 
     Args:
         name: Name of the phase in the run's files.
@@ -173,6 +238,8 @@ class Phase(StrictModel):
         _unfreezing_takes_all_epochs,
     )
     RENAMED: ClassVar = {
+        "loss": "is set in Python only: kerastl.Phase(..., loss=keras.losses.CategoricalCrossentropy(from_logits=True)).",
+        "metrics": "is set in Python only: kerastl.Phase(..., metrics=[keras.metrics.AUC()]).",
         "momenta": "was renamed to 'optimizer_state' (renew is now reset).",
         "stretch": "was removed. Use trainable: {unfreeze: one_block_per_epoch} in one phase.",
     }
@@ -189,7 +256,7 @@ class Phase(StrictModel):
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
     class_weights: ClassWeights = "none"
     early_stopping: Annotated[int, Ge(1), Le(100_000)] | None = None
-    monitor: Literal["val_loss", "val_accuracy", "val_balanced_accuracy", "val_auc"] = "val_loss"
+    monitor: Monitor = "val_loss"
     weight_decay: Annotated[float, Ge(0), Le(10)] = 0.0
     keep: Literal["best", "last"] = "best"
     clip_norm: Annotated[float, Gt(0), Le(1e6)] | None = None
@@ -207,6 +274,9 @@ class Phase(StrictModel):
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
 
     _span: tuple[int, int] | None = PrivateAttr(default=None)
+    _loss: Any = PrivateAttr(default=None)
+    _metrics: tuple[Any, ...] = PrivateAttr(default=())
+    _is_minimized: bool | None = PrivateAttr(default=None)
 
     if TYPE_CHECKING:
 
@@ -220,11 +290,59 @@ class Phase(StrictModel):
         rates = [{"block": block, "factor": factor} for block, factor in mapping["rates"].items()]
         return {**mapping, "rates": rates}
 
+    @classmethod
+    def read(cls, given: Any, other_keys: Sequence[str] = ()) -> tuple[Any, list[Error]]:
+        """Return the phase and all problems. In Python, `given` can contain a loss, metrics and an optimizer of Keras."""
+        objects = {}
+        if isinstance(given, Mapping) and not in_syntax("recipe", ""):
+            objects = {key: given[key] for key in ("loss", "metrics") if key in given}
+            optimizer = given.get("optimizer")
+            if _is_keras(optimizer, "Optimizer") or isinstance(optimizer, type):
+                objects["optimizer"] = optimizer
+        if not objects:
+            return super().read(given, other_keys)
+        options = {key: value for key, value in given.items() if key not in objects}
+        objects = {key: value for key, value in objects.items() if value is not None}
+        errors = list(_object_errors(objects))
+        if "optimizer" in objects and not errors:
+            errors += _rate_of_optimizer(options, objects["optimizer"])
+        own_monitors = [] if errors else [f"val_{metric.name}" for metric in objects.get("metrics", ())]
+        if options.get("monitor") in own_monitors:
+            objects["monitor"] = options.pop("monitor")
+        phase, other_errors = super().read(options, other_keys)
+        if phase is not None and not errors:
+            phase._loss, phase._metrics = objects.pop("loss", None), tuple(objects.pop("metrics", ()))
+            vars(phase).update(objects)
+            findings = iter_findings(_objects_replace_options(phase), is_partial=bool(other_errors))
+            other_errors += [((path,), message) for path, message in findings]
+        return phase, errors + other_errors
+
+    @property
+    def loss(self) -> Any:
+        """The custom loss, or None for the cross-entropy."""
+        return self._loss
+
+    @property
+    def metrics(self) -> tuple[Any, ...]:
+        """The custom metrics."""
+        return self._metrics
+
+    @property
+    def minimizes_monitor(self) -> bool:
+        """Whether a smaller value of `monitor` is better."""
+        return self.monitor in MINIMIZED if self._is_minimized is None else self._is_minimized
+
+    def with_minimized_monitor(self, *, is_minimized: bool) -> Phase:
+        """Return this phase with the direction of a custom metric that it monitors."""
+        phase = self.model_copy()
+        phase._is_minimized = is_minimized
+        return phase
+
     def is_better(self, value: float, best: float | None) -> bool:
         """Return whether a value of `monitor` is better than the best so far."""
         if best is None:
             return True
-        return value < best if self.monitor in MINIMIZED else value > best
+        return value < best if self.minimizes_monitor else value > best
 
     @property
     def schedule_span(self) -> tuple[int, int]:

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 from kerastl.errors import RequestError
-from kerastl.recipe.phase import MINIMIZED, Phase
+from kerastl.recipe.phase import Phase
 from kerastl.runs import PhaseSummary, write_atomic
 from kerastl.training.freeze import Array, copy_of
 from kerastl.training.optimizer import WeightAverages
@@ -51,12 +51,15 @@ class History:
         freeze_reports: One report per phase, see `build_freeze_report`.
         best: `{domain: (epoch, value)}` of the epochs whose weights were kept.
         phases: The outcome of each phase: its best epoch, why it stopped, and the epoch whose weights were kept.
+        objects: The custom loss, metrics and optimizer of each phase that has any: `{"phase", "loss", "metrics",
+            "optimizer"}`, each with its class and its config.
     """
 
     rows: tuple[dict[str, Any], ...]
     freeze_reports: tuple[dict[str, Any], ...]
     best: dict[str, tuple[int, float]]
     phases: tuple[PhaseSummary, ...] = ()
+    objects: tuple[dict[str, Any], ...] = ()
 
     def __repr__(self) -> str:
         phases = list(dict.fromkeys(row["phase"] for row in self.rows))
@@ -88,6 +91,7 @@ class TrainingState:
         callbacks: The counters of each Keras callback, e.g. the patience used so far.
         joined_at: The optimizer step at which each variable joined the optimizer, by path.
         phases: The content of a `PhaseSummary` for each finished phase.
+        objects: The custom objects of the finished phases, as in `History`.
     """
 
     phase: int = 0
@@ -103,12 +107,13 @@ class TrainingState:
     callbacks: list[dict[str, Any]] = field(default_factory=list)
     joined_at: dict[str, int] = field(default_factory=dict)
     phases: list[dict[str, Any]] = field(default_factory=list)
+    objects: list[dict[str, Any]] = field(default_factory=list)
 
     def history(self) -> History:
         """Return the history so far."""
         best = {domain: (best.epoch, best.value) for domain, best in self.best.items()}
         phases = tuple(PhaseSummary.model_validate(phase) for phase in self.phases)
-        return History(tuple(self.rows), tuple(self.freeze_reports), best, phases)
+        return History(tuple(self.rows), tuple(self.freeze_reports), best, phases, tuple(self.objects))
 
     def add_phase(self, phase: Phase, kept: BestEpoch | None, parameters: Mapping[str, int]) -> None:
         """Add the summary of the phase that has just ended.
@@ -120,7 +125,7 @@ class TrainingState:
         """
         rows = [row for row in self.rows if row["epoch"] > self.epochs - self.phase_epochs]
         values = {row["epoch"]: row[phase.monitor] for row in rows if row.get(phase.monitor) is not None}
-        sign = 1 if phase.monitor in MINIMIZED else -1
+        sign = 1 if phase.minimizes_monitor else -1
         best_epoch = min(values, key=lambda epoch: sign * values[epoch], default=None)
         best, earlier_best = values.get(best_epoch), None
         same_images = [earlier for earlier in self.phases if earlier["domain"] == phase.domain]

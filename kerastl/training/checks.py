@@ -19,6 +19,7 @@ from kerastl.data import ImageDataset, TfDataset, entries_of_kind
 from kerastl.errors import Diverged, Problem, RequestError, did_you_mean, problems_of, raise_problems, setting
 from kerastl.recipe.phase import Phase
 from kerastl.runs import format_bytes
+from kerastl.training.custom_objects import custom_problems, with_direction
 from kerastl.training.feature_cache import activations_size, describe_entry
 from kerastl.training.freeze import (
     HEAD_INPUT,
@@ -211,6 +212,12 @@ def decide_phases(
             _cache_problem(model, phase, images) if trains and phase.cache != "none" else None,
             *_check_precision(model, phase),
             *_check_training(model, phase, trains),
+            *custom_problems(
+                phase,
+                model.output_shape[-1],
+                mixes=any(train.mixes for train in trains),
+                has_val=phase.domain in vals,
+            ),
         ]
         # An unknown layer is found by several checks.
         problems += [
@@ -220,7 +227,7 @@ def decide_phases(
         names = ", ".join(phase.name for phase in phases if phase.cache != "none")
         problems = [Problem(f"phase {names}", message)]
     raise_problems("The training", problems, "Nothing was trained.")
-    return phases
+    return [with_direction(phase, model.output_shape[-1]) for phase in phases]
 
 
 def _check_validation(phase: Phase, val: ImageDataset | None) -> Iterator[str]:

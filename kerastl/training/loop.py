@@ -38,6 +38,7 @@ from kerastl.training.checkpoint import (
     write_checkpoint,
 )
 from kerastl.training.checks import Sources, check_epoch, check_losses, decide_phases
+from kerastl.training.custom_objects import build_loss, describe_objects, metric_values
 from kerastl.training.losses import ClassificationStep, balanced_weights
 from kerastl.training.optimizer import WeightAverages, continue_optimizer, learning_rate_at
 from kerastl.training.step import (
@@ -56,7 +57,11 @@ Array = np.ndarray[Any, Any]
 
 
 def validate(
-    forwards: Sequence[Callable[[tf.Tensor], tf.Tensor]], source: Source, *, shows_progress: bool = True
+    forwards: Sequence[Callable[[tf.Tensor], tf.Tensor]],
+    source: Source,
+    *,
+    phase: Phase | None = None,
+    shows_progress: bool = True,
 ) -> list[dict[str, float | None]]:
     """Return the validation metrics of models, from one pass over the images.
 
@@ -64,6 +69,7 @@ def validate(
         forwards: One function per model: images `[b, h, w, 3]` in [0, 255], or activations, to logits `[b, classes]`, in
             inference mode.
         source: Labeled images, not augmented.
+        phase: A phase whose custom loss replaces the cross-entropy, and whose custom metrics are added.
         shows_progress: Whether to show a progress bar on a terminal.
 
     Returns:
@@ -78,17 +84,23 @@ def validate(
         for images, labels, _ in batches
     ]
     logits, labels = zip(*outputs, strict=True)
-    return [_metrics(np.concatenate(parts), np.concatenate(labels)) for parts in zip(*logits, strict=True)]
+    return [
+        _metrics(np.concatenate(parts), np.concatenate(labels), phase) for parts in zip(*logits, strict=True)
+    ]
 
 
-def _metrics(logits: Array, labels: Array) -> dict[str, float | None]:
+def _metrics(logits: Array, labels: Array, phase: Phase | None) -> dict[str, float | None]:
     is_correct = logits.argmax(axis=1) == labels
     recalls = [is_correct[labels == label].mean() for label in np.unique(labels)]
+    loss = tf.reduce_mean(SINGLE_LABEL.loss(labels, logits))
+    if phase is not None and phase.loss is not None:
+        loss = build_loss(phase.loss)(tf.constant(labels), tf.constant(logits), tf.ones(len(labels)))
     return {
-        "val_loss": float(tf.reduce_mean(SINGLE_LABEL.loss(labels, logits))),
+        "val_loss": float(loss),
         "val_accuracy": float(is_correct.mean()),
         "val_balanced_accuracy": float(np.mean(recalls)),
         "val_auc": _auc(logits.astype(np.float64), labels),
+        **metric_values(phase.metrics if phase else (), logits, labels),
     }
 
 
@@ -269,6 +281,8 @@ class PhaseLoop:
         if cache_report:
             report["cache"] = cache_report
         self.state.freeze_reports.append(report)
+        if objects := describe_objects(phase):
+            self.state.objects.append(objects)
         return report
 
     def _recover(self, phase: Phase, error: Diverged) -> Diverged:
@@ -309,7 +323,8 @@ class PhaseLoop:
                 if network.val is not None:
                     callbacks.on_test_begin()
                     shows_progress = self.timer.shows_progress_bar
-                    logs |= validate([forward], network.val, shows_progress=shows_progress)[0]
+                    (values,) = validate([forward], network.val, phase=phase, shows_progress=shows_progress)
+                    logs |= values
                     callbacks.on_test_end(logs)
                 rate = float(keras.ops.convert_to_numpy(self.optimizer.learning_rate))
                 where = f"phase {phase.name}, epoch {state.epochs + 1}"
@@ -423,6 +438,7 @@ def classification_step(phase: Phase, source: ImageDataset) -> Step:
         label_smoothing=phase.label_smoothing,
         class_weights=weights,
         focal_gamma=phase.focal_gamma,
+        loss=None if phase.loss is None else build_loss(phase.loss),
         update_statistics=phase.batch_norm != "frozen",
     )
 
@@ -489,6 +505,7 @@ def fit(
     """
     trains, vals = _by_domain(train), _by_domain(val)
     network = freeze.as_trainable(model, *trains.values(), *vals.values())
+    _check_loss_is_used(phases, step_for)
     strategy = strategy or tf.distribute.get_strategy()
     cache_dir = cache_dir or activations_folder()
     with strategy.scope():
@@ -505,6 +522,16 @@ def fit(
         network, model, all_phase_data, callbacks, on_epoch, checkpoints, cache_dir, strategy, saved
     )
     return loop.run(on_freeze_report=on_freeze_report, on_phase_end=on_phase_end)
+
+
+def _check_loss_is_used(phases: Sequence[Phase], step_for: StepFactory) -> None:
+    """Raise an error if a phase has a loss that its step does not use."""
+    named = [phase.name for phase in phases if phase.loss is not None]
+    if named and step_for is not classification_step:
+        raise RequestError(
+            f"phase {named[0]}: loss: is used in classification only, but step_for= builds a different step, which has its own "
+            "loss. Remove one of the two."
+        )
 
 
 def _divide(model: keras.Model, phases: Sequence[Phase]) -> list[Phase]:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from kerastl.data import ImageDataset
 from kerastl.tasks import SINGLE_LABEL
 from kerastl.training.batch_norm import build_statistics_estimator
+from kerastl.training.custom_objects import LossFunction
 from kerastl.training.freeze import is_statistic
 from kerastl.training.step import Batches, Losses
 
@@ -57,6 +58,7 @@ class ClassificationStep:
         label_smoothing: As in `SingleLabel.loss`.
         class_weights: `[classes]` weights of the images of each class. None for 1.
         focal_gamma: As in `SingleLabel.loss`.
+        loss: A function as from `build_loss`, which replaces the cross-entropy. None for the cross-entropy.
         update_statistics: Whether to estimate the BatchNorm statistics over the training images before each
             validation. Needed if BatchNorm runs in training mode.
     """
@@ -73,12 +75,13 @@ class ClassificationStep:
         label_smoothing: float = 0.0,
         class_weights: Sequence[float] | np.ndarray[Any, Any] | None = None,
         focal_gamma: float = 0.0,
+        loss: LossFunction | None = None,
         update_statistics: bool = False,
     ) -> None:
         weights = np.ones(num_classes) if class_weights is None else np.asarray(class_weights)
         self._class_weights = tf.constant(weights, tf.float32)
         self._label_smoothing, self._focal_gamma = label_smoothing, focal_gamma
-        self._update_statistics = update_statistics
+        self._loss, self._update_statistics = loss, update_statistics
         self._estimate: Callable[[ImageDataset], None] | None = None
 
     def losses(self, model: keras.Model, batches: Batches, progress: tf.Tensor) -> Losses:  # noqa: ARG002
@@ -89,17 +92,18 @@ class ClassificationStep:
         images, labels, _ = batches["train"]
         logits = model(images, training=True)
         weights, target = weighted(labels, self._class_weights)
-        entropy = SINGLE_LABEL.loss(
-            target, logits, label_smoothing=self._label_smoothing, focal_gamma=self._focal_gamma
-        )
+        count = tf.cast(tf.shape(labels)[0], tf.float32)
+        if self._loss is not None:
+            loss = self._loss(target, logits, weights)
+        else:
+            entropy = SINGLE_LABEL.loss(
+                target, logits, label_smoothing=self._label_smoothing, focal_gamma=self._focal_gamma
+            )
+            loss = tf.math.divide_no_nan(tf.reduce_sum(weights * entropy), count)
         if _are_mixed(labels):
             labels = tf.argmax(labels, -1, output_type=tf.int32)
-        count = tf.cast(tf.shape(labels)[0], tf.float32)
         is_correct = tf.cast(tf.argmax(logits, -1, output_type=labels.dtype) == labels, tf.float32)
-        return {
-            "loss": tf.math.divide_no_nan(tf.reduce_sum(weights * entropy), count),
-            "accuracy": tf.math.divide_no_nan(tf.reduce_sum(is_correct), count),
-        }
+        return {"loss": loss, "accuracy": tf.math.divide_no_nan(tf.reduce_sum(is_correct), count)}
 
     def on_epoch(self, model: keras.Model, sources: Mapping[str, ImageDataset]) -> None:
         """Estimate the BatchNorm statistics if they are updated."""

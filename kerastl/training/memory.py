@@ -117,7 +117,7 @@ def _step_bytes(model: keras.Model, phase: Phase, num_streams: int) -> tuple[int
         weight for layer in trained_layers if layer.name in chosen for weight in layer._trainable_variables
     )
     averages = (phase.ema is not None or phase.average_last > 0) + (phase.accumulate > 1)
-    slots = trained * (OPTIMIZER_SLOTS[phase.optimizer] + averages)
+    slots = trained * (OPTIMIZER_SLOTS.get(phase.optimizer, 2) + averages)
     largest = max(_output_bytes(layer) for layer in trained_layers)
     for_gradients = sum(_gradient_bytes(layer, phase) for layer in trained_layers)
     forward = 3 * max((_output_bytes(layer) for layer in frozen_layers), default=0)

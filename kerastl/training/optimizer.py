@@ -18,6 +18,7 @@ import keras
 import tensorflow as tf
 
 from kerastl.recipe.phase import Phase
+from kerastl.training.custom_objects import copy_optimizer
 from kerastl.training.freeze import copy_of, list_blocks, named_layers, override_attribute, preserve_values
 
 
@@ -89,16 +90,11 @@ def build_optimizer(
         argument.
     """
     factors, joined_at = factors or {}, joined_at or {}
-    options: dict[str, Any] = {
-        "learning_rate": phase.learning_rate,
-        "global_clipnorm": phase.clip_norm,
-        "gradient_accumulation_steps": phase.accumulate if phase.accumulate > 1 else None,
-    }
-    kind = OPTIMIZERS[phase.optimizer]
-    more = {"adamw": {"weight_decay": phase.weight_decay}, "sgd": {"momentum": MOMENTUM}}
-    plain: Any = kind.__bases__[1](**options, **more.get(phase.optimizer, {}))
-    # Vectors are biases, and scales and offsets of normalization layers. Weight decay would distort them.
-    plain.exclude_from_weight_decay(var_list=[variable for variable in variables if len(variable.shape) < 2])
+    if isinstance(phase.optimizer, str):
+        kind, plain = OPTIMIZERS[phase.optimizer], _plain_optimizer(phase, variables)
+    else:
+        plain = copy_optimizer(phase.optimizer)
+        kind = type(f"_{type(plain).__name__}", (_VariableRates, type(plain)), {})
     plain.build(variables)
     optimizer: Any = kind.__new__(kind)
     paths = {plain._var_key(variable): variable.path for variable in variables}
@@ -111,6 +107,21 @@ def build_optimizer(
         _current_offset=0,
     )
     return optimizer
+
+
+def _plain_optimizer(phase: Phase, variables: Sequence[keras.Variable]) -> Any:
+    """Return the Keras optimizer that a phase names, not built yet."""
+    options: dict[str, Any] = {
+        "learning_rate": phase.learning_rate,
+        "global_clipnorm": phase.clip_norm,
+        "gradient_accumulation_steps": phase.accumulate if phase.accumulate > 1 else None,
+    }
+    kind = OPTIMIZERS[phase.optimizer]
+    more = {"adamw": {"weight_decay": phase.weight_decay}, "sgd": {"momentum": MOMENTUM}}
+    plain: Any = kind.__bases__[1](**options, **more.get(phase.optimizer, {}))
+    # Vectors are biases, and scales and offsets of normalization layers. Weight decay would distort them.
+    plain.exclude_from_weight_decay(var_list=[variable for variable in variables if len(variable.shape) < 2])
+    return plain
 
 
 def rate_factors(model: keras.Model, phase: Phase) -> dict[str, float]:
@@ -163,7 +174,9 @@ def continue_optimizer(
         phase, variables: As in `build_optimizer`.
         joined_at: As in `build_optimizer`, for a phase that is resumed. None for a phase that starts.
     """
-    is_kept = phase.optimizer_state == "keep" and isinstance(old, OPTIMIZERS[phase.optimizer])
+    named = OPTIMIZERS.get(phase.optimizer)
+    kind = named.__bases__[1] if named else type(phase.optimizer)
+    is_kept = phase.optimizer_state == "keep" and old is not None and type(old.plain) is kind
     if joined_at is None:
         earlier, steps = (old.joined_at, int(old.iterations)) if is_kept else ({}, 0)
         joined_at = {variable.path: earlier.get(variable.path, steps) for variable in variables}

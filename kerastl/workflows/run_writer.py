@@ -20,6 +20,7 @@ from kerastl.data.records import pluralize
 from kerastl.errors import PermanentFailure, RequestError, report_damage
 from kerastl.evaluation.trained_model import fingerprint
 from kerastl.recipe import Recipe, read_plain, to_yaml
+from kerastl.recipe.phase import MONITORS
 from kerastl.runs import RESOLVED_RECIPE, START_AGAIN, VERSIONS, Freeze, ModelDescription, Run
 from kerastl.workflows.datasets import Datasets
 from kerastl.workflows.model import InitialModel
@@ -279,11 +280,9 @@ def write_freeze_reports(run: Run, freeze_reports: Sequence[dict[str, Any]]) -> 
 
 def epoch_line(row: dict[str, Any], timing: dict[str, Any], num_epochs: int) -> str:
     """Return the line that is printed after an epoch."""
-    metrics = [
-        f"{name} {row[name]:.3f}"
-        for name in ("loss", "val_loss", "val_balanced_accuracy", "val_auc")
-        if row.get(name) is not None
-    ]
+    custom = (name for name in row if name.startswith("val_") and name not in MONITORS)
+    names = ("loss", "val_loss", "val_balanced_accuracy", "val_auc", *custom)
+    metrics = [f"{name} {row[name]:.3f}" for name in names if row.get(name) is not None]
     times = [
         f"{timing['seconds']:.1f} s", f"{timing['images_per_s']:.0f} images/s", *_remaining_time(timing),
     ]  # fmt: skip

@@ -41,7 +41,7 @@ def test_all_problems_are_reported_at_once():
     [
         ("name", "two words"), ("epochs", 0), ("epochs", True), ("epochs", "3"), ("epochs", 2.5),
         ("learning_rate", 0.0), ("learning_rate", 11), ("learning_rate", math.nan),
-        ("learning_rate", "1e-3"), ("optimizer", keras.optimizers.RMSprop()), ("trainable", "some"),
+        ("learning_rate", "1e-3"), ("optimizer", keras.optimizers.RMSprop), ("trainable", "some"),
         ("trainable", {"top": 0.3}), ("warmup_epochs", -1), ("label_smoothing", 1.0),
         ("class_weights", {"cat": -1.0}), ("class_weights", {"cat": math.inf}), ("class_weights", {}),
         ("early_stopping", 0), ("clip_norm", 0.0), ("accumulate", 0), ("layer_decay", 1.5),

@@ -1,0 +1,236 @@
+"""Keras losses, metrics and optimizers of a phase from Python: their checks before training, and how they are called.
+
+Losses and metrics are checked by calling them on correct and on wrong predictions.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kerastl.errors import first_line
+from kerastl.recipe.phase import Phase
+from kerastl.tasks import SINGLE_LABEL
+
+Array = np.ndarray[Any, Any]
+LossFunction = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+FOR_PROBABILITIES = ("KLDivergence", "Poisson", "Dice", "Tversky", "MeanSquaredLogarithmicError")
+"""Keras losses that are defined for probabilities and have no `from_logits`."""
+UNSUPPORTED_OPTIMIZERS = ("LossScaleOptimizer", "MultiOptimizer", "ScheduleFreeAdamW")
+MARGIN = 3.0
+"""Absolute logit of the predictions on which losses and metrics are checked."""
+
+
+def takes_indices(custom: Any) -> bool:
+    """Return whether a loss or a metric takes class indices `[n]`. All others take one-hot labels `[n, classes]`."""
+    name = getattr(custom, "__name__", type(custom).__name__)
+    kinds = type(custom).__mro__ if not inspect.isfunction(custom) else ()
+    return name.startswith("sparse_") or any(kind.__name__.startswith("Sparse") for kind in kinds)
+
+
+def build_loss(custom: Any) -> LossFunction:
+    """Return a function of labels, logits `[n, classes]` and weights `[n]` that returns the mean loss, a scalar.
+
+    Labels are `[n]` int32, or `[n, classes]` float32 for mixed images.
+
+    Args:
+        custom: A `keras.losses.Loss`, or a function of labels and logits that returns `[n]`.
+    """
+
+    def loss(labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+        logits = tf.cast(logits, tf.float32)
+        if not takes_indices(custom) and not labels.dtype.is_floating:
+            labels = tf.one_hot(labels, logits.shape[-1])
+        if isinstance(custom, keras.losses.Loss):
+            return custom(labels, logits, sample_weight=weights)
+        return tf.reduce_mean(weights * tf.ensure_shape(custom(labels, logits), [None]))
+
+    return loss
+
+
+def metric_values(metrics: Sequence[Any], logits: Array, labels: Array) -> dict[str, float]:
+    """Return the value of each metric as `val_<name>`.
+
+    A metric gets probabilities, or logits if it was created with `from_logits=True`.
+
+    Args:
+        metrics: The metrics.
+        logits: `[n, classes]`.
+        labels: `[n]` int32.
+    """
+    values = {}
+    one_hot = np.eye(logits.shape[1], dtype=np.float32)[labels]
+    for metric in metrics:
+        is_for_logits = getattr(metric, "from_logits", False)
+        predicted = logits if is_for_logits else SINGLE_LABEL.probabilities(logits).astype(np.float32)
+        metric.reset_state()
+        metric.update_state(labels if takes_indices(metric) else one_hot, predicted)
+        values[f"val_{metric.name}"] = float(keras.ops.convert_to_numpy(metric.result()))
+        metric.reset_state()
+    return values
+
+
+def copy_optimizer(optimizer: keras.Optimizer) -> Any:
+    """Return an optimizer with the same config and without state."""
+    copy: Any = type(optimizer).from_config(optimizer.get_config())
+    excluded = {name: value for name, value in vars(optimizer).items() if name.startswith("_exclude_from")}
+    vars(copy).update(excluded)  # not in the config
+    return copy
+
+
+def describe_objects(phase: Phase) -> dict[str, Any]:
+    """Return the class and the config of the custom objects of a phase, for the history. Empty if there are none."""
+    optimizer = None if isinstance(phase.optimizer, str) else phase.optimizer
+    objects = {"loss": phase.loss, "metrics": list(phase.metrics) or None, "optimizer": optimizer}
+    described = {key: keras.tree.map_structure(_describe, value) for key, value in objects.items() if value}
+    return {"phase": phase.name, **described} if described else {}
+
+
+def _describe(custom: Any) -> dict[str, Any]:
+    if not hasattr(custom, "get_config"):
+        return {"class": getattr(custom, "__name__", type(custom).__name__)}
+    config = {}
+    with suppress(Exception):  # a class of the user
+        config = json.loads(json.dumps(custom.get_config(), default=str))
+    return {"class": type(custom).__name__, "config": config}
+
+
+def custom_problems(phase: Phase, num_classes: int, *, mixes: bool, has_val: bool) -> Iterator[str]:
+    """Yield what is wrong with the custom objects of a phase.
+
+    Args:
+        phase: The phase.
+        num_classes: Number of logits.
+        mixes: Whether the training images are mixed, so that their labels are not indices.
+        has_val: Whether there are validation images.
+    """
+    if phase.loss is not None:
+        messages = list(_loss_form_problems(phase.loss, mixes=mixes)) or _loss_problems(
+            phase.loss, num_classes
+        )
+        yield from (f"loss: {_name(phase.loss)} {message}" for message in messages)
+    if phase.metrics and not has_val:
+        yield "metrics: are computed for validation images, but there are none. Use validation_data=."
+    for metric in phase.metrics:
+        yield from (f"metrics: {metric.name} {message}" for message in _metric_problems(metric, num_classes))
+    if not isinstance(phase.optimizer, str):
+        yield from (
+            f"optimizer: {_name(phase.optimizer)} {message}" for message in _optimizer_problems(phase)
+        )
+
+
+def _name(custom: Any) -> str:
+    return str(getattr(custom, "__name__", type(custom).__name__))
+
+
+def _loss_form_problems(loss: Any, *, mixes: bool) -> Iterator[str]:
+    """Yield what the attributes of a loss show to be wrong."""
+    reduction = getattr(loss, "reduction", "mean")
+    if reduction not in ("mean", "sum_over_batch_size"):
+        yield (
+            f"has reduction={reduction!r}, but the mean over the images is needed, because batches differ in size. Use "
+            "reduction='sum_over_batch_size'."
+        )
+    from_logits = getattr(loss, "from_logits", True)
+    if inspect.isfunction(loss) and "from_logits" in (parameters := inspect.signature(loss).parameters):
+        from_logits = parameters["from_logits"].default
+    if not from_logits:
+        yield "is for probabilities, but models return logits. Use its class with from_logits=True."
+    if any(kind.__name__ in FOR_PROBABILITIES for kind in type(loss).__mro__):
+        yield "is for probabilities, but models return logits. Apply keras.ops.softmax in a loss of your own."
+    if mixes and takes_indices(loss):
+        yield (
+            "takes class indices, but the labels of mixed images are shares of the classes. Use a loss for one-hot "
+            "labels, such as keras.losses.CategoricalCrossentropy(from_logits=True), or remove mix=."
+        )
+
+
+def _examples(num_classes: int) -> tuple[Array, Array, Array]:
+    """Return labels `[n]` of all classes, and the logits `[n, classes]` of correct and of wrong predictions."""
+    labels = np.tile(np.arange(num_classes, dtype=np.int32), 4)
+    shifted = np.roll(np.eye(num_classes), 1, axis=1)
+    correct, wrong = (
+        (MARGIN * (2 * rows[labels] - 1)).astype(np.float32) for rows in (np.eye(num_classes), shifted)
+    )
+    return labels, correct, wrong
+
+
+def _loss_problems(custom: Any, num_classes: int) -> Iterator[str]:
+    """Yield what the values and the gradient of a loss show to be wrong."""
+    labels, correct, wrong = _examples(num_classes)
+    loss, kind = build_loss(custom), "class indices" if takes_indices(custom) else "one-hot labels"
+    try:
+        logits = tf.constant(wrong)
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            for_wrong = loss(tf.constant(labels), logits, tf.ones(len(labels)))
+        gradient = tape.gradient(for_wrong, logits)
+        for_correct = loss(tf.constant(labels), tf.constant(correct), tf.ones(len(labels)))
+        twice, logits_twice = (tf.constant(np.concatenate([values] * 2)) for values in (labels, wrong))
+        for_twice = loss(twice, logits_twice, tf.ones(2 * len(labels)))
+        values = np.array([float(value) for value in (for_wrong, for_correct, for_twice)])
+    except Exception as error:
+        yield (
+            f"cannot be computed for {kind} and logits {list(wrong.shape)}: {type(error).__name__}: {first_line(error)}"
+        )
+        return
+    if not np.isfinite(values).all() or gradient is None or not np.isfinite(gradient).all():
+        yield "has a value or a gradient that is not finite, or no gradient."
+    elif not np.isclose(values[0], values[2], rtol=1e-3):
+        yield f"depends on the number of images: {values[0]:.4g} becomes {values[2]:.4g} for twice as many. Return a mean."
+    elif values[1] >= values[0] or not np.any(gradient):
+        yield f"must be smaller for correct predictions ({values[1]:.4g}) than for wrong ones ({values[0]:.4g})."
+
+
+def _values_for_examples(metric: Any, num_classes: int) -> tuple[float, float]:
+    """Return the values of a metric for correct and for wrong predictions."""
+    labels, *predictions = _examples(num_classes)
+    correct, wrong = (metric_values([metric], logits, labels)[f"val_{metric.name}"] for logits in predictions)
+    return correct, wrong
+
+
+def _metric_problems(metric: Any, num_classes: int) -> Iterator[str]:
+    kind = "class indices" if takes_indices(metric) else "one-hot labels"
+    try:
+        correct, wrong = _values_for_examples(metric, num_classes)
+    except Exception as error:
+        yield (
+            f"cannot be computed as a single number for {kind} and probabilities [n, {num_classes}]: "
+            f"{type(error).__name__}: {first_line(error)}. If it has one value per class, use average='macro'."
+        )
+        return
+    if not np.isfinite([correct, wrong]).all():
+        yield "is not finite."
+    elif correct == wrong:
+        yield f"has the same value, {correct:g}, for correct and for wrong predictions of {num_classes} classes."
+
+
+def with_direction(phase: Phase, num_classes: int) -> Phase:
+    """Return the phase with the direction of its monitored metric: whether a smaller value is better."""
+    metric = next((metric for metric in phase.metrics if f"val_{metric.name}" == phase.monitor), None)
+    if metric is None:
+        return phase
+    correct, wrong = _values_for_examples(metric, num_classes)
+    return phase.with_minimized_monitor(is_minimized=correct < wrong)
+
+
+def _optimizer_problems(phase: Phase) -> Iterator[str]:
+    optimizer: Any = phase.optimizer
+    if _name(optimizer) in UNSUPPORTED_OPTIMIZERS:
+        yield "is not supported, because fit has its own learning rate for each variable and its own averages."
+        return
+    if getattr(optimizer, "use_ema", False):
+        yield "has use_ema=True, which fit does not apply. Use Phase(ema=0.99)."
+    try:
+        copy_optimizer(optimizer)
+    except Exception as error:
+        yield (
+            f"cannot be copied: {type(error).__name__}: {first_line(error)}. Add all arguments to its get_config()."
+        )
