@@ -380,7 +380,7 @@ def _read(annotation: Any, given: Any, loc: Loc, errors: list[Error]) -> Any:
             return _read_mapping(annotation, models, given, loc, errors)
         value = {key: _value_of(item) for key, item in given.items()}
     elif isinstance(given, list | tuple) and lists:
-        return _read_items(lists[0], unwrap(annotation)[1], given, loc, errors)
+        return _read_items(annotation, lists[0], given, loc, errors)
     return _validate(annotation, value, given, loc, errors)
 
 
@@ -405,12 +405,12 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
     return TypeAdapter(annotation, config=StrictModel.model_config)
 
 
-def _read_items(kind: Any, limits: Any, given: Sequence[Any], loc: Loc, errors: list[Error]) -> Any:
+def _read_items(annotation: Any, kind: Any, given: Sequence[Any], loc: Loc, errors: list[Error]) -> Any:
     """Return a sequence as a tuple of its item types, or `INVALID`, and add its problems."""
     inner = typing.get_args(kind) + (Ellipsis,) * (typing.get_origin(kind) is Sequence)
-    least = next((limit.min_length for limit in limits if isinstance(limit, MinLen)), 0)
+    least = next((limit.min_length for limit in unwrap(annotation)[1] if isinstance(limit, MinLen)), 0)
     if Ellipsis not in inner and len(inner) != len(given):
-        errors.append((loc, f"must be {allowed(kind)}, got {len(given)}."))
+        errors.append((loc, f"must be {allowed(annotation)}, got a list of {len(given)}."))
         return INVALID
     if len(given) < least:
         errors.append((loc, f"must contain at least {least} {'item' if least == 1 else 'items'}."))
@@ -510,7 +510,7 @@ def _missing(key: str, annotation: Any) -> str:
 def _type_message(annotation: Any, given: Any) -> str:
     """Return the message for a value of the wrong type or out of bounds."""
     parts = members(annotation)
-    is_list = any(typing.get_origin(part) in LISTS for part in parts) and not choices(annotation)
+    is_list = all(typing.get_origin(part) in LISTS for part in parts if part is not type(None))
     if is_list and not isinstance(given, list | tuple):
         value = _value_of(given)
         problem = next(iter(_problems_of(annotation, [given])), "")
@@ -545,12 +545,6 @@ def _hint(annotation: Any, given: Any) -> str:
         return f"Use {int(value)}."
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _percent(annotation, value)
-    if (
-        isinstance(value, list)
-        and len(sides := {_value_of(item) for item in value if isinstance(item, Scalar)}) == 1
-    ):
-        side = sides.pop()  # the sides of a square
-        return "" if _problems_of(annotation, side) else f"Use {side}."
     if isinstance(value, list | dict) and str in parts:
         return "Put it in quotes if it is a string."
     return ""
@@ -684,13 +678,13 @@ def _with_article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiouAEIOU' else 'a'} {noun}"
 
 
-def _text(limits: tuple[Any, ...]) -> str:
+def _text(limits: tuple[Any, ...], words: str = "a string") -> str:
     for limit in limits:
         if isinstance(limit, FieldInfo) and limit.description:
             return limit.description
         if isinstance(limit, NameOf):
             return f"the name of {_with_article(registry.TITLES[limit.kind])}"
-    return "a string"
+    return words
 
 
 def _structure(kind: Any) -> str:
@@ -736,5 +730,5 @@ def _describe_type(kind: Any, limits: tuple[Any, ...]) -> str:
     }
     if kind in simple:
         return simple[kind]
-    words = _structure(kind)
+    words = _text(limits, _structure(kind))
     return f"{words}, at least one" if any(isinstance(limit, MinLen) for limit in limits) else words

@@ -18,8 +18,8 @@ class MemoryDataset(ImageDataset):
 
     def _load_one(self, index):
         if self._pixels is None:
-            size = self.image_size_px
+            height, width = self.image_size_px
             images = [Image.open(record.file).convert("RGB") for record in self.records]
-            images = [np.asarray(image.resize((size, size)), np.float32) for image in images]
-            self._pixels = np.reshape(images, (-1, size, size, 3)).astype(np.float32)
+            images = [np.asarray(image.resize((width, height)), np.float32) for image in images]
+            self._pixels = np.reshape(images, (-1, height, width, 3)).astype(np.float32)
         return tf.gather(self._pixels, index), index

@@ -39,7 +39,7 @@ def write_models(folder: Path) -> tuple[dict[str, Path], str]:
     def write_archive(name: str, served_model: keras.Model) -> Path:
         archive = keras.export.ExportArchive()
         archive.track(served_model)
-        served = ServedModel(Trained(CLASS_NAMES, SIZE_PX, None, MAX_PIXELS, served_model))
+        served = ServedModel(Trained(CLASS_NAMES, (SIZE_PX, SIZE_PX), None, MAX_PIXELS, served_model))
         endpoint, takes = served.endpoints()["serving_default"]
         archive.add_endpoint("serving_default", endpoint, input_signature=[takes])
         archive.write_out(str(folder / name), verbose=False)

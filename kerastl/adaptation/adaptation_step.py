@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kerastl import adaptation, augment, training
+from kerastl.image_size import as_size
 
 if TYPE_CHECKING:
     import keras
@@ -208,5 +209,7 @@ class StepPolicy:
         images, _, indices = batch
         if self._policy is None:
             with tf.init_scope():  # The first call may be inside a function that is being traced.
-                self._policy = augment.build_policy(self._operations, image_size_px=images.shape[1])
+                self._policy = augment.build_policy(
+                    self._operations, image_size_px=as_size(images.shape[1:3])
+                )
         return self._policy(images, step_seeds(self._seed, progress, indices))

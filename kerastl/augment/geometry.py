@@ -18,6 +18,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from kerastl.image_size import Size
+
 VECTOR_SIZE = 16
 """Number of float32 values in the widest vector unit (AVX-512)."""
 WINDOW_SCALE = 1.0 - 2.0**-22
@@ -37,52 +39,52 @@ def batch_invariant(function: Callable[[tf.Tensor], tf.Tensor], numbers: tf.Tens
     return function(tf.repeat(numbers, VECTOR_SIZE))[::VECTOR_SIZE]
 
 
-def keep_center(a: tf.Tensor, b: tf.Tensor, d: tf.Tensor, e: tf.Tensor, size_px: int) -> tf.Tensor:
+def keep_center(a: tf.Tensor, b: tf.Tensor, d: tf.Tensor, e: tf.Tensor, size: Size) -> tf.Tensor:
     """Return the maps with a given linear part that keep the center.
 
     Args:
         a, b, d, e: Linear part, each `[batch]`.
-        size_px: Side length of the image.
+        size: (height, width) of the image.
 
     Returns:
         `[batch, 6]` float64.
     """
     a, b, d, e = (_to_float64(numbers) for numbers in (a, b, d, e))
-    center = (size_px - 1) / 2
-    c = center * (1.0 - (a + b))
-    f = center * (1.0 - (d + e))
+    center_y, center_x = ((side - 1) / 2 for side in size)
+    c = center_x * (1.0 - a) - center_y * b
+    f = center_y * (1.0 - e) - center_x * d
     return tf.stack([a, b, c, d, e, f], axis=1)
 
 
-def rotation(angles: tf.Tensor, size_px: int) -> tf.Tensor:
+def rotation(angles: tf.Tensor, size: Size) -> tf.Tensor:
     """Return maps that rotate the image counterclockwise by `angles`, `[batch]` float32 radians."""
     cosine, sine = (batch_invariant(function, _to_float64(angles)) for function in (tf.cos, tf.sin))
-    return keep_center(cosine, -sine, sine, cosine, size_px)
+    return keep_center(cosine, -sine, sine, cosine, size)
 
 
-def zoom(heights: tf.Tensor, widths: tf.Tensor, size_px: int) -> tf.Tensor:
+def zoom(heights: tf.Tensor, widths: tf.Tensor, size: Size) -> tf.Tensor:
     """Return maps that show `heights` times the height and `widths` times the width of the image.
 
     Args:
         heights, widths: `[batch]` float32, above 0; above 1 zooms out.
-        size_px: Side length of the image.
+        size: (height, width) of the image.
     """
     zero = tf.zeros_like(heights)
-    return keep_center(widths, zero, zero, heights, size_px)
+    return keep_center(widths, zero, zero, heights, size)
 
 
-def shear(slopes_x: tf.Tensor, slopes_y: tf.Tensor, size_px: int) -> tf.Tensor:
+def shear(slopes_x: tf.Tensor, slopes_y: tf.Tensor, size: Size) -> tf.Tensor:
     """Return maps that shear along x, then along y, about the center.
 
     Args:
         slopes_x: `[batch]` float32, pixels along x per pixel along y.
         slopes_y: `[batch]` float32, pixels along y per pixel along x.
-        size_px: Side length of the image.
+        size: (height, width) of the image.
     """
     slopes_x, slopes_y = _to_float64(slopes_x), _to_float64(slopes_y)
     ones = tf.ones_like(slopes_x)
     # First x, then y: the map of x is applied to the map of y.
-    return keep_center(ones + slopes_x * slopes_y, slopes_x, slopes_y, ones, size_px)
+    return keep_center(ones + slopes_x * slopes_y, slopes_x, slopes_y, ones, size)
 
 
 def translation(down: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
@@ -92,14 +94,14 @@ def translation(down: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
     return tf.stack([ones, zeros, -right, zeros, ones, -down], axis=1)
 
 
-def flip(left_right: tf.Tensor, top_bottom: tf.Tensor, size_px: int) -> tf.Tensor:
+def flip(left_right: tf.Tensor, top_bottom: tf.Tensor, size: Size) -> tf.Tensor:
     """Return maps that flip the image where `left_right` or `top_bottom`, `[batch]` bool, is set."""
     a = tf.where(left_right, -1.0, 1.0)
     e = tf.where(top_bottom, -1.0, 1.0)
-    return keep_center(a, tf.zeros_like(a), tf.zeros_like(a), e, size_px)
+    return keep_center(a, tf.zeros_like(a), tf.zeros_like(a), e, size)
 
 
-def crop(top: tf.Tensor, left: tf.Tensor, height: tf.Tensor, width: tf.Tensor, size_px: int) -> tf.Tensor:
+def crop(top: tf.Tensor, left: tf.Tensor, height: tf.Tensor, width: tf.Tensor, size: Size) -> tf.Tensor:
     """Return maps that resize a window to the size of the image.
 
     Corner pixel centers of the window become those of the image, as in TensorFlow's `CropAndResize`: nothing
@@ -107,14 +109,16 @@ def crop(top: tf.Tensor, left: tf.Tensor, height: tf.Tensor, width: tf.Tensor, s
 
     Args:
         top, left: First row and column of the window, `[batch]` float32, in pixels.
-        height, width: Distance from the first to the last row or column, `[batch]` float32, at most `size_px
-            - 1`.
-        size_px: Side length of the image.
+        height, width: Distance from the first to the last row or column, `[batch]` float32, at most that of the
+            image.
+        size: (height, width) of the image.
     """
     top, left, height, width = (_to_float64(numbers) for numbers in (top, left, height, width))
-    length = size_px - 1.0
     # Slightly less than the length, because rounding could leave the image and wrap around.
-    down, across = (tf.where(side < length, side * (WINDOW_SCALE / length), 1.0) for side in (height, width))
+    down, across = (
+        tf.where(side < length - 1.0, side * (WINDOW_SCALE / (length - 1.0)), 1.0)
+        for side, length in zip((height, width), size, strict=True)
+    )
     zero = tf.zeros_like(down)
     return tf.stack([across, zero, left, zero, down, top], axis=1)
 

@@ -17,6 +17,7 @@ from kerastl.augment.operation_options import Operation, parse_mixings
 from kerastl.augment.policy import check_images_and_seeds, check_tensor
 from kerastl.augment.stateless_random import FLOAT32_STEPS, StatelessGenerator
 from kerastl.errors import RequestError
+from kerastl.image_size import Size, as_size
 
 Mixer = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 FIRST_INDEX = 2**20
@@ -26,7 +27,7 @@ FIRST_INDEX = 2**20
 def build_mixing(
     operations: Sequence[Operation | Mapping[str, Any] | str],
     *,
-    image_size_px: int,
+    image_size_px: int | Size,
     channels: int = 3,
     num_classes: int,
 ) -> Mixer:
@@ -35,12 +36,12 @@ def build_mixing(
     Args:
         operations: Mixings, each a name, `(name, options)`, or `{"name": ..., option: value, ...}`. Each
             example gets one of them, all equally likely. An empty list only makes labels one-hot.
-        image_size_px: Side length of the square images.
+        image_size_px: Side length of the images, or (height, width).
         channels: 3 or 1.
         num_classes: Number of classes, at least 2.
 
     Returns:
-        A function `mixing(images, labels, seeds) -> (images, one_hot)`. Images are `[batch, size, size,
+        A function `mixing(images, labels, seeds) -> (images, one_hot)`. Images are `[batch, height, width,
         channels]` float32 in [0, 255], labels `[batch]` int32, seeds `[batch, 2]` int32 without repetition,
         and one_hot is `[batch, classes]` float32 with rows that sum to 1. Partners form one random cycle over
         the batch, so that no example of a batch of two or more is its own partner. An invalid label, such as
@@ -52,12 +53,11 @@ def build_mixing(
     """
     if num_classes < 2:
         raise RequestError(f"Mixing requires at least two classes. Received {num_classes}.")
-    mixings = [
-        _Mixing(index, *mixing, image_size_px) for index, mixing in enumerate(parse_mixings(operations))
-    ]
+    size = as_size(image_size_px)
+    mixings = [_Mixing(index, *mixing, size) for index, mixing in enumerate(parse_mixings(operations))]
 
     def mix(images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        images, seeds = check_images_and_seeds(images, seeds, [None, image_size_px, image_size_px, channels])
+        images, seeds = check_images_and_seeds(images, seeds, [None, *size, channels])
         one_hot = _one_hot(check_tensor("labels", labels, images.shape[:1], integer=True), num_classes)
         if all(mixing.is_identity for mixing in mixings):
             return images, one_hot
@@ -96,7 +96,7 @@ def _partners(generator: StatelessGenerator, count: tf.Tensor) -> tf.Tensor:
 def _sample_weights(
     mixings: Sequence[_Mixing], generator: StatelessGenerator, seeds: tf.Tensor, partners: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the partner's weight for each pixel, `[batch, size or 1, size or 1, 1]`, and label, `[batch, 1]`."""
+    """Return the partner's weight for each pixel, `[batch, height or 1, width or 1, 1]`, and label, `[batch, 1]`."""
     count = tf.shape(partners)[0]
     has_partner = partners != tf.range(count)
     choice = tf.floor(generator.uniform([count]) * len(mixings))
@@ -114,7 +114,7 @@ def _sample_weights(
 class _Mixing:
     """One mixing with its options."""
 
-    def __init__(self, index: int, name: str, options: Any, image_size_px: int) -> None:
+    def __init__(self, index: int, name: str, options: Any, image_size_px: Size) -> None:
         module = registry.module("mixing", name)
         self._index = FIRST_INDEX + 1 + index
         self._probability = float(options.apply_probability)

@@ -10,6 +10,7 @@ import tensorflow as tf
 from kerastl import registry
 from kerastl.augment.operation_options import is_identity
 from kerastl.augment.stateless_random import StatelessGenerator
+from kerastl.image_size import Size
 
 LARGEST_PIXEL = 255.0
 IDENTITY_MAP = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
@@ -26,7 +27,7 @@ class BuiltOperation:
         index: Index in its policy; operations draw independent numbers.
         name: Name of the operation.
         options: Validated options.
-        image_size_px: Side length of the square images.
+        image_size_px: (height, width) of the images.
         exact: Whether to run the layer, and nested ones, by itself, without combining or compiling anything.
 
     Attributes:
@@ -42,7 +43,7 @@ class BuiltOperation:
     """
 
     def __init__(
-        self, index: int, name: str, options: Any, image_size_px: int, *, exact: bool = False
+        self, index: int, name: str, options: Any, image_size_px: Size, *, exact: bool = False
     ) -> None:
         # keras-cv takes seconds to import, so that an empty policy avoids it.
         from keras_cv.core import UniformFactorSampler
@@ -53,7 +54,7 @@ class BuiltOperation:
         self.compiles = bool(getattr(self._module, "COMPILES", False))
         self.reads_neighbors = bool(getattr(self._module, "READS_NEIGHBORS", False))
         self.saturates = bool(getattr(self._module, "SATURATES", False))
-        self._size_px = image_size_px
+        self._size = image_size_px
         self._probability = float(options.apply_probability)
         # float32 under every global policy, because float16 rounds pixels. The seed is unused; without one keras-cv
         # creates a global generator, which TensorFlow refuses with deterministic operations.
@@ -93,7 +94,7 @@ class BuiltOperation:
 
         Args:
             generator: The source of random numbers.
-            images: `[batch, size, size, channels]`; only the shape is used.
+            images: `[batch, height, width, channels]`; only the shape is used.
             batch_size: Number of rows, a scalar int32; None means one per image.
         """
         if self.lowering == "identity":
@@ -118,7 +119,7 @@ class BuiltOperation:
         return {**params, "chosen": params["chosen"] & chosen if "chosen" in params else chosen}
 
     def apply(self, images: tf.Tensor, params: Params) -> tf.Tensor:
-        """Return the images after the layer; images are `[batch, size, size, channels]` float32 in [0, 255]."""
+        """Return the images after the layer; images are `[batch, height, width, channels]` float32 in [0, 255]."""
         if self.lowering == "identity":
             return images
         changed = self._layer.augment_images(images, transformations=params["transformations"])
@@ -132,7 +133,7 @@ class BuiltOperation:
 
     def maps(self, params: Params) -> tf.Tensor:
         """Return the affine maps of a folded operation, `[batch, 6]` float64."""
-        maps = self._module.maps(params["transformations"], self._size_px)
+        maps = self._module.maps(params["transformations"], self._size)
         if "chosen" not in params:
             return maps
         return tf.where(params["chosen"][:, None], maps, tf.constant([IDENTITY_MAP], maps.dtype))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial, reduce
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import tensorflow as tf
-from annotated_types import Ge, Le
 
 from kerastl.augment.color import Pass, build_color_pass
 from kerastl.augment.geometry import neighbors, product, resample, source_coordinates
@@ -15,10 +14,11 @@ from kerastl.augment.operation import BuiltOperation, Params
 from kerastl.augment.operation_options import Operation, parse_operations
 from kerastl.augment.stateless_random import StatelessGenerator
 from kerastl.errors import RequestError
+from kerastl.image_size import Size, as_size, plain_size
 from kerastl.options import checked, describe_value
+from kerastl.recipe import AnyImageSize
 
 Shape = Sequence[int | None]
-Side = Annotated[int, Ge(1), Le(4096)]
 
 
 class CompiledOperations:
@@ -148,7 +148,7 @@ def check_tensor(name: str, value: Any, shape: Shape, *, integer: bool = False) 
 def build_policy(
     operations: Sequence[Operation | Mapping[str, Any] | str],
     *,
-    image_size_px: int,
+    image_size_px: int | Size,
     channels: Literal[1, 3] = 3,
     exact: bool = False,
 ) -> Policy:
@@ -157,13 +157,13 @@ def build_policy(
     Args:
         operations: Operations in order, each a name, `(name, options)`, or `{"name": ..., option: value,
             ...}`. An empty list leaves images unchanged.
-        image_size_px: Side length of the square images.
+        image_size_px: Side length of the images, or (height, width).
         channels: 3, or 1 if every operation supports grayscale images.
         exact: Whether to run the layers one by one, as a reference: nothing is combined or compiled.
 
     Returns:
-        A function `policy(images, seeds) -> images`. `images` is `[batch, size, size, channels]` float32 in
-        [0, 255], `seeds` is `[batch, 2]` int32. The result for an example is a function of its image and its
+        A function `policy(images, seeds) -> images`. `images` is `[batch, height, width, channels]` float32
+        in [0, 255], `seeds` is `[batch, 2]` int32. The result for an example is a function of its image and its
         seed: it does not depend on the batch, the process, or the number of parallel calls.
 
     Raises:
@@ -192,17 +192,17 @@ class Policy:
         self,
         operations: Sequence[Any],
         *,
-        image_size_px: Side,
+        image_size_px: AnyImageSize,
         channels: Literal[1, 3] = 3,
         exact: bool = False,
     ) -> None:
         operations = parse_operations(operations)
-        self.image_size_px = image_size_px if channels == 3 else None
-        self._shape = [None, image_size_px, image_size_px, channels]
-        self.fingerprint = repr((list(operations), image_size_px, channels, exact))
+        size = as_size(image_size_px)
+        self.image_size_px = size if channels == 3 else None
+        self._shape = [None, *size, channels]
+        self.fingerprint = repr((list(operations), plain_size(size), channels, exact))
         self._operations = [
-            BuiltOperation(index, *operation, image_size_px, exact=exact)
-            for index, operation in enumerate(operations)
+            BuiltOperation(index, *operation, size, exact=exact) for index, operation in enumerate(operations)
         ]
         for operation in self._operations:
             if channels == 1 and operation.needs_color:

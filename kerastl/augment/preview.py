@@ -39,7 +39,7 @@ class Block:
         strength: The options as text; may be empty.
         note: A remark; may be empty.
         columns: Column titles; the first column holds the originals.
-        images: `[rows, columns, size, size, channels]` uint8.
+        images: `[rows, columns, height, width, channels]` uint8.
         captions: One caption per image, `[rows][columns]`; may be empty.
     """
 
@@ -56,12 +56,12 @@ def operation_block(operation: Operation, images: Images, seeds: Integers) -> Bl
 
     Args:
         operation: (name, options).
-        images: `[batch, size, size, channels]` float32 in [0, 255].
+        images: `[batch, height, width, channels]` float32 in [0, 255].
         seeds: `[samples, batch, 2]` int32.
     """
     name, options = operation
     # Layer by layer: compiling each operation would take longer than applying it, and the images agree to 0.01 of 255.
-    policy = build_policy([operation], image_size_px=images.shape[1], channels=images.shape[3], exact=True)
+    policy = build_policy([operation], image_size_px=images.shape[1:3], channels=images.shape[3], exact=True)
     extremes = [
         (extreme.description, _at_extreme(operation, extreme, images, seeds))
         for extreme in _extremes(name, options)
@@ -75,7 +75,7 @@ def policy_block(
     operations: Sequence[Operation], images: Images, seeds: Integers, *, exact: bool = False
 ) -> Block:
     """Return a block with random samples of a policy; arguments as in `operation_block` and `build_policy`."""
-    policy = build_policy(operations, image_size_px=images.shape[1], channels=images.shape[3], exact=exact)
+    policy = build_policy(operations, image_size_px=images.shape[1:3], channels=images.shape[3], exact=exact)
     names = ", ".join(name for name, _ in operations)
     return _block(POLICY_TITLE, names, images, [policy(images, sample_seeds) for sample_seeds in seeds])
 
@@ -87,14 +87,14 @@ def mixing_block(
 
     Args:
         mixing: (name, options).
-        images: `[batch, size, size, channels]` float32 in [0, 255].
+        images: `[batch, height, width, channels]` float32 in [0, 255].
         labels: `[batch]` int32 class indices.
         seeds: `[samples, batch, 2]` int32.
         class_names: Names of the classes in index order.
     """
     name, options = mixing
     mix = build_mixing(
-        [mixing], image_size_px=images.shape[1], channels=images.shape[3], num_classes=len(class_names)
+        [mixing], image_size_px=images.shape[1:3], channels=images.shape[3], num_classes=len(class_names)
     )
     samples = [mix(images, labels, sample_seeds) for sample_seeds in seeds]
     captions = [[_label_caption(row, class_names) for row in weights.numpy()] for _, weights in samples]
@@ -153,7 +153,7 @@ def _label_caption(weights: npt.NDArray[np.float32], class_names: Sequence[str])
 
 
 def to_pixels(columns: Sequence[Any]) -> Pixels:
-    """Return columns of images in [0, 255], each `[rows, size, size, channels]`, as the `images` of a `Block`."""
+    """Return columns of images in [0, 255], each `[rows, height, width, channels]`, as the `images` of a `Block`."""
     stacked = np.stack([np.asarray(column, np.float32) for column in columns], axis=1)
     return np.round(np.clip(stacked, 0, 255)).astype(np.uint8)
 
@@ -163,7 +163,7 @@ def _at_extreme(operation: Operation, extreme: Extreme, images: Images, seeds: I
     name, options = operation
     if getattr(options, "apply_probability", 0.0):
         options = options.model_copy(update={"apply_probability": 1.0})
-    built = BuiltOperation(0, name, options, images.shape[1])
+    built = BuiltOperation(0, name, options, images.shape[1:3])
     image_seeds = seeds[0] if len(seeds) else np.zeros((len(images), 2), np.int32)
     generator = FixedGenerator(tf.constant(image_seeds), extreme.quantiles, extreme.rest)
     batch = tf.constant(images)

@@ -242,8 +242,7 @@ class ArrayDataset(ImageDataset):
             for index, (digest, label, group) in enumerate(zip(self._hashes, labels, groups, strict=True))
         ]
         height, width = self._x.shape[1:3]
-        size: Any = height if height == width else (height, width)
-        super().__init__(records, class_names=class_names, image_size_px=size, **options)
+        super().__init__(records, class_names=class_names, image_size_px=(height, width), **options)
 
     def _check_images(self, x: Any, problems: list[Problem]) -> Array:
         """Return the images as an array, empty if there are problems, and keep the hash of each."""

@@ -20,7 +20,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import tensorflow as tf
-from annotated_types import Ge, Le
+from annotated_types import Ge
 
 from kerastl import recipe as recipes
 from kerastl.augment import build_policy, named_policy
@@ -32,6 +32,7 @@ from kerastl.data.records import Collection, Record, as_names, check_class_list,
 from kerastl.data.validate import check_content
 from kerastl.data.window import training_window
 from kerastl.errors import KerastlError, Problem, RequestError, RunFailed, first_line, suggest_arguments
+from kerastl.image_size import Size, as_size, format_size, plain_size
 from kerastl.options import StrictModel, check_arguments, checked, describe_value
 from kerastl.tasks import SINGLE_LABEL
 
@@ -157,7 +158,7 @@ class WindowOptions(StrictModel):
 class DatasetOptions(WindowOptions):
     """Options of an `ImageDataset`."""
 
-    image_size_px: Annotated[int, Ge(1), Le(4096)]
+    image_size_px: recipes.AnyImageSize
     batch_size: recipes.BatchSize
     seed: recipes.Seed
     shuffle: bool
@@ -175,7 +176,7 @@ class ImageDataset:
         records: Records of the images, or a `Collection`. The position of a record is the index of its image.
         class_names: Class names. Labels are indices into them, -1 for unlabeled images. None takes those of the
             collection.
-        image_size_px: Side length of the square images, in pixels.
+        image_size_px: Side length of the images, or (height, width), in pixels.
         batch_size: Number of images in a batch, summed over all shards. The last batch may be smaller.
         window: Window of 16-bit grayscale images: `auto` (0.5th to 99.5th percentile of the stored values of the
             training split), `full` or None (0 to 65535), `(low, high)` in stored values, or
@@ -185,8 +186,8 @@ class ImageDataset:
         max_pixels: Maximum height times width of a stored image. Larger images raise an error.
         seed: Seed of the order and, together with the epoch, of the augmentation.
         shuffle: Whether to shuffle the images in each epoch.
-        augment: Name of a policy, list of operations, or function of images `[batch, size, size, 3]` float32 in [0, 255] and seeds `[batch, 2]` int32 that
-            returns augmented images.
+        augment: Name of a policy, list of operations, or function of images `[batch, height, width, 3]` float32 in [0, 255]
+            and seeds `[batch, 2]` int32 that returns augmented images.
         mix: Function of augmented images, labels `[batch]` int32 and seeds that returns mixed images and labels
             `[batch, classes]` float32. It mixes the rows of a batch, or of a shard's part of it, so its result
             depends on the number of shards.
@@ -201,6 +202,7 @@ class ImageDataset:
 
     Attributes:
         num_examples: Number of images.
+        image_size_px: (height, width) of the images.
         has_auto_window: Whether `window` is `auto`.
         steps_per_epoch: Number of batches in an epoch.
         labels: `[num_examples]` int32.
@@ -223,7 +225,7 @@ class ImageDataset:
         records: Sequence[Record] | Collection,
         *,
         class_names: Sequence[str] | None = None,
-        image_size_px: int,
+        image_size_px: int | Size,
         batch_size: int = 32,
         window: Literal["auto", "full"] | Window | Mapping[str, float] | None = "auto",
         max_pixels: int = MAX_PIXELS,
@@ -244,17 +246,20 @@ class ImageDataset:
         class_names = as_names(class_names)
         problems = _check_records(records, class_names, mix)
         options = check_arguments("The ImageDataset", DatasetOptions, locals(), problems)
+        size = as_size(options.image_size_px)
         if augment is not None and not callable(augment):
             operations = named_policy(augment) if isinstance(augment, str) else augment
             is_empty = isinstance(operations, list | tuple) and not operations
-            augment = None if is_empty else build_policy(operations, image_size_px=options.image_size_px)
-        size = getattr(augment, "image_size_px", options.image_size_px)
-        if size != options.image_size_px:
-            raise RequestError(f"augment: is a policy for images of {size} px. Use image_size_px={size}.")
+            augment = None if is_empty else build_policy(operations, image_size_px=size)
+        other = getattr(augment, "image_size_px", None) or size
+        if other != size:
+            raise RequestError(
+                f"augment: is a policy for images of {format_size(other)}. Use image_size_px={plain_size(other)}."
+            )
         self.records = tuple(records)
         self.class_names = tuple(class_names or ())
         self.num_examples = len(self.records)
-        self.image_size_px, self.batch_size = options.image_size_px, options.batch_size
+        self.image_size_px, self.batch_size = size, options.batch_size
         whole, rest = divmod(self.num_examples, self.batch_size)
         self.steps_per_epoch = whole + (1 if rest and not drop_remainder else 0)
         self.has_auto_window, self._fixed_window = options.window == "auto", options.fixed_window
@@ -283,7 +288,7 @@ class ImageDataset:
     def __repr__(self) -> str:
         is_set = (self.shuffle, self.augmented, self.mixes, self.cache == "memory")
         options = itertools.compress(("shuffle", "augment", "mix", "cache"), is_set)
-        size = f"{self.image_size_px} x {self.image_size_px} px"
+        size = format_size(self.image_size_px)
         return (
             f"<{type(self).__name__}: {self.num_examples:,} images of {size}, {len(self.class_names)} classes, "
             f"batch size {self.batch_size}{''.join(f', {name}' for name in options)}>"
@@ -358,7 +363,7 @@ class ImageDataset:
                 number of batches, so the last batch of a shard may be empty.
 
         Returns:
-            Elements `(images, labels)`: images `[b, size, size, 3]` float32 in [0, 255], labels `[b]` int32, or
+            Elements `(images, labels)`: images `[b, height, width, 3]` float32 in [0, 255], labels `[b]` int32, or
             `[b, classes]` float32 with `mix`. When a file cannot be read, iterating raises a `tf.errors.OpError`;
             pass it to `explain`.
         """
@@ -430,7 +435,7 @@ class ImageDataset:
         steps = self.steps_per_epoch - first_step
         dataset = self.select(indices, rows)
         if steps * rows - len(indices) >= rows and steps > 0:
-            no_images = np.zeros((0, self.image_size_px, self.image_size_px, 3), np.float32)
+            no_images = np.zeros((0, *self.image_size_px, 3), np.float32)
             dataset = dataset.concatenate(tf.data.Dataset.from_tensors((no_images, NO_INDICES)))
         return self._with_labels(dataset)
 
@@ -467,7 +472,7 @@ class ImageDataset:
         if not self.has_fingerprint:
             raise RequestError("A fingerprint requires an augmentation policy of `build_policy`.")
         settings: dict[str, Any] = {
-            "size": self.image_size_px, "window": self.window, "max_pixels": self.max_pixels,
+            "size": plain_size(self.image_size_px), "window": self.window, "max_pixels": self.max_pixels,
             "files": self._content_hashes(),
         }  # fmt: skip
         if self._augment is not None:
@@ -525,7 +530,7 @@ class ImageDataset:
             rows: Batch size.
 
         Returns:
-            Elements (images `[b, size, size, 3]` float32 in [0, 255], indices `[b]` int64).
+            Elements (images `[b, height, width, 3]` float32 in [0, 255], indices `[b]` int64).
         """
         if self.cache == "none":
             return self._decoded(indices, rows)
@@ -543,12 +548,12 @@ class ImageDataset:
             indices: `[n]` int64. Indices may repeat.
 
         Returns:
-            `[n, size, size, 3]` float32 in [0, 255].
+            `[n, height, width, 3]` float32 in [0, 255].
 
         Raises:
             RunFailed: A file can no longer be read. The message names it.
         """
-        images = np.empty((len(indices), self.image_size_px, self.image_size_px, 3), np.float32)
+        images = np.empty((len(indices), *self.image_size_px, 3), np.float32)
 
         def load(row: int) -> None:
             with tf.device("CPU:0"):

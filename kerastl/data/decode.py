@@ -35,6 +35,7 @@ from kerastl.data.convert import (
     no_pillow_warnings,
     to_decodable,
 )
+from kerastl.image_size import Size, as_size
 from kerastl.options import checked
 
 UNKNOWN, PNG, JPEG, GIF, BMP, WEBP, TIFF = range(7)
@@ -445,23 +446,24 @@ def decode_image(
 def load_image(
     encoded: tf.Tensor | bytes,
     *,
-    image_size_px: int,
+    image_size_px: int | Size,
     window: Window | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> tf.Tensor:
-    """Decode an image and resize it to a square, without preserving the aspect ratio.
+    """Decode an image and resize it, without preserving the aspect ratio.
 
     Args:
         encoded, window, max_pixels: As in `decode_image`.
-        image_size_px: Side length of the square in pixels.
+        image_size_px: Side length of a square, or (height, width), in pixels.
 
     Returns:
-        `[image_size_px, image_size_px, 3]` float32 in [0, 255], resized bilinearly with antialiasing.
+        `[height, width, 3]` float32 in [0, 255], resized bilinearly with antialiasing.
     """
     image = decode_image(encoded, window=window, max_pixels=max_pixels)
-    resized = tf.image.resize(image, [image_size_px, image_size_px], "bilinear", antialias=True)
+    size = as_size(image_size_px)
+    resized = tf.image.resize(image, size, "bilinear", antialias=True)
     # The weights of the kernel sum to 1 up to rounding, so white may become 255.00002.
-    return tf.ensure_shape(tf.clip_by_value(resized, 0.0, 255.0), [image_size_px, image_size_px, 3])
+    return tf.ensure_shape(tf.clip_by_value(resized, 0.0, 255.0), [*size, 3])
 
 
 def _checked_window(window: Window | None) -> Window:
@@ -650,9 +652,9 @@ def stored_orientation(content: bytes) -> int:
 
 
 def decode_images(
-    encoded: Sequence[bytes], image_size_px: int, window: Window | None, max_pixels: int
+    encoded: Sequence[bytes], image_size_px: Size, window: Window | None, max_pixels: int
 ) -> npt.NDArray[np.float32]:
-    """Decode a non-empty list of encoded images to `[n, size, size, 3]` float32 in [0, 255], in parallel.
+    """Decode a non-empty list of encoded images to `[n, height, width, 3]` float32 in [0, 255], in parallel.
 
     The other arguments are those of `load_image`.
 
@@ -665,7 +667,7 @@ def decode_images(
 
 
 @lru_cache(maxsize=8)
-def traced_loader(image_size_px: int, window: tuple[float, float] | None, max_pixels: int) -> Any:
+def traced_loader(image_size_px: Size, window: tuple[float, float] | None, max_pixels: int) -> Any:
     """Return `load_image` as a `tf.function` of the bytes of a file.
 
     Tracing takes seconds, so all datasets and models with the same settings share one function.

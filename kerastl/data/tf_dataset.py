@@ -23,6 +23,7 @@ from kerastl.errors import (
     first_line,
     raise_problems,
 )
+from kerastl.image_size import Size
 from kerastl.options import describe_value
 
 Images: TypeAlias = ImageDataset | Collection | tf.data.Dataset | tuple[Any, Any]
@@ -218,12 +219,10 @@ class TfDataset(ImageDataset):
             raise self.explain(error) from error
         if not sizes or first.size is None:
             raise Problems("The dataset", [Problem(WHOLE, "has no images.")])
-        height, width = first.size
-        size: Any = height if height == width else (height, width)
         super().__init__(
             first.records(),
             class_names=class_names,
-            image_size_px=size,
+            image_size_px=first.size,
             batch_size=max(sizes),
             shuffle=False,
             **options,
@@ -325,7 +324,7 @@ def as_image_dataset(
     *,
     class_names: Sequence[str] | None,
     is_training: bool = False,
-    image_size_px: Any = None,
+    image_size_px: Size | None = None,
     window: Any = "auto",
     **options: Any,
 ) -> ImageDataset:
@@ -337,7 +336,7 @@ def as_image_dataset(
             an array of unlabeled images.
         class_names: Class names in the order of the logits. None uses those of a collection.
         is_training: Whether the images are shuffled, and may change from pass to pass.
-        image_size_px: The size that the images must have. None allows any. Those of a collection are resized.
+        image_size_px: (height, width) that the images must have. None allows any. Those of a collection are resized.
         window: The window of a collection.
         **options: Options of `ImageDataset`.
 
@@ -381,13 +380,10 @@ def as_image_dataset(
     except Problems as error:
         raise Problems(name, error.problems, error.footer) from error
     if image_size_px not in (None, dataset.image_size_px):
-        resize = f"tf.image.resize(x, {_pair(image_size_px)})"
+        resize = f"tf.image.resize(x, {image_size_px})"
         advice = mapping(resize) if isinstance(images, tf.data.Dataset) else f"Use {resize}."
-        message = f"has images of {_pair(dataset.image_size_px)} px, but the model takes {_pair(image_size_px)} px. {advice}"
+        message = f"has images of {dataset.image_size_px} px, but the model takes {image_size_px} px. {advice}"
         raise Problems(name, [Problem("x", message)])
     return dataset
 
 
-def _pair(size: Any) -> Any:
-    """Return a size as (height, width)."""
-    return size if isinstance(size, tuple) else (size, size)

@@ -16,15 +16,16 @@ from kerastl.data.duplicates import names_of_copies
 from kerastl.errors import Problem, RunFailed, raise_problems
 from kerastl.evaluation.predictions import Array, Predictions
 from kerastl.evaluation.subgroups import subgroup_columns
+from kerastl.image_size import Size
 from kerastl.models import check_classifier, fold_for_inference, output_messages, read_signature
 from kerastl.options import checked
 from kerastl.training import trace_inference
 
 
-def input_size(model: keras.Model, images: Images) -> Any:
-    """Return the size of the images that a model takes. None if it takes any, which a collection does not allow."""
+def input_size(model: keras.Model, images: Images) -> Size | None:
+    """Return (height, width) of the images that a model takes. None if it takes any, which a collection does not allow."""
     is_open = isinstance(model, keras.Model) and not getattr(model, "inputs", None)
-    return None if is_open and not isinstance(images, Collection) else check_classifier(model).input_shape[1]
+    return None if is_open and not isinstance(images, Collection) else check_classifier(model).input_shape[1:3]
 
 
 @checked

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kerastl.errors import RequestError, first_line, nearest, quote, report_damage, shell_command
+from kerastl.image_size import Size
 from kerastl.options import checked
 from kerastl.recipe import read_plain
 from kerastl.runs import EXPORT_AGAIN, MANIFEST, RESOLVED_RECIPE, Run, compare_hashes, read_csv, schemas
@@ -34,16 +35,16 @@ class Trained:
 
     Args:
         class_names: Class names in the order of the logits.
-        image_size_px: Height and width of the images of the model, in pixels.
+        image_size_px: (height, width) of the images of the model, in pixels.
         window: (low, high) in stored values for 16-bit gray images. None for the full range.
         max_pixels: Images with more pixels are refused.
-        model: `[n, size, size, 3]` float32 in [0, 255] to logits `[n, classes]`.
+        model: `[n, height, width, 3]` float32 in [0, 255] to logits `[n, classes]`.
         folder: The folder that the model and its description were read from, or None.
         temperature: Divisor of the logits in the probabilities, above 0. None for 1.
     """
 
     class_names: tuple[str, ...]
-    image_size_px: int
+    image_size_px: Size
     window: Window | None
     max_pixels: int
     model: Any
@@ -123,7 +124,7 @@ def load_trained(run_folder: Path) -> Trained:
             "run the recipe again."
         )
     return Trained(
-        **description.model_dump(include=IMAGE_FIELDS), model=model, folder=run_folder,
+        **{name: getattr(description, name) for name in IMAGE_FIELDS}, model=model, folder=run_folder,
         temperature=description.temperature,
     )  # fmt: skip
 
@@ -172,8 +173,7 @@ def _check_network(file: Path) -> None:
 
 
 def _check_shapes(file: Path, model: Any, description: schemas.ModelDescription) -> None:
-    size = description.image_size_px
-    expected = (None, size, size, 3), (None, len(description.class_names))
+    expected = (None, *description.image_size_px, 3), (None, len(description.class_names))
     actual = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
     if expected != actual:
         raise RequestError(

@@ -24,6 +24,7 @@ from kerastl.evaluation.trained_model import Trained
 from kerastl.export.model_card import TEMPLATES, escape_markdown, template_environment
 from kerastl.export.postprocess import Postprocessing
 from kerastl.export.probe_images import read_probe_images, select_test_images
+from kerastl.image_size import Size, plain_size
 from kerastl.runs import write_atomic, write_json
 
 Floats = npt.NDArray[np.float32]
@@ -128,7 +129,7 @@ def _preprocessing(trained: Trained, conversion: dict[str, Any]) -> dict[str, An
     return {
         "input": conversion["input"],
         "output": conversion["output"],
-        "image_size_px": trained.image_size_px,
+        "image_size_px": plain_size(trained.image_size_px),
         "window": list(trained.window or FULL_WINDOW),
         "exif_orientation": "applied",
         "transparency": "composited on white",
@@ -143,16 +144,16 @@ def _preprocessing(trained: Trained, conversion: dict[str, Any]) -> dict[str, An
     }
 
 
-def draw_sample(image_size_px: int, window: tuple[float, float] | None, max_pixels: int) -> bytes:
+def draw_sample(image_size_px: Size, window: tuple[float, float] | None, max_pixels: int) -> bytes:
     """Return a PNG with bars that become finer to the right and to the bottom, as in a resolution chart.
 
     Args:
-        image_size_px: Side length of the model's input in pixels. The sample is larger, and not square.
+        image_size_px: (height, width) of the model's input in pixels. The sample is larger, with another aspect ratio.
         window: The window of the model. With a window, the sample is 16-bit gray, with values on both sides of it.
         max_pixels: Maximum height times width.
     """
-    width = max(2, min(int(SAMPLE_SCALE * image_size_px), math.isqrt(max_pixels)))
-    height = max(1, width * 4 // 5)
+    height, width = (min(int(SAMPLE_SCALE * side), math.isqrt(max_pixels)) for side in image_size_px)
+    height, width = max(1, height * 4 // 5), max(2, width)
     across, down = (
         np.arange(width)[None] + np.zeros((height, 1)),
         np.arange(height)[:, None] + np.zeros(width),
@@ -192,11 +193,11 @@ def preprocessing_variants(
 
     Args:
         encoded: A whole image file that can be decoded.
-        loaded: The same image, prepared as in training: `[size, size, 3]` float32 in [0, 255].
+        loaded: The same image, prepared as in training: `[height, width, 3]` float32 in [0, 255].
         trained: The description of the model.
         with_resize: Whether the model resizes: then only ways that differ in values and colors.
     """
-    size = [trained.image_size_px] * 2
+    size = trained.image_size_px
     variants: dict[str, Any] = {}
     if not with_resize:
         pixels = _decode(encoded, trained)
@@ -206,7 +207,7 @@ def preprocessing_variants(
         square = tf.image.crop_to_bounding_box(pixels, (height - side) // 2, (width - side) // 2, side, side)
         variants = {
             "resized in 8 bits (Pillow's resize of an RGB image)": np.asarray(
-                rounded.resize(size, Image.Resampling.BILINEAR), np.float32
+                rounded.resize(size[::-1], Image.Resampling.BILINEAR), np.float32
             ),
             "bilinear without antialiasing (OpenCV's INTER_LINEAR)": tf.image.resize(pixels, size),
             "nearest neighbor": tf.image.resize(pixels, size, "nearest"),

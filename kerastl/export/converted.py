@@ -25,6 +25,7 @@ from kerastl.export.endpoints import probabilities_of
 from kerastl.export.model_card import read_model_facts
 from kerastl.export.postprocess import Postprocessing
 from kerastl.export.saved_model import model_fields, write_version
+from kerastl.image_size import Size
 from kerastl.models import fold_for_inference
 from kerastl.recipe import MODEL_NAME
 
@@ -38,7 +39,7 @@ COMMON_OPS = {"Const", "Identity", "NoOp", "Placeholder"}
 
 @dataclass(frozen=True)
 class InferenceGraph:
-    """A graph from `images` `[n, size, size, 3]` float32 in [0, 255] to `probabilities` `[n, classes]` float32.
+    """A graph from `images` `[n, height, width, 3]` float32 in [0, 255] to `probabilities` `[n, classes]` float32.
 
     Args:
         graph_def: The graph, with constants instead of variables.
@@ -76,16 +77,16 @@ def build_inference_graph(
         with_resize: Whether the graph resizes the images: then they are `[n, height, width, 3]`.
     """
     folded, size = fold_for_inference(trained.model), trained.image_size_px
-    side = None if with_resize else size
 
     def predict(images: tf.Tensor) -> tf.Tensor:
         if with_resize:
-            images = resize_to_square(images, size)
+            images = resize_images(images, size)
         # In float32, because mobile runtimes have no float64.
         logits = tf.cast(folded(images, training=False), tf.float32)
         return tf.identity(probabilities_of(logits, postprocessing), name=OUTPUT)
 
-    spec = tf.TensorSpec([None, side, side, 3], tf.float32, name=INPUT)
+    sides = (None, None) if with_resize else size
+    spec = tf.TensorSpec([None, *sides, 3], tf.float32, name=INPUT)
     traced = tf.function(predict, input_signature=[spec], autograph=False).get_concrete_function()
     graph = InferenceGraph(_freeze(traced), spec, trained, postprocessing)
     if not _allow_inlining(graph.graph_def):
@@ -93,15 +94,15 @@ def build_inference_graph(
     return replace(graph, graph_def=_freeze(graph.function()))
 
 
-def resize_to_square(images: tf.Tensor, size: int) -> tf.Tensor:
+def resize_images(images: tf.Tensor, size: Size) -> tf.Tensor:
     """Resize images as `load_image` does, by matrix products: no converter supports TensorFlow's antialiased resize.
 
     Args:
         images: `[n, height, width, 3]` float32 in [0, 255].
-        size: Side length of the result in pixels.
+        size: (height, width) of the result in pixels.
     """
 
-    def weights(length: tf.Tensor) -> tf.Tensor:
+    def weights(length: tf.Tensor, size: int) -> tf.Tensor:
         """Return the weight of each input pixel in each output pixel, `[size, length]`: a triangle, clipped at the border."""
         # Positions times `size * length` are exact. A division by `size` would become a factor that float16 rounds.
         centers = (tf.range(size, dtype=tf.float32) + 0.5)[:, None] * length
@@ -111,9 +112,11 @@ def resize_to_square(images: tf.Tensor, size: int) -> tf.Tensor:
 
     height, width = tf.unstack(tf.cast(tf.shape(images)[1:3], tf.float32))
     channels = tf.transpose(images, [0, 3, 1, 2])
-    columns = tf.matmul(tf.matmul(weights(height), channels), weights(width), transpose_b=True)
+    columns = tf.matmul(
+        tf.matmul(weights(height, size[0]), channels), weights(width, size[1]), transpose_b=True
+    )
     resized = tf.clip_by_value(tf.transpose(columns, [0, 2, 3, 1]), 0.0, 255.0)
-    resized.set_shape([None, size, size, 3])
+    resized.set_shape([None, *size, 3])
     return resized
 
 
@@ -184,10 +187,10 @@ def write_converted(
     if quantize is not None:
         print_status(f"Quantizing to {quantize} and measuring the effect on the run's test images")
     _check_class_names(trained.class_names, name)
-    facts, side = read_model_facts(trained.folder), None if with_resize else trained.image_size_px
+    facts, sides = read_model_facts(trained.folder), (None, None) if with_resize else trained.image_size_px
     conversion: dict[str, Any] = {
         "format": name,
-        "input": {"name": INPUT, "shape": [None, side, side, 3], "dtype": "float32", "range": [0, 255], "colors": "RGB"},
+        "input": {"name": INPUT, "shape": [None, *sides, 3], "dtype": "float32", "range": [0, 255], "colors": "RGB"},
         "output": {"name": OUTPUT, "shape": [None, len(trained.class_names)], "dtype": "float32"},
         "with_resize": with_resize,
     }  # fmt: skip

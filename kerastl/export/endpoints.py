@@ -20,6 +20,7 @@ from kerastl.data.decode import load_image
 from kerastl.evaluation.trained_model import Trained
 from kerastl.export.graph_check import ENCODED
 from kerastl.export.postprocess import NO_POSTPROCESSING, SLACK, Postprocessing
+from kerastl.image_size import format_size
 from kerastl.tasks import SINGLE_LABEL
 
 Outputs = dict[str, tf.Tensor]
@@ -155,16 +156,17 @@ class ServedModel:
         return self.predict(tf.identity(self.decode(image_bytes), name=DECODED))
 
     def from_pixels(self, images: tf.Tensor) -> Outputs:
-        """Return the outputs for images: `[n, size, size, 3]` float32, RGB, in [0, 255].
+        """Return the outputs for images: `[n, height, width, 3]` float32, RGB, in [0, 255].
 
         Images of a different size are rejected with a message that states the correct size. TF Serving does
         not compare its inputs with the signature, so the check is part of the graph.
         """
-        size = self.trained.image_size_px
-        message = f"this model takes RGB images of {size} x {size} pixels, [n, {size}, {size}, 3]"
-        check = tf.debugging.assert_equal(tf.shape(images)[1:], [size, size, 3], message=message)
+        shape = [*self.trained.image_size_px, 3]
+        size = format_size(self.trained.image_size_px, "pixels")
+        message = f"this model takes RGB images of {size}, [n, {', '.join(map(str, shape))}]"
+        check = tf.debugging.assert_equal(tf.shape(images)[1:], shape, message=message)
         with tf.control_dependencies([check] if check is not None else []):
-            images = tf.ensure_shape(tf.identity(images), [None, size, size, 3])
+            images = tf.ensure_shape(tf.identity(images), [None, *shape])
         return self.predict(images)
 
     def classify(self, examples: tf.Tensor) -> Outputs:
@@ -229,7 +231,7 @@ class ServedModel:
     @cached_property
     def _network(self) -> Any:
         part = self.trained.model if self.parts is None else self.parts.trunk
-        images = tf.TensorSpec([None, self.trained.image_size_px, self.trained.image_size_px, 3], tf.float32)
+        images = tf.TensorSpec([None, *self.trained.image_size_px, 3], tf.float32)
 
         @tf.function(input_signature=[images], autograph=False)
         def network(images: tf.Tensor) -> tf.Tensor:
@@ -239,12 +241,12 @@ class ServedModel:
 
     @cached_property
     def decode(self) -> Any:
-        """From `[n]` whole files of any mixed types to `[n, size, size, 3]` float32 in [0, 255].
+        """From `[n]` whole files of any mixed types to `[n, height, width, 3]` float32 in [0, 255].
 
         If an image cannot be decoded, the whole batch fails, with the reason.
         """
         size, window, max_pixels = self.trained.image_size_px, self.trained.window, self.trained.max_pixels
-        spec = tf.TensorSpec([size, size, 3], tf.float32)
+        spec = tf.TensorSpec([*size, 3], tf.float32)
 
         def load(encoded: tf.Tensor) -> tf.Tensor:
             return load_image(encoded, image_size_px=size, window=window, max_pixels=max_pixels)

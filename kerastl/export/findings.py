@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from kerastl.export.manifest import Manifest
 from kerastl.export.postprocess import Postprocessing, Threshold
+from kerastl.image_size import Size
 
 Floats = npt.NDArray[np.float32]
 
@@ -353,13 +354,13 @@ def _check_difference(check: str, first: Floats, second: Any, limit: float, caus
     return Finding(check, difference <= limit, detail if difference <= limit else f"{detail}: {cause}")
 
 
-def _check_wrong_size(outputs: dict[str, Any], image_size_px: int) -> Finding:
+def _check_wrong_size(outputs: dict[str, Any], image_size_px: Size) -> Finding:
     check, refusal = "wrong size rejected", outputs["wrong_size"]
     if refusal is None:
         return Finding(check, False, "it accepts images of a wrong size")
     if "pixels" not in outputs:
         return Finding(check, True, "by its runtime")
-    is_named = str(image_size_px) in refusal
+    is_named = all(str(side) in refusal for side in image_size_px)
     return Finding(check, is_named, f"the message names {'the' if is_named else 'no'} size")
 
 

@@ -47,7 +47,7 @@ def convert_to_litert(
     Args:
         graph: The graph of the model.
         quantize: None, `float16` or `int8`.
-        images: `[n, size, size, 3]` float32 in [0, 255], required by `int8` to calibrate the ranges of
+        images: `[n, height, width, 3]` float32 in [0, 255], required by `int8` to calibrate the ranges of
             activations.
 
     Raises:
@@ -84,7 +84,7 @@ def read_calibration(trained: Trained, limit: int = MAX_CALIBRATION_IMAGES) -> t
     """Return training images of the run, spread over splits and classes, and evenly within each.
 
     Returns:
-        The images `[n, size, size, 3]` float32 in [0, 255]; and `{"images", "classes"}`, numbers of images in
+        The images `[n, height, width, 3]` float32 in [0, 255]; and `{"images", "classes"}`, numbers of images in
         all and of each class, which identify no image.
 
     Raises:
@@ -132,7 +132,7 @@ def _spread(files: list[Path]) -> list[Path]:
 
 
 def _decoded(files: Iterable[tuple[Key, Path | None]], trained: Trained) -> Iterator[tuple[Key, Images]]:
-    """Yield the key and the image, `[size, size, 3]` float32, of each file that can be decoded."""
+    """Yield the key and the image, `[height, width, 3]` float32, of each file that can be decoded."""
     size, window, max_pixels = trained.image_size_px, trained.window, trained.max_pixels
     for key, file in files:
         if file is None:
@@ -150,7 +150,7 @@ def measure_effect(
     Args:
         trained: The model of a run folder that contains `predictions.csv`.
         postprocessing: What both apply to the logits.
-        before: A function from images `[n, size, size, 3]` to probabilities `[n, classes]`.
+        before: A function from images `[n, height, width, 3]` to probabilities `[n, classes]`.
         after: The same function after quantization.
 
     Returns:

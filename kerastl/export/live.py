@@ -22,6 +22,7 @@ from kerastl.export.live_clients import (
     clean,
 )
 from kerastl.export.serving_files import batch_sizes
+from kerastl.image_size import Size
 
 MAX_IMAGES = 4
 """Images in one request, unless the batch sizes of the server are smaller."""
@@ -58,7 +59,7 @@ def check_live(
     export: Path,
     *,
     images: Sequence[bytes],
-    image_size_px: int,
+    image_size_px: Size,
     reference: ExpectedPredictions | None,
 ) -> list[Finding]:
     """Check that a running TensorFlow Serving predicts as an export does.
@@ -67,7 +68,7 @@ def check_live(
         server: The addresses of the server.
         export: The version folder.
         images: Whole files that can be decoded, at least one; they are sent to the server.
-        image_size_px: Side length of the square input image in pixels.
+        image_size_px: (height, width) of the input image in pixels.
         reference: The expected predictions; None to compare none.
 
     Returns:

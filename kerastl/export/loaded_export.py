@@ -89,7 +89,7 @@ def _load_saved_model(folder: Path, manifest: Manifest) -> Predict:
 def load_converted(export: ExportFolder, manifest: Manifest) -> Callable[[Any], Floats]:
     """Load a converted model, and return the function from images to probabilities.
 
-    Its input is `[n, size, size, 3]` float32 in [0, 255], its output `[n, classes]` float32. Threads may
+    Its input is `[n, height, width, 3]` float32 in [0, 255], its output `[n, classes]` float32. Threads may
     share it.
 
     Raises:

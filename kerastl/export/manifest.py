@@ -9,6 +9,7 @@ from typing import Any
 
 from kerastl.errors import RequestError, report_damage
 from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing
+from kerastl.image_size import Size
 from kerastl.runs import EXPORT_AGAIN, hash_files
 from kerastl.runs.schemas import ManifestFile, Metrics
 
@@ -19,7 +20,7 @@ class Manifest:
 
     Args:
         class_names: Class names in the order of the probabilities.
-        image_size_px: Side length of the square input image in pixels.
+        image_size_px: (height, width) of the input image in pixels.
         window: (low, high) in stored values for 16-bit gray images; None for the full range.
         max_pixels: Maximum height times width of an image that is decoded.
         model_sha256: Fingerprint of the model's weights, see `weights_fingerprint`.
@@ -36,7 +37,7 @@ class Manifest:
     """
 
     class_names: tuple[str, ...]
-    image_size_px: int
+    image_size_px: Size
     window: tuple[float, float] | None
     max_pixels: int
     model_sha256: str

@@ -16,6 +16,7 @@ from kerastl.errors import report_damage
 from kerastl.evaluation.scores import small_class_warnings
 from kerastl.evaluation.trained_model import read_validation_fit
 from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing
+from kerastl.image_size import format_size
 from kerastl.recipe import read_plain
 from kerastl.runs import (
     RESOLVED_RECIPE,
@@ -179,7 +180,7 @@ def template_environment(**options: Any) -> Any:
     """Return the Jinja environment of the templates; an unknown name in a template is an error."""
     import jinja2
 
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -187,6 +188,8 @@ def template_environment(**options: Any) -> Any:
         keep_trailing_newline=True,
         **options,
     )
+    environment.filters["format_size"] = format_size
+    return environment
 
 
 def escape_markdown(value: Any) -> Any:

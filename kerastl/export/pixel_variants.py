@@ -29,10 +29,10 @@ def pixel_variants(encoded: Sequence[bytes], images: Images, manifest: Manifest)
 
     Args:
         encoded: Whole image files.
-        images: The same images, decoded as the manifest states: `[n, size, size, 3]` float32 in [0, 255].
+        images: The same images, decoded as the manifest states: `[n, height, width, 3]` float32 in [0, 255].
         manifest: The manifest of an export.
     """
-    size, max_pixels = [manifest.image_size_px] * 2, manifest.max_pixels
+    size, max_pixels = manifest.image_size_px, manifest.max_pixels
     resized: dict[str, list[Images]] = {name: [] for name in (*RESIZES, NO_WINDOW)}
     # File by file: all decoded images together could fill the memory.
     for content in encoded:
@@ -48,6 +48,6 @@ def pixel_variants(encoded: Sequence[bytes], images: Images, manifest: Manifest)
         "the pixels are divided by 255 twice": images * 255,
         "the images are mirrored": images[:, :, ::-1],
         "the images are upside down": images[:, ::-1],
-        "rows and columns are swapped": images.swapaxes(1, 2),
+        **({"rows and columns are swapped": images.swapaxes(1, 2)} if size[0] == size[1] else {}),
         **{name: np.stack(variant) for name, variant in resized.items()},
     }

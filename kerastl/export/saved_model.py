@@ -24,6 +24,7 @@ from kerastl.export.model_card import NO_FACTS, ModelFacts, write_card
 from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing
 from kerastl.export.serving_files import write_serving_files, write_warm_up
 from kerastl.export.versions import check_version_free, next_version, resolve_model_name, version_exists_error
+from kerastl.image_size import Size, as_size
 from kerastl.models import check_classifier, fold_for_inference
 from kerastl.options import checked
 from kerastl.recipe import ModelName
@@ -95,7 +96,7 @@ def export_saved_model(
     out: Path | str,
     *,
     class_names: Sequence[str],
-    image_size_px: int,
+    image_size_px: int | Size,
     window: tuple[float, float] | None = None,
     max_pixels: int = MAX_PIXELS,
     postprocessing: Postprocessing = NO_POSTPROCESSING,
@@ -106,10 +107,10 @@ def export_saved_model(
     """Export a model for TensorFlow Serving as a new version; no version is ever overwritten.
 
     Args:
-        model: `[n, size, size, 3]` float32 in [0, 255] to logits `[n, classes]`; without augmentation.
+        model: `[n, height, width, 3]` float32 in [0, 255] to logits `[n, classes]`; without augmentation.
         out: The folder of all versions, the base path of TensorFlow Serving.
         class_names: Class names in the order of the logits.
-        image_size_px: Side length of the square input image in pixels.
+        image_size_px: Side length of the input image, or (height, width), in pixels.
         window: (low, high) in stored values for 16-bit gray PNG; None for the full range.
         max_pixels: Maximum height times width of an image that is decoded.
         postprocessing: Temperature, prevalence and threshold.
@@ -136,8 +137,9 @@ def export_saved_model(
     """
     raise_problems("The export", check_class_list(class_names))
     names = tuple(class_names)
-    network = check_classifier(model, class_names=names, image_size_px=image_size_px, is_probed=True)
-    trained = Trained(names, image_size_px, window, max_pixels, network)
+    size = as_size(image_size_px)
+    network = check_classifier(model, class_names=names, image_size_px=size, is_probed=True)
+    trained = Trained(names, size, window, max_pixels, network)
     name = resolve_model_name(Path(out), model_name)
     return write_saved_model(trained, Path(out), postprocessing, version, facts, name)
 

@@ -19,6 +19,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from kerastl.export.graph_check import DEFAULT_SIGNATURE, put_image, served_signatures
 from kerastl.export.model_card import SERVER_IMAGE, TEMPLATES, template_environment
+from kerastl.image_size import Size
 from kerastl.recipe import MODEL_NAME
 from kerastl.runs import sha256_of, write_atomic, write_json
 
@@ -27,14 +28,14 @@ MAX_BATCH_PIXELS = MAX_BATCH_SIZE * 320 * 320
 """With more, the activations of a large network would not fit the memory limit of the server."""
 
 
-def batch_sizes(image_size_px: int) -> tuple[int, ...]:
+def batch_sizes(image_size_px: Size) -> tuple[int, ...]:
     """Return the batch sizes of a server: powers of two from 1 to at most 32.
 
     Args:
-        image_size_px: Side length of the square input image in pixels.
+        image_size_px: (height, width) of the input image in pixels.
     """
     sizes = [2**power for power in range(MAX_BATCH_SIZE.bit_length())]
-    return tuple(size for size in sizes if size == 1 or size * image_size_px**2 <= MAX_BATCH_PIXELS)
+    return tuple(size for size in sizes if size == 1 or size * math.prod(image_size_px) <= MAX_BATCH_PIXELS)
 
 
 HASHES = ".written.json"
@@ -44,14 +45,14 @@ NUM_CPUS = 2
 
 
 def write_serving_files(
-    out: Path, *, class_names: Sequence[str], image_size_px: int, model_name: str = MODEL_NAME
+    out: Path, *, class_names: Sequence[str], image_size_px: Size, model_name: str = MODEL_NAME
 ) -> None:
     """Write every file of `templates/` into the folder of all versions, except those that were modified.
 
     Args:
         out: The folder of all versions.
         class_names: Class names of the newest version.
-        image_size_px: Image size of the newest version.
+        image_size_px: (height, width) of the images of the newest version.
         model_name: Name of the model on the server.
 
     Raises:
@@ -99,7 +100,7 @@ def _names() -> list[str]:
     return sorted(file.name.removesuffix(".jinja") for file in TEMPLATES.glob("*.jinja"))
 
 
-def _render_files(class_names: Sequence[str], image_size_px: int, model_name: str) -> dict[str, bytes]:
+def _render_files(class_names: Sequence[str], image_size_px: Size, model_name: str) -> dict[str, bytes]:
     environment = template_environment()
     values = {
         "model_name": model_name,
@@ -128,7 +129,9 @@ WARM_UP = "assets.extra/tf_serving_warmup_requests"
 GRAY_LEVEL = 128.0
 
 
-def write_warm_up(folder: Path, *, image_size_px: int, max_pixels: int, model_name: str = MODEL_NAME) -> None:
+def write_warm_up(
+    folder: Path, *, image_size_px: Size, max_pixels: int, model_name: str = MODEL_NAME
+) -> None:
     """Write one warm-up request for each signature of a SavedModel, and for `serving_default` one for each batch size.
 
     The one-time cost of a batch size (oneDNN prepares its primitives by shape) is paid per process, so one
@@ -136,37 +139,38 @@ def write_warm_up(folder: Path, *, image_size_px: int, max_pixels: int, model_na
 
     Args:
         folder: The folder that contains `saved_model.pb`.
-        image_size_px: Side length of the square input image in pixels.
+        image_size_px: (height, width) of the input image in pixels.
         max_pixels: Maximum height times width of an image that is decoded.
         model_name: Name of the model on the server.
 
     Raises:
         OSError: The disk is full.
     """
-    side = min(image_size_px, math.isqrt(max_pixels))
+    height, width = (min(side, math.isqrt(max_pixels)) for side in image_size_px)
     file = folder / WARM_UP
     file.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(file)) as writer:
-        for log in _logs(served_signatures(folder), synthetic_image(side), image_size_px):
+        for log in _logs(served_signatures(folder), synthetic_image((height, width)), image_size_px):
             request = getattr(log, log.WhichOneof("log_type")).request
             request.model_spec.name = model_name
             writer.write(log.SerializeToString(deterministic=True))
 
 
-def synthetic_image(side_px: int) -> bytes:
-    """Return an RGB PNG of `side_px` x `side_px` pixels: a color gradient."""
+def synthetic_image(size: Size) -> bytes:
+    """Return an RGB PNG of a size: a color gradient."""
     import numpy as np
     from PIL import Image
 
-    down, across = np.mgrid[0:side_px, 0:side_px] * 255 // side_px
+    height, width = size
+    down, across = np.mgrid[0:height, 0:width] * 255 // np.reshape(size, (2, 1, 1))
     file = io.BytesIO()
     Image.fromarray(np.stack([across, down, 255 - across], axis=-1).astype(np.uint8)).save(file, "PNG")
     return file.getvalue()
 
 
-def _logs(signatures: Mapping[str, Any], image: bytes, image_size_px: int) -> Iterator[Any]:
+def _logs(signatures: Mapping[str, Any], image: bytes, image_size_px: Size) -> Iterator[Any]:
     # One value for all pixels saves megabytes.
-    gray_image = tf.make_tensor_proto(GRAY_LEVEL, tf.float32, shape=[1, image_size_px, image_size_px, 3])
+    gray_image = tf.make_tensor_proto(GRAY_LEVEL, tf.float32, shape=[1, *image_size_px, 3])
     for name, signature in sorted(signatures.items()):
         sizes = batch_sizes(image_size_px) if name == DEFAULT_SIGNATURE else (1,)
         for input_name, size in product(signature.inputs, sizes):

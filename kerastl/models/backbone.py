@@ -10,6 +10,7 @@ from annotated_types import Ge, Le
 
 from kerastl import registry
 from kerastl.errors import Problems, RequestError
+from kerastl.image_size import Size, as_size, format_size
 
 Pixels = Literal["minus_one_to_one", "minus_one_to_one_128", "bgr_minus_mean", "zero_to_one", "mean_and_std"]
 """Preprocessing inside the model, from RGB in [0, 255].
@@ -166,17 +167,17 @@ def get_backbone(name: str) -> Backbone:
     return backbone
 
 
-def resolve_image_size(name: str, image_size_px: int | None) -> int:
-    """Return the side length in pixels; None means the published one.
+def resolve_image_size(name: str, image_size_px: int | Size | None) -> Size:
+    """Return (height, width) in pixels, given it or a side length; None means the published size.
 
     Raises:
-        RequestError: If it is below the minimum of the backbone.
+        RequestError: If a side is below the minimum of the backbone.
     """
     backbone = get_backbone(name)
-    size = backbone.image_size_px if image_size_px is None else image_size_px
-    if size < backbone.min_size_px:
+    size = as_size(backbone.image_size_px if image_size_px is None else image_size_px)
+    if min(size) < backbone.min_size_px:
         raise RequestError(
-            f"{name} requires images of at least {backbone.min_size_px} x {backbone.min_size_px} pixels. Received {size}."
+            f"{name} requires images of at least {backbone.min_size_px} x {backbone.min_size_px} pixels. Received {format_size(size, 'pixels')}."
         )
     return size
 

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from kerastl.errors import RequestError
+from kerastl.image_size import Size
 from kerastl.models.backbone import get_backbone
 from kerastl.models.flatten import build_source, flatten, without_values
 from kerastl.models.signature import write_signature
@@ -38,7 +39,7 @@ def build_backbone(
     name: str,
     *,
     weights: str | Path | None = "imagenet",
-    image_size_px: int | None = None,
+    image_size_px: int | Size | None = None,
     seed: int | None = None,
     **options: Any,
 ) -> keras.Model:
@@ -47,13 +48,13 @@ def build_backbone(
     Args:
         name: A name that `kerastl weights ls` lists, e.g. `mobilenet_v2`.
         weights: `imagenet`, None or `none` (random), a weights file (.h5, .weights.h5, .keras), or a run folder.
-        image_size_px: Side length of the square images; None means the published one.
+        image_size_px: Side length or (height, width) of the images; None means the published size.
         seed: Seed of random weights; None uses Keras's global generator.
         **options: Options of the family, e.g. `alpha=0.35`.
 
     Returns:
-        A flat functional model from `[batch, size, size, 3]` float32 RGB in [0, 255] to
-        `[batch, height, width, channels]`.
+        A flat functional model from `[batch, height, width, 3]` float32 RGB in [0, 255] to
+        `[batch, height', width', channels]`.
 
     Raises:
         RequestError: If a name or option is unknown, the size is too small, or the weights are missing or
@@ -71,7 +72,7 @@ def load_backbone(
     name: str,
     *,
     weights: str | Path | None = "imagenet",
-    image_size_px: int | None = None,
+    image_size_px: int | Size | None = None,
     seed: int | None = None,
     **options: Any,
 ) -> LoadedBackbone:

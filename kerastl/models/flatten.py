@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from kerastl.image_size import Size
 from kerastl.models.backbone import Pixels, get_backbone, resolve_image_size, resolve_options
 from kerastl.models.functional import layers_inside
 
@@ -154,7 +155,7 @@ def snake_case(name: str) -> str:
 
 
 def build_source(
-    name: str, *, image_size_px: int | None = None, seed: int | None = None, **options: Any
+    name: str, *, image_size_px: int | Size | None = None, seed: int | None = None, **options: Any
 ) -> keras.Model:
     """Build the network with its own builder, without top and with random weights.
 
@@ -172,7 +173,7 @@ def build_source(
     return pkgutil.resolve_name(backbone.builder)(
         include_top=False,
         weights=None,
-        input_shape=(size, size, 3),
+        input_shape=(*size, 3),
         **dict(backbone.arguments),
         **resolve_options(name, options),
     )

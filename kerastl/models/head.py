@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from kerastl.errors import RequestError
+from kerastl.image_size import Size
 from kerastl.models.backbone import get_backbone
 from kerastl.models.weight_files import h5_datasets, hash_problem, open_h5, weights_file_errors
 from kerastl.models.weights import fetch_command, locate_weights, models_folder
@@ -116,12 +117,14 @@ CLASS_INDEX = "imagenet_class_index.json"
 NUM_CLASSES = 1000
 
 
-def read_imagenet_head(name: str, *, image_size_px: int | None = None, **options: Any) -> InitialHead | None:
+def read_imagenet_head(
+    name: str, *, image_size_px: int | Size | None = None, **options: Any
+) -> InitialHead | None:
     """Read the published classification layer from the Keras cache.
 
     Args:
         name: Name of the backbone.
-        image_size_px: Side length of the images; None means the published one.
+        image_size_px: Side length or (height, width) of the images; None means the published size.
         **options: Options of the family.
 
     Returns:
@@ -161,7 +164,7 @@ def _last_layer(path: Path) -> tuple[np.ndarray, np.ndarray]:
         return rows.astype(np.float32), np.asarray(bias).astype(np.float32)
 
 
-def _top_of_located_body(name: str, image_size_px: int | None, options: dict[str, Any]) -> Path | None:
+def _top_of_located_body(name: str, image_size_px: int | Size | None, options: dict[str, Any]) -> Path | None:
     """Return the cached file with top that belongs to the weights in use, or None."""
     body = locate_weights(name, image_size_px=image_size_px, **options)
     if body is None:

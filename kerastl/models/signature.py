@@ -22,6 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerastl.errors import Problem, RequestError, raise_problems
+from kerastl.image_size import Size, as_size, format_size, plain_size
 from kerastl.models.functional import as_functional, is_functional
 from kerastl.options import StrictModel, describe_value
 
@@ -111,15 +112,15 @@ def check_classifier(
     model: Any,
     *,
     class_names: Sequence[str] | None = None,
-    image_size_px: int | None = None,
+    image_size_px: int | Size | None = None,
     is_probed: bool = False,
 ) -> keras.Model:
-    """Check that a model takes square RGB images, returns logits, and has the given signature.
+    """Check that a model takes RGB images of one size, returns logits, and has the given signature.
 
     Args:
         model: Any object. A single logit is that of the second of two classes.
         class_names: Class names of the data or of the export. None if they are not known.
-        image_size_px: Side length of the images. None accepts any.
+        image_size_px: Side length or (height, width) of the images. None accepts any.
         is_probed: Whether to run the model on a few images, to check its outputs.
 
     Returns:
@@ -129,12 +130,12 @@ def check_classifier(
         Problems: Everything that is wrong, each with both values and a fix.
     """
     messages, network = [], model
+    size = None if image_size_px is None else as_size(image_size_px)
     if not isinstance(model, keras.Model):
         hint = " Load it first: keras.saving.load_model(PATH)." if isinstance(model, str | Path) else ""
         messages = [f"must be a keras.Model, got {describe_value(model)}.{hint}"]
     else:
         try:
-            size = None if image_size_px is None else (image_size_px, image_size_px)
             network = as_functional(model, size)
         except RequestError as error:
             messages = [str(error)]
@@ -142,7 +143,7 @@ def check_classifier(
         messages
         or list(_form_problems(network))
         or [
-            *_signature_problems(network, read_signature(model), class_names, image_size_px),
+            *_signature_problems(network, read_signature(model), class_names, size),
             *_probability_problems(network),
         ]
     )
@@ -177,19 +178,20 @@ def _signature_problems(
     model: keras.Model,
     signature: Mapping[str, Any],
     class_names: Sequence[str] | None,
-    image_size_px: int | None,
+    image_size_px: Size | None,
 ) -> Iterator[str]:
     """Yield how input, outputs and class names differ from those of the data."""
-    batch, *sizes = model.inputs[0].shape
+    batch, *shape = model.inputs[0].shape
+    size = tuple(shape[:2])
     outputs = tuple(model.outputs[0].shape)
     known = list(signature.get("class_names", ()))
     names = known if class_names is None else list(class_names)
-    if batch is not None or sizes != [sizes[0], sizes[0], 3] or sizes[0] is None:
-        yield (f"must take [None, size, size, 3], got {[batch, *sizes]}. {_input_remedy(sizes)}")
-    elif image_size_px not in (None, sizes[0]):
+    if batch is not None or None in shape or len(shape) != 3 or shape[2] != 3:
+        yield f"must take [None, height, width, 3], got {[batch, *shape]}. {_input_remedy(shape)}"
+    elif image_size_px not in (None, size):
         yield (
-            f"takes images of {sizes[0]} px, but those of the data have {image_size_px} px. "
-            f"Write image_size_px={sizes[0]}."
+            f"takes images of {format_size(size)}, but those of the data have {format_size(image_size_px)}. "
+            f"Write image_size_px={plain_size(size)}."
         )
     if len(outputs) != 2 or outputs[1] is None:
         yield f"must return logits [batch, classes], got {list(outputs)}. Pool and flatten before the last layer."

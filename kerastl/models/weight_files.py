@@ -18,6 +18,7 @@ import numpy as np
 
 from kerastl.console import print_status, progress_bar
 from kerastl.errors import Problem, Problems, RequestError, first_line, setting
+from kerastl.image_size import Size
 from kerastl.models import flatten, weights
 from kerastl.models.backbone import PublishedWeights
 from kerastl.models.functional import layers_inside
@@ -577,7 +578,7 @@ READ_TIMEOUT_S = 20.0
 CHUNK_BYTES = 1 << 20
 
 
-def fetch_weights(name: str, *, image_size_px: int | None = None, **options: Any) -> Path:
+def fetch_weights(name: str, *, image_size_px: int | Size | None = None, **options: Any) -> Path:
     """Download the published weights of a backbone, without the top, to the folder of Keras.
 
     The file gets its name after its hash is verified. If no hash is published (MobileNet, MobileNetV2), its
@@ -586,7 +587,8 @@ def fetch_weights(name: str, *, image_size_px: int | None = None, **options: Any
 
     Args:
         name: Name of the backbone.
-        image_size_px: Side length of the images. The weights of the nearest published size are downloaded.
+        image_size_px: Side length or (height, width) of the images. The weights of the nearest published size are
+            downloaded.
         **options: Options of the family.
 
     Returns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kerastl.errors import RequestError, setting, shell_command
+from kerastl.image_size import Size, format_size, plain_size
 from kerastl.models.backbone import (
     PublishedWeights,
     format_backbone,
@@ -43,13 +45,13 @@ def models_folder() -> Path:
 
 
 def published_weights(
-    name: str, *, image_size_px: int | None = None, **options: Any
+    name: str, *, image_size_px: int | Size | None = None, **options: Any
 ) -> list[PublishedWeights]:
     """Return the published weights for the options, nearest image size first.
 
     Args:
         name: Name of the backbone.
-        image_size_px: Side length of the images; None means the published one.
+        image_size_px: Side length or (height, width) of the images; None means the published size.
         **options: Options of the family.
 
     Raises:
@@ -70,10 +72,13 @@ def published_weights(
             f"No ImageNet weights are published for {format_backbone(name, None, chosen)}. "
             f"Published: {known}. Or use `{setting('weights', None)}`, a file, or a run folder."
         )
-    return sorted(fitting, key=lambda row: (abs((row.size_px or size) - size), -(row.size_px or 0)))
+    side = math.sqrt(math.prod(size))  # of a square with as many pixels
+    return sorted(fitting, key=lambda row: (abs((row.size_px or side) - side), -(row.size_px or 0)))
 
 
-def locate_weights(name: str, *, image_size_px: int | None = None, **options: Any) -> LocatedWeights | None:
+def locate_weights(
+    name: str, *, image_size_px: int | Size | None = None, **options: Any
+) -> LocatedWeights | None:
     """Find the published weights of a backbone in the Keras cache, without downloading. None if they are not cached.
 
     If files differ by image size and the nearest size is not cached, the next nearest is used, with a note: a
@@ -81,7 +86,7 @@ def locate_weights(name: str, *, image_size_px: int | None = None, **options: An
 
     Args:
         name: Name of the backbone.
-        image_size_px: Side length of the images; None means the published one.
+        image_size_px: Side length or (height, width) of the images; None means the published size.
         **options: Options of the family.
 
     Raises:
@@ -91,10 +96,8 @@ def locate_weights(name: str, *, image_size_px: int | None = None, **options: An
     for row in published_weights(name, image_size_px=image_size_px, **options):
         path = models_folder() / row.file
         if path.is_file():
-            note = (
-                f"{name}: the weights were trained on {row.size_px} px images, but image_size_px is {size}."
-            )
-            return LocatedWeights(path, row, () if row.size_px in (None, size) else (note,))
+            note = f"{name}: the weights were trained on {row.size_px} px images, but the images have {format_size(size)}."
+            return LocatedWeights(path, row, () if row.size_px in (None, plain_size(size)) else (note,))
     return None
 
 
@@ -109,11 +112,10 @@ def cached_files(name: str) -> list[tuple[Path, PublishedWeights, bool]]:
     ]
 
 
-def missing_weights_message(name: str, image_size_px: int | None, options: dict[str, Any]) -> str:
+def missing_weights_message(name: str, image_size_px: int | Size | None, options: dict[str, Any]) -> str:
     """Return an error message with the missing file, its location, and alternatives."""
     row = published_weights(name, image_size_px=image_size_px, **options)[0]
-    size = resolve_image_size(name, image_size_px)
-    command = fetch_command(name, size if row.size_px else None, options)
+    command = fetch_command(name, row.size_px, options)
     return (
         f"The ImageNet weights of {format_backbone(name, row.size_px, options)} are not cached.\n"
         f"  Download them: {command}\n"

@@ -16,6 +16,7 @@ from .phase import Unfreeze as Unfreeze
 from .schema import LARGEST_SEED as LARGEST_SEED
 from .schema import MODEL_NAME as MODEL_NAME
 from .schema import Adaptation as Adaptation
+from .schema import AnyImageSize as AnyImageSize
 from .schema import Augment as Augment
 from .schema import Backbone as Backbone
 from .schema import BatchSize as BatchSize

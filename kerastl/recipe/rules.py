@@ -28,6 +28,7 @@ from kerastl.options import hints
 from kerastl.recipe.phase import FromBlock, Phase
 
 if TYPE_CHECKING:
+    from kerastl.image_size import Size
     from kerastl.recipe.schema import Adaptation, Evaluation, Export, Reader, Recipe, Split, Target
 
 Finding = tuple[str, str]
@@ -237,7 +238,7 @@ def _named_blocks(recipe: Any) -> Iterator[tuple[str, str]]:
                 yield f"phases[{index}].rates[{rate_index}].block", rate.block
 
 
-def _weights_are_published(backbone: Any, size: int | None, tables: ModuleType) -> Iterator[Finding]:
+def _weights_are_published(backbone: Any, size: int | Size | None, tables: ModuleType) -> Iterator[Finding]:
     options: Any = getattr(backbone, "options", None)
     names = type(options).model_fields if options is not None else {}
     if getattr(backbone, "weights", None) != "imagenet":

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import Field
 
+from kerastl.image_size import MAX_SIZE_PX
 from kerastl.options import Fraction, NameOf, Plugin, StrictModel
 from kerastl.recipe import rules
 from kerastl.recipe.phase import Phase
@@ -17,7 +18,13 @@ AUTO_BATCH_SIZE = 32
 
 Name = Annotated[str, MinLen(1)]
 Seed = Annotated[int, Ge(0), Le(LARGEST_SEED)]
-ImageSize = Annotated[int, Ge(16), Le(4096)]
+SidePx = Annotated[int, Ge(16), Le(MAX_SIZE_PX)]
+PAIR = Field(description="[height, width]")
+ImageSize = SidePx | Annotated[tuple[SidePx, SidePx], PAIR]
+"""A side length or (height, width); `kerastl.image_size.as_size` returns the latter."""
+AnySidePx = Annotated[int, Ge(1), Le(MAX_SIZE_PX)]
+AnyImageSize = AnySidePx | Annotated[tuple[AnySidePx, AnySidePx], PAIR]
+"""An `ImageSize` that may be smaller than that of a network."""
 BatchSize = Annotated[int, Ge(1), Le(65_536)]
 MaxPixels = Annotated[int, Ge(1), Le(2**31 - 1)]
 Views = Annotated[int, Ge(1), Le(1000)]
@@ -153,7 +160,8 @@ class Data(StrictModel):
     Args:
         reader: Reader of the images; null only with `source`.
         split: How the images are split into training, validation and test sets.
-        image_size_px: Side length of the square input images; null uses the backbone's default.
+        image_size_px: Size of the input images, `[height, width]` or the side length of a square; null uses the
+            backbone's default.
         batch_size: Images per step; `auto` is 32, or the largest power of two below it that needs at most
             half of the memory that is free when the run starts.
         window: For 16-bit images: `auto` (0.5th to 99.5th percentile of the training split, or of the target's training

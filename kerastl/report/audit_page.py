@@ -81,11 +81,11 @@ def _distances(images: Array, others: Array) -> Array:
 
 
 def _small(images: Array) -> Array:
-    step = max(1, images.shape[1] // 16)
-    return images[:, ::step, ::step].reshape(len(images), -1).astype(np.float32)
+    down, across = (max(1, side // 16) for side in images.shape[1:3])
+    return images[:, ::down, ::across].reshape(len(images), -1).astype(np.float32)
 
 
 def _png(image: Array) -> str:
-    from PIL import Image
+    from PIL import Image, ImageOps
 
-    return png_url(Image.fromarray(image).resize((SIDE_PX, SIDE_PX), Image.Resampling.BILINEAR))
+    return png_url(ImageOps.contain(Image.fromarray(image), (SIDE_PX, SIDE_PX), Image.Resampling.BILINEAR))

@@ -333,7 +333,8 @@ class _Placed:
         pen.write(MARGIN_PX, top + self.cell / 2, _cut(name, LEFT_PX - MARGIN_PX), size=8)
         for column, image in enumerate(images):
             left = self._left(column)
-            canvas[top : top + self.cell, left : left + self.cell] = _resized(image, self.cell)
+            shown = _resized(image, self.cell)
+            canvas[top : top + shown.shape[0], left : left + shown.shape[1]] = shown
             if self.block.captions:
                 for number, words in enumerate(self._wrapped(self.block.captions[row][column])):
                     pen.write(left, top + self.cell + LINE_PX * (number + 0.6), words)
@@ -356,13 +357,13 @@ def _cut(words: str, width_px: float) -> str:
 
 
 def _resized(pixels: Pixels, side: int) -> Pixels:
-    """Return `[side, side, 3]` uint8, smooth if reduced, and with visible pixels if enlarged."""
-    from PIL import Image
+    """Return `[height, width, 3]` uint8, the longer at most `side`: smooth if reduced, with visible pixels if enlarged."""
+    from PIL import Image, ImageOps
 
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
-    grows = side > image.width
+    grows = side > max(image.size)
     method = Image.Resampling.NEAREST if grows else Image.Resampling.LANCZOS
-    return np.asarray(image.resize((side, side), method))
+    return np.asarray(ImageOps.contain(image, (side, side), method))
 
 
 SHEET = "style_preview.png"
@@ -373,7 +374,7 @@ def write_style_sheet(run_folder: Path, source: Any, target: Any, changed: Mappi
 
     Args:
         run_folder: The run folder.
-        source, target: `[rows, size, size, 3]` in [0, 255], one pair per row.
+        source, target: `[rows, height, width, 3]` in [0, 255], one pair per row.
         changed: Column title to styled images of the same shape.
     """
     from kerastl.augment.preview import Block, to_pixels  # imports TensorFlow

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
@@ -20,14 +21,15 @@ from pydantic import (
 )
 
 from kerastl.errors import RequestError
+from kerastl.image_size import MAX_SIZE_PX, plain_size
 from kerastl.runs.files import write_json
 
 RUN_AGAIN = "Run the recipe again."
 MAX_NUMBER = 1e300
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-3, 1e3
 """A wider range than that of `fit_temperature`, in which probabilities stay finite."""
-MAX_SIZE_PX, MAX_PIXELS = 4096, 2**31 - 1
-"""The limits of a recipe."""
+MAX_PIXELS = 2**31 - 1
+"""The limit of a recipe."""
 
 
 def _finite_number(value: Any) -> float:
@@ -43,6 +45,13 @@ ThresholdValue = Annotated[Number, Field(ge=0, le=math.nextafter(1, 2))]
 """A threshold for probabilities. It is above 1 if no image may be positive, although some probabilities are 1."""
 TemperatureValue = Annotated[Number, Field(ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)]
 PathText = Annotated[Path, PlainSerializer(str)]
+SidePx = Annotated[int, Field(ge=1, le=MAX_SIZE_PX, strict=True)]
+StoredSize = Annotated[
+    tuple[SidePx, SidePx],
+    BeforeValidator(lambda value: (value, value) if type(value) is int else value),
+    PlainSerializer(plain_size),
+]
+"""The side length of a square or `[height, width]`."""
 
 
 class Entry(BaseModel):
@@ -582,7 +591,7 @@ class ImageModel(RunFile):
 
     class_names: tuple[str, ...]
     """In the order of the logits."""
-    image_size_px: int = Field(ge=1, le=MAX_SIZE_PX)
+    image_size_px: StoredSize
     window: tuple[Number, Number] | None
     """(low, high) in stored values for 16-bit gray images. None for the full range."""
     max_pixels: int = Field(ge=1, le=MAX_PIXELS)

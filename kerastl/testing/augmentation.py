@@ -13,8 +13,8 @@ from kerastl.augment import build_mixing, build_policy
 from kerastl.errors import RequestError
 from kerastl.options import StrictModel
 
-SIZE_PX = 19
-"""Not a multiple of a vector size, so that the remainder of a row is tested."""
+SIZE_PX = (19, 23)
+"""Not multiples of a vector size, so that the remainder of a row is tested; and not square."""
 Array = np.ndarray[Any, Any]
 LARGEST_GAP = 0.01
 THRESHOLD_SHARE = 0.001
@@ -67,7 +67,7 @@ def _policy(name: str, options: Any, *, exact: bool = True, channels: Literal[1,
 
 
 def _images(count: int) -> Array:
-    images = np.random.default_rng(0).uniform(0, 255, (count, SIZE_PX, SIZE_PX, 3)).astype(np.float32)
+    images = np.random.default_rng(0).uniform(0, 255, (count, *SIZE_PX, 3)).astype(np.float32)
     images[0], images[1] = 0.0, 255.0
     return images
 
@@ -121,7 +121,7 @@ def _check_gray(name: str, options: Any) -> None:
 
 def stateful_random_operations(policy: Any) -> list[str]:
     """Return the stateful random operations in the graph of a policy."""
-    images, seeds = tf.zeros([2, SIZE_PX, SIZE_PX, 3]), tf.zeros([2, 2], tf.int32)
+    images, seeds = tf.zeros([2, *SIZE_PX, 3]), tf.zeros([2, 2], tf.int32)
     graph = tf.function(policy).get_concrete_function(images, seeds).graph.as_graph_def()
     functions = [node for function in graph.library.function for node in function.node_def]
     names = [node.op for node in (*graph.node, *functions)]
@@ -185,7 +185,7 @@ def _batch() -> tuple[Any, Any, Any]:
 def _check_agreement(name: str, options: Any) -> None:
     _, labels, seeds = _batch()
     levels = np.linspace(0, 255, COUNT, dtype=np.float32)
-    flat = np.broadcast_to(levels[:, None, None, None], (COUNT, SIZE_PX, SIZE_PX, 1))
+    flat = np.broadcast_to(levels[:, None, None, None], (COUNT, *SIZE_PX, 1))
     mixed, rows = _build(name, options, channels=1)(flat, labels, seeds)
     means = mixed.numpy().mean(axis=(1, 2, 3), dtype=np.float64)
     gap = np.abs(means - rows.numpy().astype(np.float64) @ levels).max()

@@ -12,6 +12,7 @@ import h5py
 import keras
 import numpy as np
 
+from kerastl.image_size import Size, as_size
 from kerastl.models import build_backbone, get_backbone, get_blocks, split_at_block
 
 PIXEL_TOLERANCE = 1e-5
@@ -19,7 +20,7 @@ PIXEL_TOLERANCE = 1e-5
 MAX_SPLITS = 4
 
 
-def check_backbone(name: str, *, image_size_px: int) -> None:
+def check_backbone(name: str, *, image_size_px: int | Size) -> None:
     """Check a backbone against its own builder, and its blocks against its graph.
 
     Checks parameters and names; the outputs for RGB pixels against the builder's network with its own
@@ -28,13 +29,13 @@ def check_backbone(name: str, *, image_size_px: int) -> None:
 
     Args:
         name: Name of the backbone.
-        image_size_px: Side length of the random images; small is fast.
+        image_size_px: Side length of the random images, or (height, width); small is fast.
 
     Raises:
         AssertionError: If a check fails.
     """
-    size = image_size_px
-    images = np.random.default_rng(0).uniform(0, 255, (2, size, size, 3)).astype(np.float32)
+    size = as_size(image_size_px)
+    images = np.random.default_rng(0).uniform(0, 255, (2, *size, 3)).astype(np.float32)
     model = _check_against_builder(name, images)
     _check_shape(name, model)
     _check_blocks(model)
@@ -45,7 +46,7 @@ def check_backbone(name: str, *, image_size_px: int) -> None:
 
 def _check_against_builder(name: str, images: np.ndarray) -> keras.Model:
     """Return the backbone with the weights of its builder's network, after comparing their outputs."""
-    size = images.shape[1]
+    size = as_size(images.shape[1:3])
     reference, preprocess = _reference(name, size)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.h5"
@@ -60,11 +61,11 @@ def _check_against_builder(name: str, images: np.ndarray) -> keras.Model:
     return model
 
 
-def _reference(name: str, size: int) -> tuple[keras.Model, Any]:
+def _reference(name: str, size: Size) -> tuple[keras.Model, Any]:
     """Return the builder's network with random weights, and its preprocessing function."""
     builder = pkgutil.resolve_name(get_backbone(name).builder)
     keras.utils.set_random_seed(1)
-    network = builder(include_top=False, weights=None, input_shape=(size, size, 3))
+    network = builder(include_top=False, weights=None, input_shape=(*size, 3))
     random = np.random.default_rng(1)
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):

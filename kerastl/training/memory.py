@@ -90,7 +90,7 @@ def estimate_memory(
     phase = resolve_batch_norm(model, phase)
     streams = [source for source in (train, target) if source is not None]
     slots, step_fixed, step_per_image = _step_bytes(model, phase, len(streams))
-    image = streams[0].image_size_px ** 2 * 3 * FLOAT32
+    image = math.prod(streams[0].image_size_px) * 3 * FLOAT32
     step_per_image += IMAGE_COPIES * image if changes_pixels else 0
     cached = sum(
         source.num_examples * image

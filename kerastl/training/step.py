@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from kerastl.data import ImageDataset
 from kerastl.errors import Problem, raise_problems, setting
+from kerastl.image_size import plain_size
 from kerastl.recipe.phase import Phase
 from kerastl.training.freeze import head_layers, weights_by_layer
 
@@ -207,8 +208,9 @@ def _check_streams(
             f"{target.batch_size}{devices}. Add images, or reduce the batch size."
         )
     for name in ("image_size_px", "placement"):
-        own, other = getattr(train, name), getattr(target, name)
+        own, other = (getattr(images, name) for images in (train, target))
         if own != other:
+            own, other = (plain_size(value) if isinstance(value, tuple) else value for value in (own, other))
             yield f"target: {name} is {other}, but {own} for the phase's own images. Use {name}={own}."
     if target.mixes and not step.uses_target_labels:
         yield "target: images and labels are mixed, but the step does not use target labels. Remove mix=."

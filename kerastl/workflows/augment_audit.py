@@ -16,6 +16,7 @@ from kerastl.augment import build_policy
 from kerastl.console import print_status
 from kerastl.data import Record, group_key, seeds_for
 from kerastl.errors import RequestError
+from kerastl.image_size import Size
 from kerastl.models import load_backbone
 from kerastl.recipe import Recipe
 from kerastl.runs import Run, read_csv
@@ -109,14 +110,14 @@ def _without_test_images(records: Sequence[Record], run: Path) -> list[Record]:
 
 
 def read_images(datasets: Datasets, records: Sequence[Record]) -> Array:
-    """Return resized images `[n, size, size, 3]`, rounded to uint8 to save memory."""
-    images = np.empty((len(records), datasets.image_size_px, datasets.image_size_px, 3), np.uint8)
+    """Return resized images `[n, height, width, 3]`, rounded to uint8 to save memory."""
+    images = np.empty((len(records), *datasets.image_size_px, 3), np.uint8)
     for batch, _, indices in read_batches(datasets.dataset(records), 0):
         images[indices.numpy()] = np.round(batch.numpy())
     return images
 
 
-def frozen_features(recipe: Recipe, image_size_px: int) -> tuple[Features, tuple[int, ...], str]:
+def frozen_features(recipe: Recipe, image_size_px: Size) -> tuple[Features, tuple[int, ...], str]:
     """Return the feature function, the widths of the parts of its features, and a line that describes it.
 
     The features come from the initial weights of the recipe, because the trained weights have been fitted to
@@ -136,7 +137,7 @@ def frozen_features(recipe: Recipe, image_size_px: int) -> tuple[Features, tuple
 
 
 def network_features(backbone: Any) -> Features:
-    """Return a function from images `[n, size, size, 3]` uint8 to pooled backbone features and cell colors."""
+    """Return a function from images `[n, height, width, 3]` uint8 to pooled backbone features and cell colors."""
     pooled = tf.function(
         lambda batch: tf.reduce_mean(tf.cast(backbone(batch, training=False), tf.float32), axis=[1, 2]),
         input_signature=[tf.TensorSpec([None, *backbone.input_shape[1:]], tf.float32)],
@@ -160,13 +161,13 @@ def make_augment(images: Array, *, seed: int) -> Callable[[audit.Trial, int], Ar
     """Return a function that augments all images by a trial, repeatable by (seed, draw, image index).
 
     Args:
-        images: `[n, size, size, 3]` uint8.
+        images: `[n, height, width, 3]` uint8.
         seed: Seed of the random numbers; the draw takes the place of the epoch.
     """
 
     @lru_cache(maxsize=1)
     def build(trial: audit.Trial) -> Any:
-        return build_policy([(trial.name, trial.options)], image_size_px=images.shape[1], exact=True)
+        return build_policy([(trial.name, trial.options)], image_size_px=images.shape[1:3], exact=True)
 
     def augment(trial: audit.Trial, draw: int) -> Array:
         policy = build(trial)

@@ -66,7 +66,7 @@ def preview(
         num_decoded = max(num_images, 2) if augment.mixing else num_images
         indices = select_images(training, datasets.class_names, num_decoded, seed=seed)
         records = [training[index] for index in indices]
-        # One batch, without augmentation: `[n, size, size, 3]` float32 in [0, 255].
+        # One batch, without augmentation: `[n, height, width, 3]` float32 in [0, 255].
         ((decoded, _),) = replace(datasets, batch_size=len(records)).dataset(records).batches(0)
         images: Images = decoded.numpy()
     seeds = np.zeros((samples, len(indices), 2), np.int32)

@@ -30,6 +30,7 @@ from kerastl.errors import Problem, RequestError, join_words, nearest, raise_pro
 from kerastl.evaluation.inference import input_size, predict
 from kerastl.evaluation.scores import score
 from kerastl.export import Postprocessing, export_saved_model
+from kerastl.image_size import Size
 from kerastl.models import build_model, check_classifier, load_backbone, read_signature, write_signature
 from kerastl.options import Fraction, StrictModel, check_arguments, checked, list_problems, option_problems
 from kerastl.recipe import Backbone, Evaluation, Head, ImageSize, Phase, Seed, rules
@@ -100,7 +101,7 @@ def build_classifier(
     backbone: str,
     *,
     class_names: Sequence[str],
-    image_size_px: int | None = None,
+    image_size_px: int | Size | None = None,
     weights: str | Path | None = "imagenet",
     dropout: float = 0.2,
     seed: int = 0,
@@ -112,8 +113,8 @@ def build_classifier(
     Args:
         backbone: Name of a backbone, as `kerastl weights ls` lists it.
         class_names: At least two class names, in the order of the logits.
-        image_size_px: Side length of the square input images in pixels. None uses the image size of the
-            pretrained weights.
+        image_size_px: Side length of the input images, or (height, width), in pixels. None uses the image size of
+            the pretrained weights.
         weights: `imagenet`, None for random weights, or the path of a weights file.
         dropout: Dropout rate before the head, at least 0 and below 1.
         seed: Seed for the random weights and the dropout.
@@ -122,7 +123,7 @@ def build_classifier(
         **options: Options of the backbone, for example `alpha=0.35`.
 
     Returns:
-        A `keras.Model` from images `[batch, size, size, 3]` float32 in [0, 255] to logits `[batch, classes]`
+        A `keras.Model` from images `[batch, height, width, 3]` float32 in [0, 255] to logits `[batch, classes]`
         float32. The input is rescaled inside the model. All layers are trainable.
 
     Raises:
@@ -359,7 +360,7 @@ def export_model(
             "their full range. For the window of the training images: window=train.window"
         )
     return export_saved_model(
-        model, as_path(out), class_names=names, image_size_px=network.input_shape[1],
+        model, as_path(out), class_names=names, image_size_px=network.input_shape[1:3],
         window=signature.get("window") if checked.window == "auto" else checked.fixed_window,
         **{name: value for name, value in options.items() if name != "window"},
     )  # fmt: skip

@@ -22,7 +22,7 @@ from kerastl.workflows.datasets import Datasets
 from kerastl.workflows.resolve import Plan
 
 Forward = Callable[[Any], Any]
-"""Maps images `[b, size, size, 3]` float32 in [0, 255] to (features, logits)."""
+"""Maps images `[b, height, width, 3]` float32 in [0, 255] to (features, logits)."""
 
 
 def build_forward(model: keras.Model) -> Forward:

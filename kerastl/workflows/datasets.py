@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,6 +20,7 @@ from kerastl.data.records import evenly_spaced, pluralize
 from kerastl.data.validate import PixelStatistics, pixel_statistics
 from kerastl.errors import RequestError
 from kerastl.evaluation import assign_subgroups, is_binned, subgroup_columns
+from kerastl.image_size import Size
 from kerastl.models import resolve_image_size
 from kerastl.recipe import Recipe
 from kerastl.runs import DataSummary, Run, Summary
@@ -47,7 +49,7 @@ class Datasets:
         records: Images of source and target. `split` is `train`, `val`, `test`, or one of
             `TARGET_SPLITS`.
         class_names: Class names in the order of the logits.
-        image_size_px: Height and width of the model's input.
+        image_size_px: (height, width) of the model's input.
         window: (low, high) in stored values for 16-bit images. None without such images, or if the window is
             full.
         cache: `memory` or `none`.
@@ -64,7 +66,7 @@ class Datasets:
 
     records: tuple[Record, ...]
     class_names: tuple[str, ...]
-    image_size_px: int
+    image_size_px: Size
     window: tuple[float, float] | None
     cache: Literal["memory", "none"]
     root: Path | None
@@ -268,10 +270,10 @@ def _window(recipe: Recipe, records: Sequence[Record]) -> tuple[float, float] | 
     return None
 
 
-def _cache(recipe: Recipe, num_images: int, size: int) -> Literal["memory", "none"]:
+def _cache(recipe: Recipe, num_images: int, size: Size) -> Literal["memory", "none"]:
     if recipe.data.cache != "auto":
         return recipe.data.cache
-    return "memory" if num_images * size * size * 3 * 4 <= CACHE_LIMIT_BYTES else "none"
+    return "memory" if num_images * math.prod(size) * 3 * 4 <= CACHE_LIMIT_BYTES else "none"
 
 
 def warn_about_target(recipe: Recipe, datasets: Datasets, *, oracle: bool = False) -> Datasets:

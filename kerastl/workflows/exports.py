@@ -59,7 +59,7 @@ class Sample:
 
     Args:
         dataset: Images of all file types, spread over the splits.
-        decodings: Their pixels, decoded twice, each `[n, size, size, 3]` float32 in [0, 255]; None without
+        decodings: Their pixels, decoded twice, each `[n, height, width, 3]` float32 in [0, 255]; None without
             images.
         split: `validation`, or `training` if there are no validation images.
         without_file: Number of images that are not stored as individual files.

@@ -84,7 +84,7 @@ def _load_head(
     if weights == "none":
         reason = "backbone with random weights"
     elif weights == "imagenet":
-        size = model.input_shape[1]
+        size = model.input_shape[1:3]
         start = models.read_imagenet_head(backbone.name, image_size_px=size, **backbone.family_options)
         reason = "backbone initialized from ImageNet weights"
     elif Path(weights).is_dir():

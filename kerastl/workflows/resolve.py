@@ -16,6 +16,7 @@ from kerastl.data import ImageDataset
 from kerastl.data.records import pluralize
 from kerastl.errors import Problem, Problems, RequestError, raise_problems, report_damage, set_option
 from kerastl.evaluation.trained_model import read_unverified_model
+from kerastl.image_size import plain_size
 from kerastl.models import block_names
 from kerastl.recipe import Method, Phase, Recipe, read_plain
 from kerastl.runs import RESOLVED_RECIPE, START_AGAIN, Run, format_bytes
@@ -146,7 +147,11 @@ def _resolved(recipe: Recipe, decided_phases: Sequence[Phase], datasets: Dataset
     if datasets.window:
         low, high = datasets.window
         window = recipes.Window(center=(low + high) / 2, width=high - low)
-    values = {"image_size_px": datasets.image_size_px, "cache": datasets.cache, "batch_size": batch_size}
+    values = {
+        "image_size_px": plain_size(datasets.image_size_px),
+        "cache": datasets.cache,
+        "batch_size": batch_size,
+    }
     data = recipe.data.model_copy(update={"window": window, **values})
     return recipe.model_copy(update={"phases": tuple(phases), "data": data})
 

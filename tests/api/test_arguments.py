@@ -155,7 +155,7 @@ def test_a_misspelled_argument_is_a_type_error_with_the_nearest_name(call, name)
 def test_numbers_of_numpy_are_accepted():
     phase = kerastl.Phase("head", epochs=np.int64(3), learning_rate=np.float64(0.1))
     assert phase == kerastl.Phase("head", epochs=3, learning_rate=0.1)
-    assert kerastl.ImageDataset(EMPTY, image_size_px=np.int32(16)).image_size_px == 16
+    assert kerastl.ImageDataset(EMPTY, image_size_px=np.int32(16)).image_size_px == (16, 16)
 
 
 OWN = kerastl.Collection(None, ("cat", "dog"), tuple(RECORDS))
@@ -359,3 +359,33 @@ def test_errors_name_the_function_and_its_arguments(model, tmp_path):
     (tmp_path / "file").touch()
     names = {"class_names": ["cat", "dog"]}
     assert refusal(kerastl.export_model, model, tmp_path / "file", **names).endswith("another: out=DIR")
+
+
+@pytest.mark.parametrize(
+    "size", [[16], [16, 16, 3], [0, 16], "16x16", True, (16.0, 16), [[16, 16]], (16, 4097)], ids=str
+)
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda size: kerastl.ImageDataset(EMPTY, image_size_px=size),
+        lambda size: kerastl.build_classifier("small_cnn", class_names=["a", "b"], image_size_px=size, weights=None),
+        lambda size: kerastl.Policy([], image_size_px=size),
+    ],
+)  # fmt: skip
+def test_an_image_size_is_a_side_length_or_height_and_width(call, size):
+    with pytest.raises(Problems) as refused:
+        call(size)
+    assert {problem.where.partition("[")[0] for problem in refused.value.problems} == {"image_size_px"}
+
+
+def test_height_and_width_reach_model_dataset_and_policy():
+    model = kerastl.build_classifier(
+        "small_cnn", class_names=["a", "b"], image_size_px=[16, 40], weights=None
+    )
+    assert model.input_shape == (None, 16, 40, 3)
+    dataset = kerastl.ImageDataset(EMPTY, image_size_px=(16, 40), augment="light")
+    assert dataset.image_size_px == (16, 40)
+    assert "16 x 40 px (height x width)" in repr(dataset)
+    policy = kerastl.Policy(["random_flip"], image_size_px=(16, 40))
+    with pytest.raises(RequestError, match=r"image_size_px=\(16, 40\)"):
+        kerastl.ImageDataset(EMPTY, image_size_px=(40, 16), augment=policy)

@@ -10,21 +10,27 @@ from kerastl.augment import build_policy
 from kerastl.augment.geometry import neighbors, resample, source_coordinates
 from kerastl.augment.stateless_random import StatelessGenerator
 
-SIZE_PX = 64
+SIZE_PX = (56, 72)
 SCIPY_MODES = {"reflect": "reflect", "nearest": "nearest", "constant": "grid-constant"}
 """SciPy's names of the same rules."""
 
 
+def pair(size_px):
+    """Return (height, width), given it or a side length."""
+    return (size_px, size_px) if isinstance(size_px, int) else size_px
+
+
 def photos(size_px=SIZE_PX):
-    """Return two photographs: `[2, size, size, 3]` float32 of whole levels."""
+    """Return two photographs: `[2, height, width, 3]` float32 of whole levels."""
     cuts = [load_sample_image(name)[:420, 100:520] for name in ("flower.jpg", "china.jpg")]
-    small = [np.asarray(Image.fromarray(cut).resize((size_px, size_px))) for cut in cuts]
+    height, width = pair(size_px)
+    small = [np.asarray(Image.fromarray(cut).resize((width, height))) for cut in cuts]
     return np.stack(small).astype(np.float32)
 
 
 def sample_images(count, size_px=SIZE_PX):
-    """Return photographs and noise by turns: `[count, size, size, 3]` float32."""
-    noise = np.random.default_rng(0).uniform(0, 255, (1, size_px, size_px, 3)).astype(np.float32)
+    """Return photographs and noise by turns: `[count, height, width, 3]` float32."""
+    noise = np.random.default_rng(0).uniform(0, 255, (1, *pair(size_px), 3)).astype(np.float32)
     kinds = np.concatenate([photos(size_px), noise])
     return kinds[np.arange(count) % len(kinds)]
 
@@ -43,7 +49,7 @@ def warp(images, maps, *, fill_mode):
 def both(operations, images, first=0):
     """Return what the compiled and the exact policy make of the images."""
     return [
-        build_policy(operations, image_size_px=images.shape[1], channels=images.shape[-1], exact=exact)(
+        build_policy(operations, image_size_px=images.shape[1:3], channels=images.shape[-1], exact=exact)(
             images, seeds(len(images), first)
         ).numpy()
         for exact in (False, True)
@@ -69,7 +75,7 @@ def matrix(name, params, row, size_px):
 
 
 def keep_center(linear, size_px):
-    middle = np.full(2, (size_px - 1) / 2)
+    middle = (np.array(size_px[::-1]) - 1) / 2
     whole = np.eye(3)
     whole[:2, :2] = linear
     whole[:2, 2] = middle - np.asarray(linear) @ middle
@@ -87,7 +93,7 @@ def _shear(params, size_px):
 
 
 def _translation(params, size_px):
-    shift = [params["width_translations"] * size_px, params["height_translations"] * size_px]
+    shift = [params["width_translations"] * size_px[1], params["height_translations"] * size_px[0]]
     return np.array([[1, 0, -shift[0]], [0, 1, -shift[1]], [0, 0, 1]])
 
 
@@ -97,17 +103,20 @@ def _flip(params, size_px):
 
 
 def _window(top, left, height, width, size_px):
-    return np.array([[width / (size_px - 1), 0, left], [0, height / (size_px - 1), top], [0, 0, 1]])
+    return np.array([[width / (size_px[1] - 1), 0, left], [0, height / (size_px[0] - 1), top], [0, 0, 1]])
 
 
 def _crop(params, size_px):
-    return _window(params["tops"], params["lefts"], *[params["sides"] - 1] * 2, size_px)
+    return _window(params["tops"], params["lefts"], params["heights"] - 1, params["widths"] - 1, size_px)
 
 
 def _crop_and_resize(params, size_px):
-    height = np.sqrt(params["areas"] / params["aspects"]) * (size_px - 1)
-    width = height * params["aspects"]
-    top, left = params["tops"] * (size_px - 1 - height), params["lefts"] * (size_px - 1 - width)
+    down, across = np.array(size_px) - 1
+    height, width = (
+        np.sqrt(params["areas"] / params["aspects"]) * down,
+        np.sqrt(params["areas"] * params["aspects"]) * across,
+    )
+    top, left = params["tops"] * (down - height), params["lefts"] * (across - width)
     return _window(top, left, height, width, size_px)
 
 
@@ -125,8 +134,8 @@ MATRICES = {
 
 
 def positions(whole, size_px):
-    """Return the (x, y) that each pixel of the result shows: `[2, size, size]` float64."""
-    y, x = np.mgrid[0:size_px, 0:size_px].astype(np.float64)
+    """Return the (x, y) that each pixel of the result shows: `[2, height, width]` float64."""
+    y, x = np.mgrid[0 : size_px[0], 0 : size_px[1]].astype(np.float64)
     return np.einsum("ij,jyx->iyx", whole, np.stack([x, y, np.ones_like(x)]))[:2]
 
 
@@ -138,10 +147,10 @@ def tiled(position, size_px):
 
 def by_scipy(image, whole, fill_mode, order=1):
     """Return an image through a map, by `scipy.ndimage.map_coordinates`: order 1 is bilinear, 3 a cubic spline."""
-    size_px = len(image)
+    size_px = image.shape[:2]
     x, y = positions(whole, size_px)
     if fill_mode == "wrap":
-        x, y = tiled(x, size_px), tiled(y, size_px)
+        x, y = tiled(x, size_px[1]), tiled(y, size_px[0])
     mode = SCIPY_MODES.get(fill_mode, "nearest")
     channels = [
         map_coordinates(image[..., channel].astype(np.float64), [y, x], order=order, mode=mode)

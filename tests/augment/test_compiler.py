@@ -70,7 +70,8 @@ def test_layer_that_does_not_compile_separates_two_that_do():
     operations = [sample("random_rotation"), sample("random_jpeg_quality"), sample("random_brightness")]
     policy = build_policy(operations, image_size_px=SIZE_PX)
     assert [lowering for _, lowering in policy.lowering] == ["folded", "layer", "compiled"]
-    assert fraction_of_differences(operations) <= 0.001
+    # JPEG rounds to whole levels, which enlarges the rounding errors of the rotation.
+    assert fraction_of_differences(operations) <= 0.005
 
 
 def test_lowering_states_how_each_operation_runs():

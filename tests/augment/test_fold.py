@@ -77,10 +77,10 @@ class Folded:
 
     def always_inside(self, row):
         """Return where the result shows what no step has looked for outside of the image: `[size, size]` bool."""
-        inside = np.ones((SIZE_PX, SIZE_PX), bool)
+        inside = np.ones(SIZE_PX, bool)
         for first in range(len(self.steps[row])):
             x, y = positions(reduce(np.matmul, self.steps[row][first:]), SIZE_PX)
-            inside &= (np.minimum(x, y) >= 3) & (np.maximum(x, y) <= SIZE_PX - 4)
+            inside &= (np.minimum(x, y) >= 3) & (y <= SIZE_PX[0] - 4) & (x <= SIZE_PX[1] - 4)
         return inside
 
 

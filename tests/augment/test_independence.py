@@ -46,7 +46,7 @@ class RecordingGenerator(StatelessGenerator):
 def built(name, index, **changes):
     options = registry.module("operation", name).at_strength(0.7)
     options = options.model_copy(update={"apply_probability": 0.5, **changes})
-    return BuiltOperation(index, name, options, SIZE_PX)
+    return BuiltOperation(index, name, options, (SIZE_PX, SIZE_PX))
 
 
 def raw_columns(operations, seeds):

@@ -139,7 +139,7 @@ def test_fourier_mix_area_follows_beta():
 @pytest.mark.parametrize("size", [32, 33])
 @pytest.mark.parametrize("decay_power", [1.0, 3.0])
 def test_fourier_mix_power_decays_equally_in_all_directions(size, decay_power):
-    gray = low_frequencies(StatelessGenerator(seeds_of(400), 0), 400, size, decay_power).numpy()
+    gray = low_frequencies(StatelessGenerator(seeds_of(400), 0), 400, (size, size), decay_power).numpy()
     power = (np.abs(np.fft.fft2(gray.astype(np.float64))) ** 2).mean(axis=0)
     down, right = power[1:9, 0], power[0, 1:9]
     diagonal = power[np.arange(1, 7), np.arange(1, 7)]

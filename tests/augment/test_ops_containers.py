@@ -39,7 +39,7 @@ def changed(operation, images, seeds, *, exact=True):
 
 def built(name, **options):
     kind = registry.options_of("operation", name)
-    return BuiltOperation(0, name, kind(**options), SIZE)
+    return BuiltOperation(0, name, kind(**options), (SIZE, SIZE))
 
 
 def nearly_equal(counts):
@@ -103,7 +103,7 @@ def test_each_image_equals_the_result_of_its_operation_alone(exact):
     results = changed({"name": "random_choice", "operations": MOVES}, images, seeds, exact=exact)
     assert set(which) == {1, 2, 3, 4}
     for index, operation in enumerate(parse(MOVES)):
-        alone = BuiltOperation(index, operation.name, operation.options, SIZE)
+        alone = BuiltOperation(index, operation.name, operation.options, (SIZE, SIZE))
         once = StatelessGenerator(seeds, 0).child(0)
         params = alone.sample(once.child(index), images)
         expected = alone.apply(tf.constant(images), params).numpy()

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from geometry_reference import SIZE_PX, both, photos, sample_images, sampled_params, seeds
+from geometry_reference import SIZE_PX, both, pair, photos, sample_images, sampled_params, seeds
 from scipy.stats import kstest
 
 from kerastl.augment import build_policy
@@ -13,13 +13,14 @@ AREA = {"name": "random_crop_and_resize", "min_area_fraction": 0.2, "max_aspect_
 
 
 def ramps(count, size_px=SIZE_PX):
-    """Return images with the pixel position in their channels: (x, y, 0), `[count, size, size, 3]` float32."""
-    y, x = np.mgrid[0:size_px, 0:size_px].astype(np.float32)
+    """Return images with the pixel position in their channels: (x, y, 0), `[count, height, width, 3]` float32."""
+    height, width = pair(size_px)
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     return np.stack([np.stack([x, y, np.zeros_like(x)], axis=-1)] * count)
 
 
 def changed(operation, images):
-    return build_policy([operation], image_size_px=images.shape[1])(images, seeds(len(images))).numpy()
+    return build_policy([operation], image_size_px=images.shape[1:3])(images, seeds(len(images))).numpy()
 
 
 def test_shear_keeps_the_center_and_areas():
@@ -38,26 +39,27 @@ def test_shear_keeps_the_center_and_areas():
 
 
 def test_crop_shows_exactly_its_window():
-    """48 of 64 px: the corners are pixels of the image, in every place that fits, each as often as another."""
+    """42 x 54 of 56 x 72 px: the corners are pixels of the image, in every place that fits, each as often as another."""
     images = sample_images(1)[[0] * 600]
     cut = changed(CROP, images)
     params = sampled_params(build_policy([CROP], image_size_px=SIZE_PX), images)[0]["transformations"]
     tops, lefts = params["tops"].astype(int), params["lefts"].astype(int)
-    assert set(tops) == set(lefts) == set(range(17))
+    assert (set(tops), set(lefts)) == (set(range(15)), set(range(19)))
     for row, (top, left) in enumerate(zip(tops, lefts, strict=True)):
-        window = images[0][top : top + 48, left : left + 48]
+        window = images[0][top : top + 42, left : left + 54]
         corners = window[np.ix_([0, -1], [0, -1])]
         np.testing.assert_allclose(cut[row][np.ix_([0, -1], [0, -1])], corners, atol=0.01)
         assert cut[row].min() >= window.min() - 0.01
         assert cut[row].max() <= window.max() + 0.01
-    counts = np.bincount(tops, minlength=17)
-    assert np.abs(counts - 600 / 17).max() < 5 * np.sqrt(600 / 17)
+    for firsts, places in ((tops, 15), (lefts, 19)):
+        counts = np.bincount(firsts, minlength=places)
+        assert np.abs(counts - 600 / places).max() < 5 * np.sqrt(600 / places)
 
 
 def test_crop_skips_no_row_and_keeps_the_aspect_ratio():
     came_from = changed(CROP, ramps(16))[..., :2]
-    steps = np.stack([np.diff(came_from[:, 0, :, 0]), np.diff(came_from[:, :, 0, 1])])
-    np.testing.assert_allclose(steps, 47 / 63, atol=1e-4)
+    np.testing.assert_allclose(np.diff(came_from[:, 0, :, 0]), 53 / 71, atol=1e-4)
+    np.testing.assert_allclose(np.diff(came_from[:, :, 0, 1]), 41 / 55, atol=1e-4)
 
 
 def test_crop_below_one_pixel_changes_no_byte():
@@ -67,7 +69,7 @@ def test_crop_below_one_pixel_changes_no_byte():
 
 def windows(operation, count):
     """Return (tops, lefts, heights, widths) read from ramps, as fractions of the image, `[count]` each."""
-    came_from = changed(operation, ramps(count, 32))[..., :2] / 31
+    came_from = changed(operation, ramps(count, (32, 44)))[..., :2] / (43, 31)
     first, last = came_from[:, 0, 0], came_from[:, -1, -1]
     return first[:, 1], first[:, 0], *(last - first).T[::-1]
 
@@ -87,7 +89,7 @@ def test_crop_and_resize_windows_have_the_sampled_area_inside_the_image():
         assert kstest((start / (1 - length))[inner], "uniform").pvalue > 1e-9
 
 
-def test_crop_and_resize_with_aspect_ratio_1_crops_squares():
+def test_crop_and_resize_with_aspect_ratio_1_keeps_the_aspect_ratio_of_the_image():
     _, _, heights, widths = windows({**AREA, "max_aspect_ratio": 1.0}, 50)
     np.testing.assert_allclose(heights, widths, atol=1e-4)
 
@@ -98,7 +100,7 @@ def test_crop_and_resize_equals_tensorflow_crop_and_resize():
     images = sample_images(12)
     tops, lefts, heights, widths = windows(AREA, 12)
     boxes = np.stack([tops, lefts, tops + heights, lefts + widths], axis=1)
-    theirs = tf.image.crop_and_resize(images, boxes, np.arange(12), [SIZE_PX, SIZE_PX])
+    theirs = tf.image.crop_and_resize(images, boxes, np.arange(12), SIZE_PX)
     compiled, exact = both([AREA], images)
     # The windows were read off 8 digits of a ramp.
     assert np.abs(compiled - theirs.numpy()).max() < 0.05
@@ -108,13 +110,13 @@ def test_crop_and_resize_equals_tensorflow_crop_and_resize():
 @pytest.mark.parametrize("operation", [CROP, AREA], ids=lambda operation: operation["name"])
 def test_crops_show_no_border_next_to_operations_that_fill_it(operation):
     """Folded into a warp that fills with black, or wraps, they still end at the image's edge."""
-    white = np.full((32, SIZE_PX, SIZE_PX, 3), 255.0, np.float32)
+    white = np.full((32, *SIZE_PX, 3), 255.0, np.float32)
     never = {"name": "random_rotation", "max_deg": 1.0, "apply_probability": 1e-9}
     never_constant = {**never, "fill_mode": "constant"}
     compiled = build_policy([operation, never_constant], image_size_px=SIZE_PX)(white, seeds(32))
     assert np.abs(compiled - white).max() < 0.01
     halves = white.copy()
-    halves[:, :, : SIZE_PX // 2] = 0
+    halves[:, :, : SIZE_PX[1] // 2] = 0
     wrapped = build_policy(
         [operation, {**never_constant, "fill_mode": "wrap"}], image_size_px=SIZE_PX
     )(halves, seeds(32)).numpy()  # fmt: skip

@@ -106,7 +106,7 @@ def test_exact_of_the_recipe_reaches_the_policy(exact, tmp_path, monkeypatch):
     recipe = check_recipe(find("folder-classifier"), sets)
     file = tmp_path / "a.png"
     loaded = datasets.Datasets(
-        records=(), class_names=("a", "b"), image_size_px=SIZE_PX, window=None, cache="none",
+        records=(), class_names=("a", "b"), image_size_px=(SIZE_PX, SIZE_PX), window=None, cache="none",
         root=None, target_root=None, quarantined=(), fingerprints={}, notes=(), augment=recipe.augment,
     )  # fmt: skip
     loaded.dataset([Record("a.png", file, "a")], training=True)

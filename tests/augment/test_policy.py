@@ -134,7 +134,7 @@ def test_another_process_with_op_determinism_builds_all_operations_and_gives_the
         f"np.save({str(tmp_path / 'out.npy')!r}, policy(file['images'], file['seeds']))\n"
         "for name in registry.names('operation'):\n"
         "    options = registry.module('operation', name).at_strength(1.0)\n"
-        "    print(BuiltOperation(0, name, options, 32).name)\n"
+        "    print(BuiltOperation(0, name, options, (32, 32)).name)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.split() == NAMES, done.stderr[-2000:]

@@ -61,7 +61,7 @@ def test_integer_shifts_equal_padded_images(images, mode, down):
     right = 23
     moved = warp(tf.constant(images), moved_by(down, right), fill_mode=mode).numpy()
     padded = np.pad(images, [(0, 0), (32, 32), (32, 32), (0, 0)], mode=PADDED[mode])
-    rest = padded[:, 32 - down : 32 - down + SIZE_PX, 32 - right : 32 - right + SIZE_PX]
+    rest = padded[:, 32 - down : 32 - down + SIZE_PX[0], 32 - right : 32 - right + SIZE_PX[1]]
     np.testing.assert_array_equal(moved, rest)
 
 
@@ -130,7 +130,7 @@ def test_fill_mode_determines_pixels_outside_the_image():
 
 def test_constant_image_stays_constant_and_in_range():
     levels = np.array([0.0, 37.3, 255.0] * 5, np.float32)[:, None, None, None]
-    flat = np.broadcast_to(levels, (15, SIZE_PX, SIZE_PX, 3))
+    flat = np.broadcast_to(levels, (15, *SIZE_PX, 3))
     turned, _ = both([{"name": "random_rotation", "max_deg": 45.0}], flat)
     np.testing.assert_allclose(turned, flat, rtol=1e-6)
     assert turned.min() >= 0

@@ -45,7 +45,7 @@ def files(tmp_path_factory):
         records.append(Record(f"{index}.png", folder / f"{index}.png", NAMES[label]))
     options = {"batch_size": 5, "seed": 3, "augment": darken}
     return (
-        MemoryDataset(records, class_names=NAMES, image_size_px=8, **options),
+        MemoryDataset(records, class_names=NAMES, image_size_px=(8, 8), **options),
         ArrayDataset(X, Y, class_names=NAMES, **options),
     )
 
@@ -193,7 +193,7 @@ def test_arrays_that_are_not_images_are_refused(images, message):
 
 def test_problems_of_images_and_labels_are_reported_together():
     with pytest.raises(RequestError, match=r"(?s)train has 2 problems.*x: .*x \* 255.*y: label 2 is 3"):
-        as_image_dataset("train", (F / 255, Y + 1), class_names=NAMES, image_size_px=8)
+        as_image_dataset("train", (F / 255, Y + 1), class_names=NAMES, image_size_px=(8, 8))
 
 
 def test_some_rescaled_images_are_reported(capsys):
@@ -218,21 +218,21 @@ def test_some_rescaled_images_are_reported(capsys):
 )
 def test_other_data_and_sizes_are_refused(data, message):
     with pytest.raises(RequestError, match=message):
-        as_image_dataset("train", data, class_names=NAMES, image_size_px=8)
+        as_image_dataset("train", data, class_names=NAMES, image_size_px=(8, 8))
 
 
 def test_class_names_and_options_without_effect_are_refused():
     dataset = ArrayDataset(X, Y, class_names=NAMES)
     batched = tf.data.Dataset.from_tensors((X, Y))
     with pytest.raises(RequestError, match=r"Pass class_names=\["):
-        as_image_dataset("train", (X, Y), class_names=None, image_size_px=8)
+        as_image_dataset("train", (X, Y), class_names=None, image_size_px=(8, 8))
     with pytest.raises(RequestError, match=r"is an ArrayDataset\. Set its options there: augment='light'"):
         as_image_dataset("train", dataset, class_names=NAMES, augment="light")
     with pytest.raises(RequestError, match="batched already"):
-        as_image_dataset("train", batched, class_names=NAMES, image_size_px=8, batch_size=3)
+        as_image_dataset("train", batched, class_names=NAMES, image_size_px=(8, 8), batch_size=3)
     assert as_image_dataset("test", dataset, class_names=None) is dataset
     assert isinstance(
-        as_image_dataset("test", Collection(None, NAMES, ()), class_names=None, image_size_px=8), ImageDataset
+        as_image_dataset("test", Collection(None, NAMES, ()), class_names=None, image_size_px=(8, 8)), ImageDataset
     )
 
 

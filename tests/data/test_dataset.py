@@ -146,7 +146,7 @@ def test_datasets_of_equal_size_share_a_decoder_trace(records, monkeypatch):
 
     def counted(content, *, image_size_px, **_):
         traces.append(image_size_px)
-        return tf.zeros([image_size_px, image_size_px, 3])
+        return tf.zeros([*image_size_px, 3])
 
     monkeypatch.setattr(decode, "load_image", counted)
     sources = [
@@ -154,7 +154,7 @@ def test_datasets_of_equal_size_share_a_decoder_trace(records, monkeypatch):
         for size, seed in ((13, 1), (13, 2), (14, 1))
     ]
     images = [read_epoch(source)[0] for source in sources]
-    assert traces == [13, 14]
+    assert traces == [(13, 13), (14, 14)]
     assert [batch.shape[1] for batch in images] == [13, 13, 14]
 
 
@@ -305,7 +305,7 @@ def test_keras_never_gets_a_third_element(records, options):
         source.as_tf_dataset(3),
     ):
         images, labels = dataset.element_spec
-        assert images.shape[1:] == (source.image_size_px, source.image_size_px, 3)
+        assert images.shape[1:] == (*source.image_size_px, 3)
         assert labels.shape.rank == (2 if source.mixes else 1)
 
 

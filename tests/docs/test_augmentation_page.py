@@ -34,7 +34,7 @@ def test_each_operation_and_mixing_has_one_row():
 @pytest.mark.parametrize("name", registry.names("operation"))
 def test_an_operation_is_executed_as_documented(name):
     options = registry.module("operation", name).at_strength(1.0)
-    assert BuiltOperation(0, name, options, 32).lowering == ROWS[name]
+    assert BuiltOperation(0, name, options, (32, 32)).lowering == ROWS[name]
 
 
 def test_the_table_of_policies_is_up_to_date():

@@ -41,7 +41,7 @@ def test_a_family_gives_the_same_predictions_in_another_runtime(
     expected = tf.nn.softmax(model(images, training=False)).numpy()
     assert np.ptp(expected, axis=0).max() > 0.1
     module = registry.module("format", format_name)
-    trained = Trained(NAMES, images.shape[1], None, 10**8, model)
+    trained = Trained(NAMES, images.shape[1:3], None, 10**8, model)
     names, predict = module.load(write_format(trained, tmp_path, format_name))
     assert names == list(NAMES)
     assert predict(images) == pytest.approx(expected, abs=1e-4)

@@ -14,7 +14,7 @@ from kerastl.export.manifest import Manifest
 NAMES = ("a", "b")
 ROWS = [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]
 MANIFEST = Manifest(
-    class_names=NAMES, image_size_px=24, window=None, max_pixels=1000, model_sha256="", versions={}, files={},
+    class_names=NAMES, image_size_px=(24, 24), window=None, max_pixels=1000, model_sha256="", versions={}, files={},
 )  # fmt: skip
 EXPECTED = ExpectedPredictions(NAMES, np.array(ROWS, np.float32), ("a", "b", "a"))
 SIZE_REFUSED = "this model takes RGB images of 24 x 24 pixels"

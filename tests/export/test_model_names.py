@@ -50,7 +50,7 @@ def test_a_suggested_name_is_valid(tmp_path_factory, name):
 
 def written(out, name):
     out.mkdir(exist_ok=True)
-    write_serving_files(out, class_names=("a", "b"), image_size_px=24, model_name=name)
+    write_serving_files(out, class_names=("a", "b"), image_size_px=(24, 24), model_name=name)
     return out
 
 

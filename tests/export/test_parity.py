@@ -14,7 +14,7 @@ from kerastl.export import compare_with_run, export_saved_model, find_export
 from kerastl.export.parity import outputs_and_pixels
 from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW
 
-SETTINGS = {"class_names": CLASS_NAMES, "image_size_px": SIZE, "max_pixels": MAX_PIXELS}
+SETTINGS = {"class_names": CLASS_NAMES, "image_size_px": (SIZE, SIZE), "max_pixels": MAX_PIXELS}
 
 
 @pytest.fixture(scope="module")

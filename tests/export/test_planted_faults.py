@@ -144,7 +144,7 @@ class Case:
 @pytest.fixture(scope="module")
 def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     model, encoded = small_model(), draw_images()
-    trained = Trained(CLASS_NAMES, SIZE, None, 50_000_000, model)
+    trained = Trained(CLASS_NAMES, (SIZE, SIZE), None, 50_000_000, model)
     program = Program(lambda images: model(images, training=False), load)
     export = program.write(tmp_path_factory.mktemp("planted"), values(model), model)
     return Case(model, program, export, encoded, expected_predictions(trained, encoded))

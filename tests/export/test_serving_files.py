@@ -21,7 +21,7 @@ SERVED = "/models/kerastl"
 
 
 def write(out, size=224, classes=("a", "b"), name="kerastl"):
-    write_serving_files(out, class_names=classes, image_size_px=size, model_name=name)
+    write_serving_files(out, class_names=classes, image_size_px=(size, size), model_name=name)
 
 
 @pytest.fixture(scope="module")
@@ -107,8 +107,8 @@ def test_monitoring_config_enables_prometheus_at_the_path_in_kubernetes(out):
 
 @pytest.mark.parametrize(("size", "most"), [(24, 32), (224, 32), (320, 32), (331, 16), (600, 8)])
 def test_large_images_have_smaller_batches(size, most):
-    assert batch_sizes(size)[0] == 1
-    assert batch_sizes(size)[-1] == most
+    assert batch_sizes((size, size))[0] == 1
+    assert batch_sizes((size, size))[-1] == most
 
 
 def read_all(out):

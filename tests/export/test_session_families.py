@@ -38,7 +38,7 @@ def files_of_photos(size: int) -> list[bytes]:
 
 def check_parity(model: keras.Model, size: int, folder: Path) -> None:
     settings: dict[str, Any] = {
-        "class_names": CLASS_NAMES, "image_size_px": size, "window": WINDOW, "max_pixels": 1_000_000,
+        "class_names": CLASS_NAMES, "image_size_px": (size, size), "window": WINDOW, "max_pixels": 1_000_000,
     }  # fmt: skip
     files = files_of_photos(size)
     trained = Trained(**settings, model=model)

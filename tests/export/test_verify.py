@@ -20,7 +20,12 @@ from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SIZE, WINDOW, png
 
 pytestmark = pytest.mark.xdist_group("exported_run")
 
-SETTINGS = {"class_names": CLASS_NAMES, "image_size_px": SIZE, "window": WINDOW, "max_pixels": MAX_PIXELS}
+SETTINGS = {
+    "class_names": CLASS_NAMES,
+    "image_size_px": (SIZE, SIZE),
+    "window": WINDOW,
+    "max_pixels": MAX_PIXELS,
+}
 
 
 def faults(findings: list[Finding]) -> dict[str, str]:

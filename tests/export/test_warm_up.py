@@ -52,21 +52,21 @@ def test_classify_is_warmed_up_with_an_example_that_contains_the_image(tmp_path)
 
     served.classify = classify
     tf.saved_model.save(served, str(tmp_path), signatures={"classify": classify})
-    write_warm_up(tmp_path, image_size_px=SIZE, max_pixels=MAX_PIXELS)
+    write_warm_up(tmp_path, image_size_px=(SIZE, SIZE), max_pixels=MAX_PIXELS)
     (log,) = read(tmp_path)
     (example,) = log.classify_log.request.input.example_list.examples
     answered = tf.saved_model.load(str(tmp_path)).signatures["classify"](
         tf.constant([example.SerializeToString()])
     )
-    assert answered["scores"].numpy().tolist() == [len(synthetic_image(SIZE))]
+    assert answered["scores"].numpy().tolist() == [len(synthetic_image((SIZE, SIZE)))]
 
 
 def test_the_synthetic_image_has_the_given_size_and_is_small():
-    image = tf.io.decode_png(synthetic_image(224))
+    image = tf.io.decode_png(synthetic_image((224, 224)))
     assert image.shape == (224, 224, 3)
-    assert len(synthetic_image(224)) < 20_000
-    assert synthetic_image(224) == synthetic_image(224)
-    assert tf.io.decode_png(synthetic_image(1)).shape == (1, 1, 3)
+    assert len(synthetic_image((224, 224))) < 20_000
+    assert synthetic_image((224, 224)) == synthetic_image((224, 224))
+    assert tf.io.decode_png(synthetic_image((1, 1))).shape == (1, 1, 3)
 
 
 def test_images_do_not_exceed_max_pixels(tmp_path):
@@ -77,11 +77,11 @@ def test_images_do_not_exceed_max_pixels(tmp_path):
 
     served = ServedModel()
     tf.saved_model.save(served, str(tmp_path), signatures={"serving_default": served.answer})
-    write_warm_up(tmp_path, image_size_px=30, max_pixels=100)
+    write_warm_up(tmp_path, image_size_px=(30, 30), max_pixels=100)
     image = read(tmp_path)[0].predict_log.request.inputs["image_bytes"].string_val[0]
     assert tf.io.decode_png(image).shape == (10, 10, 3)
     before = (tmp_path / FILE).read_bytes()
-    write_warm_up(tmp_path, image_size_px=30, max_pixels=100)
+    write_warm_up(tmp_path, image_size_px=(30, 30), max_pixels=100)
     assert (tmp_path / FILE).read_bytes() == before
 
 

@@ -38,7 +38,7 @@ HOSTILE = ("~~~\n~~~\n# big", "<b>\x1b[2J", "a`b|c", "\"'\\", "{{ 7 * 7 }}", "\u
 
 def rendered(name: str, class_names: Sequence[str] = CLASS_NAMES) -> str:
     with tempfile.TemporaryDirectory() as folder:
-        write_serving_files(Path(folder), class_names=class_names, image_size_px=SIZE)
+        write_serving_files(Path(folder), class_names=class_names, image_size_px=(SIZE, SIZE))
         return (Path(folder) / name).read_text(encoding="utf-8")
 
 
@@ -133,7 +133,7 @@ def test_a_thousand_classes_keep_the_readme_short() -> None:
 
 
 def test_the_readme_lists_the_files_of_the_folder(tmp_path: Path) -> None:
-    write_serving_files(tmp_path, class_names=CLASS_NAMES, image_size_px=SIZE)
+    write_serving_files(tmp_path, class_names=CLASS_NAMES, image_size_px=(SIZE, SIZE))
     page = (tmp_path / "README.md").read_text(encoding="utf-8")
     names = {file.name for file in tmp_path.iterdir() if not file.name.startswith(".")}
     assert len(names) >= 7

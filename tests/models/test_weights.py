@@ -52,7 +52,7 @@ def test_weights_of_another_size_are_used_with_a_note(keras_home):
     located = locate_weights("mobilenet_v2", alpha=0.35, image_size_px=96)
     assert located.path.name == V2.format(0.35, 224)
     assert "224 px" in located.notes[0]
-    assert "image_size_px is 96" in located.notes[0]
+    assert "the images have 96 x 96 px" in located.notes[0]
 
 
 def test_the_exact_size_is_preferred_and_then_the_nearest_cached_one(empty_home):

@@ -109,7 +109,7 @@ def test_a_suggested_value_is_valid(key, value):
 @pytest.mark.parametrize(
     ("change", "hint"),
     [
-        ("data.batch_size=1e3", "Use 1000."), ("data.batch_size=\N{DEVANAGARI DIGIT THREE}", "Use 3."), ("data.image_size_px=[64, 64]", "Use 64."),
+        ("data.batch_size=1e3", "Use 1000."), ("data.batch_size=\N{DEVANAGARI DIGIT THREE}", "Use 3."),
         ("phases[0].trainable=0.3", "Use {top_fraction: 0.3}."), ("export.formats=onnx", "Use [onnx]."),
         ("export.formats=tflite", "Did you mean 'litert'?"), ("head.dropout=50", "For 50%, use 0.5."),
     ],

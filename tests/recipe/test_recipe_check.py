@@ -174,7 +174,7 @@ def test_each_invalid_value_is_one_problem_that_states_what_is_allowed():
             "data.reader.labelled=maybe": "--set data.reader.labelled: must be true or false, got 'maybe'.",
             "data.reader={name: table, path: a, domains: b}": "--set data.reader.domains: must be a list, got 'b'. Use [b].",
             "data.reader={name: table, path: a, columns: {lable: x}}": "--set data.reader.columns.lable: unknown key. Did you mean 'label'?",
-            "augment=[{name: cutout, range_deg: [1]}]": "--set augment[0].range_deg: must be a list of 2: a number, a number, got 1.",
+            "augment=[{name: cutout, range_deg: [1]}]": "--set augment[0].range_deg: must be a list of 2: a number, a number, got a list of 1.",
             "lr=1": "--set lr: unknown key. Did you mean 'phases[0].learning_rate'?",
             "model=x": "--set model: unknown key. Did you mean 'backbone'?",
             "format=2": "--set format: must be 1, got 2.",

@@ -52,7 +52,7 @@ def test_values_that_no_run_accepts_are_one_problem_each():
     assert {change: problem for change, (problem,) in problems_by_change.items()} == snapshot(
         {
             "phases[0].trainable={from_block: blok_12}": "--set phases[0].trainable.from_block: mobilenet_v2 has no block 'blok_12'. Did you mean 'block_12'? Blocks: Conv1, expanded_conv, block_1, block_2, block_3, block_4, block_5, block_6, block_7, block_8, block_9, block_10, block_11, block_12, block_13, block_14, block_15, block_16, Conv_1.",
-            "data.image_size_px=16": "--set data.image_size_px: mobilenet_v2 requires images of at least 32 x 32 pixels. Received 16.",
+            "data.image_size_px=16": "--set data.image_size_px: mobilenet_v2 requires images of at least 32 x 32 pixels. Received 16 x 16 pixels.",
             "backbone=small_cnn": "--set backbone.weights: No weights are published for small_cnn. Use `weights: none`, a file, or a run folder.",
             "backbone.alpha=0.4": "--set backbone.alpha: No ImageNet weights are published for mobilenet_v2 (alpha=0.4). Published: alpha=0.35; alpha=0.5; alpha=0.75; alpha=1.0; alpha=1.3; alpha=1.4. Or use `weights: none`, a file, or a run folder.",
             "data.reader.group_pattern=(": "--set data.reader.group_pattern: is not a valid regular expression: missing ), unterminated subpattern at position 0.",

@@ -34,7 +34,7 @@ class ArrayDataset(ImageDataset):
 
     @property
     def image_size_px(self):
-        return self.images.shape[1]
+        return self.images.shape[1:3]
 
     def with_own_order(self, *, labeled):
         labels = self.labels if labeled else np.full_like(self.labels, -1)

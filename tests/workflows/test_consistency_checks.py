@@ -103,7 +103,7 @@ def drawn_images(folder: Path, splits: list[str], *, on_disk: bool) -> Datasets:
         for record in records:
             keras.utils.save_img(record.file, np.full((32, 32, 3), 7.0), scale=False)
     return Datasets(
-        records, ("dark", "light"), 32, None, "none", None, None, (), {"source": ""}, (),
+        records, ("dark", "light"), (32, 32), None, "none", None, None, (), {"source": ""}, (),
     )  # fmt: skip
 
 

@@ -44,7 +44,7 @@ def warnings(tmp_path):
         )  # fmt: skip
         recipe = check_recipe(RecipeText("two", "two.yaml", text), sets)
         datasets = Datasets(
-            tuple(records), ("dark", "light"), 32, window, "none", None, None, (), {}, ("first",)
+            tuple(records), ("dark", "light"), (32, 32), window, "none", None, None, (), {}, ("first",)
         )
         first, *rest = warn_about_target(recipe, datasets, oracle=oracle).notes
         assert first == "first"

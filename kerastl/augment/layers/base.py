@@ -11,6 +11,8 @@ from keras_cv.layers import VectorizedBaseImageAugmentationLayer
 from keras_cv.src.utils import preprocessing
 from scipy.stats import norm
 
+from kerastl.image_size import Size, as_size
+
 Samples = dict[str, tf.Tensor]
 """Sampled parameters of a layer by name, with one row per image."""
 
@@ -83,7 +85,7 @@ def fill_masked(images: tf.Tensor, masked: tf.Tensor, transformations: Samples, 
     return tf.where(masked, transformations.get("fill", options.fill_value), images)
 
 
-AffineMaps = Callable[[Any, int], tf.Tensor]
+AffineMaps = Callable[[Any, Size], tf.Tensor]
 
 
 class AffineLayer(OperationLayer):
@@ -91,7 +93,7 @@ class AffineLayer(OperationLayer):
 
     Args:
         options: Options of the operation. Without `fill_mode`, pixels outside the image are never shown.
-        maps: Function from sampled parameters and the side length in pixels to `[batch, 6]` float64; see
+        maps: Function from sampled parameters and (height, width) in pixels to `[batch, 6]` float64; see
             `kerastl.augment.geometry`.
         kwargs: `dtype` and `seed`, for keras-cv.
     """
@@ -101,8 +103,8 @@ class AffineLayer(OperationLayer):
         self.maps = maps
 
     def augment_images(self, images: tf.Tensor, transformations: Samples, **_: Any) -> tf.Tensor:
-        """Return the resampled images; they must be square."""
-        maps = tf.cast(self.maps(transformations, int(images.shape[1])), tf.float32)
+        """Return the resampled images."""
+        maps = tf.cast(self.maps(transformations, as_size(images.shape[1:3])), tf.float32)
         # The last two coefficients, of perspective, are 0.
         projective = tf.pad(maps, [[0, 0], [0, 2]])
         fill_mode = getattr(self.options, "fill_mode", "nearest")

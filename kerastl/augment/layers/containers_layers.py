@@ -16,6 +16,7 @@ from keras_cv.layers import VectorizedBaseImageAugmentationLayer
 from kerastl.augment.operation import LARGEST_PIXEL, BuiltOperation, Params
 from kerastl.augment.policy import compile_operations
 from kerastl.augment.stateless_random import StatelessGenerator
+from kerastl.image_size import Size
 from kerastl.recipe import Operation
 
 IMAGES_PER_LAUNCH = 8
@@ -44,11 +45,11 @@ class Container(VectorizedBaseImageAugmentationLayer):
         super().__init__(**kwargs)
         self._nested = tuple((operation.name, operation.options) for operation in operations)
 
-    def build_members(self, image_size_px: int, *, exact: bool) -> None:
+    def build_members(self, image_size_px: Size, *, exact: bool) -> None:
         """Build the operations and the functions that change images, before anything is sampled.
 
         Args:
-            image_size_px: Side length of the square images.
+            image_size_px: (height, width) of the images.
             exact: Whether to run layer by layer, without combining or compiling operations.
         """
         self.members = tuple(
@@ -67,7 +68,7 @@ def image_by_image(
     """Return a function that changes each image of a batch by itself.
 
     Args:
-        change: Function `(image, params) -> image` of an image `[1, size, size, channels]` float32 and its
+        change: Function `(image, params) -> image` of an image `[1, height, width, channels]` float32 and its
             row of the parameters.
         compiles: Whether XLA compiles it. It is then compiled once, for `IMAGES_PER_LAUNCH` images, for every
             batch size: the last image is repeated to fill up.
@@ -124,7 +125,7 @@ class SomeOf(Container):
         self.num_operations = num_operations
         self.include_identity = include_identity
 
-    def build_members(self, image_size_px: int, *, exact: bool) -> None:
+    def build_members(self, image_size_px: Size, *, exact: bool) -> None:
         """Build the operations, and the functions that change images."""
         super().build_members(image_size_px, exact=exact)
         self._compiled = tuple(compile_operations([member]) for member in self.members)
@@ -166,14 +167,14 @@ class SomeOf(Container):
         return {**transformations, "which": tf.where(chosen[:, None], transformations["which"], 0)}
 
     def change(self, image: tf.Tensor, params: Params) -> tf.Tensor:
-        """Change an image `[1, size, size, channels]` float32, given its row of the sampled parameters."""
+        """Change an image `[1, height, width, channels]` float32, given its row of the sampled parameters."""
         return self.apply_choices(image, params, 0, self.num_operations)
 
     def apply_choices(self, image: tf.Tensor, params: Params, first: Any, count: int) -> tf.Tensor:
         """Apply consecutive choices to one image.
 
         Args:
-            image: `[1, size, size, channels]` float32.
+            image: `[1, height, width, channels]` float32.
             params: The image's row of the sampled parameters.
             first: Index of the first choice, scalar int32.
             count: Number of choices.
@@ -272,7 +273,7 @@ class SequentialOperations(Container):
     this is faster than one function call per chosen image.
     """
 
-    def build_members(self, image_size_px: int, *, exact: bool) -> None:
+    def build_members(self, image_size_px: Size, *, exact: bool) -> None:
         """Build the operations, and the function that changes images."""
         super().build_members(image_size_px, exact=exact)
         self._run = compile_operations(self.members)

@@ -23,33 +23,35 @@ MIN_SIDE_PX = 2
 class RandomCrop(AffineLayer):
     """Crop a window of fixed size at a uniform position in whole pixels, and resize it to the image size.
 
-    The fraction `max_fraction` of the side is cut off.
+    The fraction `max_fraction` of the height and of the width is cut off.
     """
 
     def get_random_transformation_batch(self, batch_size: Any, images: tf.Tensor, **_: Any) -> Samples:
-        """Return `tops`, `lefts` (first row and column) and `sides`, each `[batch]` float32 integers, in pixels."""
-        size = int(images.shape[1])
-        side = min(size, max(MIN_SIDE_PX, round(size * (1 - self.options.max_fraction))))
-        tops, lefts = (
+        """Return the windows: `tops`, `lefts`, `heights` and `widths`, each `[batch]` float32 integers, in pixels."""
+        window: Samples = {}
+        for first, length, size in (
+            ("tops", "heights", images.shape[1]),
+            ("lefts", "widths", images.shape[2]),
+        ):
+            side = min(size, max(MIN_SIDE_PX, round(size * (1 - self.options.max_fraction))))
             # Below size - side + 1 even after rounding, because the numbers are at most 1 - 2 ** -24.
-            tf.floor(self._random_generator.uniform([batch_size]) * (size - side + 1.0))
-            for _ in range(2)
-        )
-        return {"tops": tops, "lefts": lefts, "sides": tf.fill([batch_size], float(side))}
+            window[first] = tf.floor(self._random_generator.uniform([batch_size]) * (size - side + 1.0))
+            window[length] = tf.fill([batch_size], float(side))
+        return window
 
 
 class RandomCropAndResize(AffineLayer):
     """Crop a window of random area and aspect ratio inside the image, and resize it to the image size.
 
     The area is uniform in [min_area_fraction, 1), the position uniform. The logarithm of the aspect ratio is
-    uniform over the part of its range in which a window of that area fits into the image.
+    relative to the image is uniform over the part of its range in which a window of that area fits into the image.
     """
 
     def get_random_transformation_batch(self, batch_size: Any, **_: Any) -> Samples:
         """Return the windows.
 
         Returns:
-            `areas` (fraction of the image), `aspects` (width over height), `tops` and `lefts` (0 at the first
+            `areas` (fraction of the image), `aspects` (width over height, relative to the image), `tops` and `lefts` (0 at the first
             row or column of the image, 1 at the last possible position), each `[batch]` float32.
         """
         uniform = self._random_generator.uniform

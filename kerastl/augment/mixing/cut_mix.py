@@ -1,6 +1,6 @@
 """Paste a rectangle of the partner into the image; the label weight is the visible area of the rectangle.
 
-The side of the rectangle is the square root of a Beta(alpha, alpha) sample times the image side. Its center
+The sides of the rectangle are the square root of a Beta(alpha, alpha) sample times those of the image. Its center
 is uniform over all pixels, and parts outside the image are cut off, as in the paper.
 
 keras-cv 0.9.0 computes the label weight before cutting at the borders, a mean error of 0.17, and is not
@@ -31,25 +31,26 @@ class Options(StrictModel):
     apply_probability: Fraction = 1.0
 
 
-def build_weights(options: Options, *, image_size_px: int) -> Callable[[Any, Any], Any]:
-    """Return a function from (generator, batch_size) to weights `[batch, size, size, 1]`: 1 in the rectangle."""
+def build_weights(options: Options, *, image_size_px: tuple[int, int]) -> Callable[[Any, Any], Any]:
+    """Return a function from (generator, batch_size) to weights `[batch, height, width, 1]`: 1 in the rectangle."""
     import tensorflow as tf
 
     from kerastl.augment.stateless_random import build_beta
 
     beta = build_beta(options.alpha)
-    pixels = tf.range(image_size_px, dtype=tf.float32)
 
     def weights(generator: Any, batch_size: Any) -> Any:
-        side_px = tf.round(tf.sqrt(beta(generator.uniform([batch_size, 1]))) * image_size_px)
+        fraction = tf.sqrt(beta(generator.uniform([batch_size, 1])))
 
-        def covered() -> Any:
-            """Return the rows or columns that the rectangle covers, `[batch, size]` bool."""
-            center = tf.floor(generator.uniform([batch_size, 1]) * image_size_px)
+        def covered(length_px: int) -> Any:
+            """Return the rows or columns that the rectangle covers, `[batch, length_px]` bool."""
+            side_px = tf.round(fraction * length_px)
+            center = tf.floor(generator.uniform([batch_size, 1]) * length_px)
             first = center - tf.floor(side_px / 2)
+            pixels = tf.range(length_px, dtype=tf.float32)
             return (pixels >= first) & (pixels < first + side_px)
 
-        rows, columns = covered(), covered()
+        rows, columns = (covered(length_px) for length_px in image_size_px)
         return tf.cast(rows[:, :, None, None] & columns[:, None, :, None], tf.float32)
 
     return weights

@@ -10,6 +10,7 @@ Reference:
     Harris et al. 2020, arXiv:2002.12047; alpha 1 and decay power 3 as there.
 """
 
+import math
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -36,8 +37,8 @@ class Options(StrictModel):
     apply_probability: Fraction = 1.0
 
 
-def build_weights(options: Options, *, image_size_px: int) -> Callable[[Any, Any], Any]:
-    """Return a function from (generator, batch_size) to weights `[batch, size, size, 1]`: 1 in the blobs."""
+def build_weights(options: Options, *, image_size_px: tuple[int, int]) -> Callable[[Any, Any], Any]:
+    """Return a function from (generator, batch_size) to weights `[batch, height, width, 1]`: 1 in the blobs."""
     import tensorflow as tf
 
     from kerastl.augment.stateless_random import build_beta
@@ -47,24 +48,27 @@ def build_weights(options: Options, *, image_size_px: int) -> Callable[[Any, Any
     def weights(generator: Any, batch_size: Any) -> Any:
         fraction = beta(generator.uniform([batch_size, 1, 1]))
         gray = low_frequencies(generator, batch_size, image_size_px, options.decay_power)
-        count = tf.round(fraction * image_size_px**2)
+        count = tf.round(fraction * math.prod(image_size_px))
         return tf.cast(_brightest(gray, count), tf.float32)[..., None]
 
     return weights
 
 
-def low_frequencies(generator: Any, batch_size: Any, image_size_px: int, decay_power: float) -> Any:
-    """Sample low-frequency gray images, `[batch, size, size]` float32.
+def low_frequencies(
+    generator: Any, batch_size: Any, image_size_px: tuple[int, int], decay_power: float
+) -> Any:
+    """Sample low-frequency gray images, `[batch, height, width]` float32.
 
     Computed in float64, because TensorFlow's float32 functions round differently for each batch size.
     """
     import numpy as np
     import tensorflow as tf
 
-    down, right = np.fft.fftfreq(image_size_px), np.fft.rfftfreq(image_size_px)
+    height_px, width_px = image_size_px
+    down, right = np.fft.fftfreq(height_px), np.fft.rfftfreq(width_px)
     # As in the paper's code, the mean gets the lowest nonzero frequency; it shifts all pixels alike.
-    frequency = np.maximum(np.hypot(down[:, None], right[None, :]), 1 / image_size_px)
-    heights = (frequency * image_size_px) ** -decay_power
+    frequency = np.maximum(np.hypot(down[:, None], right[None, :]), 1 / max(image_size_px))
+    heights = (frequency * max(image_size_px)) ** -decay_power
     # The real part of a full spectrum, as in the paper, pairs each frequency with its opposite. A half spectrum pairs
     # only those of its first column, and at even sizes of its last, which halves their power.
     heights[:, right % 0.5 == 0] *= np.sqrt(2.0)
@@ -74,18 +78,18 @@ def low_frequencies(generator: Any, batch_size: Any, image_size_px: int, decay_p
     length = amplitude * tf.sqrt(-2.0 * tf.math.log(1.0 - unit[:, 0]))
     angle = 2.0 * np.pi * unit[:, 1]
     spectrum = tf.complex(length * tf.cos(angle), length * tf.sin(angle))
-    return tf.cast(tf.signal.irfft2d(spectrum, [image_size_px, image_size_px]), tf.float32)
+    return tf.cast(tf.signal.irfft2d(spectrum, image_size_px), tf.float32)
 
 
 def _brightest(gray: Any, count: Any) -> Any:
     """Return a mask of the brightest pixels.
 
     Args:
-        gray: `[batch, size, size]` float32.
+        gray: `[batch, height, width]` float32.
         count: Number of pixels, `[batch, 1, 1]` float32 integers.
 
     Returns:
-        `[batch, size, size]` bool.
+        `[batch, height, width]` bool.
     """
     import tensorflow as tf
 

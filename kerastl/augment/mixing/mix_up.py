@@ -28,7 +28,7 @@ class Options(StrictModel):
     apply_probability: Fraction = 1.0
 
 
-def build_weights(options: Options, *, image_size_px: int) -> Callable[[Any, Any], Any]:  # noqa: ARG001 - part of the interface
+def build_weights(options: Options, *, image_size_px: tuple[int, int]) -> Callable[[Any, Any], Any]:  # noqa: ARG001 - part of the interface
     """Return a function from (generator, batch_size) to weights `[batch, 1, 1, 1]` float32."""
     from kerastl.augment.stateless_random import build_beta
 

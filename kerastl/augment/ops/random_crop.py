@@ -15,7 +15,7 @@ class Options(StrictModel):
     """Options of `random_crop`.
 
     Args:
-        max_fraction: 0.1 crops a window of 0.9 of the side, rounded to pixels, at least 2; below 1.
+        max_fraction: 0.1 crops a window of 0.9 of the height and width, rounded to pixels, at least 2; below 1.
         apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
@@ -41,9 +41,9 @@ def build_layer(options: Options, **kwargs: Any) -> Any:
     return RandomCrop(options, maps, **kwargs)
 
 
-def maps(params: Any, size_px: int) -> Any:
-    """Return the affine maps for sampled parameters, `[batch, 6]`."""
+def maps(params: Any, size: tuple[int, int]) -> Any:
+    """Return the affine maps for sampled parameters and (height, width) in pixels, `[batch, 6]`."""
     from kerastl.augment import geometry
 
-    lengths = params["sides"] - 1.0
-    return geometry.crop(params["tops"], params["lefts"], lengths, lengths, size_px)
+    heights, widths = params["heights"] - 1.0, params["widths"] - 1.0
+    return geometry.crop(params["tops"], params["lefts"], heights, widths, size)

@@ -23,8 +23,8 @@ class Options(StrictModel):
     Args:
         min_area_fraction: Minimum area as a fraction of the image, above 0, to 1; uniform up to 1. 1 is the
             identity.
-        max_aspect_ratio: Maximum ratio of the longer to the shorter side, 1 to 10. The logarithm of the ratio
-            is uniform over the range that fits into the image.
+        max_aspect_ratio: Maximum factor by which the aspect ratio of the window differs from that of the image, 1
+            to 10. The logarithm of the factor is uniform over the range that fits into the image.
         apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 
@@ -63,16 +63,16 @@ def build_layer(options: Options, **kwargs: Any) -> Any:
     return RandomCropAndResize(options, maps, **kwargs)
 
 
-def maps(params: Any, size_px: int) -> Any:
-    """Return the affine maps for sampled parameters, `[batch, 6]`."""
+def maps(params: Any, size: tuple[int, int]) -> Any:
+    """Return the affine maps for sampled parameters and (height, width) in pixels, `[batch, 6]`."""
     import tensorflow as tf
 
     from kerastl.augment import geometry
 
-    length = size_px - 1.0
+    length_down, length_across = (side - 1.0 for side in size)
     areas, aspects = params["areas"], params["aspects"]
-    heights = tf.minimum(geometry.batch_invariant(tf.sqrt, areas / aspects) * length, length)
-    widths = tf.minimum(geometry.batch_invariant(tf.sqrt, areas * aspects) * length, length)
-    tops = params["tops"] * (length - heights)
-    lefts = params["lefts"] * (length - widths)
-    return geometry.crop(tops, lefts, heights, widths, size_px)
+    heights = tf.minimum(geometry.batch_invariant(tf.sqrt, areas / aspects) * length_down, length_down)
+    widths = tf.minimum(geometry.batch_invariant(tf.sqrt, areas * aspects) * length_across, length_across)
+    tops = params["tops"] * (length_down - heights)
+    lefts = params["lefts"] * (length_across - widths)
+    return geometry.crop(tops, lefts, heights, widths, size)

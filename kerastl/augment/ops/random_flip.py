@@ -42,10 +42,10 @@ def build_layer(options: Options, **kwargs: Any) -> Any:
     return layers.RandomFlip(MODES[options.direction], rate=RATE, **kwargs)
 
 
-def maps(params: Any, size_px: int) -> Any:
-    """Return the affine maps for sampled parameters, `[batch, 6]`."""
+def maps(params: Any, size: tuple[int, int]) -> Any:
+    """Return the affine maps for sampled parameters and (height, width) in pixels, `[batch, 6]`."""
     from kerastl.augment import geometry
 
     # As in keras-cv, which draws 0 for a direction that is not requested.
     left_right, top_bottom = (params[key][:, 0] > RATE for key in ("flip_horizontals", "flip_verticals"))
-    return geometry.flip(left_right, top_bottom, size_px)
+    return geometry.flip(left_right, top_bottom, size)

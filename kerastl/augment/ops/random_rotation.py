@@ -40,8 +40,8 @@ def build_layer(options: Options, **kwargs: Any) -> Any:
     return RandomRotation(options.max_deg / 360.0, fill_mode=options.fill_mode, **kwargs)
 
 
-def maps(params: Any, size_px: int) -> Any:
-    """Return the affine maps for sampled parameters, `[batch, 6]`."""
+def maps(params: Any, size: tuple[int, int]) -> Any:
+    """Return the affine maps for sampled parameters and (height, width) in pixels, `[batch, 6]`."""
     from kerastl.augment import geometry
 
-    return geometry.rotation(params["angles"], size_px)
+    return geometry.rotation(params["angles"], size)

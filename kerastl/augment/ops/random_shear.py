@@ -38,8 +38,8 @@ def build_layer(options: Options, **kwargs: Any) -> Any:
     return RandomShear(options, maps, **kwargs)
 
 
-def maps(params: Any, size_px: int) -> Any:
-    """Return the affine maps for sampled parameters, `[batch, 6]`."""
+def maps(params: Any, size: tuple[int, int]) -> Any:
+    """Return the affine maps for sampled parameters and (height, width) in pixels, `[batch, 6]`."""
     from kerastl.augment import geometry
 
-    return geometry.shear(params["slopes_x"], params["slopes_y"], size_px)
+    return geometry.shear(params["slopes_x"], params["slopes_y"], size)

@@ -39,9 +39,9 @@ def build_layer(options: Options, **kwargs: Any) -> Any:
     return layers.RandomTranslation(fraction, fraction, fill_mode=options.fill_mode, **kwargs)
 
 
-def maps(params: Any, size_px: int) -> Any:
-    """Return the affine maps for sampled parameters, `[batch, 6]`."""
+def maps(params: Any, size: tuple[int, int]) -> Any:
+    """Return the affine maps for sampled parameters and (height, width) in pixels, `[batch, 6]`."""
     from kerastl.augment import geometry
 
     down, right = params["height_translations"][:, 0], params["width_translations"][:, 0]
-    return geometry.translation(down * size_px, right * size_px)
+    return geometry.translation(down * size[0], right * size[1])

@@ -40,8 +40,8 @@ def build_layer(options: Options, **kwargs: Any) -> Any:
     return layers.RandomZoom(options.max_fraction, fill_mode=options.fill_mode, **kwargs)
 
 
-def maps(params: Any, size_px: int) -> Any:
-    """Return the affine maps for sampled parameters, `[batch, 6]`."""
+def maps(params: Any, size: tuple[int, int]) -> Any:
+    """Return the affine maps for sampled parameters and (height, width) in pixels, `[batch, 6]`."""
     from kerastl.augment import geometry
 
-    return geometry.zoom(params["height_zooms"][:, 0], params["width_zooms"][:, 0], size_px)
+    return geometry.zoom(params["height_zooms"][:, 0], params["width_zooms"][:, 0], size)

@@ -112,7 +112,7 @@ def write_server_files(out: Path, trained: Trained, *, with_resize: bool = False
     values = {
         "model_name": model_name,
         "class_names": trained.class_names,
-        "image_side": -1 if with_resize else trained.image_size_px,
+        "image_size_px": (-1, -1) if with_resize else trained.image_size_px,
         "max_batch_size": batch_sizes(trained.image_size_px)[-1],
     }
     write_unless_modified(out, render_templates("triton", values))
