@@ -206,7 +206,7 @@ def pixel_grid(images: Array) -> Array:
     """Return the mean color of each cell of a grid.
 
     Args:
-        images: `[n, size, size, channels]` float32 in [0, 255]; 1 or 3 channels, at least 8 px per side.
+        images: `[n, height, width, channels]` float32 in [0, 255]; 1 or 3 channels, at least 8 px per side.
 
     Returns:
         `[n, 192]` float32 in [0, 255]: 8 x 8 cells of red, green and blue, row by row.

@@ -381,8 +381,8 @@ class Audited:
         result: The verdicts and measurements.
         paths: The path of each image.
         labels: The class of each image.
-        images: `[n, size, size, 3]` uint8.
-        augment: Returns the images augmented by a trial, for the number of a draw: `[n, size, size, 3]`
+        images: `[n, height, width, 3]` uint8.
+        augment: Returns the images augmented by a trial, for the number of a draw: `[n, height, width, 3]`
             uint8.
         notes: One line each about the features and the data.
     """

@@ -350,6 +350,7 @@ def as_image_dataset(
             raise RequestError(f"{name}: is an {type(images).__name__}. Set its options there: {given}.")
         return images
     if isinstance(images, Collection):
+        assert image_size_px is not None
         return ImageDataset(
             images,
             class_names=class_names,
@@ -382,8 +383,8 @@ def as_image_dataset(
     if image_size_px not in (None, dataset.image_size_px):
         resize = f"tf.image.resize(x, {image_size_px})"
         advice = mapping(resize) if isinstance(images, tf.data.Dataset) else f"Use {resize}."
-        message = f"has images of {dataset.image_size_px} px, but the model takes {image_size_px} px. {advice}"
+        message = (
+            f"has images of {dataset.image_size_px} px, but the model takes {image_size_px} px. {advice}"
+        )
         raise Problems(name, [Problem("x", message)])
     return dataset
-
-

@@ -25,7 +25,9 @@ from kerastl.training import trace_inference
 def input_size(model: keras.Model, images: Images) -> Size | None:
     """Return (height, width) of the images that a model takes. None if it takes any, which a collection does not allow."""
     is_open = isinstance(model, keras.Model) and not getattr(model, "inputs", None)
-    return None if is_open and not isinstance(images, Collection) else check_classifier(model).input_shape[1:3]
+    return (
+        None if is_open and not isinstance(images, Collection) else check_classifier(model).input_shape[1:3]
+    )
 
 
 @checked
@@ -102,7 +104,7 @@ def decode_twice(dataset: ImageDataset) -> tuple[Array, Array]:
         dataset: The images. Order, augmentation and cache do not matter.
 
     Returns:
-        Two arrays `[n, size, size, 3]` float32 in [0, 255].
+        Two arrays `[n, height, width, 3]` float32 in [0, 255].
 
     Raises:
         RunFailed: If an image cannot be read any more.

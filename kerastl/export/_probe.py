@@ -224,7 +224,7 @@ def probe_saved_model(
 
 
 def probe_variants(export: Path, plugin: str, variants: Any) -> list[Any]:
-    """Return the probabilities for variants of decoded images, `[variants, n, size, size, 3]` float32."""
+    """Return the probabilities for variants of decoded images, `[variants, n, height, width, 3]` float32."""
     if plugin:
         _, predict = _load_plugin(plugin).load(export)
         return [predict(images).tolist() for images in variants]
@@ -248,7 +248,7 @@ def probe_converted(export: Path, plugin: str, images: Any) -> dict[str, Any]:
     Args:
         export: The version folder.
         plugin: The file of the format's module, because its package cannot be imported.
-        images: `[n, size, size, 3]` float32 in [0, 255].
+        images: `[n, height, width, 3]` float32 in [0, 255].
     """
     class_names, predict = _load_plugin(plugin).load(export)
 

@@ -34,7 +34,7 @@ def outputs_and_pixels(
         encoded: At least one whole image file.
 
     Returns:
-        The outputs by name; and `[n, size, size, 3]` float32 in [0, 255], None if the graph does not name
+        The outputs by name; and `[n, height, width, 3]` float32 in [0, 255], None if the graph does not name
         them.
 
     Raises:
@@ -95,7 +95,7 @@ def compare_with_run(
     Args:
         export: A SavedModel, or a converted model, which takes the decoded images.
         encoded: At least one whole image file.
-        pixels: `[n, size, size, 3]` float32 in [0, 255], as the run decoded the files.
+        pixels: `[n, height, width, 3]` float32 in [0, 255], as the run decoded the files.
         logits: `[n, classes]`, those of the run.
 
     Returns:

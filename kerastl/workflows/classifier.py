@@ -169,7 +169,7 @@ def fit(
     """Train a classifier phase by phase and keep its best weights.
 
     Args:
-        model: A model from `build_classifier`, or any other `keras.Model` from images `[batch, size, size, 3]` in
+        model: A model from `build_classifier`, or any other `keras.Model` from images `[batch, height, width, 3]` in
             [0, 255] to logits `[batch, classes]`, or to one logit for the second of two classes: functional, Sequential or
             subclassed, also with nested models. In these, each layer is a block, and the head is the last layer with
             weights.

@@ -232,7 +232,8 @@ def test_class_names_and_options_without_effect_are_refused():
         as_image_dataset("train", batched, class_names=NAMES, image_size_px=(8, 8), batch_size=3)
     assert as_image_dataset("test", dataset, class_names=None) is dataset
     assert isinstance(
-        as_image_dataset("test", Collection(None, NAMES, ()), class_names=None, image_size_px=(8, 8)), ImageDataset
+        as_image_dataset("test", Collection(None, NAMES, ()), class_names=None, image_size_px=(8, 8)),
+        ImageDataset,
     )
 
 

@@ -1,4 +1,4 @@
-"""Models whose images are not square: exports, clients and refusals use height and width in the right order."""
+"""Rectangular input images: exports, clients and refusals use height and width in the right order."""
 
 import dataclasses
 from pathlib import Path
