@@ -118,13 +118,15 @@ def _plugins(kind: str) -> list[str]:
 def _find(kind: str, name: str) -> ModuleType | None:
     """Return the module of a plug-in, or None.
 
-    Installed families of backbones are imported first, then those of kerastl, starting with similar names.
+    All presets of KerasHub have one module. Installed families of backbones are imported first, then those of kerastl, starting with similar names.
 
     Raises:
         RequestError: Two installed families have a backbone of this name.
     """
     if kind != "backbone":
         return _load(kind, name) if name in _plugins(kind) else None
+    if name.startswith("keras_hub/"):
+        return importlib.import_module("kerastl.models.presets")
     plugins = [
         plugin for family, plugin in installed_plugins(kind).items() if name in _load(kind, family).BACKBONES
     ]

@@ -1,3 +1,4 @@
+from .backbone import HEAD_LAYERS as HEAD_LAYERS
 from .backbone import Backbone as Backbone
 from .backbone import Block as Block
 from .backbone import BlockSeries as BlockSeries
@@ -15,12 +16,13 @@ from .build import build_backbone as build_backbone
 from .build import build_model as build_model
 from .build import load_backbone as load_backbone
 from .flatten import build_source as build_source
-from .folding import LINEAR_LAYERS as LINEAR_LAYERS
 from .folding import TrunkPrecision as TrunkPrecision
 from .folding import clone_with as clone_with
+from .folding import dropout_layers as dropout_layers
 from .folding import find_foldable as find_foldable
 from .folding import fold_batch_norm as fold_batch_norm
 from .folding import fold_for_inference as fold_for_inference
+from .folding import is_linear as is_linear
 from .folding import scale_and_offset as scale_and_offset
 from .functional import as_functional as as_functional
 from .functional import is_functional as is_functional
@@ -29,6 +31,11 @@ from .head import HeadReport as HeadReport
 from .head import InitialHead as InitialHead
 from .head import copy_head_rows as copy_head_rows
 from .head import read_imagenet_head as read_imagenet_head
+from .pooling import Pooling as Pooling
+from .pooling import pooling_problem as pooling_problem
+from .presets import is_preset as is_preset
+from .presets import preset_findings as preset_findings
+from .presets import read_preset as read_preset
 from .signature import check_classifier as check_classifier
 from .signature import output_messages as output_messages
 from .signature import read_signature as read_signature

@@ -11,6 +11,7 @@ from annotated_types import Ge, Le
 from kerastl import registry
 from kerastl.errors import Problems, RequestError
 from kerastl.image_size import Size, as_size, format_size
+from kerastl.models.presets import is_preset, resolve_preset_size
 
 Pixels = Literal["minus_one_to_one", "minus_one_to_one_128", "bgr_minus_mean", "zero_to_one", "mean_and_std"]
 """Preprocessing inside the model, from RGB in [0, 255].
@@ -25,6 +26,10 @@ Pixels = Literal["minus_one_to_one", "minus_one_to_one_128", "bgr_minus_mean", "
 WidthMultiplier = Annotated[float, Ge(0.1), Le(2)]
 """Factor of the number of channels of all layers; an option of some families."""
 
+HEAD_LAYERS = (
+    "class_token", "class_features", "patch_tokens", "patch_mean", "attention_pooling", "pooled", "head_dropout", "head",
+)  # fmt: skip
+"""Names of the layers that `build_model` adds to a backbone."""
 KERAS_TABLE = "https://keras.io/api/applications/"
 """Table of published top-1 accuracies on the ImageNet validation set."""
 KERAS_FILES = "https://storage.googleapis.com/tensorflow/keras-applications"
@@ -173,6 +178,8 @@ def resolve_image_size(name: str, image_size_px: int | Size | None) -> Size:
     Raises:
         RequestError: If a side is below the minimum of the backbone.
     """
+    if is_preset(name):
+        return resolve_preset_size(name, image_size_px)
     backbone = get_backbone(name)
     size = as_size(backbone.image_size_px if image_size_px is None else image_size_px)
     if min(size) < backbone.min_size_px:

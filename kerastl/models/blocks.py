@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kerastl import registry
 from kerastl.errors import RequestError, did_you_mean
-from kerastl.models.backbone import Backbone, Block, get_backbone
+from kerastl.models.backbone import HEAD_LAYERS, Backbone, Block, get_backbone
 
 if TYPE_CHECKING:
     import keras
@@ -39,10 +42,12 @@ def get_blocks(model_or_name: keras.Model | str) -> list[Block]:
     # Layer names identify the architecture; ResNet101 contains all edges of ResNet50.
     rows = max(_matches(graph).values(), key=len, default=[])
     if not rows:
-        raise RequestError(
-            f"The model '{graph.name}' is not built on a known backbone. "
-            "Build it with kerastl.models.build_backbone, or expand a nested backbone."
-        )
+        if "pixels" not in graph.layers:
+            raise RequestError(
+                f"The model '{graph.name}' is not built on a known backbone. "
+                "Build it with kerastl.models.build_backbone or kerastl.build_classifier."
+            )
+        return own_blocks(model_or_name)
     blocks: list[Block] = []
     assigned: set[str] = set()
     for name, edge in rows:
@@ -89,6 +94,10 @@ def split_at_block(model: keras.Model, block: str) -> tuple[keras.Model, keras.M
         raise RequestError(f"Unknown block '{block}'. {did_you_mean(block, list(blocks))}")
     operations = {operation.name: operation for operation in model.operations}
     crossing = [operations[name].output for name in blocks[block].edge]
+    if not crossing:
+        raise RequestError(
+            f"The network cannot be split after block '{block}', because an operation with several outputs passes it."
+        )
     if any(tensor is model.output for tensor in crossing):
         raise RequestError(f"Nothing follows block '{block}'. Choose an earlier block.")
     joint = crossing[0] if len(crossing) == 1 else crossing
@@ -117,13 +126,139 @@ def _matches(graph: _Graph) -> dict[str, list[tuple[str, tuple[str, ...]]]]:
     return matches
 
 
+@dataclass(frozen=True)
+class _Cut:
+    """A place in a graph that every path from the image to the output passes.
+
+    Args:
+        operation: The last operation before it, and its index.
+        index: See `operation`.
+        edge: Names of the operations whose outputs cross it. Empty if one has several outputs.
+        shape: Shape of the tensor that depends on weights.
+    """
+
+    operation: Any
+    index: int
+    edge: tuple[str, ...]
+    shape: tuple[int | None, ...]
+
+
+def own_blocks(model: keras.Model) -> list[Block]:
+    """Return the stages of a backbone without a table, from its graph.
+
+    The blocks of a convolutional network are the levels of its feature pyramid: `P3` ends with the last feature map of 1/8
+    of the size of the image. Those of a transformer are its layers. Otherwise, each layer with weights is a block.
+    Normalization layers belong to the block before them.
+
+    Args:
+        model: A backbone, or a flat model that adds a head to one.
+    """
+    import keras
+
+    operations = [operation for operation in model.operations if operation.name not in HEAD_LAYERS]
+    cuts = _cuts(operations, model)
+    ends = _pyramid_ends(model, cuts)
+    if len(ends) < 2:
+        ends = _layer_ends(cuts)
+    blocks, start = [], 0
+    for number, (name, cut) in enumerate(ends.items(), start=1):
+        end, edge = cut.index + 1, cut.edge
+        if number == len(ends):
+            end, edge = len(operations), cuts[-1].edge
+        members = operations[start:end]
+        layers = tuple(member.name for member in members if isinstance(member, keras.Layer))
+        blocks.append(Block(name, layers, edge))
+        start = end
+    return blocks
+
+
+def _pyramid_ends(model: keras.Model, cuts: Sequence[_Cut]) -> dict[str, _Cut]:
+    """Return the end of each level: the last residual sum or concatenation with its activation, or the last tensor."""
+    ends: dict[str, _Cut] = {}
+    merged = dict[str, _Cut]()
+    deepest = 0
+    for cut in cuts:
+        level = _pyramid_level(model, cut)
+        if level is None:
+            continue
+        deepest = max(deepest, level)  # padding enlarges a feature map
+        name = f"P{deepest}"
+        ends[name] = cut
+        is_activation = (
+            name in merged and merged[name].index + 1 == cut.index and _is_activation(cut.operation)
+        )
+        if is_activation or len(input_tensors(cut.operation)) > 1:
+            merged[name] = cut
+    return ends | merged
+
+
+def _layer_ends(cuts: Sequence[_Cut]) -> dict[str, _Cut]:
+    """Return the end of each layer with weights or several inputs; normalization belongs to the layer before it."""
+    import keras
+
+    ends: dict[str, _Cut] = {}
+    norms = keras.layers.LayerNormalization | keras.layers.BatchNormalization
+    for cut in cuts:
+        if getattr(cut.operation, "weights", None) or len(input_tensors(cut.operation)) > 1:
+            is_norm = isinstance(cut.operation, norms) and ends
+            ends[list(ends)[-1] if is_norm else cut.operation.name] = cut
+    return ends
+
+
+def _is_activation(operation: Any) -> bool:
+    import keras
+
+    return isinstance(operation, keras.layers.Activation | keras.layers.ReLU)
+
+
+def _cuts(operations: Sequence[Any], model: keras.Model) -> list[_Cut]:
+    """Return the cuts of a backbone, given its operations in order and the model with its head, if any."""
+    last_use = {id(tensor): len(operations) for tensor in model.outputs}
+    for index, operation in enumerate([*operations, *model.operations]):
+        is_inside = index < len(operations)
+        if is_inside or operation.name in HEAD_LAYERS:
+            inputs = {id(tensor): min(index, len(operations)) for tensor in input_tensors(operation)}
+            last_use.update(inputs)
+    cuts, alive, weighted = [], dict[int, tuple[Any, Any]](), set[int]()
+    for index, operation in enumerate(operations):
+        inputs_of = {id(tensor) for tensor in input_tensors(operation)}
+        outputs = _outputs(operation)
+        if getattr(operation, "weights", None) or inputs_of & weighted:
+            weighted |= {id(tensor) for tensor in outputs}
+        alive.update({id(tensor): (operation, tensor) for tensor in outputs})
+        alive = {key: value for key, value in alive.items() if last_use.get(key, -1) > index}
+        crossing = [tensor for key, (_, tensor) in alive.items() if key in weighted]
+        if len(crossing) == 1:
+            producers = {producer.name: producer for producer, _ in alive.values()}
+            is_single = all(len(_outputs(producer)) == 1 for producer in producers.values())
+            cuts.append(
+                _Cut(operation, index, tuple(producers) if is_single else (), tuple(crossing[0].shape))
+            )
+    return cuts
+
+
+def _pyramid_level(model: keras.Model, cut: _Cut) -> int | None:
+    """Return the level of a feature map in the pyramid, the binary logarithm of its stride; None for other tensors."""
+    if len(cut.shape) != 4 or not cut.shape[1]:
+        return None
+    return round(math.log2(model.inputs[0].shape[1] / cut.shape[1]))
+
+
+def _outputs(operation: Any) -> list[Any]:
+    import keras
+
+    return list(keras.tree.flatten(operation.output))
+
+
 class _Graph:
     """The operations of a functional model by name, with their inputs."""
 
     def __init__(self, model: keras.Model) -> None:
         self.name = model.name
         self.layers = [layer.name for layer in model.layers]
-        producer = {id(operation.output): operation.name for operation in model.operations}
+        producer = {
+            id(tensor): operation.name for operation in model.operations for tensor in _outputs(operation)
+        }
         self._inputs_of = {
             operation.name: [producer[id(tensor)] for tensor in input_tensors(operation)]
             for operation in model.operations

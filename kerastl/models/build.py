@@ -11,8 +11,12 @@ import keras
 
 from kerastl.errors import RequestError
 from kerastl.image_size import Size
-from kerastl.models.backbone import get_backbone
+from kerastl.models.backbone import get_backbone, resolve_image_size
+from kerastl.models.expand import expand
 from kerastl.models.flatten import build_source, flatten, without_values
+from kerastl.models.hub import build_preset, load_layers
+from kerastl.models.pooling import Pooling, add_pooling
+from kerastl.models.presets import is_preset, read_preset
 from kerastl.models.signature import write_signature
 from kerastl.models.weight_files import adopt_preprocessing, check_published_weights, load_weights_file
 from kerastl.models.weights import locate_weights, missing_weights_message
@@ -28,11 +32,14 @@ class LoadedBackbone:
         model: The flat Keras model.
         weights_path: The weights file; None for random weights.
         notes: Remarks for the user, one line each.
+        num_prefix_tokens: Number of class and register tokens before the tokens of the patches, 0 if there are none.
+            None if the model does not return tokens, or their meaning is unknown.
     """
 
     model: keras.Model
     weights_path: Path | None
     notes: tuple[str, ...]
+    num_prefix_tokens: int | None = None
 
 
 def build_backbone(
@@ -46,15 +53,18 @@ def build_backbone(
     """Build a backbone: input `image`, preprocessing, the network up to its last feature map.
 
     Args:
-        name: A name that `kerastl weights ls` lists, e.g. `mobilenet_v2`.
-        weights: `imagenet`, None or `none` (random), a weights file (.h5, .weights.h5, .keras), or a run folder.
+        name: A name that `kerastl weights ls` lists, e.g. `mobilenet_v2`; or a preset of KerasHub, `keras_hub/NAME` or
+            `keras_hub/PATH`.
+        weights: `imagenet`, None or `none` (random), a weights file (.h5, .weights.h5, .keras), or a run folder. For a
+            preset, `imagenet` and `preset` are its own weights.
         image_size_px: Side length or (height, width) of the images; None means the published size.
         seed: Seed of random weights; None uses Keras's global generator.
         **options: Options of the family, e.g. `alpha=0.35`.
 
     Returns:
         A flat functional model from `[batch, height, width, 3]` float32 RGB in [0, 255] to
-        `[batch, height', width', channels]`.
+        `[batch, height', width', channels]`, or, for some presets, to tokens `[batch, tokens, channels]` or to pooled
+        features `[batch, channels]`.
 
     Raises:
         RequestError: If a name or option is unknown, the size is too small, or the weights are missing or
@@ -77,6 +87,8 @@ def load_backbone(
     **options: Any,
 ) -> LoadedBackbone:
     """Build a backbone like `build_backbone`, and return the origin of its weights as well."""
+    if is_preset(name):
+        return _load_preset(name, weights, image_size_px, seed, **options)
     backbone = get_backbone(name)
     located = None
     if weights == "imagenet":
@@ -92,10 +104,37 @@ def load_backbone(
     if located:
         check_published_weights(located, name, source)
     load_weights_file(path, source, model, copies)
-    if not all(keras.ops.all(keras.ops.isfinite(weight)) for weight in model.weights):
-        raise RequestError(f"{path} has NaN or infinite weights. Use another file.")
+    _check_finite(path, model)
     note = "" if located else adopt_preprocessing(path, model)
     return LoadedBackbone(model, path, located.notes if located else (note,) if note else ())
+
+
+def _load_preset(
+    name: str,
+    weights: str | Path | None,
+    image_size_px: int | Size | None,
+    seed: int | None,
+    *,
+    scale: Any = None,
+    offset: Any = None,
+) -> LoadedBackbone:
+    """Build the backbone of a KerasHub preset with its own preprocessing."""
+    preset = read_preset(name)
+    size = resolve_image_size(name, image_size_px)
+    has_own_weights = weights in ("imagenet", "preset")
+    *scaling, note = preset.choose_scaling(scale, offset, has_weights=has_own_weights)
+    path = preset.weight_files()[0] if has_own_weights else _weights_file(weights)
+    source, num_prefix_tokens = build_preset(preset, size, seed=seed, has_weights=has_own_weights)
+    model = expand(source, size=size, scale=scaling[0], offset=scaling[1], name=preset.folder.name)
+    if path is not None and not has_own_weights:
+        load_layers(path, model)
+    _check_finite(path, model)
+    return LoadedBackbone(model, path, (note,) if note else (), num_prefix_tokens)
+
+
+def _check_finite(path: Path | None, model: keras.Model) -> None:
+    if path and not all(keras.ops.all(keras.ops.isfinite(weight)) for weight in model.weights):
+        raise RequestError(f"{path} has NaN or infinite weights. Use another file.")
 
 
 def _weights_file(weights: str | Path | None) -> Path | None:
@@ -120,23 +159,34 @@ def _weights_file(weights: str | Path | None) -> Path | None:
 
 
 def build_model(
-    backbone: keras.Model, *, class_names: Sequence[str], dropout: float = 0.2, seed: int = 0
+    backbone: keras.Model,
+    *,
+    class_names: Sequence[str],
+    dropout: float = 0.2,
+    seed: int = 0,
+    pooling: Pooling = "auto",
+    num_prefix_tokens: int | None = None,
 ) -> keras.Model:
     """Add a new classification head to a backbone.
 
     Args:
         backbone: A flat model from `build_backbone`: `[batch, h, w, 3]` in [0, 255] to `[batch, h', w',
-            channels]`.
+            channels]`, `[batch, tokens, channels]` or `[batch, channels]`.
         class_names: Names of the classes, at least two, in the order of the logits.
         dropout: Dropout rate of the pooled features, 0 to below 1.
         seed: Seed of the initial weights and of the dropout.
+        pooling: How tokens become features, as in `head.pooling` of a recipe.
+        num_prefix_tokens: As in `LoadedBackbone`.
 
     Returns:
         A flat `keras.Model`: input `image`, the layers of the backbone, then `pooled` (`[batch, channels]`),
         `head_dropout` and `head`, which returns logits `[batch, classes]` float32. All layers are trainable. It
         stores the class names (see `read_signature`), also in a file.
+
+    Raises:
+        RequestError: The pooling does not fit the backbone.
     """
-    pooled = keras.layers.GlobalAveragePooling2D(name="pooled")(backbone.output)
+    pooled = add_pooling(backbone, pooling, num_prefix_tokens, seed)
     dropped = keras.layers.Dropout(dropout, seed=seed, name="head_dropout")(pooled)
     logits = keras.layers.Dense(
         len(class_names),

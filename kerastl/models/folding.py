@@ -45,7 +45,7 @@ def fold_batch_norm(model: keras.Model, precision: TrunkPrecision = "float32") -
         nonlocal is_reduced
         config = operation.get_config()
         # Preprocessing stays float32: bfloat16 has 8 bits for the range of 255.
-        is_reduced = is_reduced or (precision == "bfloat16" and isinstance(operation, LINEAR_LAYERS))
+        is_reduced = is_reduced or (precision == "bfloat16" and is_linear(operation))
         if is_reduced and isinstance(operation, keras.layers.Layer):
             is_pooling = isinstance(operation, keras.layers.GlobalAveragePooling2D)
             config["dtype"] = "float32" if is_pooling else "mixed_bfloat16"
@@ -64,7 +64,20 @@ def fold_batch_norm(model: keras.Model, precision: TrunkPrecision = "float32") -
         outputs = keras.tree.map_structure(lambda tensor: keras.ops.cast(tensor, "float32"), folded.output)
         folded = keras.Model(folded.input, outputs, name=folded.name)
     folded.trainable = False
+    for layer in dropout_layers(folded):
+        layer.rate = 0.0
     return folded
+
+
+def dropout_layers(model: keras.Model) -> list[Any]:
+    """Return the layers that drop values or paths at random, those inside of other layers included."""
+    return [layer for layer in model._flatten_layers() if isinstance(getattr(layer, "rate", None), float)]
+
+
+def is_linear(operation: Any) -> bool:
+    """Return whether an operation is a layer of matrix products or convolutions, or contains one."""
+    parts = operation._flatten_layers() if isinstance(operation, keras.layers.Layer) else ()
+    return any(isinstance(part, (*LINEAR_LAYERS, keras.layers.EinsumDense)) for part in parts)
 
 
 def clone_with(model: keras.Model, call: Callable[..., Any]) -> keras.Model:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from kerastl.console import print_status, progress_bar
-from kerastl.errors import Problem, Problems, RequestError, first_line, setting
+from kerastl.errors import Problem, Problems, RequestError, first_line, quote, setting
 from kerastl.image_size import Size
 from kerastl.models import flatten, weights
 from kerastl.models.backbone import PublishedWeights
@@ -115,6 +115,23 @@ def dataset_inside(group: h5py.Group, path: str) -> h5py.Dataset:
     return entry
 
 
+def read_vectors(path: Path) -> list[np.ndarray[Any, Any]]:
+    """Return the arrays of one dimension in an HDF5 file: biases, and the parameters of normalization layers.
+
+    Every array is checked, so that another library can read the file afterwards.
+
+    Raises:
+        OSError: It contains a link, an array in another file, or text.
+    """
+    import h5py
+
+    with open_h5(path) as file:
+        names: list[str] = []
+        file.visititems(lambda name, entry: names.append(name) if isinstance(entry, h5py.Dataset) else None)
+        arrays = [dataset_inside(file, name) for name in names]
+        return [np.asarray(array, np.float32) for array in arrays if array.ndim == 1]
+
+
 def _inside(group: h5py.Group, path: str) -> Any:
     if path not in group:
         raise OSError(f"it has no {group.name.rstrip('/')}/{path}")
@@ -183,6 +200,44 @@ def saved_layers(path: Path) -> Iterator[list[SavedLayer]]:
             layers = list(_walk_h5(config["config"], arrays))
         stable = flatten.counted_names([(layer.kind, layer.name) for layer in layers])
         yield [layer._replace(name=stable.get(layer.name, layer.name)) for layer in layers]
+
+
+MODEL_PACKAGES = ("keras", "keras_hub", "builtins")
+"""Packages whose classes a `.keras` file can contain. `builtins` are functions of Keras, such as activations."""
+
+
+def check_model_file(path: Path) -> dict[str, Any]:
+    """Check a `.keras` file without building the model, and return its config.
+
+    Raises:
+        RequestError: The file is damaged, too large, or contains code or classes of other packages.
+    """
+    with weights_file_errors(path), zipfile.ZipFile(path) as archive:
+        _check_unpacked_size(path, archive)
+        config = json.loads(archive.read("config.json"))
+        with open_h5(io.BytesIO(archive.read("model.weights.h5"))):
+            pass
+    for value in _dictionaries(config):
+        package = str(value.get("module") or "keras").partition(".")[0]
+        if value.get("class_name") in ("Lambda", "__lambda__") or package not in MODEL_PACKAGES:
+            kind = f"{value.get('module') or 'keras'}.{value.get('class_name')}"
+            raise RequestError(
+                f"{path} contains {quote(kind)}, which is not a class of Keras or KerasHub. Files cannot name code to run: "
+                "load the model in Python, and pass it to kerastl.build_classifier."
+            )
+    return dict(config)
+
+
+def _dictionaries(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield the dictionaries in a config that describe an object of a class."""
+    if isinstance(value, dict):
+        if "class_name" in value:
+            yield value
+        for item in value.values():
+            yield from _dictionaries(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _dictionaries(item)
 
 
 def layer_groups(group: h5py.Group) -> h5py.Group:

@@ -29,7 +29,7 @@ from kerastl.recipe.phase import FromBlock, Phase
 
 if TYPE_CHECKING:
     from kerastl.image_size import Size
-    from kerastl.recipe.schema import Adaptation, Evaluation, Export, Reader, Recipe, Split, Target
+    from kerastl.recipe.schema import Adaptation, Backbone, Evaluation, Export, Reader, Recipe, Split, Target
 
 Finding = tuple[str, str]
 
@@ -59,6 +59,23 @@ def target_has_one_source_of_images(target: Target) -> Iterator[Finding]:
             "selects rows of the source's table and cannot be combined with reader. "
             "For a different table, use target.reader.domains.",
         )
+
+
+def has_own_weights(name: str) -> bool:
+    """Return whether a backbone is a preset of KerasHub, which contains its own weights."""
+    return name.startswith("keras_hub/")
+
+
+def weights_belong_to_backbone(backbone: Backbone) -> Iterator[Finding]:
+    """`imagenet` names published weights of keras.applications, `preset` those of a preset."""
+    name, weights = backbone.name, backbone.weights
+    if weights == "imagenet" and has_own_weights(name):
+        yield (
+            "weights",
+            f"a preset of KerasHub has its own weights. Use {setting('weights', 'preset')}, or remove the key.",
+        )
+    if weights == "preset" and not has_own_weights(name):
+        yield "weights", f"{name} is not a preset of KerasHub. Use {setting('weights', 'imagenet')}."
 
 
 def methods_and_validators_differ(adaptation: Adaptation) -> Iterator[Finding]:
@@ -214,11 +231,17 @@ def backbone_findings(recipe: Any, tables: ModuleType) -> Iterator[Finding]:
     """
     name = recipe.backbone.name
     size = value_at(recipe, "data.image_size_px")
+    if has_own_weights(name):
+        if recipe.source is None:
+            yield from tables.preset_findings(recipe.backbone, size, value_at(recipe, "head.pooling"))
+        return
     try:
         tables.resolve_image_size(name, size)
     except RequestError as error:
         yield "data.image_size_px", str(error)
         size = None
+    if problem := tables.pooling_problem(value_at(recipe, "head.pooling") or "auto", 4, None):
+        yield "head.pooling", problem
     yield from _weights_are_published(recipe.backbone, size, tables)
     known = tables.block_names(name)
     for path, block in _named_blocks(recipe):

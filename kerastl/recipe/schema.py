@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import Field
 
+from kerastl import registry
 from kerastl.image_size import MAX_SIZE_PX
-from kerastl.options import Fraction, NameOf, Plugin, StrictModel
+from kerastl.options import Error, Fraction, NameOf, Plugin, StrictModel
 from kerastl.recipe import rules
 from kerastl.recipe.phase import Phase
 
@@ -104,14 +106,29 @@ class Backbone(Plugin):
     """The network without its classification head.
 
     Args:
-        name: Name of the network; options of its family, such as `alpha`, are written next to it.
-        weights: Initial weights: `imagenet`, `none` (random), a weights file or a run folder.
+        name: Name of the network; options of its family, such as `alpha`, are written next to it. Or a preset of KerasHub:
+            `keras_hub/NAME`, or `keras_hub/PATH` with the path of its folder.
+        weights: Initial weights: `imagenet`, `none` (random), a weights file or a run folder. A preset of KerasHub has
+            its own weights, `preset`, instead of `imagenet`.
         options: Options of the family.
     """
 
     name: Annotated[str, NameOf("backbone")]
-    weights: Literal["imagenet", "none"] | Path = "imagenet"
+    weights: Literal["imagenet", "preset", "none"] | Path = "imagenet"
     options: Any = None
+
+    RULES: ClassVar = (rules.weights_belong_to_backbone,)
+
+    @classmethod
+    def _read_values(
+        cls, given: Mapping[str, Any], other_keys: Sequence[str]
+    ) -> tuple[dict[str, Any], list[Error]]:
+        values, errors = super()._read_values(given, other_keys)
+        name = values.get("name")
+        if isinstance(name, str) and rules.has_own_weights(name):
+            values["name"] = registry.module("backbone", name).absolute_name(name)
+            values.setdefault("weights", "preset")
+        return values, errors
 
     @property
     def family_options(self) -> dict[str, Any]:
@@ -222,9 +239,13 @@ class Head(StrictModel):
 
     Args:
         dropout: Dropout rate for the features, in training.
+        pooling: How the tokens of a transformer become features: `cls`, the class token; `mean`, the average over the
+            patches; `cls_mean`, both; `map`, multihead attention pooling, which is trained with the head. `auto` is
+            `cls` if there is a class token, and otherwise `mean`. Feature maps are averaged.
     """
 
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.2
+    pooling: Literal["auto", "cls", "mean", "cls_mean", "map"] = "auto"
 
 
 class Few(StrictModel):

@@ -21,13 +21,12 @@ import numpy as np
 
 from kerastl.data import ImageDataset
 from kerastl.errors import PermanentFailure, Problem, RequestError, raise_problems, suggest
-from kerastl.models import Block, check_classifier, get_blocks, layers_inside
+from kerastl.models import HEAD_LAYERS, Block, check_classifier, dropout_layers, get_blocks, layers_inside
 from kerastl.options import checked
 from kerastl.recipe.phase import BatchNorm, FromBlock, LayerNames, Phase, TopFraction, Trainable, Unfreeze
 
 Array = np.ndarray[Any, Any]
 INITIALLY_ZERO = ("bias", "beta", "moving_mean")
-HEAD_LAYERS = ("pooled", "head_dropout", "head")
 HEAD = "head"
 HEAD_INPUT = "pooled"
 """Name of the layer whose output is the input of the head."""
@@ -124,7 +123,7 @@ def head_layers(model: keras.Model) -> tuple[str, ...]:
         RequestError: The model has no weights.
     """
     if has_table(model):
-        return HEAD_LAYERS
+        return tuple(layer.name for layer in model.layers if layer.name in HEAD_LAYERS)
     names = [layer.name for layer in layers_inside(model) if layer.weights]
     if not names:
         raise RequestError(
@@ -328,8 +327,7 @@ def disable_frozen_dropout(model: keras.Model) -> AbstractContextManager[None]:
 
     Keras's Dropout ignores `trainable`, and some backbones (EfficientNet) contain dropout.
     """
-    dropouts = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Dropout)]
-    return override_attribute([layer for layer in dropouts if not layer.trainable], "rate", 0.0)
+    return override_attribute([layer for layer in dropout_layers(model) if not layer.trainable], "rate", 0.0)
 
 
 def is_statistic(variable: keras.Variable) -> bool:

@@ -18,7 +18,7 @@ from kerastl.errors import RequestError
 from kerastl.options import checked
 from kerastl.recipe.phase import Phase
 from kerastl.training.feature_cache import BATCH
-from kerastl.training.freeze import HEAD_LAYERS, resolve_batch_norm, resolve_trainable
+from kerastl.training.freeze import head_layers, resolve_batch_norm, resolve_trainable
 
 FLOAT32 = 4
 RUNTIME_BYTES = 300_000_000
@@ -109,7 +109,7 @@ def estimate_memory(
 
 def _step_bytes(model: keras.Model, phase: Phase, num_streams: int) -> tuple[int, int, int]:
     """Return the bytes of the optimizer's slots, and those of the step: fixed ones with the slots, and per image."""
-    chosen = {*resolve_trainable(model, phase.trainable), *HEAD_LAYERS}
+    chosen = {*resolve_trainable(model, phase.trainable), *head_layers(model)}
     names = [layer.name for layer in model.layers]
     start = min(names.index(name) for name in chosen)
     frozen_layers, trained_layers = model.layers[:start], model.layers[start:]

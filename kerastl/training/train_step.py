@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from kerastl.data import report_unreadable
-from kerastl.models import LINEAR_LAYERS
+from kerastl.models import is_linear
 from kerastl.training.freeze import override_attribute
 from kerastl.training.optimizer import build_l2_sp
 from kerastl.training.step import Batch, PhaseData, signature_of
@@ -40,8 +40,10 @@ def _reduced_precision_layers(model: keras.Model) -> list[Any]:
     last = model.layers[-1]
     layers = last.layers if isinstance(last, keras.Model) else model.layers
     # A faster layer that replaces a linear one holds it as `layer`.
-    is_linear = [isinstance(getattr(layer, "layer", layer), LINEAR_LAYERS) for layer in layers]
-    first = is_linear.index(True) if any(is_linear) else len(layers)
+    first = next(
+        (index for index, layer in enumerate(layers) if is_linear(getattr(layer, "layer", layer))),
+        len(layers),
+    )
     return [
         sublayer
         for layer in layers[first:]

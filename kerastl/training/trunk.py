@@ -242,8 +242,8 @@ def find_boundary(model: keras.Model, phase: Phase) -> str | None:
         return None if trainable or problems_of("", split_at_head, model) else HEAD_INPUT
     if not trainable:
         return HEAD_INPUT
-    frozen = list(takewhile(lambda block: trainable.isdisjoint(block.layers), list_blocks(model)))
-    return frozen[-1].name if frozen else None
+    frozen = takewhile(lambda block: trainable.isdisjoint(block.layers), list_blocks(model))
+    return next((block.name for block in reversed(list(frozen)) if block.edge), None)
 
 
 def find_cached_boundary(model: keras.Model, phase: Phase) -> str:
@@ -280,9 +280,12 @@ def split_model(model: keras.Model, boundary: str) -> tuple[keras.Model, keras.M
         return split_at_head(model)
     if boundary != HEAD_INPUT:
         return models.split_at_block(model, boundary)
-    pooled = model.get_layer(HEAD_INPUT).output
-    trunk = keras.Model(model.inputs[0], pooled, name="trunk")
-    return trunk, keras.Model(pooled, model.outputs[0], name="tail")
+    trained = [layer for layer in model.layers if layer.name in models.HEAD_LAYERS and layer.weights]
+    # Pooling with weights is trained with the head, so that the head reads tokens.
+    pools = trained[0].name != "head"
+    tensor = trained[0].input if pools else model.get_layer(HEAD_INPUT).output
+    trunk = keras.Model(model.inputs[0], tensor, name="trunk")
+    return trunk, keras.Model(tensor, model.outputs[0], name="tail")
 
 
 def split_at_head(model: keras.Model) -> tuple[keras.Model, keras.Model]:

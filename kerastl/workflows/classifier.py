@@ -31,7 +31,14 @@ from kerastl.evaluation.inference import input_size, predict
 from kerastl.evaluation.scores import score
 from kerastl.export import Postprocessing, export_saved_model
 from kerastl.image_size import Size
-from kerastl.models import build_model, check_classifier, load_backbone, read_signature, write_signature
+from kerastl.models import (
+    Pooling,
+    build_model,
+    check_classifier,
+    load_backbone,
+    read_signature,
+    write_signature,
+)
 from kerastl.options import Fraction, StrictModel, check_arguments, checked, list_problems, option_problems
 from kerastl.recipe import Backbone, Evaluation, Head, ImageSize, Phase, Seed, rules
 from kerastl.report import summary_facts
@@ -104,6 +111,7 @@ def build_classifier(
     image_size_px: int | Size | None = None,
     weights: str | Path | None = "imagenet",
     dropout: float = 0.2,
+    pooling: Pooling = "auto",
     seed: int = 0,
     identity: Identity = "normalized",
     **options: Any,
@@ -111,12 +119,15 @@ def build_classifier(
     """Build a classifier: a pretrained backbone with a new Dense head.
 
     Args:
-        backbone: Name of a backbone, as `kerastl weights ls` lists it.
+        backbone: Name of a backbone, as `kerastl weights ls` lists it, or a preset of KerasHub: `keras_hub/NAME`, or
+            `keras_hub/PATH` with the path of its folder.
         class_names: At least two class names, in the order of the logits.
         image_size_px: Side length of the input images, or (height, width), in pixels. None uses the image size of
             the pretrained weights.
-        weights: `imagenet`, None for random weights, or the path of a weights file.
+        weights: `imagenet`, None for random weights, or the path of a weights file. For a preset, `imagenet` means its
+            own weights.
         dropout: Dropout rate before the head, at least 0 and below 1.
+        pooling: How tokens become features, as in `head.pooling` of a recipe. Feature maps are averaged.
         seed: Seed for the random weights and the dropout.
         identity: `normalized` rejects class names that differ only in case, spaces, Unicode forms or number formats.
             `exact` treats them as different classes.
@@ -134,6 +145,8 @@ def build_classifier(
     Example:
         >>> model = kerastl.build_classifier("mobilenet_v2", class_names=["cat", "dog"], image_size_px=160)
     """
+    if rules.has_own_weights(str(backbone)) and weights == "imagenet":
+        weights = "preset"
     chosen, errors = Backbone.read({"name": backbone, "weights": weights, **options})
     errors = [(("backbone",) if loc == ("name",) else loc, message) for loc, message in errors]
     class_names = as_names(class_names)
@@ -150,7 +163,10 @@ def build_classifier(
     )
     for note in loaded.notes:
         print_status(note)
-    return build_model(loaded.model, class_names=class_names, dropout=checked.dropout, seed=seed)
+    return build_model(
+        loaded.model, class_names=class_names, dropout=checked.dropout, seed=seed, pooling=checked.pooling,
+        num_prefix_tokens=loaded.num_prefix_tokens,
+    )  # fmt: skip
 
 
 def fit(

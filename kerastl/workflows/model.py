@@ -60,8 +60,9 @@ def build_initial_model(recipe: Recipe, datasets: Datasets) -> InitialModel:
         **backbone.family_options,
     )
     model = models.build_model(
-        loaded.model, class_names=datasets.class_names, dropout=recipe.head.dropout, seed=recipe.seed
-    )
+        loaded.model, class_names=datasets.class_names, dropout=recipe.head.dropout, seed=recipe.seed,
+        pooling=recipe.head.pooling, num_prefix_tokens=loaded.num_prefix_tokens,
+    )  # fmt: skip
     full = FULL_WINDOW if recipe.data.window == "full" else None
     models.write_signature(model, window=datasets.window or full)
     head, head_file = _load_head(recipe, model, datasets.class_names)
@@ -83,6 +84,8 @@ def _load_head(
     start: models.InitialHead | None = None
     if weights == "none":
         reason = "backbone with random weights"
+    elif weights == "preset":
+        reason = "backbone initialized from the weights of the preset"
     elif weights == "imagenet":
         size = model.input_shape[1:3]
         start = models.read_imagenet_head(backbone.name, image_size_px=size, **backbone.family_options)

@@ -167,7 +167,7 @@ def test_each_invalid_value_is_one_problem_that_states_what_is_allowed():
             "phases[0].trainable={top_fraction: 0.3, names: x}": "--set phases[0].trainable: accepts only one of top_fraction or names.",
             "phases=[]": "--set phases: must contain at least 1 item.",
             "backbone.name=mobilenet": "--set backbone.name: unknown backbone 'mobilenet'. Did you mean 'mobilenet_v2'?",
-            "backbone.weights=imagnet": "--set backbone.weights: must be imagenet, none or a path, got 'imagnet'. Did you mean 'imagenet'?",
+            "backbone.weights=imagnet": "--set backbone.weights: must be imagenet, preset, none or a path, got 'imagnet'. Did you mean 'imagenet'?",
             "backbone.alpha=9": "--set backbone.alpha: must be a number from 0.1 to 2, got 9.",
             "backbone.aplha=1": "--set backbone.aplha: unknown key. Did you mean 'alpha'?",
             "data.reader.path=": "--set data.reader.path: must be a path, got nothing.",
@@ -221,10 +221,10 @@ def test_values_of_another_shape_are_reported_with_what_is_allowed():
             "seed: 3": [
                 "line 1: Missing required key 'format'. Add: format: 1",
                 "line 1: Missing required key 'data', which must be a mapping.",
-                "line 1: Missing required key 'backbone', which must be {name: the name of a backbone, weights: imagenet, none or a path}.",
+                "line 1: Missing required key 'backbone', which must be {name: the name of a backbone, weights: imagenet, preset, none or a path}.",
                 "line 1: Missing required key 'phases'. Add: phases: [{name: ..., epochs: ...}]",
             ],
-            "head: null": ["line 8, head: must be a mapping with the keys dropout, got null."],
+            "head: null": ["line 8, head: must be a mapping with the keys dropout and pooling, got null."],
             "augment: [{options: {area: 1}}]": [
                 "line 8, augment[0]: Missing required key 'name', which must be cutout, holder or random_flip."
             ],

@@ -94,7 +94,7 @@ def started(weights):
     recipe = SimpleNamespace(
         seed=1,
         data=SimpleNamespace(window="auto"),
-        head=SimpleNamespace(dropout=0.2),
+        head=SimpleNamespace(dropout=0.2, pooling="auto"),
         backbone=SimpleNamespace(name="mobilenet", weights=weights, family_options={"alpha": 0.25}),
     )
     images = SimpleNamespace(image_size_px=128, class_names=("tench", "own"), window=None)

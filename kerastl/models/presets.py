@@ -1,0 +1,474 @@
+"""KerasHub presets: folders with the config, the weights and the preprocessing of a backbone. TensorFlow is not imported.
+
+Everything in a preset is checked before keras_hub sees it: it may come from anywhere.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from annotated_types import Len
+
+from kerastl.errors import RequestError, join_words, quote, setting, shell_command, suggest
+from kerastl.image_size import Size, as_size, format_size
+from kerastl.models.pooling import pooling_problem
+from kerastl.options import StrictModel
+from kerastl.runs import sha256_of
+
+PREFIX = "keras_hub/"
+PerChannel = float | Annotated[tuple[float, ...], Len(3, 3)]
+EXTRA = "KerasHub is not installed. Install it: pip install 'kerastl[hub]'"
+CONFIG, CONVERTER, WEIGHTS, SHARDS = (
+    "config.json",
+    "image_converter.json",
+    "model.weights.h5",
+    "model.weights.json",
+)
+MAX_JSON_BYTES = 2**20
+MAX_NUMBER = 100_000
+"""A larger number in a config would allocate memory until the process ends."""
+DEFAULT_SIDE_PX = 224
+"""For a preset that defines no image size."""
+MIN_SIDE_PX = 32
+LICENSE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE")
+INITIAL_SPREAD = 1e-3
+"""Initializers of KerasHub set biases and scales to constants, or to noise of standard deviation 1e-6."""
+Sizes = Literal["variable", "patches", "fixed"]
+VARIABLE: Sizes = "variable"
+PATCHES: Sizes = "patches"
+FIXED: Sizes = "fixed"
+
+
+class Options(StrictModel):
+    """Options of a preset or of a `.keras` file.
+
+    Args:
+        scale: The network takes `pixels * scale + offset`, where pixels are 0 to 255: a number, or one for each of R, G
+            and B. null uses the preprocessing of the preset or the file.
+        offset: See `scale`; null is 0 if `scale` is set.
+    """
+
+    scale: PerChannel | None = None
+    offset: PerChannel | None = None
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What kerastl knows about a backbone class of KerasHub.
+
+    Args:
+        sizes: Image sizes: `variable`; `patches`, any multiple of the patch size, because positions are interpolated; or
+            `fixed`, the size of the preset.
+        tokens: Number of tokens before those of the patches, or the key of the config that adds to it. The first one is
+            the class token. None if the output is not a sequence of tokens.
+        vision_encoder: Whether the image backbone is the vision encoder of a model of images and texts.
+    """
+
+    sizes: Sizes = VARIABLE
+    tokens: int | str | None = None
+    vision_encoder: bool = False
+
+
+ARCHITECTURES = {
+    **{
+        f"{name}Backbone": Architecture()
+        for name in ("CSPNet", "DenseNet", "EfficientNet", "HGNetV2", "MobileNet", "MobileNetV5", "ResNet", "VGG", "Xception")
+    },
+    "CLIPBackbone": Architecture(FIXED, 1, vision_encoder=True),
+    "CLIPVisionEncoder": Architecture(FIXED, 1),
+    "DeiTBackbone": Architecture(FIXED, 2),
+    "DINOV2Backbone": Architecture(PATCHES, "num_register_tokens"),
+    "DINOV3Backbone": Architecture(PATCHES, "num_register_tokens"),
+    "SigLIPBackbone": Architecture(FIXED, vision_encoder=True),
+    "SigLIPVisionEncoder": Architecture(FIXED),
+    "ViTBackbone": Architecture(FIXED, "use_class_token"),
+}  # fmt: skip
+
+
+DEFAULT_REGISTERS = {"DINOV3Backbone": 4}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A preset folder.
+
+    Args:
+        folder: The folder.
+        kind: Class name of its backbone, a key of `ARCHITECTURES`.
+        config: Settings of the image backbone.
+        converter: Settings of its image converter; empty if it has none.
+        parameters: Number of parameters that the preset states, or 0.
+    """
+
+    folder: Path
+    kind: str
+    config: Mapping[str, Any]
+    converter: Mapping[str, Any]
+    parameters: int
+
+    @property
+    def architecture(self) -> Architecture:
+        """What is known about its class."""
+        return ARCHITECTURES[self.kind]
+
+    @property
+    def num_prefix_tokens(self) -> int | None:
+        """Number of class and register tokens before those of the patches; None if it does not return tokens."""
+        match tokens := ARCHITECTURES[self.kind].tokens:
+            case "use_class_token":
+                return int(self.config.get("use_class_token", True))
+            case str():
+                return 1 + int(self.config.get(tokens, DEFAULT_REGISTERS.get(self.kind, 0)))
+        return tokens
+
+    @property
+    def output_rank(self) -> int:
+        """Dimensions of its output with the batch: 4 for feature maps, 3 for tokens, 2 for pooled features."""
+        return 3 if self.num_prefix_tokens is not None else 2 if self.kind.startswith("SigLIP") else 4
+
+    @property
+    def size(self) -> Size | None:
+        """Height and width of the images that its config or its image converter defines, in pixels."""
+        shapes = [self.config.get(key) for key in ("image_shape", "input_shape")]
+        sizes = [shape[:2] for shape in (*shapes, self.converter.get("image_size")) if isinstance(shape, list)]
+        return next(((size[0], size[1]) for size in sizes if all(isinstance(side, int) for side in size)), None)
+
+    @property
+    def resize(self) -> str:
+        """How its images were resized, as in `data.resize`."""
+        modes = {"crop": "crop_to_aspect_ratio", "pad": "pad_to_aspect_ratio"}
+        return next((mode for mode, key in modes.items() if self.converter.get(key)), "stretch")
+
+    @property
+    def license(self) -> str | None:
+        """The first line of its license file, or None."""
+        for name in LICENSE_FILES:
+            file = self.folder / name
+            if file.is_file() and file.stat().st_size <= MAX_JSON_BYTES:
+                lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+                text = next((line.strip() for line in lines if line.strip()), "")
+                return "".join(letter for letter in text if letter.isprintable())[:100] or None
+        return None
+
+    def weight_files(self) -> list[Path]:
+        """Return the files of its weights.
+
+        Raises:
+            RequestError: One is missing, or is not a file of this folder.
+        """
+        names = [WEIGHTS]
+        if not (self.folder / WEIGHTS).is_file() and (self.folder / SHARDS).is_file():
+            shards = _read_json(self.folder / SHARDS).get("weight_map")
+            values = shards.values() if isinstance(shards, dict) else ()
+            names = sorted(
+                {name for value in values for name in (value if isinstance(value, list) else [value])}
+            )
+        for name in names or [WEIGHTS]:
+            if not isinstance(name, str) or Path(name).name != name or not (self.folder / name).is_file():
+                raise RequestError(f"The preset {self.folder} has no file {quote(str(name))} with weights.")
+        return [self.folder / name for name in names]
+
+    def is_trained(self) -> bool:
+        """Return whether the weights are not initial ones, in which all values of a bias or of a scale are equal.
+
+        Raises:
+            RequestError: A weights file is missing, damaged or not safe.
+        """
+        from kerastl.models.weight_files import read_vectors, weights_file_errors
+
+        for file in self.weight_files():
+            with weights_file_errors(file):
+                if any(vector.size and np.ptp(vector) > INITIAL_SPREAD for vector in read_vectors(file)):
+                    return True
+        return False
+
+    def choose_scaling(
+        self, scale: Any = None, offset: Any = None, *, has_weights: bool = True
+    ) -> tuple[Any, Any, str]:
+        """Return the scale and the offset of the pixels, and a note for the user.
+
+        Args:
+            scale, offset: Those of the recipe, or None.
+            has_weights: Whether the weights of the preset are used.
+
+        Raises:
+            RequestError: They are unknown: the preset has no image converter, and its weights are trained.
+        """
+        if scale is not None or offset is not None:
+            return (1.0 if scale is None else scale), (0.0 if offset is None else offset), ""
+        if self.converter:
+            scale, offset = self.converter.get("scale"), self.converter.get("offset")
+            return (1.0 if scale is None else scale), (0.0 if offset is None else offset), ""
+        if has_weights and self.is_trained():
+            raise RequestError(
+                f"{self.folder} has no {CONVERTER}, so that the range of its pixels is unknown. Set it: "
+                f"{setting('scale', 0.00784)} and {setting('offset', -1.0)} for pixels in [-1, 1]; or save the image converter "
+                f"of the preset: converter.save_to_preset({str(self.folder)!r})"
+            )
+        return 1 / 127.5, -1.0, f"{self.folder.name} has no image converter: pixels are scaled to [-1, 1]."
+
+    def digest(self) -> str:
+        """Return the SHA-256 of its weights; of several files, that of the first."""
+        return sha256_of(self.weight_files()[0])
+
+
+def is_preset(name: str) -> bool:
+    """Return whether the name of a backbone is that of a KerasHub preset."""
+    return name.startswith(PREFIX)
+
+
+def absolute_name(name: str) -> str:
+    """Return the name of a preset with the absolute path of its folder, if it is a folder."""
+    folder = _local_folder(name)
+    return name if folder is None else f"{PREFIX}{folder}"
+
+
+def _local_folder(name: str) -> Path | None:
+    """Return the folder that the name of a preset is the path of, or None if it is a published name."""
+    text = name.removeprefix(PREFIX)
+    folder = Path(os.path.expanduser(text))  # noqa: PTH111 - Path raises for ~user without an account
+    is_path = "/" in text or text.startswith((".", "~")) or folder.is_dir()
+    return folder.absolute() if is_path and "://" not in text and "\0" not in text else None
+
+
+def read_preset(name: str) -> Preset:
+    """Read and check a preset without its weights.
+
+    Args:
+        name: `keras_hub/PATH` or `keras_hub/NAME`, where NAME is a published preset that has been downloaded.
+
+    Raises:
+        RequestError: It is missing, damaged, not safe, or not a preset of an image backbone.
+    """
+    folder = _local_folder(name) or downloaded_folder(name)
+    if folder is None:
+        raise RequestError(_missing_message(name))
+    if not folder.is_dir():
+        raise RequestError(f"There is no preset folder {folder}.")
+    content = _read_json(folder / CONFIG)
+    kind = str(content.get("registered_name", "")).removeprefix("keras_hub>")
+    if kind not in ARCHITECTURES:
+        raise RequestError(_unknown_class(folder, content, kind))
+    _check_config(folder / CONFIG, content)
+    config = content.get("config")
+    if ARCHITECTURES[kind].vision_encoder and isinstance(config, dict):
+        config = (config.get("vision_encoder") or {}).get("config")
+    if not isinstance(config, dict):
+        raise RequestError(f"{folder / CONFIG} has no settings of a backbone.")
+    parameters = _read_json(folder / "metadata.json", {}).get("parameter_count", 0)
+    return Preset(folder, kind, config, _converter(folder), parameters if isinstance(parameters, int) else 0)
+
+
+def _read_json(file: Path, default: Any = None) -> Any:
+    """Return the object in a JSON file; `default`, if given, for a file that does not exist."""
+    if default is not None and not file.is_file():
+        return default
+    try:
+        if file.stat().st_size > MAX_JSON_BYTES:
+            raise RequestError(f"{file} is larger than {MAX_JSON_BYTES:,} bytes.")
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RequestError(
+            f"{file} cannot be read: {error.strerror}. A preset folder contains {CONFIG}."
+        ) from None
+    except (ValueError, RecursionError):
+        raise RequestError(f"{file} is not a JSON file.") from None
+    if not isinstance(content, dict):
+        raise RequestError(f"{file} is not a JSON object.")
+    return content
+
+
+def _unknown_class(folder: Path, content: Mapping[str, Any], kind: str) -> str:
+    if not kind and {"model_type", "architecture"} & content.keys():
+        return (
+            f"{folder} has the format of another library. Convert it: keras_hub.models.Backbone.from_preset"
+            f"({str(folder)!r}).save_to_preset(FOLDER)"
+        )
+    return (
+        f"{folder / CONFIG} describes {quote(kind or 'no class')}, which is not an image backbone of KerasHub that kerastl "
+        f"supports: {join_words(sorted(ARCHITECTURES))}."
+    )
+
+
+def _check_config(file: Path, content: Any) -> None:
+    """Raise RequestError if a config contains classes of other packages than Keras and KerasHub, or huge numbers."""
+    for value in _values(content):
+        if isinstance(value, int | float) and not abs(value) <= MAX_NUMBER:
+            raise RequestError(f"{file} contains the number {value!r}, which is larger than {MAX_NUMBER:,}.")
+        if isinstance(value, list) and len(value) > MAX_NUMBER:
+            raise RequestError(f"{file} contains a list of {len(value):,} values.")
+        module = value.get("module") if isinstance(value, dict) else None
+        kind = value.get("class_name") if isinstance(value, dict) else None
+        package = f"{module or ''}."
+        registered = value.get("registered_name") if isinstance(value, dict) else None
+        is_named_alike = registered in (None, kind, f"keras_hub>{kind}")
+        is_backbone = package.startswith("keras_hub.src.models.") and kind in (*ARCHITECTURES, *TEXT_ENCODERS)
+        is_setting = package.startswith(("keras.initializers.", "keras.src.initializers."))
+        is_allowed = is_named_alike and (is_backbone or is_setting or kind in POLICIES)
+        if kind is not None and not is_allowed:
+            raise RequestError(
+                f"{file} contains the class {quote(f'{module}.{kind}')}, which a backbone does not need."
+            )
+
+
+TEXT_ENCODERS = ("CLIPTextEncoder", "SigLIPTextEncoder")
+POLICIES = ("DTypePolicy", "DTypePolicyMap", "FloatDTypePolicy")
+
+
+def _values(content: Any) -> Iterator[Any]:
+    yield content
+    if isinstance(content, dict | list):
+        for item in content.values() if isinstance(content, dict) else content:
+            yield from _values(item)
+
+
+def _converter(folder: Path) -> dict[str, Any]:
+    """Return the settings of the image converter of a preset, which may also be inside the preprocessor."""
+    content = _read_json(folder / CONVERTER, {})
+    if not content:
+        content = _read_json(folder / "preprocessor.json", {}).get("config", {}).get("image_converter") or {}
+    config = content.get("config", {})
+    if config.get("data_format") == "channels_first":
+        raise RequestError(f"{folder / CONVERTER} has channels first, but images have channels last.")
+    for key in ("scale", "offset"):
+        values = config.get(key)
+        numbers = values if isinstance(values, list) else [values]
+        if values is not None and (
+            len(numbers) not in (1, 3) or not all(type(number) in (int, float) for number in numbers)
+        ):
+            raise RequestError(
+                f"{folder / CONVERTER}: {key} must be a number or three numbers, got {values!r}."
+            )
+    return dict(config)
+
+
+@cache
+def published_presets() -> dict[str, dict[str, Any]]:
+    """Return the presets of image backbones that KerasHub publishes, by name: `{"handle", "parameters"}`.
+
+    The tables of KerasHub are read as text, because importing them imports TensorFlow. Empty without KerasHub.
+    """
+    spec = importlib.util.find_spec("keras_hub")
+    presets: dict[str, dict[str, Any]] = {}
+    for folder in spec.submodule_search_locations or () if spec else ():
+        for kind in ARCHITECTURES:
+            family = kind.removesuffix("Backbone").lower()
+            presets |= _read_table(Path(folder) / "src" / "models" / family / f"{family}_presets.py")
+    return presets
+
+
+def _read_table(file: Path) -> dict[str, dict[str, Any]]:
+    if not file.is_file():
+        return {}
+    for statement in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Dict):
+            table = ast.literal_eval(statement.value)
+            return {
+                name: {"handle": row["kaggle_handle"], "parameters": row["metadata"].get("params", 0)}
+                for name, row in table.items()
+            }
+    return {}
+
+
+def downloaded_folder(name: str) -> Path | None:
+    """Return the folder of a published preset in the cache of kagglehub, or None if it is not downloaded."""
+    row = published_presets().get(name.removeprefix(PREFIX))
+    if row is None:
+        return None
+    home = os.environ.get("KAGGLEHUB_CACHE")
+    cache_folder = Path(home).expanduser() if home else Path.home() / ".cache" / "kagglehub"
+    folder = cache_folder / "models" / row["handle"].removeprefix("kaggle://")
+    return folder if (folder / CONFIG).is_file() else None
+
+
+def _missing_message(name: str) -> str:
+    text = name.removeprefix(PREFIX)
+    if text in published_presets():
+        return (
+            f"The KerasHub preset {text} is not downloaded.\n  Download it: {shell_command('kerastl', 'weights', 'fetch', name)}\n"
+            f"  or use the path of a preset folder: {setting('name', f'{PREFIX}PATH')}"
+        )
+    if not published_presets():
+        return f"{name}: {EXTRA}"
+    hint = suggest(text, published_presets())
+    return (
+        f"There is no KerasHub preset {quote(text)} of an image backbone, and no such folder. {hint}".rstrip()
+    )
+
+
+def preset_findings(backbone: Any, image_size_px: int | Size | None, pooling: Any) -> Iterator[tuple[str, str]]:
+    """Yield `(path, message)` for everything that is wrong with the backbone of a recipe that is a preset.
+
+    Args:
+        backbone: The section `backbone` of the recipe, which may be only partly valid.
+        image_size_px: `data.image_size_px`, or None.
+        pooling: `head.pooling`, or None.
+    """
+    try:
+        check_installed()
+        preset = read_preset(backbone.name)
+    except RequestError as error:
+        yield "backbone.name", str(error)
+        return
+    try:
+        resolve_preset_size(backbone.name, image_size_px)
+    except RequestError as error:
+        yield "data.image_size_px", str(error)
+    if problem := pooling_problem(pooling or "auto", preset.output_rank, preset.num_prefix_tokens):
+        yield "head.pooling", problem
+    has_weights = getattr(backbone, "weights", None) == "preset"
+    options = getattr(backbone, "options", None)
+    try:
+        if has_weights:
+            preset.weight_files()
+        preset.choose_scaling(
+            getattr(options, "scale", None), getattr(options, "offset", None), has_weights=has_weights
+        )
+    except RequestError as error:
+        yield "backbone.name", str(error)
+
+
+def check_installed() -> None:
+    """Raise RequestError if KerasHub is not installed."""
+    if importlib.util.find_spec("keras_hub") is None:
+        raise RequestError(EXTRA)
+
+
+def resolve_preset_size(name: str, image_size_px: int | Size | None) -> Size:
+    """Return (height, width) in pixels for a preset, given it or a side length; None means the size of the preset.
+
+    Raises:
+        RequestError: The preset does not take images of this size.
+    """
+    preset = read_preset(name)
+    own = preset.size
+    size = as_size(image_size_px or own or DEFAULT_SIDE_PX)
+    patch = preset.config.get("patch_size")
+    patch = patch[0] if isinstance(patch, list) and patch else patch
+    received = f"Received {format_size(size, 'pixels')}."
+    match preset.architecture.sizes:
+        case "fixed" if own is not None and size != own:
+            raise RequestError(
+                f"{name} takes images of {format_size(own)} only, because its position embeddings are not interpolated. "
+                f"{received} Use {setting('image_size_px', own[0] if own[0] == own[1] else list(own))}."
+            )
+        case "patches" if isinstance(patch, int) and patch > 0 and (size[0] % patch or size[1] % patch):
+            nearest_side = max(1, round(size[0] / patch)) * patch
+            raise RequestError(
+                f"{name} takes images whose sides are multiples of {patch} px, the size of its patches. {received} "
+                f"Use {setting('image_size_px', nearest_side)}."
+            )
+        case "patches" if size[0] != size[1] and preset.kind == "DINOV2Backbone":
+            raise RequestError(f"{name} takes square images only. {received} Use {setting('image_size_px', size[0])}.")
+        case "variable" if min(size) < MIN_SIDE_PX:
+            raise RequestError(f"{name} requires images of at least 32 x 32 pixels. {received}")
+    return size

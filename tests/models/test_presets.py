@@ -1,0 +1,271 @@
+"""Presets of KerasHub: preprocessing, features, blocks, and files from outside."""
+
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from hub_backbones import NAMES, OFFSET, SCALE, build, save_preset
+
+import kerastl
+from kerastl.errors import RequestError
+from kerastl.models import build_backbone, get_blocks, load_backbone, split_at_block
+from kerastl.models.presets import absolute_name, published_presets, read_preset, resolve_preset_size
+
+VIT = {
+    "image_shape": [32, 32, 3],
+    "patch_size": [8, 8],
+    "num_layers": 2,
+    "num_heads": 2,
+    "hidden_dim": 16,
+    "mlp_dim": 32,
+}
+
+
+def write_preset(folder, class_name="ViTBackbone", config=None, **files):
+    """Write the files of a preset without weights."""
+    folder.mkdir(exist_ok=True)
+    content = {
+        "module": f"keras_hub.src.models.{class_name.removesuffix('Backbone').lower()}",
+        "class_name": class_name,
+        "config": VIT if config is None else config,
+        "registered_name": f"keras_hub>{class_name}",
+    }
+    for name, value in {"config": content, **files}.items():
+        (folder / f"{name}.json").write_text(value if isinstance(value, str) else json.dumps(value))
+    return f"keras_hub/{folder}"
+
+
+def message_of(function, *args, **options):
+    with pytest.raises(RequestError) as error:
+        function(*args, **options)
+    return str(error.value)
+
+
+@pytest.fixture(scope="session")
+def vit_preset(tmp_path_factory):
+    return save_preset(build("vit"), tmp_path_factory.mktemp("vit") / "tiny_vit")
+
+
+def pixels(size=32, count=2):
+    return np.random.default_rng(1).uniform(0, 255, (count, size, size, 3)).astype(np.float32)
+
+
+def features_of_keras_hub(backbone, images, scale=SCALE, offset=OFFSET):
+    """Return what KerasHub computes for images, preprocessed by its own converter."""
+    import keras_hub
+
+    converter = keras_hub.layers.ImageConverter(scale=list(scale), offset=list(offset))
+    inputs = converter(images)
+    if isinstance(backbone.input, dict):
+        inputs = {next(iter(backbone.input)): inputs}
+    return np.asarray(backbone(inputs, training=False))
+
+
+def relative_error(values, expected):
+    return np.abs(np.asarray(values, np.float64) - expected).max() / np.abs(expected).max()
+
+
+def test_preset_has_the_features_of_keras_hub_and_one_block_per_transformer_layer(vit_preset, tmp_path):
+    model = build_backbone(f"keras_hub/{vit_preset}")
+    assert relative_error(model(pixels()), features_of_keras_hub(build("vit"), pixels())) < 1e-5
+    assert [block.name for block in get_blocks(model)] == [
+        "vit_patching_and_embedding", "transformer_block_1", "transformer_block_2",
+    ]  # fmt: skip
+    trunk, tail = split_at_block(model, "transformer_block_1")
+    assert relative_error(tail(trunk(pixels())), model(pixels())) < 1e-6
+    model.save(tmp_path / "model.keras")
+    assert np.array_equal(keras.saving.load_model(tmp_path / "model.keras")(pixels()), model(pixels()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_backbone_has_the_features_of_keras_hub(name, tmp_path):
+    import keras_hub
+
+    folder = save_preset(build(name), tmp_path / name)
+    model = build_backbone(f"keras_hub/{folder}", image_size_px=32)
+    expected = features_of_keras_hub(keras_hub.models.Backbone.from_preset(str(folder)), pixels())
+    assert relative_error(model(pixels()), expected) < 1e-5
+    blocks = get_blocks(model)
+    layers = [layer for block in blocks for layer in block.layers]
+    assert layers == [layer.name for layer in model.layers]
+    for block in blocks[:-1]:
+        if block.edge:
+            trunk, tail = split_at_block(model, block.name)
+            assert relative_error(tail(trunk(pixels())), expected) < 1e-5
+    model.save(tmp_path / "model.keras")
+    assert relative_error(keras.saving.load_model(tmp_path / "model.keras")(pixels()), expected) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet", "densenet", "efficientnet"])
+def test_blocks_end_at_the_levels_of_the_pyramid_of_keras_hub(name, tmp_path):
+    backbone = build(name)
+    pyramid = [tensor._keras_history.operation.name for tensor in backbone.pyramid_outputs.values()]
+    folder = save_preset(backbone, tmp_path / name)
+    blocks = get_blocks(build_backbone(f"keras_hub/{folder}", image_size_px=64))
+    ends = [edge for block in blocks for edge in block.edge]
+    assert set(pyramid[:-1]) <= set(ends)
+
+
+@pytest.mark.slow
+def test_position_embeddings_are_interpolated_for_another_size(tmp_path):
+    folder = save_preset(build("dinov2"), tmp_path / "dinov2")
+    name = f"keras_hub/{folder}"
+    import keras_hub
+
+    expected = keras_hub.models.Backbone.from_preset(str(folder), image_shape=(48, 48, 3))
+    model = build_backbone(name, image_size_px=48)
+    assert relative_error(model(pixels(48)), features_of_keras_hub(expected, pixels(48))) < 1e-5
+    embeddings = model.get_layer("embeddings")
+    embeddings.interpolated_position_embeddings.assign_add(
+        keras.random.normal(embeddings.interpolated_position_embeddings.shape, seed=1)
+    )
+    model.save(tmp_path / "trained.keras")
+    saved = keras.saving.load_model(tmp_path / "trained.keras")
+    assert np.array_equal(saved(pixels(48)), model(pixels(48)))
+    assert "multiples of 8 px" in message_of(resolve_preset_size, name, 50)
+
+
+@pytest.mark.slow
+def test_real_preset_has_the_features_of_keras_hub_on_real_images(assets, photos):
+    import keras_hub
+    from PIL import Image
+
+    folder = assets / "keras_hub" / "efficientnet_lite0"
+    images = np.stack([
+        np.asarray(Image.open(path).convert("RGB").resize((224, 224)), np.float32)
+        for path in sorted(photos.rglob("*.jpg"))[:8]
+    ])  # fmt: skip
+    converter = keras_hub.layers.ImageConverter.from_preset(str(folder))
+    backbone = keras_hub.models.Backbone.from_preset(str(folder))
+    loaded = load_backbone(f"keras_hub/{folder}")
+    assert (
+        relative_error(loaded.model(images), np.asarray(backbone(converter(images), training=False))) < 1e-5
+    )
+    assert loaded.model.input_shape == (None, 224, 224, 3)
+    assert len(get_blocks(loaded.model)) == 18
+
+
+@pytest.mark.slow
+def test_pooling_selects_class_token_and_patches(vit_preset):
+    tokens = features_of_keras_hub(build("vit"), pixels())
+    cls, mean = tokens[:, 0], tokens[:, 1:].mean(axis=1)
+    for pooling, expected in {"auto": cls, "mean": mean, "cls_mean": np.concatenate([cls, mean], 1)}.items():
+        model = kerastl.build_classifier(f"keras_hub/{vit_preset}", class_names=["a", "b"], pooling=pooling)
+        pooled = keras.Model(model.inputs[0], model.get_layer("pooled").output)
+        assert relative_error(pooled(pixels()), expected) < 1e-5
+
+
+@pytest.mark.slow
+def test_register_tokens_are_not_pooled(tmp_path):
+    folder = save_preset(build("dinov2_with_registers"), tmp_path / "dino")
+    tokens = features_of_keras_hub(build("dinov2_with_registers"), pixels())
+    model = kerastl.build_classifier(f"keras_hub/{folder}", class_names=["a", "b"], pooling="mean")
+    pooled = keras.Model(model.inputs[0], model.get_layer("pooled").output)
+    assert relative_error(pooled(pixels()), tokens[:, 5:].mean(axis=1)) < 1e-5
+
+
+def test_each_damaged_or_hostile_preset_is_refused_with_the_reason(tmp_path):
+    nested = VIT | {"dtype": {"module": "os", "class_name": "system", "config": {}}}
+    alias = VIT | {
+        "dtype": {"module": "keras", "class_name": "DTypePolicy", "registered_name": "keras_hub>T5Tokenizer"}
+    }
+    cases = {
+        "missing": f"keras_hub/{tmp_path / 'nothing'}",
+        "empty": write_preset(tmp_path / "a", config=""),
+        "not json": write_preset(tmp_path / "b", config="{"),
+    }
+    (tmp_path / "b" / "config.json").write_text("{")
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "config.json").write_text("[" * 100_000)
+    cases |= {
+        "deep": f"keras_hub/{tmp_path / 'deep'}",
+        "text model": write_preset(tmp_path / "c", "BertBackbone"),
+        "code": write_preset(tmp_path / "d", config=nested),
+        "another class": write_preset(tmp_path / "e", config=alias),
+        "huge": write_preset(tmp_path / "f", config=VIT | {"num_layers": 10**9}),
+    }
+    messages = {
+        name: message_of(read_preset, path).replace(str(tmp_path), "DIR") for name, path in cases.items()
+    }
+    assert messages["missing"] == "There is no preset folder DIR/nothing."
+    assert (
+        messages["not json"]
+        == messages["deep"].replace("deep", "b")
+        == "DIR/b/config.json is not a JSON file."
+    )
+    assert "'BertBackbone', which is not an image backbone" in messages["text model"]
+    assert (
+        messages["code"]
+        == "DIR/d/config.json contains the class 'os.system', which a backbone does not need."
+    )
+    assert "'keras.DTypePolicy'" in messages["another class"]
+    assert "1000000000" in messages["huge"]
+    assert "no settings" in messages["empty"]
+
+
+def test_shards_outside_of_the_folder_are_refused(tmp_path):
+    (tmp_path / "secret.weights.h5").write_bytes(b"")
+    shards = {"weight_map": {"layer": ["../secret.weights.h5"]}}
+    preset = read_preset(write_preset(tmp_path / "preset", **{"model.weights": shards}))
+    assert "no file '../secret.weights.h5'" in message_of(preset.weight_files)
+
+
+def test_weights_file_with_a_link_is_refused_before_keras_hub_opens_it(vit_preset, tmp_path):
+    import h5py
+
+    folder = shutil.copytree(vit_preset, tmp_path / "linked")
+    with h5py.File(folder / "model.weights.h5", "a") as file:
+        file["more"] = h5py.ExternalLink("/etc/passwd", "/")
+    assert "/more is a link" in message_of(build_backbone, f"keras_hub/{folder}")
+
+
+def test_trained_weights_without_an_image_converter_need_a_scale(vit_preset, tmp_path):
+    folder = shutil.copytree(vit_preset, tmp_path / "bare")
+    (folder / "image_converter.json").unlink()
+    assert "the range of its pixels is unknown" in message_of(build_backbone, f"keras_hub/{folder}")
+    model = build_backbone(f"keras_hub/{folder}", scale=SCALE, offset=OFFSET)
+    assert relative_error(model(pixels()), features_of_keras_hub(build("vit"), pixels())) < 1e-5
+
+
+def test_converter_inside_the_preprocessor_is_read(tmp_path):
+    converter = {
+        "config": {"image_size": [32, 32], "scale": 0.5, "offset": [1, 2, 3], "pad_to_aspect_ratio": True}
+    }
+    name = write_preset(tmp_path / "preset", preprocessor={"config": {"image_converter": converter}})
+    preset = read_preset(name)
+    assert preset.choose_scaling() == (0.5, [1, 2, 3], "")
+    assert (preset.size, preset.resize) == ((32, 32), "pad")
+
+
+def test_sizes_that_the_positions_do_not_allow_are_refused(tmp_path):
+    vit = write_preset(tmp_path / "vit")
+    dino = write_preset(tmp_path / "dino", "DINOV2Backbone", {"patch_size": 14, "image_shape": [518, 518, 3]})
+    assert resolve_preset_size(vit, None) == (32, 32)
+    assert "takes images of 32 x 32 px only" in message_of(resolve_preset_size, vit, 64)
+    assert resolve_preset_size(dino, 224) == (224, 224)
+    assert "multiples of 14 px" in message_of(resolve_preset_size, dino, 160)
+    assert "square images only" in message_of(resolve_preset_size, dino, (28, 56))
+
+
+def test_published_preset_that_is_not_downloaded_states_the_command(monkeypatch, tmp_path):
+    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path))
+    name = next(name for name in published_presets() if name.startswith("vit_"))
+    assert f"kerastl weights fetch keras_hub/{name}" in message_of(read_preset, f"keras_hub/{name}")
+    assert "Did you mean" in message_of(read_preset, f"keras_hub/{name[:-1]}")
+    handle = published_presets()[name]["handle"].removeprefix("kaggle://")
+    folder = tmp_path / "models" / handle
+    folder.parent.mkdir(parents=True)
+    write_preset(folder)
+    assert read_preset(f"keras_hub/{name}").folder == folder
+
+
+def test_path_of_a_preset_becomes_absolute(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert absolute_name("keras_hub/presets/mine") == f"keras_hub/{tmp_path}/presets/mine"
+    assert absolute_name("keras_hub/vit_base") == "keras_hub/vit_base"
+    (tmp_path / "mine").mkdir()
+    assert absolute_name("keras_hub/mine") == f"keras_hub/{tmp_path}/mine"
