@@ -19,7 +19,7 @@ import numpy as np
 from annotated_types import Len
 
 from kerastl.errors import RequestError, join_words, quote, setting, shell_command, suggest
-from kerastl.image_size import Size, as_size, format_size
+from kerastl.image_size import Size, as_size, format_size, plain_size
 from kerastl.models.pooling import pooling_problem
 from kerastl.options import StrictModel
 from kerastl.runs import sha256_of
@@ -139,8 +139,12 @@ class Preset:
     def size(self) -> Size | None:
         """Height and width of the images that its config or its image converter defines, in pixels."""
         shapes = [self.config.get(key) for key in ("image_shape", "input_shape")]
-        sizes = [shape[:2] for shape in (*shapes, self.converter.get("image_size")) if isinstance(shape, list)]
-        return next(((size[0], size[1]) for size in sizes if all(isinstance(side, int) for side in size)), None)
+        sizes = [
+            shape[:2] for shape in (*shapes, self.converter.get("image_size")) if isinstance(shape, list)
+        ]
+        return next(
+            ((size[0], size[1]) for size in sizes if all(isinstance(side, int) for side in size)), None
+        )
 
     @property
     def resize(self) -> str:
@@ -405,7 +409,9 @@ def _missing_message(name: str) -> str:
     )
 
 
-def preset_findings(backbone: Any, image_size_px: int | Size | None, pooling: Any) -> Iterator[tuple[str, str]]:
+def preset_findings(
+    backbone: Any, image_size_px: int | Size | None, pooling: Any
+) -> Iterator[tuple[str, str]]:
     """Yield `(path, message)` for everything that is wrong with the backbone of a recipe that is a preset.
 
     Args:
@@ -459,7 +465,7 @@ def resolve_preset_size(name: str, image_size_px: int | Size | None) -> Size:
         case "fixed" if own is not None and size != own:
             raise RequestError(
                 f"{name} takes images of {format_size(own)} only, because its position embeddings are not interpolated. "
-                f"{received} Use {setting('image_size_px', own[0] if own[0] == own[1] else list(own))}."
+                f"{received} Use {setting('image_size_px', plain_size(own))}."
             )
         case "patches" if isinstance(patch, int) and patch > 0 and (size[0] % patch or size[1] % patch):
             nearest_side = max(1, round(size[0] / patch)) * patch
@@ -468,7 +474,9 @@ def resolve_preset_size(name: str, image_size_px: int | Size | None) -> Size:
                 f"Use {setting('image_size_px', nearest_side)}."
             )
         case "patches" if size[0] != size[1] and preset.kind == "DINOV2Backbone":
-            raise RequestError(f"{name} takes square images only. {received} Use {setting('image_size_px', size[0])}.")
+            raise RequestError(
+                f"{name} takes square images only. {received} Use {setting('image_size_px', size[0])}."
+            )
         case "variable" if min(size) < MIN_SIDE_PX:
             raise RequestError(f"{name} requires images of at least 32 x 32 pixels. {received}")
     return size
