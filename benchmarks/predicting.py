@@ -1,18 +1,24 @@
-"""Images per second of `kerastl predict` with a run and with its export.
+"""CPU time of `kerastl predict` on a folder, with a run and with its export, and of a plain tf.data loop.
 
-    python benchmarks/predicting.py [--quick] [--images FOLDER] [--count 640] [--models small_cnn:64,...]
+    python benchmarks/predicting.py [--quick] [--images FOLDER] [--count 3000] [--rounds 3] [--models small_cnn:64,...]
 
-Each command runs alone and writes a CSV file. It is timed from the first batch to the last, without the start-up. The table shows
-medians over the rounds and the CPU seconds of the whole command, which vary less than the time on a shared machine.
-The images of FOLDER are repeated to `count` images. Without a folder, JPEG images of 2,000 x 1,500 pixels are generated; decoding
-them takes longer than a small model. Random weights are as fast as trained ones. All CSV files of one model must be
-identical. The last line is one JSON object: images per second.
+- `plain` is a script of 20 lines, `_predicting_peers/plain_loop.py`: it reads and batches the files, calls the same SavedModel
+  and writes a CSV file. It checks nothing, and stops at the first unreadable image.
+- `export` is `kerastl predict EXPORT FOLDER --out FILE.csv`, `run` the same with the run.
+
+Each command runs alone, in turn in each round. The table shows medians over the rounds: CPU seconds (user and system) of the
+whole command with its start-up, images per second from start to end, and the median over rounds of the ratio of CPU seconds to
+`plain` in the same round. CPU seconds vary less than the duration on a shared machine.
+
+The images are links to those of FOLDER or, by default, to 32 JPEG files of 500 x 375 pixels. Random weights are as fast as
+trained ones. `plain` and `export` must predict the same classes, and all tables of one row must be identical. The last line
+is one JSON object: the ratios of CPU seconds.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
+import csv
 import json
 import os
 import resource
@@ -21,26 +27,24 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
-from itertools import cycle, islice
+from itertools import product
 from pathlib import Path
+from typing import NamedTuple
+
+from _serving_peers.models import write_images
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 MODELS = "small_cnn:64,mobilenet_v2:224"
 CLASSES = ("a", "b", "c")
+PLAIN_LOOP = Path(__file__).parent / "_predicting_peers" / "plain_loop.py"
 
 
-def draw(folder: Path) -> None:
-    """Write eight large JPEG images."""
-    import numpy as np
-    from PIL import Image
+class Measured(NamedTuple):
+    """The CPU time and the duration of one command, in seconds."""
 
-    folder.mkdir()
-    pixels = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
-    image = Image.fromarray(pixels).resize((2000, 1500))
-    for number in range(8):
-        image.rotate(number).save(folder / f"{number}.jpg")
+    cpu: float
+    wall: float
 
 
 def write_model(name: str, size: int, folder: Path) -> None:
@@ -55,76 +59,87 @@ def write_model(name: str, size: int, folder: Path) -> None:
     (folder / "recipe.resolved.yaml").write_text("format: 1\n")
 
 
-def cpu_seconds() -> float:
-    """Return the CPU seconds of all ended child processes."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def link_images(source: list[Path], folder: Path, count: int) -> Path:
+    """Return a folder with links to images, repeated up to `count`."""
+    folder.mkdir()
+    for number in range(count):
+        image = source[number % len(source)]
+        (folder / f"{number:06d}{image.suffix}").symlink_to(image)
+    return folder
 
 
-def time_predict(model: Path, names: Path, out: Path) -> tuple[float, float]:
-    """Return images per second from the first batch to the last, and the CPU seconds of the command."""
-    before = cpu_seconds()
-    rows = out.with_name(f"{out.name}.part") / "rows"
-    seen: list[tuple[float, int]] = []
-    words = ["predict", model, "--list", names, "--out", out]
-    with subprocess.Popen([sys.executable, "-m", "kerastl", *map(str, words)]) as process:
-        while process.poll() is None:
-            with suppress(OSError):
-                count = rows.read_bytes().count(b"\n") - 1
-                if count > 0 and (not seen or count > seen[-1][1]):
-                    seen.append((time.perf_counter(), count))
-            time.sleep(0.01)
-    assert process.returncode == 0
-    (start, first), (end, last) = seen[0], seen[-1]
-    return (last - first) / (end - start), cpu_seconds() - before
+def measure(words: list[str | Path], cache: Path) -> Measured:
+    """Run a command with byte code in a cache, as after an installation."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPYCACHEPREFIX"] = str(cache)
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    command = [sys.executable, *map(str, words)]
+    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    after, end = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    return Measured(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime, end - start)
 
 
-def measure(model: Path, names: list[str], rounds: int, folder: Path) -> tuple[float, float]:
-    """Return the medians of images per second and of CPU seconds."""
-    listed = folder / "names.txt"
-    listed.write_text("\n".join(names))
-    results, tables = [], set()
-    for number in range(rounds):
-        out = folder / f"{number}.csv"
-        results.append(time_predict(model, listed, out))
-        tables.add(hashlib.sha256(out.read_bytes()).hexdigest())
+def measure_rows(run: Path, images: Path, rounds: int) -> dict[str, list[Measured]]:
+    """Measure all rows in turn in each round, and compare their tables. The first round, with one image, fills caches."""
+    rows: dict[str, list[Measured]] = {"plain": [], "export": [], "run": []}
+    tables: dict[str, set[bytes]] = {name: set() for name in rows}
+    few = link_images(sorted(images.iterdir())[:1], run / "few", 1)
+    for folder, (name, results) in product([few, *[images] * rounds], rows.items()):
+        out = run / f"{name}.csv"
+        model = {"plain": run / "served" / "1", "export": run / "served", "run": run}[name]
+        words = ["-m", "kerastl", "predict", model, folder, "--out", out]
+        result = measure([PLAIN_LOOP, model, folder, out] if name == "plain" else words, run.parent / "cache")
+        if folder is images:
+            results.append(result)
+            tables[name].add(out.read_bytes())
         out.unlink()
-    assert len(tables) == 1, "the tables differ"
-    rates, cpu = zip(*results, strict=True)
-    return statistics.median(rates), statistics.median(cpu)
+    assert all(len(contents) == 1 for contents in tables.values()), "the tables of one row differ"
+    plain, export = (
+        [row[:2] for row in csv.reader(tables[name].pop().decode().splitlines())] for name in list(rows)[:2]
+    )
+    assert plain == export[1:], "the predicted classes differ"
+    return rows
 
 
 def main() -> None:
-    """Measure each model as a run and as an export."""
+    """Measure each model."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="256 images, one round")
+    parser.add_argument("--quick", action="store_true", help="600 images, one round, the first model")
     parser.add_argument("--images", type=Path)
-    parser.add_argument("--count", type=int, default=640)
+    parser.add_argument("--count", type=int, default=3000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--models", default=MODELS)
     options = parser.parse_args()
-    count, rounds = (256, 1) if options.quick else (options.count, options.rounds)
-    rates = {}
-    print(f"{'model':18} {'as':7} {'images/s':>9} {'CPU s':>7}")
+    models = options.models.split(",")
+    if options.quick:
+        options.count, options.rounds, models = 600, 1, models[:1]
+    ratios = {}
+    print(f"{'model':18} {'as':7} {'CPU s':>7} {'images/s':>9} {'x plain':>8}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if options.images is None:
-            draw(folder / "drawn")
+        (folder / "drawn").mkdir()
         from kerastl.export import find_images
 
-        files = find_images([options.images or folder / "drawn"])
-        names = list(islice(cycle([str(path.absolute()) for path in files]), count))
-        for spec in options.models.split(","):
+        source = (
+            list(find_images([options.images.absolute()]))
+            if options.images
+            else write_images(folder / "drawn")
+        )
+        images = link_images(source, folder / "images", options.count)
+        for spec in models:
             backbone, size = spec.split(":")
             run = folder / spec.replace(":", "_")
             write_model(backbone, int(size), run)
-            command = [sys.executable, "-m", "kerastl", "export", run, "--out", run / "served"]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-            for form, model in (("run", run), ("export", run / "served")):
-                rate, cpu = measure(model, names, rounds, folder)
-                print(f"{spec:18} {form:7} {rate:9.1f} {cpu:7.1f}", flush=True)
-                rates[f"{spec} {form}"] = round(rate, 1)
-    print(json.dumps(rates))
+            measure(["-m", "kerastl", "export", run, "--out", run / "served"], folder / "cache")
+            rows = measure_rows(run, images, options.rounds)
+            for row, results in rows.items():
+                cpu, wall = (statistics.median(values) for values in zip(*results, strict=True))
+                pairs = zip(results, rows["plain"], strict=True)
+                ratio = statistics.median(result.cpu / plain.cpu for result, plain in pairs)
+                print(f"{spec:18} {row:7} {cpu:7.1f} {options.count / wall:9.1f} {ratio:8.2f}", flush=True)
+                if row != "plain":
+                    ratios[f"{spec} {row}"] = round(ratio, 3)
+    print(json.dumps(ratios))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Progress bars, status lines and facts on stderr. Bars are shown on a terminal only."""
+"""Progress, status lines and facts on stderr. Bars are shown on a terminal only."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ Item = TypeVar("Item")
 Facts = Sequence[tuple[str, str]]
 """Titles and texts for the terminal and the report. An empty title continues the previous fact."""
 TITLE_WIDTH = 12
+LINE_SECONDS, LINE_SECONDS_AT_MOST = 5, 60
+"""Seconds between two progress lines: at least, and at most if less than a tenth of the work is done in between."""
 MIN_WIDTH = 40
 
 _is_quiet = ContextVar("_is_quiet", default=False)
@@ -71,30 +73,49 @@ def progress_bar(
 ) -> Generator[Callable[[int], object], None, None]:
     """Yield a function that advances a progress bar with the speed and the remaining time.
 
+    If stderr is not a terminal, it prints a line after each tenth of the work, but not more often than every 5 seconds,
+    and at least every minute.
+
     Args:
         description: What is being done, e.g. `predicting`.
         unit: Unit that is counted, e.g. `files`.
         total: Number of units.
         done: Number of units that an earlier process completed.
     """
+    start = last_time = time.monotonic()
+    last = completed = done
+
+    def speed() -> float:
+        return (completed - done) / max(time.monotonic() - start, 1e-3)
+
+    def print_line(count: int) -> None:
+        nonlocal completed, last, last_time
+        completed += count
+        seconds = time.monotonic() - last_time
+        is_due = seconds >= LINE_SECONDS_AT_MOST or (
+            seconds >= LINE_SECONDS and completed - last >= total / 10
+        )
+        if is_due and completed < total:
+            last, last_time = completed, time.monotonic()
+            left = format_duration((total - completed) / speed())
+            counts = f"{completed:,} of {total:,} {unit} ({completed / total:.0%}), {speed():,.1f}/s"
+            print_status(f"{description.capitalize()}: {counts}, about {left} left")
+
     if not _is_interactive():
-        yield lambda _: None
+        yield print_line
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     counts = "{task.completed:,}/{task.total:,} {task.fields[unit]}, {task.fields[speed]:,.1f}/s"
     columns = ("{task.description}", BarColumn(), TextColumn(counts), TimeRemainingColumn())
-    start = time.monotonic()
     # stdout carries the results of a command and is never redirected through the bar.
     with Progress(*columns, console=_console(), transient=True, redirect_stdout=False) as bar:
         task = bar.add_task(description, total=total, completed=done, unit=unit, speed=0.0)
-        advanced = 0
 
         def advance(count: int) -> None:
-            nonlocal advanced
-            advanced += count
-            speed = advanced / max(time.monotonic() - start, 1e-3)
-            bar.update(task, advance=count, speed=speed)
+            nonlocal completed
+            completed += count
+            bar.update(task, completed=completed, speed=speed())
 
         yield advance
 

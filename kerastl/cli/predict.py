@@ -38,6 +38,7 @@ MAX_CLASSES = 20
     "--batch-size", type=click.IntRange(1, MAX_BATCH_SIZE), default=32, show_default=True,
     help="The number of files that are predicted together.",
 )  # fmt: skip
+@click.option("--strict", is_flag=True, help="Exit with code 1 if any file could not be read.")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object per line.")
 def command(
     model: Path,
@@ -46,14 +47,16 @@ def command(
     out: Path | None,
     resume: bool,
     batch_size: int,
+    strict: bool,
     as_json: bool,
 ) -> None:
     """Predict the classes of image files. Folders are searched recursively.
 
-    Writes a table with the columns path, predicted, confidence (the probability of the predicted class), problem and
-    prob_<class> for each class. A file that cannot be read has a row with the problem. The first 20 problems and the
-    number of unreadable files are also printed to stderr. The exit code is 0 if at least one file was predicted, and 1
-    if no file could be read. Files in folders are recognized as images by their content; other files are listed on
+    Writes a table with the columns path, predicted, confidence (the probability of the predicted class), problem,
+    prob_<class> for each class, model_version and model_sha256. A file that cannot be read has a row with the problem.
+    The first 20 problems and the number of unreadable files are also printed to stderr. The exit code is 0 if at least
+    one file was predicted, and 1 if no file could be read. With --strict, it is 1 if any file could not be read; all
+    others are predicted. Files in folders are recognized as images by their content; other files are listed on
     stderr. Memory use does not grow with the number of files.
 
     With --out, the table is written to the folder FILE.part and moved to FILE when it is complete. After an
@@ -92,7 +95,7 @@ def command(
     _report(counts[""], files.count)
     if out is not None:
         print_counts(counts, out)
-    if counts[""] == files.count:
+    if counts[""] == files.count or (strict and counts[""]):
         raise SystemExit(1)
 
 
@@ -110,7 +113,7 @@ def print_counts(counts: Counter[str], out: Path) -> None:
 
 
 def _report(num_unreadable: int, count: int) -> None:
-    from kerastl.export.predict_table import MAX_REPORTED
+    from kerastl.export.predict import MAX_REPORTED
 
     if not num_unreadable:
         return
@@ -122,8 +125,9 @@ def _report(num_unreadable: int, count: int) -> None:
 
 @contextmanager
 def _file_list(paths: tuple[Path, ...], list_file: Path | None, out: Path | None) -> Iterator[FileList]:
+    from kerastl.data.convert import reason_to_ignore
     from kerastl.data.readers.folder import Skipped
-    from kerastl.export.predict import find_images, read_file_list, store_file_list
+    from kerastl.export.predict import MAX_REPORTED, find_images, read_file_list, store_file_list
 
     folder = None if out is None else out.absolute().parent
     with ExitStack() as stack:
@@ -133,6 +137,10 @@ def _file_list(paths: tuple[Path, ...], list_file: Path | None, out: Path | None
         else:
             images = read_file_list(stack.enter_context(_opened(list_file)))
         files = stack.enter_context(store_file_list(track(images, "finding images"), folder))
+        kinds = {path: None if path.is_dir() else reason_to_ignore(path) for path in paths}
+        if kinds and None not in kinds.values():
+            names = [f"{shell_path(path)} ({kind})" for path, kind in kinds.items()]
+            raise RequestError(f"No images: {', '.join(names[:MAX_REPORTED])}.")
         if not files.count and list_file is not None:
             raise RequestError("The list is empty.")
         if not files.count:

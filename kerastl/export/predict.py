@@ -25,7 +25,7 @@ from kerastl.data.convert import (
     to_decodable,
 )
 from kerastl.data.readers.folder import Skipped, is_hidden_folder
-from kerastl.errors import RequestError, join_words, quote
+from kerastl.errors import Problem, RequestError, join_words, quote, raise_problems
 from kerastl.evaluation.trained_model import (
     DESCRIPTION,
     MODEL,
@@ -34,6 +34,7 @@ from kerastl.evaluation.trained_model import (
     find_model,
     load_trained,
     read_description,
+    weights_fingerprint,
 )
 from kerastl.export.formats import PORTABLE, find_export
 from kerastl.export.graph_check import GRAPH
@@ -45,6 +46,8 @@ BATCH_SIZE = 32
 READERS = 8
 BATCHES_AHEAD = 2
 MAX_LINE_BYTES = 2**16
+MAX_REPORTED = 20
+"""Maximum number of unreadable files that are reported."""
 
 Batch = TypeVar("Batch")
 Result = TypeVar("Result")
@@ -74,7 +77,7 @@ class FilePrediction:
 
 
 def predict_files(
-    predictor: Predictor, paths: Iterable[Path], *, batch_size: int = BATCH_SIZE
+    predictor: Predictor, paths: Iterable[Path], *, batch_size: int = BATCH_SIZE, strict: bool = False
 ) -> Iterator[FilePrediction]:
     """Predict image files in order, holding one batch in memory.
 
@@ -82,15 +85,21 @@ def predict_files(
         predictor: `kerastl.evaluation.load_trained(run)` or `kerastl.export.read_export(path)`.
         paths: Image files.
         batch_size: The number of files per batch.
+        strict: Whether files that cannot be read raise an error after the last prediction, as `--strict` does.
 
     Yields:
         One `FilePrediction` per file. A file that cannot be read has a `problem`.
+
+    Raises:
+        Problems: With `strict`, after all files, if some could not be read.
     """
-    remaining = iter(paths)
+    problems, remaining = list[Problem](), iter(paths)
     while batch := list(islice(remaining, batch_size)):
         with no_pillow_warnings():
             predictions = predict_batch(predictor, batch)
         yield from predictions
+        problems += [Problem(row.path, row.problem) for row in predictions if row.problem and strict]
+    raise_problems("The list of files", problems, "All other files were predicted.", MAX_REPORTED)
 
 
 def predict_batch(predictor: Predictor, batch: Sequence[Path]) -> list[FilePrediction]:
@@ -186,6 +195,20 @@ class ModelOnDisk:
             RequestError: If the model is damaged or unsafe to load.
         """
         return read_export(self.folder) if self.is_export else load_trained(self.folder)
+
+    def identity(self, predictor: Predictor) -> dict[str, str]:
+        """Return the `model_version` of an export, or "" for a run, and the `model_sha256` of its weights.
+
+        Args:
+            predictor: As `load` returned it.
+        """
+        name = self.folder.resolve().name
+        version = name if name.isdecimal() and (self.folder / MANIFEST).is_file() else ""
+        if isinstance(predictor, Trained):
+            weights = weights_fingerprint(predictor.model)
+        else:
+            weights = read_manifest(self.folder).model_sha256
+        return {"model_version": version, "model_sha256": weights}
 
     def sha256(self) -> str:
         """Return a sha256 over the files that determine the predictions."""

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -26,6 +26,7 @@ from kerastl.data.convert import no_pillow_warnings
 from kerastl.data.records import pluralize
 from kerastl.errors import Problem, RequestError, RunFailed, raise_problems, report_damage
 from kerastl.export.predict import (
+    MAX_REPORTED,
     FileList,
     FilePrediction,
     ModelOnDisk,
@@ -38,7 +39,8 @@ from kerastl.tasks import SINGLE_LABEL
 
 TableFormat = Literal["csv", "json", "parquet"]
 FILES = PROGRESS, ROWS, PARQUET, LOCK = "progress.json", "rows", "parquet", "lock"
-MAX_REPORTED = 20
+FIRST_COLUMNS = ("path", "predicted", "confidence", "problem")
+MODEL_COLUMNS = ("model_version", "model_sha256")
 CELLS_PER_GROUP = 2**19
 """The number of Parquet cells that are held in memory and written as one row group."""
 
@@ -250,6 +252,7 @@ def _predict_rows(
     if first == files.count:
         return
     predictor = model.load()
+    identity = model.identity(predictor)
     batches = files.batches(batch_size, first=first)
     with (
         no_pillow_warnings(),
@@ -263,7 +266,7 @@ def _predict_rows(
                 num_reported += 1
             num_16_bit += sum(row.is_16_bit for row in batch)
             counts = Counter(row.predicted for row in batch)
-            yield format_rows(table_format, batch, model.class_names), counts
+            yield format_rows(table_format, batch, model.class_names, identity), counts
             advance(len(batch))
     if num_16_bit and not model.has_window:
         print_status(
@@ -274,12 +277,21 @@ def _predict_rows(
 
 def columns(class_names: Sequence[str]) -> list[str]:
     """Return the column names of a table."""
-    return ["path", "predicted", "confidence", "problem", *SINGLE_LABEL.columns(class_names)]
+    return [*FIRST_COLUMNS, *SINGLE_LABEL.columns(class_names), *MODEL_COLUMNS]
 
 
-def format_rows(table_format: str, rows: Sequence[FilePrediction], class_names: Sequence[str]) -> str:
-    """Return rows as CSV (six digits per probability) or, for JSON and Parquet, as JSON lines (all digits)."""
-    objects = [_as_object(row, class_names) for row in rows]
+def format_rows(
+    table_format: str, rows: Sequence[FilePrediction], class_names: Sequence[str], identity: Mapping[str, str]
+) -> str:
+    """Return rows as CSV (six digits per probability) or, for JSON and Parquet, as JSON lines (all digits).
+
+    Args:
+        table_format: `csv`, `json` or `parquet`.
+        rows: One per file.
+        class_names: The class names, in the order of the probabilities.
+        identity: The value of each of `MODEL_COLUMNS`, which is the same in all rows.
+    """
+    objects = [{**_as_object(row, class_names), **identity} for row in rows]
     if table_format != "csv":
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in objects)
     lines = []
@@ -287,7 +299,8 @@ def format_rows(table_format: str, rows: Sequence[FilePrediction], class_names: 
         probabilities = row.get("probabilities") or dict.fromkeys(class_names)
         numbers = [row.get("confidence"), *probabilities.values()]
         confidence, *others = ["" if number is None else f"{number:.6g}" for number in numbers]
-        lines.append(csv_line([row["path"], row.get("predicted"), confidence, row.get("problem"), *others]))
+        first = [row["path"], row.get("predicted"), confidence, row.get("problem")]
+        lines.append(csv_line([*first, *others, *identity.values()]))
     return "".join(lines)
 
 
@@ -404,7 +417,7 @@ def write_parquet(rows: Path, out: Path, class_names: Sequence[str]) -> None:
     import pyarrow.parquet as pq
 
     names = columns(class_names)
-    texts = ("path", "predicted", "problem")
+    texts = {*FIRST_COLUMNS, *MODEL_COLUMNS} - {"confidence"}
     schema = pa.schema([(name, pa.string() if name in texts else pa.float32()) for name in names])
     size = max(1, CELLS_PER_GROUP // len(names))
     with rows.open(encoding="utf-8", newline="\n") as file, pq.ParquetWriter(out, schema) as writer:

@@ -228,4 +228,4 @@ def test_at_most_20_unreadable_files_are_printed(
     rows = list(csv.DictReader(io.StringIO(done.out)))
     assert sum(row["problem"] != "" for row in rows) == 61
     assert "not a regular file" in rows[-2]["problem"]
-    assert predict(run_folder, "/dev/zero", code=1).out.count("not a regular file") == 1
+    assert "/dev/zero (not a regular file)" in predict(run_folder, "/dev/zero", code=1).err

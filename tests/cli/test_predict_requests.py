@@ -17,7 +17,7 @@ from PIL import Image
 
 from kerastl.cli import app
 from kerastl.cli.predict import print_counts
-from kerastl.console import progress_bar
+from kerastl.console import format_duration, progress_bar, quiet
 from kerastl.errors import Problems
 from tests.export.conftest import exported_run, finished_run, images, model, run_folder
 
@@ -91,6 +91,31 @@ def test_progress_shows_count_and_speed_on_a_terminal_only(monkeypatch: pytest.M
         assert ("/s" in screen.getvalue()) is shown
 
 
+@pytest.mark.parametrize(
+    ("seconds", "counts"),
+    [
+        (0.2, []),
+        (3, ["700", "1,000", "1,300", "1,600", "1,900"]),
+        (61, [f"{count:,}" for count in range(500, 2200, 100)]),
+    ],
+)
+def test_lines_off_a_terminal_are_a_tenth_of_the_work_or_a_minute_apart(
+    seconds: float, counts: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("kerastl.console.time.monotonic", lambda: now)
+    for is_quiet in (True, False):
+        with quiet(is_quiet), progress_bar("predicting", "files", 2200, 400) as advance:
+            for _ in range(18):
+                now += seconds
+                advance(100)
+        lines = capsys.readouterr().err.splitlines()
+        assert [line.split()[1] for line in lines] == ([] if is_quiet else counts)
+    if counts:
+        left = (22 - int(counts[-1].replace(",", "")) // 100) * seconds
+        assert f"{100 / seconds:.1f}/s, about {format_duration(left)} left" in lines[-1]
+
+
 def test_a_model_that_fails_to_load_prints_no_header(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,6 +183,46 @@ def test_every_file_in_a_folder_has_a_row_or_is_named(
     probabilities = {path.removeprefix(f"{tmp_path}/"): value for path, value in tables[0].items()}
     assert probabilities["a.jfif"] == probabilities["x.jpg/deep.dat"] == probabilities["photo.jpg"]
     assert probabilities["turned.jpg"] == pytest.approx(probabilities["photo.jpg"], abs=0.02)
+
+
+def test_strict_fails_after_all_other_files_are_predicted(
+    exported_run: Callable[[str], Path], images: list[Path], tmp_path: Path
+) -> None:
+    bad, run = tmp_path / "bad.png", exported_run("saved_model")
+    bad.write_bytes(b"not an image")
+    weights = json.loads((run / "export/saved_model/1/manifest.json").read_text())["model_sha256"]
+    for source, version in (
+        (run, ""),
+        (run / "export/saved_model", "1"),
+        (run / "export/saved_model/1", "1"),
+    ):
+        tables = []
+        for words, code in ((("--strict",), 1), ((), 0)):
+            out = tmp_path / f"{len(list(tmp_path.iterdir()))}.csv"
+            assert predict(source, bad, *images, "--out", out, *words).exit_code == code
+            tables.append(out.read_text())
+        assert tables[0] == tables[1]
+        rows = list(csv.DictReader(io.StringIO(tables[0])))
+        assert [bool(row["problem"]) for row in rows] == [True, *[False] * len(images)]
+        assert {(row["model_version"], row["model_sha256"]) for row in rows} == {(version, weights)}
+    assert predict(run, *images, "--strict").exit_code == 0
+
+
+def test_files_that_are_no_images_are_refused_before_the_model_is_loaded(
+    run_folder: Path, images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise AssertionError("the model was loaded")
+
+    (tmp_path / "notes.txt").write_text("x")
+    monkeypatch.setattr("kerastl.cli.predict.load_tensorflow", fail)
+    refused = predict(run_folder, tmp_path / "notes.txt", "/dev/zero", "--out", tmp_path / "a.csv")
+    assert (
+        str(refused.exception)
+        == f"No images: {tmp_path / 'notes.txt'} (.txt), /dev/zero (not a regular file)."
+    )
+    assert not list(tmp_path.glob("a.csv*"))
+    assert "loaded" in str(predict(run_folder, tmp_path / "notes.txt", images[0]).exception)
 
 
 def test_a_folder_without_images_names_its_files(run_folder: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kerastl.errors import RequestError
+from kerastl.errors import Problems, RequestError
 from kerastl.evaluation import Trained
 from kerastl.evaluation.predictions import resolve_image
 from kerastl.export import (
@@ -66,6 +66,14 @@ def test_unreadable_files_have_a_problem_and_the_others_predictions(
     assert [bool(answer.problem) for answer in answers] == [False, *[True] * 4, False, True]
     assert "40000" in answers[4].problem
     assert all(sum(answer.probabilities) == pytest.approx(1) for answer in (answers[0], answers[5]))
+    strict = predict_files(trained, names, batch_size=2, strict=True)
+    assert [next(strict).path for _ in names] == [answer.path for answer in answers]
+    with pytest.raises(Problems) as refused:
+        next(strict)
+    assert [problem.where for problem in refused.value.problems] == [
+        row.path for row in answers if row.problem
+    ]
+    assert len(list(predict_files(trained, images, strict=True))) == len(images)
 
 
 def test_converted_file_types_are_predicted_like_the_same_pixels_in_png(

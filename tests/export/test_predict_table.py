@@ -20,6 +20,7 @@ from kerastl.export.predict_table import TableRequest, check_output, columns, fo
 from kerastl.runs import csv_line
 
 CLASSES = ("a", "line\nbreak")
+IDENTITY = {"model_version": "3", "model_sha256": "0f" * 32}
 REQUEST = TableRequest("model", "files", 6, 2, "csv", {"keras": "3"})
 PREDICTIONS = [
     FilePrediction("0.png", "a", (0.75, 0.25)),
@@ -44,7 +45,7 @@ def write_batches(out: Path, request: TableRequest, stop: int | None, *, resume:
             if start == stop:
                 raise Interrupted
             batch = PREDICTIONS[start : start + 2]
-            text = format_rows(row_format, batch, CLASSES)
+            text = format_rows(row_format, batch, CLASSES, IDENTITY)
             table.append(text, Counter(row.predicted for row in batch))
         (table.folder / "rows").replace(out)
         shutil.rmtree(table.folder)
@@ -63,7 +64,7 @@ def test_a_table_cut_at_any_byte_resumes_to_the_same_bytes_or_is_refused(
 ) -> None:
     """A killed process can leave half a line or half a batch, also inside a quoted line break."""
     request = dataclasses.replace(REQUEST, table_format=row_format)
-    whole = (HEADERS[row_format] + format_rows(row_format, PREDICTIONS, CLASSES)).encode()
+    whole = (HEADERS[row_format] + format_rows(row_format, PREDICTIONS, CLASSES, IDENTITY)).encode()
     folder = interrupt(tmp_path / "whole", 4, request=request)
     complete = len((folder / "rows").read_bytes())
     assert len(HEADERS[row_format]) < complete < len(whole)
@@ -115,7 +116,7 @@ def test_a_table_that_was_killed_before_its_first_row_is_started(tmp_path: Path,
         for name, content in left.items():
             (folder / name).write_text(content)
     write_batches(out, REQUEST, None, resume=True)
-    assert out.read_bytes() == (HEADERS["csv"] + format_rows("csv", PREDICTIONS, CLASSES)).encode()
+    assert out.read_bytes() == (HEADERS["csv"] + format_rows("csv", PREDICTIONS, CLASSES, IDENTITY)).encode()
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
     with pytest.raises(RequestError, match="nothing to resume"):
         write_batches(out, REQUEST, None, resume=True)
@@ -182,7 +183,7 @@ def test_a_disk_error_names_the_folder_and_keeps_the_rows(tmp_path: Path, monkey
         raise OSError(errno.ENOSPC, "No space left on device")
 
     out = tmp_path / "t.csv"
-    first, second = (format_rows("csv", PREDICTIONS[i : i + 2], CLASSES) for i in (0, 2))
+    first, second = (format_rows("csv", PREDICTIONS[i : i + 2], CLASSES, IDENTITY) for i in (0, 2))
     with ExitStack() as stack:
         opened = open_partial_table(out, REQUEST, HEADERS["csv"], resume=False)
         table = stack.enter_context(opened)
@@ -192,7 +193,7 @@ def test_a_disk_error_names_the_folder_and_keeps_the_rows(tmp_path: Path, monkey
             table.append(second, Counter(["", "a"]))
         monkeypatch.undo()
     write_batches(out, REQUEST, None, resume=True)
-    whole = HEADERS["csv"] + format_rows("csv", PREDICTIONS, CLASSES)
+    whole = HEADERS["csv"] + format_rows("csv", PREDICTIONS, CLASSES, IDENTITY)
     assert out.read_bytes() == whole.encode()
 
 
@@ -230,7 +231,7 @@ def test_parquet_holds_unquoted_text_and_all_digits(
     import pyarrow.parquet as pq
 
     monkeypatch.setattr(predict_table, "CELLS_PER_GROUP", cells)
-    (tmp_path / "rows").write_text(format_rows("json", ROWS, ("a", "-b")), encoding="utf-8")
+    (tmp_path / "rows").write_text(format_rows("json", ROWS, ("a", "-b"), IDENTITY), encoding="utf-8")
     predict_table.write_parquet(tmp_path / "rows", tmp_path / "t.parquet", ("a", "-b"))
     assert pq.ParquetFile(tmp_path / "t.parquet").num_row_groups == (3 if cells == 5 else 1)
     table = pq.read_table(tmp_path / "t.parquet")
@@ -241,20 +242,25 @@ def test_parquet_holds_unquoted_text_and_all_digits(
     last = table.column("prob_-b").to_pylist()
     assert last == [np.float32(0.1 + 0.2), None, np.float32(1e-9)]
     assert str(table.schema.field("prob_a").type) == "float"
+    assert table.column_names == columns(("a", "-b"))
+    assert table.column("model_version").to_pylist() == ["3"] * 3
+    assert table.column("model_sha256").to_pylist() == [IDENTITY["model_sha256"]] * 3
 
 
 def test_csv_quotes_formulas_and_json_keeps_all_digits() -> None:
-    text = csv_line(columns(("a", "-b"))) + format_rows("csv", ROWS, ("a", "-b"))
+    text = csv_line(columns(("a", "-b"))) + format_rows("csv", ROWS, ("a", "-b"), IDENTITY)
     assert text.splitlines()[:2] == [
-        "path,predicted,confidence,problem,prob_a,prob_-b",
-        "'=1+1.png,'-b,0.3,,0.25,0.3",
+        "path,predicted,confidence,problem,prob_a,prob_-b,model_version,model_sha256",
+        f"'=1+1.png,'-b,0.3,,0.25,0.3,3,{IDENTITY['model_sha256']}",
     ]
-    first = json.loads(format_rows("json", ROWS[:1], ("a", "-b")))
+    assert text.splitlines()[2] == f"x.png,,,it is empty,,,3,{IDENTITY['model_sha256']}"
+    first = json.loads(format_rows("json", ROWS[:1], ("a", "-b"), IDENTITY))
     assert first == {
         "path": "=1+1.png",
         "predicted": "-b",
         "confidence": 0.1 + 0.2,
         "probabilities": {"a": 0.25, "-b": 0.1 + 0.2},
+        **IDENTITY,
     }
 
 
