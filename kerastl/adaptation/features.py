@@ -8,6 +8,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from kerastl.models import has_single_logit
+
 _heads: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
@@ -17,7 +19,7 @@ def features_and_logits(model: keras.Model, images: Any, *, training: bool) -> t
     Args:
         model: A classifier of `build_model`, or what the training loop uses instead: a folded trunk with the
             remaining layers as a nested model, or only the remaining layers, which read cached activations.
-            The last operation is the head, or a model that ends with it.
+            The last operation is the head, perhaps with `two_logits`, or a model that ends with it.
         images: The input of `model`: `[batch, h, w, 3]` float32 in [0, 255], or activations.
         training: Whether dropout is active and BatchNorm that is not frozen uses the statistics of the batch.
 
@@ -44,7 +46,8 @@ def logits_of_frozen_head(model: keras.Model, images: Any, *, training: bool) ->
     weights = [tf.cast(tf.convert_to_tensor(weight), tf.float32) for weight in (head.kernel, head.bias)]
     kernel, bias = (tf.stop_gradient(weight) for weight in weights)
     zero = tf.add_n([0.0 * tf.reduce_sum(weight) for weight in weights])
-    return tf.matmul(features, kernel) + bias + zero
+    logits = tf.matmul(features, kernel) + bias + zero
+    return logits if logits.shape[-1] > 1 else tf.pad(logits, ((0, 0), (1, 0)))
 
 
 def _head_and_model(model: keras.Model) -> tuple[Any, keras.Model]:
@@ -56,9 +59,11 @@ def _head_and_model(model: keras.Model) -> tuple[Any, keras.Model]:
 
 
 def _with_features(model: keras.Model) -> tuple[Any, keras.Model]:
-    """Return the last operation of a model, and a model that returns the input and the output of that operation."""
+    """Return the head of a model, and a model that returns the input of the head and the output of the model."""
     (output,) = model.outputs
     history = output._keras_history
+    if has_single_logit(model):
+        history = history.operation._inbound_nodes[history.node_index].input_tensors[0]._keras_history
     head = history.operation
     node = head._inbound_nodes[history.node_index]
     outputs = [*node.input_tensors, output]

@@ -220,7 +220,7 @@ def step_for(
         from kerastl.training.loop import classification_step
 
         check_phase(name, method, model, phase)
-        num_features, num_classes = model.get_layer("head").kernel.shape
+        num_features, num_classes = model.get_layer("head").kernel.shape[0], model.output_shape[-1]
         classification: Any = classification_step(phase, source)
         return build_step(
             name, checked, num_classes=int(num_classes), num_features=int(num_features), seed=seed,

@@ -291,7 +291,9 @@ def _describe_run(folder: Path, description: schemas.ModelDescription) -> schema
     return schemas.ModelDescription(
         **description.model_dump(include={*IMAGE_FIELDS, "temperature"}),
         backbone=schemas.BackboneDescription(**backbone),
-        head=schemas.HeadDescription(dropout=recipe["head"]["dropout"]),
+        head=schemas.HeadDescription(
+            **{key: value for key, value in recipe["head"].items() if value not in (False, "auto")}
+        ),
         class_shares=read_class_shares(folder, description.class_names),
         validation=validation,
     )

@@ -21,6 +21,7 @@ from kerastl.evaluation.trained_model import Trained
 from kerastl.export.graph_check import ENCODED
 from kerastl.export.postprocess import NO_POSTPROCESSING, SLACK, Postprocessing
 from kerastl.image_size import format_size
+from kerastl.models import has_single_logit
 from kerastl.tasks import SINGLE_LABEL
 
 Outputs = dict[str, tf.Tensor]
@@ -202,6 +203,8 @@ class ServedModel:
             logits = self.parts.head(self.parts.pooling(maps), training=False)
             predicted = self._outputs(logits)["predicted"]
             names = tf.constant(list(self.trained.class_names), tf.string)
+            if has_single_logit(self.parts.head):  # the constant logit has no gradient
+                logits -= tf.reduce_mean(logits, axis=-1, keepdims=True)
             score = tf.reduce_sum(logits * tf.cast(predicted[:, None] == names[None], logits.dtype))
         weights = tf.reduce_mean(tape.gradient(score, maps), axis=[1, 2], keepdims=True)
         heat = tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1))

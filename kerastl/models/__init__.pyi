@@ -25,11 +25,13 @@ from .folding import fold_for_inference as fold_for_inference
 from .folding import is_linear as is_linear
 from .folding import scale_and_offset as scale_and_offset
 from .functional import as_functional as as_functional
+from .functional import has_single_logit as has_single_logit
 from .functional import is_functional as is_functional
 from .functional import layers_inside as layers_inside
 from .head import HeadReport as HeadReport
 from .head import InitialHead as InitialHead
 from .head import copy_head_rows as copy_head_rows
+from .head import head_rows as head_rows
 from .head import read_imagenet_head as read_imagenet_head
 from .pooling import Pooling as Pooling
 from .pooling import pooling_problem as pooling_problem

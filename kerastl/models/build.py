@@ -9,11 +9,12 @@ from typing import Any
 
 import keras
 
-from kerastl.errors import RequestError
+from kerastl.errors import RequestError, in_syntax
 from kerastl.image_size import Size
 from kerastl.models.backbone import get_backbone, resolve_image_size
 from kerastl.models.expand import expand
 from kerastl.models.flatten import build_source, flatten, without_values
+from kerastl.models.functional import two_logits
 from kerastl.models.hub import build_preset, load_layers
 from kerastl.models.pooling import Pooling, add_pooling
 from kerastl.models.presets import is_preset, read_preset
@@ -163,6 +164,7 @@ def build_model(
     *,
     class_names: Sequence[str],
     dropout: float = 0.2,
+    binary: bool = False,
     seed: int = 0,
     pooling: Pooling = "auto",
     num_prefix_tokens: int | None = None,
@@ -174,6 +176,8 @@ def build_model(
             channels]`, `[batch, tokens, channels]` or `[batch, channels]`.
         class_names: Names of the classes, at least two, in the order of the logits.
         dropout: Dropout rate of the pooled features, 0 to below 1.
+        binary: Whether the head has a single unit, the logit z of the second of two classes. The model then returns the
+            logits (0, z), whose softmax is the sigmoid of z.
         seed: Seed of the initial weights and of the dropout.
         pooling: How tokens become features, as in `head.pooling` of a recipe.
         num_prefix_tokens: As in `LoadedBackbone`.
@@ -184,17 +188,22 @@ def build_model(
         stores the class names (see `read_signature`), also in a file.
 
     Raises:
-        RequestError: The pooling does not fit the backbone.
+        RequestError: The pooling does not fit the backbone, or a binary head is requested for other than two classes.
     """
+    if binary and len(class_names) != 2:
+        raise RequestError(
+            f"{in_syntax('head.binary', 'binary')}: a head with a single unit is for two classes, but there are "
+            f"{len(class_names)}: {', '.join(class_names)}. Use {in_syntax('head.binary: false', 'binary=False')}."
+        )
     pooled = add_pooling(backbone, pooling, num_prefix_tokens, seed)
     dropped = keras.layers.Dropout(dropout, seed=seed, name="head_dropout")(pooled)
     logits = keras.layers.Dense(
-        len(class_names),
+        1 if binary else len(class_names),
         kernel_initializer=keras.initializers.GlorotUniform(seed=seed),
         # Logits stay float32 under any mixed-precision policy, because a float16 softmax is imprecise.
         dtype="float32",
         name="head",
     )(dropped)
-    model = keras.Model(backbone.inputs[0], logits, name="classifier")
+    model = keras.Model(backbone.inputs[0], two_logits(logits) if binary else logits, name="classifier")
     write_signature(model, class_names=list(class_names))
     return model

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     import keras
 
 
+TWO_LOGITS = "two_logits"
+"""Name of the operation that adds the logit 0 of the first class."""
+
+
 def is_functional(model: Any) -> bool:
     """Return whether the graph of a model is known: it is a functional model, or a Sequential model with an input."""
     return bool(getattr(model, "outputs", None))
@@ -53,10 +57,24 @@ def as_functional(model: keras.Model, size: tuple[int, int] | None = None) -> ke
         return network
     image, logits = network.inputs[0], network.outputs[0]
     if tuple(logits.shape) == (None, 1):
-        logits = keras.ops.pad(logits, ((0, 0), (1, 0)))
+        logits = two_logits(logits)
     # A list or a dictionary with one tensor is that tensor.
     is_plain = hasattr(network, "operations") and network.input is image and network.output is logits
     return network if is_plain else keras.Model(image, logits, name=model.name)
+
+
+def two_logits(logit: Any) -> Any:
+    """Return the logits (0, z) `[batch, 2]` for a tensor of single logits z `[batch, 1]`, by an operation of Keras."""
+    import keras
+
+    placeholder = keras.KerasTensor((None, 1))
+    padding = keras.ops.pad(placeholder, ((0, 0), (1, 0)))._keras_history.operation
+    return type(padding).from_config({**padding.get_config(), "name": TWO_LOGITS})(logit)
+
+
+def has_single_logit(model: keras.Model) -> bool:
+    """Return whether the first of the two logits of a functional model is constant, see `two_logits`."""
+    return bool(model.outputs[0]._keras_history.operation.name == TWO_LOGITS)
 
 
 def _reason(error: Exception) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from kerastl.errors import RequestError
 from kerastl.image_size import Size
 from kerastl.models.backbone import get_backbone
+from kerastl.models.functional import has_single_logit
 from kerastl.models.weight_files import h5_datasets, hash_problem, open_h5, weights_file_errors
 from kerastl.models.weights import fetch_command, locate_weights, models_folder
 
@@ -73,7 +74,7 @@ def copy_head_rows(model: keras.Model, class_names: Sequence[str], start: Initia
         ValueError: If the number of features differs.
     """
     head = model.get_layer("head")
-    kernel, bias = (np.array(value) for value in head.get_weights())
+    kernel, bias = head_rows(model)
     if start.kernel.shape[0] != kernel.shape[0]:
         raise ValueError(
             f"the starting head has {start.kernel.shape[0]} input features, but this head has {kernel.shape[0]}"
@@ -83,13 +84,26 @@ def copy_head_rows(model: keras.Model, class_names: Sequence[str], start: Initia
     row_of = {_normalize(name): row for row, name in enumerate(start.wordnet_ids)}
     row_of |= {name: row for row, name in enumerate(known) if counts[name] == 1}
     rows = {name: row_of[key] for name, key in zip(class_names, own, strict=True) if key in row_of}
+    is_binary = has_single_logit(model)
+    if is_binary and len(rows) < len(class_names):
+        rows = {}  # the single row is the difference of both
     for column, name in enumerate(class_names):
         if name in rows:
             kernel[:, column] = start.kernel[:, rows[name]]
             bias[column] = start.bias[rows[name]]
-    head.set_weights([kernel, bias])
+    head.set_weights(
+        [kernel, bias] if not is_binary else [kernel[:, 1:] - kernel[:, :1], bias[1:] - bias[:1]]
+    )
     ambiguous = sorted({name for name in own if counts[name] > 1})
     return _report(rows, class_names, len(known), ambiguous)
+
+
+def head_rows(model: keras.Model) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return the kernel `[features, classes]` and the bias `[classes]` of the head. The row of a constant logit is 0."""
+    kernel, bias = (np.array(value) for value in model.get_layer("head").get_weights())
+    if has_single_logit(model):
+        return np.pad(kernel, ((0, 0), (1, 0))), np.pad(bias, (1, 0))
+    return kernel, bias
 
 
 def _report(

@@ -242,10 +242,13 @@ class Head(StrictModel):
         pooling: How the tokens of a transformer become features: `cls`, the class token; `mean`, the average over the
             patches; `cls_mean`, both; `map`, multihead attention pooling, which is trained with the head. `auto` is
             `cls` if there is a class token, and otherwise `mean`. Feature maps are averaged.
+        binary: Whether a single sigmoid unit predicts the second of two classes, instead of one softmax unit per class.
+            All files have the probabilities of both classes.
     """
 
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.2
     pooling: Literal["auto", "cls", "mean", "cls_mean", "map"] = "auto"
+    binary: bool = False
 
 
 class Few(StrictModel):

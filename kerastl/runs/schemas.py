@@ -575,6 +575,8 @@ class HeadDescription(Entry):
     """The head of a model."""
 
     dropout: Number
+    pooling: str = "auto"
+    binary: bool = False
 
 
 class ValidationResults(Entry):

@@ -112,6 +112,7 @@ def build_classifier(
     weights: str | Path | None = "imagenet",
     dropout: float = 0.2,
     pooling: Pooling = "auto",
+    binary: bool = False,
     seed: int = 0,
     identity: Identity = "normalized",
     **options: Any,
@@ -128,6 +129,8 @@ def build_classifier(
             own weights.
         dropout: Dropout rate before the head, at least 0 and below 1.
         pooling: How tokens become features, as in `head.pooling` of a recipe. Feature maps are averaged.
+        binary: Whether the head has a single sigmoid unit for the second of two classes. The model returns its logit z as
+            the logits (0, z) of both classes.
         seed: Seed for the random weights and the dropout.
         identity: `normalized` rejects class names that differ only in case, spaces, Unicode forms or number formats.
             `exact` treats them as different classes.
@@ -150,6 +153,10 @@ def build_classifier(
     chosen, errors = Backbone.read({"name": backbone, "weights": weights, **options})
     errors = [(("backbone",) if loc == ("name",) else loc, message) for loc, message in errors]
     class_names = as_names(class_names)
+    if binary is True and len(class_names) > 2:
+        errors.append(
+            (("binary",), f"is for two classes, but there are {len(class_names)}. Use binary=False.")
+        )
     spellings = check_class_list(class_names, identity=identity)
     problems = [*list_problems(errors), *spellings]
     is_spelling = any(
@@ -164,8 +171,8 @@ def build_classifier(
     for note in loaded.notes:
         print_status(note)
     return build_model(
-        loaded.model, class_names=class_names, dropout=checked.dropout, seed=seed, pooling=checked.pooling,
-        num_prefix_tokens=loaded.num_prefix_tokens,
+        loaded.model, class_names=class_names, dropout=checked.dropout, binary=checked.binary, seed=seed,
+        pooling=checked.pooling, num_prefix_tokens=loaded.num_prefix_tokens,
     )  # fmt: skip
 
 

@@ -60,8 +60,8 @@ def build_initial_model(recipe: Recipe, datasets: Datasets) -> InitialModel:
         **backbone.family_options,
     )
     model = models.build_model(
-        loaded.model, class_names=datasets.class_names, dropout=recipe.head.dropout, seed=recipe.seed,
-        pooling=recipe.head.pooling, num_prefix_tokens=loaded.num_prefix_tokens,
+        loaded.model, class_names=datasets.class_names, dropout=recipe.head.dropout, binary=recipe.head.binary,
+        seed=recipe.seed, pooling=recipe.head.pooling, num_prefix_tokens=loaded.num_prefix_tokens,
     )  # fmt: skip
     full = FULL_WINDOW if recipe.data.window == "full" else None
     models.write_signature(model, window=datasets.window or full)
@@ -110,5 +110,5 @@ def _read_head_of_run(run_folder: Path) -> models.InitialHead:
     """
     check_manifest(run_folder)
     trained = load_trained(run_folder)
-    kernel, bias = trained.model.get_layer("head").get_weights()
+    kernel, bias = models.head_rows(trained.model)
     return models.InitialHead(trained.class_names, kernel, bias, run_folder / "model.keras")

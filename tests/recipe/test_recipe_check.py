@@ -224,7 +224,9 @@ def test_values_of_another_shape_are_reported_with_what_is_allowed():
                 "line 1: Missing required key 'backbone', which must be {name: the name of a backbone, weights: imagenet, preset, none or a path}.",
                 "line 1: Missing required key 'phases'. Add: phases: [{name: ..., epochs: ...}]",
             ],
-            "head: null": ["line 8, head: must be a mapping with the keys dropout and pooling, got null."],
+            "head: null": [
+                "line 8, head: must be a mapping with the keys dropout, pooling and binary, got null."
+            ],
             "augment: [{options: {area: 1}}]": [
                 "line 8, augment[0]: Missing required key 'name', which must be cutout, holder or random_flip."
             ],

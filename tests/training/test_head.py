@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from kerastl.models import InitialHead, copy_head_rows, read_imagenet_head
+from kerastl.recipe.schema import Head
 from kerastl.workflows import build_initial_model
 
 FEATURES = 4
@@ -94,7 +95,7 @@ def started(weights):
     recipe = SimpleNamespace(
         seed=1,
         data=SimpleNamespace(window="auto"),
-        head=SimpleNamespace(dropout=0.2, pooling="auto"),
+        head=Head(),
         backbone=SimpleNamespace(name="mobilenet", weights=weights, family_options={"alpha": 0.25}),
     )
     images = SimpleNamespace(image_size_px=128, class_names=("tench", "own"), window=None)
