@@ -447,6 +447,8 @@ class ImageDataset:
 
     def _finished(self, dataset: tf.data.Dataset, epoch: tf.Tensor) -> tf.data.Dataset:
         """Augment and mix labeled batches."""
+        if not (self.augmented or self.mixes):
+            return dataset
         return self._map(dataset, lambda images, labels, indices: self.finish(images, labels, indices, epoch))
 
     def _map(self, dataset: tf.data.Dataset, function: Callable[..., Any]) -> tf.data.Dataset:
