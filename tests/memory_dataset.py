@@ -10,11 +10,14 @@ from kerastl.data import ImageDataset
 class MemoryDataset(ImageDataset):
     """Reads its images with Pillow instead of the decoding graph, which takes seconds to trace.
 
-    Order, shards, augmentation, mixing, fingerprints and placement are those of the base class. 16-bit images are not
+    They are cached unless requested otherwise, so that a pass does not load them one by one. Order, shards, augmentation, mixing, fingerprints and placement are those of the base class. 16-bit images are not
     supported.
     """
 
     _pixels = None
+
+    def __init__(self, records, **options):
+        super().__init__(records, **{"cache": "memory"} | options)
 
     def _load_one(self, index):
         if self._pixels is None:

@@ -25,7 +25,9 @@ def records(tmp_path_factory):
 
 
 def dataset_of(records, *, kind=MemoryDataset, **options) -> ImageDataset:
-    defaults = {"class_names": ("a", "b"), "image_size_px": SIZE, "batch_size": BATCH, "seed": 7}
+    defaults = {
+        "class_names": ("a", "b"), "image_size_px": SIZE, "batch_size": BATCH, "seed": 7, "cache": "none",
+    }  # fmt: skip
     return kind(records, **(defaults | options))
 
 
