@@ -10,6 +10,7 @@ import importlib
 import pkgutil
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -167,12 +168,18 @@ def read_domains(reader: str, options: Any) -> list[str]:
     Raises:
         RequestError: The table is invalid, or an image has no domain.
     """
-    collection = module("reader", reader).read(options, seed=0, cache_dir=None)
+    collection = read_names(reader, options, seed=0, cache_dir=None)
     domains = [record.domain for record in collection.records]
     missing = domains.count(None)
     if missing:
         raise RequestError(f"{missing:,} of {len(domains):,} images have no domain.")
     return sorted(set(domains))
+
+
+def read_names(reader: str, options: Any, *, seed: int, cache_dir: Path | None) -> Any:
+    """Return the collection of a reader without opening its images, for checks. Images may not be stored yet."""
+    plugin: Any = module("reader", reader)
+    return getattr(plugin, "read_names", plugin.read)(options, seed=seed, cache_dir=cache_dir)
 
 
 def read_columns(reader: str, options: Any) -> list[str]:

@@ -201,10 +201,11 @@ def _opened(file: Path, mode: Literal["ro", "rwc"]) -> contextlib.closing[sqlite
     return contextlib.closing(sqlite3.connect(uri, uri=True, timeout=TIMEOUT_S))
 
 
-Kind = Literal["activations", "converted", "phantom", "tfds", "file_checks"]
+Kind = Literal["activations", "converted", "parquet", "phantom", "tfds", "file_checks"]
 NAMES: dict[Kind, re.Pattern[str]] = {
     "activations": re.compile(r"[0-9a-f]{32}"),
     "converted": re.compile(r"[0-9a-f]{24}"),
+    "parquet": re.compile(r"[0-9a-f]{24}"),
     "phantom": re.compile(r"[0-9a-f]{24}"),
     "tfds": re.compile(r"\w+-[0-9a-f]{16}"),
 }
@@ -218,8 +219,8 @@ class Entry:
     """An entry of the cache, or a partial entry that a process is writing or left when it was killed.
 
     Args:
-        kind: `activations` of frozen layers, `converted` images (e.g. TIFF) as PNG, `phantom` hospitals, `tfds` images
-            of TensorFlow Datasets, or `file_checks`, the results of decoding files.
+        kind: `activations` of frozen layers, `converted` images (e.g. TIFF) as PNG, images of `parquet` tables,
+            `phantom` hospitals, `tfds` images of TensorFlow Datasets, or `file_checks`, the results of decoding files.
         path: Folder of the entry. A file for `file_checks`.
         num_bytes: Size on disk.
         last_used: Time of last use, in seconds since 1970.
@@ -302,6 +303,8 @@ def _holds(kind: Kind, path: Path) -> dict[str, Any]:
             return dict(json.loads((path / "about.json").read_text(encoding="utf-8"))["holds"])
         if kind == "converted":
             return {"images": len(list(path.glob("*.png")))}
+        if kind == "parquet":
+            return {"images": len(list(path.iterdir()))}
         if kind == "phantom":
             return {"images": len(read_csv(path / "labels.csv"))}
         num_images = sum(len(read_csv(table)) for table in path.glob("*/index.csv"))

@@ -8,7 +8,6 @@ same request is resumed.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 import shutil
@@ -23,6 +22,7 @@ from typing import Any, BinaryIO, Literal, TextIO
 
 from kerastl.console import print_status, progress_bar
 from kerastl.data.convert import no_pillow_warnings
+from kerastl.data.parquet import check_parquet
 from kerastl.data.records import pluralize
 from kerastl.errors import Problem, RequestError, RunFailed, raise_problems, report_damage
 from kerastl.export.predict import (
@@ -144,12 +144,6 @@ def check_request(model: Path, table_format: TableFormat, out: Path | None, resu
     raise_problems("The request", [Problem("", text) for text in problems], "Nothing was written.")
     assert isinstance(result, ModelOnDisk)
     return result
-
-
-def check_parquet() -> None:
-    """Raise RequestError if pyarrow is not installed."""
-    if importlib.util.find_spec("pyarrow") is None:
-        raise RequestError("Parquet needs pyarrow. Install it: pip install 'kerastl[parquet]'")
 
 
 def check_output(out: Path, resume: bool) -> None:

@@ -369,6 +369,21 @@ def _in_one_line(error: RequestError) -> str:
     return "".join(letter for letter in text if letter.isprintable()).rstrip(".")
 
 
+def _named_columns(recipe: Any, section: str, options: Any) -> list[tuple[str, str]]:
+    """Return the path and the name of each column that a section of a recipe names or needs."""
+    columns = options.columns
+    named = [(f"{section}.reader.columns.{key}", name) for key, name in columns if isinstance(name, str)]
+    # A Parquet file can contain the images. Its reader reports a missing column.
+    if getattr(columns, "path", "") is None and options.path.suffix.lower() != ".parquet":
+        named.insert(0, (f"{section}.reader.columns.path", "path"))
+    if group_by := value_at(recipe, f"{section}.split.group_by"):
+        named.append((f"{section}.split.group_by", group_by))
+    is_labeled = section == "data" or value_at(recipe, "target.labels") in ("few", "all")
+    if is_labeled and getattr(columns, "label", "") is None:
+        named.append((f"{section}.reader.columns.label", "label"))
+    return named
+
+
 def missing_columns(recipe: Any) -> Iterator[Finding]:
     """Yield the columns that a recipe names, or needs for its labels, and that a table lacks. Only headers are read.
 
@@ -380,19 +395,13 @@ def missing_columns(recipe: Any) -> Iterator[Finding]:
     reported: list[Sequence[str]] = []
     for section in ("data", "target"):
         options = value_at(recipe, f"{section}.reader.options")
-        columns = getattr(options, "columns", None)
-        if columns is None:
+        if getattr(options, "columns", None) is None:
             continue
         try:
             known = registry.read_columns(value_at(recipe, f"{section}.reader.name"), options)
         except (RequestError, OSError, AttributeError):
             continue
-        named = [(f"{section}.reader.columns.{key}", name) for key, name in columns if isinstance(name, str)]
-        if group_by := value_at(recipe, f"{section}.split.group_by"):
-            named.append((f"{section}.split.group_by", group_by))
-        is_labeled = section == "data" or value_at(recipe, "target.labels") in ("few", "all")
-        if is_labeled and getattr(columns, "label", "") is None:
-            named.append((f"{section}.reader.columns.label", "label"))
+        named = _named_columns(recipe, section, options)
         if known not in reported:  # not the same table, or one with the same columns
             named += [
                 ("evaluation.subgroups", name) for name in value_at(recipe, "evaluation.subgroups") or ()

@@ -85,9 +85,7 @@ def check_data(recipe: recipes.Recipe) -> None:
 
 def _read(reader: recipes.Reader, options: Any, seed: int) -> Collection:
     """Return the images of a reader. Paths replace hashes, so that no file is read."""
-    images: Collection = registry.module("reader", reader.name).read(
-        options, seed=seed, cache_dir=cache_folder()
-    )
+    images: Collection = registry.read_names(reader.name, options, seed=seed, cache_dir=cache_folder())
     return images.with_records(replace(record, sha256=str(record.file)) for record in images.records)
 
 

@@ -84,8 +84,8 @@ def read_images(path: str | Path, *, max_unreadable_fraction: Fraction = 0.05, *
     TIFF and other images that TensorFlow cannot decode are converted to PNG in the cache folder.
 
     Args:
-        path: A folder, or a `.csv` file with the columns `path` and `label` and optionally `split`,
-            `patient_id` or other columns.
+        path: A folder, or a `.csv` or `.parquet` file with the columns `path` and `label` and optionally `split`,
+            `patient_id` or other columns. A Parquet file can contain the images themselves.
         max_unreadable_fraction: Fraction of unreadable images that is allowed, 0 to 1.
         **options: Options of the folder or table reader (see `data.reader` in docs/recipes.md).
 

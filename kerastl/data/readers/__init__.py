@@ -80,7 +80,7 @@ def read_folder(path: Path | str, **options: Any) -> Collection:
 
 
 def read_table(path: Path | str, **options: Any) -> Collection:
-    """Read a CSV table of images. Options are those of `kerastl.data.readers.table.Options`."""
+    """Read a CSV or Parquet table of images. Options are those of `kerastl.data.readers.table.Options`."""
     from kerastl.data.readers import table
 
     return table.read(table.Options(path=as_path(path), **options))

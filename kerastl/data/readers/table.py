@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from annotated_types import MinLen
 from pydantic import Field
 
+from kerastl.data.cache import cache_folder
 from kerastl.data.identity import (
     Identity,
     check_spellings,
@@ -21,6 +23,7 @@ from kerastl.data.identity import (
     same_numbers,
 )
 from kerastl.data.layout import split_of
+from kerastl.data.parquet import ParquetTable, image_file, is_parquet
 from kerastl.data.readers import path_hint
 from kerastl.data.records import Collection, Record, check_class_names, natural_order, pluralize
 from kerastl.errors import Problem, RequestError, missing_column, nearest_column, raise_problems
@@ -31,12 +34,14 @@ DELIMITERS = ",;\t"
 SHOWN = 20
 
 
-Row = tuple[int, dict[str, str]]
-"""The line where a row starts, and its cells by column name."""
+Row = tuple[str, dict[str, str]]
+"""Where a row is, e.g. `line 2` or `row 0`, and its cells by column name."""
+IMAGE = "\0image"
+"""The cell of an image that is stored in the table."""
 
 
-def parse_table(path: Path) -> tuple[list[str], list[Row]]:
-    """Return the header and the rows of a table.
+def parse_csv(path: Path) -> tuple[list[str], list[Row]]:
+    """Return the header and the rows of a CSV table.
 
     Raises:
         Problems: Rows differ in length from the header, or two columns have the same name.
@@ -44,65 +49,73 @@ def parse_table(path: Path) -> tuple[list[str], list[Row]]:
     """
     problems: list[Problem] = []
     rows: list[Row] = []
-    lines = _lines(path)
+    lines = _csv_lines(path)
     header = _header(lines)
     for line, cells in lines:
         if len(cells) == len(header):
             rows.append(
-                (line, dict(zip(header, (unquote_cell(cell.strip()) for cell in cells), strict=True)))
+                (
+                    f"line {line}",
+                    dict(zip(header, (unquote_cell(cell.strip()) for cell in cells), strict=True)),
+                )
             )
         else:
             message = f"has {pluralize(len(cells), 'cell')}, but the header has {len(header)}"
             problems.append(Problem(f"line {line}", message))
-    duplicates = sorted({name for name in header if header.count(name) > 1})
-    problems += [Problem("line 1", f"several columns are named {name!r}") for name in duplicates]
+    problems += _repeated_names(header, "line 1")
     raise_problems(f"The table {path}", problems, "Nothing was run.", SHOWN)
     if not rows:
         raise RequestError(f"The table {path} has no rows. Expected a header and one row per image.")
     return header, rows
 
 
+def _repeated_names(header: list[str], where: str) -> list[Problem]:
+    repeated = sorted({name for name in header if header.count(name) > 1})
+    return [Problem(where, f"several columns are named {name!r}") for name in repeated]
+
+
+def _parquet_rows(table: ParquetTable, columns: dict[str, str], subgroups: tuple[str, ...]) -> list[Row]:
+    """Return the rows of a Parquet table, with the cells of the given columns."""
+    path = columns["path"]
+    has_images = path in table.image_columns
+    others = [name for key, name in columns.items() if key != "path" or not has_images]
+    names = list(dict.fromkeys([*others, *subgroups]))
+    rows = [
+        (f"row {row}", dict(zip(names, (cell.strip() for cell in cells), strict=True)))
+        for row, cells in enumerate(table.rows(names))
+    ]
+    if has_images:
+        for (_, row), text in zip(rows, table.image_paths(path), strict=True):
+            row[path] = IMAGE if text is None else text
+    return rows
+
+
 def _header(lines: Iterator[tuple[int, list[str]]]) -> list[str]:
     return [name.strip() for name in next(lines, (0, []))[1]]
 
 
-def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+def _csv_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the header and the rows, each with the line where it starts. Blank lines are skipped.
 
     Raises:
         RequestError: The file cannot be read.
     """
     try:
-        yield from _parquet_lines(path) if path.suffix.lower() == ".parquet" else _csv_lines(path)
+        # utf-8-sig drops the byte order mark that spreadsheets write.
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            first = file.readline()
+            file.seek(0)
+            reader = csv.reader(file, delimiter=max(DELIMITERS, key=first.count), strict=True)
+            start = 1
+            for cells in reader:
+                if any(cell.strip() for cell in cells):
+                    yield start, cells
+                # Quoted cells may contain line breaks.
+                start = reader.line_num + 1
     except UnicodeDecodeError as error:
         raise RequestError(f"The table {path} is not UTF-8. Save it as CSV UTF-8.") from error
     except (OSError, ValueError, csv.Error) as error:
         raise RequestError(f"Cannot read the table {path}: {error}.") from error
-
-
-def _csv_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    # utf-8-sig drops the byte order mark that spreadsheets write.
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        first = file.readline()
-        file.seek(0)
-        reader = csv.reader(file, delimiter=max(DELIMITERS, key=first.count), strict=True)
-        start = 1
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                yield start, cells
-            # Quoted cells may contain line breaks.
-            start = reader.line_num + 1
-
-
-def _parquet_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    try:
-        from pyarrow import parquet
-    except ImportError as error:
-        raise RequestError("Parquet needs pyarrow. Install it: pip install 'kerastl[parquet]'") from error
-    yield 1, parquet.read_schema(path).names
-    table = parquet.read_table(path)
-    for line, cells in enumerate(zip(*(column.to_pylist() for column in table.columns), strict=True), 2):
-        yield line, ["" if cell is None else str(cell) for cell in cells]
 
 
 Name = Annotated[str, MinLen(1)]
@@ -119,7 +132,8 @@ class Columns(StrictModel):
     """Names of the columns of the table.
 
     Args:
-        path: Column with the paths of the images.
+        path: Column with the paths of the images, or with the images themselves in a Parquet file: their bytes, or the
+            images of a Hugging Face dataset. By default path, or else image or the only column with images.
         label: Column with the class labels. An image with an empty cell, or with nan, None, N/A, NULL or -, is
             unlabeled.
         split: Column with the splits: train, val (validation, valid, dev) or test.
@@ -129,7 +143,7 @@ class Columns(StrictModel):
         subgroups: Columns for scores by subgroup. In a recipe, use evaluation.subgroups instead.
     """
 
-    path: Name = "path"
+    path: Name | None = None
     label: Name | None = None
     split: Name | None = None
     group: Name | None = None
@@ -173,25 +187,57 @@ def read_columns(options: Options) -> list[str]:
     Raises:
         RequestError: The file cannot be read.
     """
-    return _header(_lines(options.path))
+    if is_parquet(options.path):
+        return ParquetTable(options.path).names
+    return _header(_csv_lines(options.path))
 
 
-def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> Collection:  # noqa: ARG001
-    """Read the table and return one record per row. The images are not opened.
+def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> Collection:
+    """Read the table and return one record per row. Images in files are not opened.
+
+    Images in a Parquet file are written unchanged to files in the cache folder once.
+
+    Args:
+        options: Options of the reader.
+        seed: Not used.
+        cache_dir: The cache folder. None is that of the user.
 
     Raises:
         Problems: All problems of the table, with line numbers.
-        RequestError: The file cannot be read or has no rows.
+        RequestError: The file cannot be read or has no rows, or the cache is not writable.
     """
+    collection = read_names(options, seed=seed, cache_dir=cache_dir)
+    if is_parquet(options.path):
+        table = ParquetTable(options.path)
+        if (column := _path_column(table.names, options, table.image_columns)) in table.image_columns:
+            table.store_images(column, table.entry(column, cache_dir or cache_folder()))
+    return collection
+
+
+def read_names(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> Collection:  # noqa: ARG001
+    """Return what `read` returns, but do not store images of a Parquet file, for checks that open no image."""
     problems: list[Problem] = []
     raise_problems(f"The table {options.path}", [Problem("", text) for text in options.problems()])
-    header, rows = parse_table(options.path)
-    columns, notes = _columns(header, options, problems)
+    table = ParquetTable(options.path) if is_parquet(options.path) else None
+    header, rows = (table.names, list[Row]()) if table else parse_csv(options.path)
+    problems += _repeated_names(header, "") if table else []
+    columns, notes = _columns(header, options, problems, table.image_columns if table else [])
     raise_problems(f"The table {options.path}", problems, "Nothing was run.", SHOWN)
+    entry = None
+    if table:
+        rows = _parquet_rows(table, columns, options.columns.subgroups)
+        if not rows:
+            raise RequestError(f"The table {options.path} has no rows. Expected one row per image.")
+        if columns["path"] in table.image_columns:
+            entry = table.entry(columns["path"], cache_dir or cache_folder())
     root = (options.root or options.path.parent).resolve()
     _clean_cells(rows, columns, options, problems, notes)
     rows = _of_domains(rows, columns.get("domain"), options.domains, problems, notes)
-    records = _records(rows, columns, options.columns.subgroups, root, problems)
+    images = _Images(options.path.name, entry, root)
+    records = _records(rows, columns, options.columns.subgroups, images, problems)
+    if table and problems and (unused := set(table.image_columns) - {*columns.values()}):
+        hint = f"The column {min(unused)!r} contains images. To read them: columns.path: {min(unused)}"
+        problems.insert(0, Problem("", hint))
     names = natural_order(record.label for record in records if record.label is not None)
     problems += check_class_names(names)  # spellings are reported with their lines
     raise_problems(f"The table {options.path}", problems, footer_of(problems), SHOWN)
@@ -202,14 +248,26 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
     return Collection(root, names, tuple(records), tuple(notes), identity=options.identity)
 
 
+def _path_column(header: list[str], options: Options, image_columns: list[str]) -> str:
+    """Return the column with the paths or the images."""
+    default = "image" if "image" in image_columns else image_columns[0] if len(image_columns) == 1 else "path"
+    return options.columns.path or ("path" if "path" in header else default)
+
+
 def _columns(
-    header: list[str], options: Options, problems: list[Problem]
+    header: list[str], options: Options, problems: list[Problem], image_columns: list[str]
 ) -> tuple[dict[str, str], list[str]]:
     """Return the column of each field, and notes about the default names that are used."""
-    columns, notes = {}, []
-    used = {*sum(DEFAULT_COLUMNS.values(), ()), *options.columns.model_dump().values()}
+    path = _path_column(header, options, image_columns)
+    columns, notes = {"path": path}, []
+    if path not in header:
+        message = f"{missing_column(path, header)} Set the column with columns.path."
+        problems.append(Problem("columns.path", message))
+    elif path not in ("path", options.columns.path):
+        notes.append(f"{options.path.name}: using the images in column {path!r}.")
+    used = {path, *sum(DEFAULT_COLUMNS.values(), ()), *options.columns.model_dump().values()}
     unused = [name for name in header if name not in {*used, *options.columns.subgroups}]
-    for key in ("path", *DEFAULT_COLUMNS):
+    for key in DEFAULT_COLUMNS:
         name: str | None = getattr(options.columns, key)
         if name is None:
             defaults = [default for default in DEFAULT_COLUMNS[key] if default in header]
@@ -243,13 +301,13 @@ def _clean_cells(
     """Clear cells with missing values, and report values with several spellings, except numbers in subgroup columns."""
     identity, subgroups = options.identity, options.columns.subgroups
     for column in dict.fromkeys([*(columns[key] for key in DEFAULT_COLUMNS if key in columns), *subgroups]):
-        lines: dict[str, int] = {}
+        lines: dict[str, str] = {}
         for line, row in rows:
             lines.setdefault(row[column], line)
         value = {text: "" if is_missing(text, identity) else text for text in lines}
-        locations = {text: f"line {lines[text]}" for text in value if value[text]}
+        locations = {text: lines[text] for text in value if value[text]}
         if missing_words := [text for text in value if text and not value[text]]:
-            where = ", ".join(f"{text!r} (line {lines[text]})" for text in missing_words[:SHOWN])
+            where = ", ".join(f"{text!r} ({lines[text]})" for text in missing_words[:SHOWN])
             read = "is read as a missing value. If it is a value"
             if len(missing_words) > 1:
                 read = "are read as missing values. If they are values"
@@ -288,23 +346,48 @@ def _of_domains(
     return [row for row in rows if row[1][column] in domains]
 
 
+@dataclass(frozen=True)
+class _Images:
+    """Where the images of a table are.
+
+    Args:
+        name: Name of the table.
+        entry: The cache entry for the images in a Parquet file, None if the table contains paths.
+        root: Folder that paths in the table are relative to.
+    """
+
+    name: str
+    entry: Path | None
+    root: Path
+
+    def find(self, cell: str, where: str) -> tuple[str, Path | str]:
+        """Return the path of an image in outputs, and its file or what is wrong with it."""
+        if cell == IMAGE and self.entry is not None:
+            row = int(where.removeprefix("row "))
+            return f"{self.name}#{row}", image_file(self.entry, row)
+        file = _file(cell, self.root) if cell or self.entry is None else "there is no image"
+        return ("", file) if isinstance(file, str) else (_output_path(file, self.root), file)
+
+
 def _records(
-    rows: list[Row], columns: dict[str, str], subgroups: tuple[str, ...], root: Path, problems: list[Problem]
+    rows: list[Row],
+    columns: dict[str, str],
+    subgroups: tuple[str, ...],
+    images: _Images,
+    problems: list[Problem],
 ) -> list[Record]:
     records: list[Record] = []
-    lines: dict[str, int] = {}
-    for line, row in rows:
+    lines: dict[str, str] = {}
+    for where, row in rows:
         cells = {key: row[column] for key, column in columns.items()}
-        where = f"line {line}"
-        file = _file(cells["path"], root)
+        path, file = images.find(cells["path"], where)
         if isinstance(file, str):
             problems.append(Problem(where, file))
             continue
-        path = _output_path(file, root)
         if path in lines:
-            problems.append(Problem(where, f"{path} is already on line {lines[path]}"))
+            problems.append(Problem(where, f"{path} is already on {lines[path]}"))
             continue
-        lines[path] = line
+        lines[path] = where
         split = split_of(cells.get("split", ""))
         if cells.get("split") and split is None:
             allowed = "train, val (validation, valid, dev) or test"

@@ -1,0 +1,228 @@
+"""Parquet tables: cells as text, and images that are stored in a column. This module does not import TensorFlow."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from kerastl.console import track
+from kerastl.data.cache import fill_entry
+from kerastl.errors import KerastlError, RequestError, first_line
+
+BATCH_ROWS, BATCH_BYTES = 65_536, 2**24
+NAME_DIGITS = 8
+
+
+def check_parquet() -> None:
+    """Raise RequestError if pyarrow is not installed."""
+    if importlib.util.find_spec("pyarrow") is None:
+        raise RequestError("Parquet needs pyarrow. Install it: pip install 'kerastl[parquet]'")
+
+
+def is_parquet(path: Path) -> bool:
+    """Return whether a path has the name of a Parquet file."""
+    return path.suffix.lower() == ".parquet"
+
+
+class ParquetTable:
+    """A Parquet file with one row per image. Rows are read in batches, and only the columns that are asked for.
+
+    Args:
+        path: The file.
+
+    Attributes:
+        names: Names of the columns.
+        image_columns: Names of the columns with encoded images: bytes, or the structure of Hugging Face datasets with the
+            fields `bytes` and `path`.
+
+    Raises:
+        RequestError: pyarrow is not installed, or the file cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        check_parquet()
+        self.path = path
+        with self._opened() as file:
+            self._schema = file.schema_arrow
+            self.num_rows = file.metadata.num_rows
+        self.names = [name.strip() for name in self._schema.names]
+        self.image_columns = [
+            name
+            for name, field in zip(self.names, self._schema, strict=True)
+            if _is_bytes(field.type) or _has_bytes(field.type)
+        ]
+
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        """Open the file, and report any error of the library, which hostile files raise in many types."""
+        from pyarrow import parquet
+
+        try:
+            # Without these options, a whole row group is read into memory.
+            with parquet.ParquetFile(self.path, buffer_size=2**20, pre_buffer=False) as file:
+                yield file
+        except KerastlError:
+            raise
+        except MemoryError as error:
+            raise RequestError(f"Cannot read the table {self.path}: not enough memory.") from error
+        except Exception as error:
+            raise RequestError(f"Cannot read the table {self.path}: {first_line(error)}.") from error
+
+    def rows(self, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
+        """Yield the cells of each row as text, empty if missing. Classes of Hugging Face datasets have their names.
+
+        Raises:
+            RequestError: A column contains neither text nor numbers.
+        """
+        names = [self._column(name) for name in columns]
+        with self._opened() as file:
+            for batch in file.iter_batches(BATCH_ROWS, columns=names, use_threads=False):
+                cells = [self._texts(name, batch.column(name)) for name in names]
+                yield from zip(*cells, strict=True) if names else [()] * len(batch)
+
+    def _column(self, name: str) -> str:
+        """Return the name of a column in the file, which can have surrounding spaces."""
+        return str(self._schema.names[self.names.index(name)])
+
+    def _texts(self, name: str, cells: Any) -> list[str]:
+        from pyarrow import types
+
+        kind = cells.type.value_type if types.is_dictionary(cells.type) else cells.type
+        if types.is_nested(kind):
+            raise RequestError(
+                f"The table {self.path}: column {name!r} has values of type {str(kind)[:60]}, but text or numbers are needed."
+            )
+        try:
+            values = cells.cast("string").to_pylist() if _is_bytes(kind) else cells.to_pylist()
+        except ValueError as error:
+            raise RequestError(
+                f"The table {self.path}: column {name!r} contains bytes that are not text."
+            ) from error
+        classes = self._class_names(name) if types.is_integer(kind) else []
+        if (
+            unknown := {value for value in values if value is not None and not -1 <= value < len(classes)}
+            if classes
+            else ()
+        ):
+            raise RequestError(
+                f"The table {self.path}: column {name!r} has the value {min(unknown)}, but the file names the classes 0 to "
+                f"{len(classes) - 1}."
+            )
+        if classes:
+            return ["" if value in (None, -1) else classes[value] for value in values]
+        return ["" if value is None else str(value) for value in values]
+
+    def _class_names(self, column: str) -> list[str]:
+        """Return the class names of an integer column that a Hugging Face dataset wrote, empty if there are none."""
+        with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            features = json.loads(self._schema.metadata[b"huggingface"])["info"]["features"]
+            names = features[column]["names"]
+            if isinstance(names, list) and all(isinstance(name, str) for name in names):
+                return names
+        return []
+
+    def image_paths(self, column: str) -> Iterator[str | None]:
+        """Yield None for each row of an image column that contains an image, and else its path, empty if it has none.
+
+        The images are read only if some are missing.
+        """
+        name = self._column(column)
+        structure = _has_bytes(self._schema.field(name).type)
+        has_paths = structure and self._schema.field(name).type.get_field_index("path") >= 0
+        paths = self._path_fields(name) if has_paths else iter([""] * self.num_rows)
+        missing = self._missing_images(name)
+        yield from (path if is_missing else None for path, is_missing in zip(paths, missing, strict=True))
+
+    def _path_fields(self, name: str) -> Iterator[str]:
+        with self._opened() as file:
+            for batch in file.iter_batches(BATCH_ROWS, columns=[f"{name}.path"], use_threads=False):
+                yield from (row.get("path") or "" if row else "" for row in batch.column(name).to_pylist())
+
+    def _missing_images(self, name: str) -> Iterator[bool]:
+        """Yield whether each row has no image. The statistics of the file often answer it."""
+        with self._opened() as file:
+            statistics = [chunk.statistics for chunk in self._chunks(file, name)]
+        known = [counted.null_count for counted in statistics if counted and counted.has_null_count]
+        count = sum(known) if known and len(known) == len(statistics) else None
+        if count in (0, self.num_rows):
+            yield from [count != 0] * self.num_rows
+        else:
+            yield from (image is None for image in self.images(name))
+
+    def images(self, column: str) -> Iterator[bytes | None]:
+        """Yield the bytes of the image in each row, None if there is none."""
+        name = self._column(column)
+        leaf = self._leaf(name)
+        with self._opened() as file:
+            num_bytes = sum(chunk.total_uncompressed_size for chunk in self._chunks(file, name))
+            rows = max(1, min(BATCH_ROWS, BATCH_BYTES * self.num_rows // max(1, num_bytes)))
+            for batch in file.iter_batches(rows, columns=[leaf], use_threads=False):
+                for scalar in batch.column(name):
+                    value = scalar.as_py()
+                    yield value.get("bytes") if isinstance(value, dict) else value
+
+    def _leaf(self, name: str) -> str:
+        """Return the path of the column of bytes in the file."""
+        return f"{name}.bytes" if _has_bytes(self._schema.field(name).type) else name
+
+    def _chunks(self, file: Any, name: str) -> list[Any]:
+        """Return the metadata of the column of bytes in each row group."""
+        groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
+        chunks = [group.column(index) for group in groups for index in range(group.num_columns)]
+        return [chunk for chunk in chunks if chunk.path_in_schema == self._leaf(name)]
+
+    def entry(self, column: str, cache_dir: Path) -> Path:
+        """Return the cache entry for the images of a column, which depends on the path, size and time of the file."""
+        status = self.path.stat()
+        state = f"{self.path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\0{column}"
+        digest = hashlib.sha256(state.encode(errors="surrogateescape")).hexdigest()[:24]
+        return cache_dir.absolute() / "parquet" / digest
+
+    def store_images(self, column: str, entry: Path) -> None:
+        """Write each image of a column unchanged to a file `image_file(entry, row)`, once.
+
+        Raises:
+            RequestError: The file cannot be read, or the cache is not writable.
+        """
+
+        def write() -> None:
+            with tempfile.TemporaryDirectory(
+                dir=entry.parent, prefix=f".{entry.name}.", ignore_cleanup_errors=True
+            ) as part:
+                for row, image in enumerate(track(self.images(column), "reading images", self.num_rows)):
+                    if image is not None:
+                        image_file(Path(part), row).write_bytes(image)
+                Path(part).rename(entry)
+
+        fill_entry(entry, is_complete=entry.is_dir, write=write)
+
+
+def image_file(entry: Path, row: int) -> Path:
+    """Return the file of the image in a row."""
+    return entry / f"{row:0{NAME_DIGITS}d}"
+
+
+def _is_bytes(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(
+        types.is_binary(kind)
+        or types.is_large_binary(kind)
+        or types.is_fixed_size_binary(kind)
+        or types.is_binary_view(kind)
+    )
+
+
+def _has_bytes(kind: Any) -> bool:
+    """Return whether a type is the structure of images in Hugging Face datasets."""
+    from pyarrow import types
+
+    return bool(
+        types.is_struct(kind) and kind.get_field_index("bytes") >= 0 and _is_bytes(kind.field("bytes").type)
+    )

@@ -1,0 +1,220 @@
+"""Parquet tables with images in a column: the records, the stored files, and what hostile or invalid files give."""
+
+import json
+import sys
+
+import numpy as np
+import pyarrow
+import pytest
+from make_images import encoded, uniform_image
+from pyarrow import parquet
+
+import kerastl
+from kerastl.cli import main
+from kerastl.data import check_images, read_table
+from kerastl.data.cache import cache_entries
+from kerastl.data.readers.table import Columns
+from kerastl.errors import RequestError
+
+IMAGES = [
+    np.random.default_rng(index).integers(0, 256, (8 + index, 8, 3)).astype(np.uint8) for index in range(6)
+]
+LABELS = [1, 0, 1, 0, 1, 0]
+
+
+CONTENTS = [encoded(pixels) for pixels in IMAGES]
+NESTED = [{"bytes": content, "path": f"photos/{index}.png"} for index, content in enumerate(CONTENTS)]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("KERASTL_CACHE", str(folder))
+    return folder
+
+
+def write(folder, columns, classes=None, name="table.parquet", **options):
+    table = pyarrow.table(columns)
+    if classes:
+        features = {"label": {"names": classes, "_type": "ClassLabel"}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    parquet.write_table(table, folder / name, **options)
+    return folder / name
+
+
+@pytest.mark.parametrize(
+    ("column", "options"),
+    [
+        ({"image": NESTED}, {}),
+        ({"image": CONTENTS}, {}),
+        ({"scan": CONTENTS}, {}),
+        ({"image": pyarrow.array(CONTENTS, pyarrow.large_binary())}, {"row_group_size": 2}),
+        ({"path": CONTENTS}, {"compression": "zstd"}),
+        ({"image": NESTED}, {"write_statistics": False, "row_group_size": 4}),
+        ({"image": [{"bytes": content} for content in CONTENTS], "thumbnail": CONTENTS}, {}),
+    ],
+)
+def test_images_in_a_column_are_read_like_files(tmp_path, column, options):
+    columns = {
+        "label": LABELS,
+        "patient_id": [7, 7, 8, 8, 9, None],
+        "split": ["train"] * 5 + ["dev"],
+        **column,
+    }
+    collection = read_table(write(tmp_path, columns, ["cat", "dog"], **options))
+    assert collection.class_names == ("cat", "dog")
+    assert [record.path for record in collection.records] == [f"table.parquet#{row}" for row in range(6)]
+    assert [record.label for record in collection.records] == [["cat", "dog"][label] for label in LABELS]
+    assert [record.group for record in collection.records] == ["7", "7", "8", "8", "9", None]
+    assert [record.split for record in collection.records] == ["train"] * 5 + ["val"]
+    assert [record.file.read_bytes() for record in collection.records] == CONTENTS
+
+
+def test_classes_of_hugging_face_datasets_have_their_names_and_minus_one_is_unlabeled(tmp_path):
+    columns = {"image": NESTED, "label": [0, -1, 1, None, 1, 0]}
+    labels = [record.label for record in read_table(write(tmp_path, columns, ["cat", "dog"])).records]
+    assert labels == ["cat", None, "dog", None, "dog", "cat"]
+    with pytest.raises(
+        RequestError, match="column 'label' has the value 1, but the file names the classes 0 to 0"
+    ):
+        read_table(write(tmp_path, columns, ["cat"]))
+
+
+def test_images_may_be_paths_next_to_stored_images(tmp_path):
+    (tmp_path / "a.png").write_bytes(CONTENTS[0])
+    columns = {"image": [{"bytes": None, "path": "a.png"}, *NESTED[1:]], "label": LABELS}
+    records = read_table(write(tmp_path, columns)).records
+    assert [record.path for record in records[:2]] == ["a.png", "table.parquet#1"]
+    assert [record.file.read_bytes() for record in records] == CONTENTS
+    kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    paths = [{"bytes": None, "path": "../a.png"}, {"bytes": None, "path": None}, None]
+    outside = {"image": pyarrow.array(paths, kind), "label": [0, 1, 1]}
+    with pytest.raises(
+        RequestError,
+        match=r"(?s)3 problems.*row 0: \.\./a\.png is outside.*row 1: there is no image\n.*row 2: there",
+    ):
+        read_table(write(tmp_path, outside))
+
+
+def test_images_are_stored_once_and_again_after_the_table_changes(tmp_path, cache):
+    path = write(tmp_path, {"image": CONTENTS, "label": LABELS})
+    first = read_table(path).records
+    first[0].file.write_bytes(b"kept")
+    assert read_table(path).records[0].file.read_bytes() == b"kept"
+    changed = read_table(write(tmp_path, {"image": CONTENTS[::-1], "label": LABELS, "x": LABELS})).records
+    assert [record.file.read_bytes() for record in changed] == CONTENTS[::-1]
+    entries = cache_entries(cache)
+    assert [(entry.kind, entry.describe()) for entry in entries] == [("parquet", "6 images")] * 2
+
+
+def test_check_stores_no_image_and_does_not_import_tensorflow(tmp_path, cache, capsys, monkeypatch):
+    path = write(tmp_path, {"image": CONTENTS * 2, "label": LABELS * 2})
+    opened = []
+    monkeypatch.setattr("kerastl.data.parquet.ParquetTable.images", lambda *args: opened.append(args))
+    arguments = [
+        "check",
+        "folder-classifier",
+        "--data",
+        str(path),
+        "--set",
+        "backbone={name: small_cnn, weights: none}",
+    ]
+    before = "tensorflow" in sys.modules
+    with pytest.raises(SystemExit) as stop:
+        main([*arguments, "--set", "phases=[{name: all, epochs: 1, trainable: all}]"])
+    assert (stop.value.code, opened, ("tensorflow" in sys.modules) == before) == (0, [], True)
+    assert not (cache / "parquet").exists()
+    assert "table.parquet" in capsys.readouterr().out
+
+
+def test_hostile_images_are_quarantined_by_row(tmp_path, capsys):
+    tiff = encoded(IMAGES[0], "TIFF")
+    contents = [*CONTENTS[:4], b"", b"no image", CONTENTS[0][:-30], tiff]
+    path = write(tmp_path, {"image": contents, "label": list("abababab")})
+    collection = kerastl.read_images(path, max_unreadable_fraction=0.5)
+    assert [record.path for record in collection.records] == [
+        f"table.parquet#{row}" for row in (0, 1, 2, 3, 7)
+    ]
+    assert collection.records[-1].file.suffix == ".png"  # converted like a file
+    printed = capsys.readouterr().err
+    assert "Excluded table.parquet#4: the file is empty" in printed
+    assert "Excluded table.parquet#5: this is not an image" in printed
+    assert "Excluded table.parquet#6: the file is truncated" in printed
+
+
+def test_copies_in_two_rows_are_found(tmp_path):
+    contents = [*CONTENTS, CONTENTS[0]]
+    path = write(tmp_path, {"image": contents, "label": [*LABELS, 0]})
+    with pytest.raises(
+        RequestError, match=r"table\.parquet#0 and table\.parquet#6: the same image has the labels"
+    ):
+        read_table(path).split(val_fraction=0.2, test_fraction=0.2, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "message"),
+    [
+        ({"image": CONTENTS, "label": [["a"], ["b"]] * 3}, {}, "'label' has values of type list"),
+        ({"image": CONTENTS, "label": [b"\xff", b"b"] * 3}, {}, "'label' contains bytes that are not text"),
+        (
+            {"image": CONTENTS, "label": LABELS},
+            {"label": "image"},
+            "'image' contains bytes that are not text",
+        ),
+        ({"image": NESTED, "label": LABELS}, {"group": "image"}, "'image' has values of type struct"),
+        ({"a": CONTENTS, "b": CONTENTS, "label": LABELS}, {}, r"no column 'path'.*columns\.path"),
+        (
+            {"path": ["x.png"] * 6, "image": CONTENTS, "label": LABELS},
+            {},
+            r"'image' contains images.*columns\.path: image",
+        ),
+        ({"image": pyarrow.array([], pyarrow.binary()), "label": []}, {}, "no rows"),
+        ({"image": CONTENTS, "label": LABELS}, {"label": "kind"}, "no column 'kind'"),
+    ],
+)
+def test_invalid_columns_are_refused_by_name(tmp_path, columns, options, message):
+    path = write(tmp_path, columns)
+    with pytest.raises(RequestError, match=f"(?s){message}"):
+        read_table(path, columns=Columns(**options))
+
+
+def test_labels_in_bytes_and_categories_are_text(tmp_path):
+    kinds = pyarrow.array(["in", "out"] * 3).dictionary_encode()
+    path = write(
+        tmp_path,
+        {"image": CONTENTS, "label": [b"cat", b"dog"] * 3, "domain": kinds, " split ": ["train"] * 6},
+    )
+    records = read_table(path).records
+    assert {(record.label, record.domain, record.split) for record in records} == {
+        ("cat", "in", "train"), ("dog", "out", "train")
+    }  # fmt: skip
+
+
+def test_damaged_files_raise_only_request_errors(tmp_path):
+    whole = write(tmp_path, {"image": NESTED, "label": LABELS}).read_bytes()
+    generator = np.random.default_rng(0)
+    damaged = tmp_path / "damaged.parquet"
+    messages = []
+    for attempt in range(60):
+        content = bytearray(whole)
+        for position in generator.integers(len(whole) // 2 * (attempt % 2), len(whole), 4):
+            content[position] = generator.integers(256)
+        damaged.write_bytes(content if attempt % 3 else content[: generator.integers(len(whole))])
+        try:
+            assert len(read_table(damaged).records) == 6
+        except RequestError as error:
+            messages.append(str(error))
+    assert len(messages) >= 20
+    assert all("damaged.parquet" in message for message in messages)
+
+
+def test_a_split_keeps_the_names_of_the_rows(tmp_path):
+    pixels = [uniform_image(index) for index in range(12)]
+    path = write(tmp_path, {"image": [encoded(image) for image in pixels], "label": ["a", "b"] * 6})
+    collection = read_table(path)
+    checked = check_images(
+        collection, max_pixels=10_000, cache_dir=None, converted_dir=tmp_path / "converted"
+    )
+    divided = checked.collection.split(val_fraction=0.25, test_fraction=0.25, seed=1)
+    names = [record.path for part in (divided.train, divided.val, divided.test) for record in part.records]
+    assert sorted(names) == sorted(record.path for record in collection.records)
