@@ -20,12 +20,18 @@ from kerastl.console import load_tensorflow
 @click.option(
     "--url",
     metavar="HOST[:PORT]",
-    help="Also check a running TF Serving at this gRPC address (default port: 8500). REST is expected on port 8501.",
+    help="Also check a running server: TF Serving at this gRPC address (default port: 8500) and by REST on port 8501, or a "
+    "KServe server, such as Triton, at this HTTP address.",
 )
 @click.option(
     "--rest-url",
     metavar="HOST[:PORT]",
     help="REST address, if different. Without --url, only REST is checked.",
+)
+@click.option(
+    "--protocol",
+    type=click.Choice(exports.PROTOCOLS),
+    help="What the server speaks. The default port of kserve_v1 is 8080, of kserve_v2 8000.  [default: detected]",
 )
 @click.option("--model-name", help="Name of the model on the server.  [default: that of the export]")
 @click.option(
@@ -38,6 +44,7 @@ def command(
     run: Path | None,
     url: str | None,
     rest_url: str | None,
+    protocol: str | None,
     model_name: str | None,
     quick: bool,
     as_json: bool,
@@ -48,16 +55,18 @@ def command(
     the samples of the export. Exports of the formats onnx, litert and openvino are loaded by their own runtimes. For
     the format keras, only files and weights are checked.
 
-    With --url, the served version and its predictions are also checked over gRPC and REST. The images are sent to the
-    server without encryption. The exit code is 1 if a check fails.
+    With --url, the served version and its predictions are also checked: TF Serving over gRPC and REST, KServe v1 and v2
+    over HTTP. Checks that a protocol does not allow are listed with the reason. The images are sent to the server without
+    encryption. The exit code is 1 if a check fails.
 
     \b
     Examples:
       kerastl verify runs/folder-classifier-1/export/saved_model
       kerastl verify EXPORT --url localhost IMAGES...
+      kerastl verify runs/folder-classifier-1/export/onnx --url localhost:8000
       kerastl verify EXPORT --url 10.0.0.7:8500 --rest-url 10.0.0.7:80 IMAGES...
     """
-    server = exports.read_server(url, rest_url, model_name)
+    server = exports.read_server(url, rest_url, model_name, protocol)
     folder = exports.find_verifiable(export).folder
     if server is not None and model_name is None:
         server = replace(server, model_name=exports.read_model_name(folder) or server.model_name)

@@ -1,4 +1,4 @@
-"""Check that a running TensorFlow Serving serves an export: send requests by gRPC and REST, and compare the responses."""
+"""Check that a running server serves an export: send requests by gRPC or HTTP, and compare the responses."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ import numpy as np
 
 from kerastl.errors import RequestError
 from kerastl.export.findings import MAX_DIFFERENCE, ExpectedPredictions, Finding, find_cause
-from kerastl.export.graph_check import CLASSIFY, served_signatures, without_internal
+from kerastl.export.graph_check import CLASSIFY, DEFAULT_SIGNATURE, served_signatures, without_internal
+from kerastl.export.kserve_clients import DATATYPES, KServeV1, KServeV2, find_kserve
 from kerastl.export.live_clients import (
     Floats,
     GrpcClient,
+    NotChecked,
     Predictions,
     RestClient,
     Server,
     ServerFault,
     clean,
 )
+from kerastl.export.manifest import Manifest
 from kerastl.export.serving_files import batch_sizes
-from kerastl.image_size import Size
 
 MAX_IMAGES = 4
 """Images in one request, unless the batch sizes of the server are smaller."""
@@ -30,6 +32,8 @@ FEW = 2
 """Number of requests in another form, for predictions that were compared already."""
 MAX_BYTES = 8 * 2**20
 """Bytes in one request, unless a single image has more."""
+FLOAT_BYTES = 20
+"""Bytes of a pixel value as JSON."""
 NOT_AN_IMAGE = b"these bytes are not an image"
 AVAILABLE = "AVAILABLE"
 STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", 30: AVAILABLE, 40: "UNLOADING", 50: "END"}
@@ -37,10 +41,6 @@ STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", 30: AVAILABLE, 40: "UNLOADIN
 Client = GrpcClient | RestClient
 Signatures = dict[str, str]
 """From `classify` to its method, and from `classify: output scores` to its type and shape."""
-
-
-class NotChecked(Exception):
-    """A check that cannot be performed. The message states why."""
 
 
 def reference_predictions(
@@ -51,40 +51,44 @@ def reference_predictions(
         return expected
     first = outputs["batch"][0]
     rows = np.asarray(first["probabilities"], np.float32)
-    return ExpectedPredictions(tuple(first["class_names"][0]), rows, tuple(first["predicted"]))
+    return ExpectedPredictions(tuple(first["class_names"][0]), rows, tuple(first.get("predicted", ())))
 
 
 def check_live(
     server: Server,
     export: Path,
+    manifest: Manifest,
     *,
-    images: Sequence[bytes],
-    image_size_px: Size,
+    images: Sequence[Any],
     reference: ExpectedPredictions | None,
 ) -> list[Finding]:
-    """Check that a running TensorFlow Serving predicts as an export does.
+    """Check that a running server predicts as an export does.
 
     Args:
         server: The addresses of the server.
         export: The version folder.
-        images: Whole files that can be decoded, at least one; they are sent to the server.
-        image_size_px: (height, width) of the input image in pixels.
+        manifest: Its manifest.
+        images: At least one, which are sent to the server: whole files that can be decoded, or for a converted model
+            decoded images, `[height, width, 3]` float32 in [0, 255].
         reference: The expected predictions; None to compare none.
 
     Returns:
-        One finding for each check and each API; `passed` is None if the check was not made.
+        One finding for each check and each API; `passed` is None if the check does not apply or was not made.
     """
-    requests = list(_requests(images, min(MAX_IMAGES, batch_sizes(image_size_px)[-1])))
+    requests = list(_requests(images, min(MAX_IMAGES, batch_sizes(manifest.image_size_px)[-1])))
+    kserve = find_kserve(server, manifest if manifest.conversion else None)
+    if kserve is not None:
+        return list(_findings(kserve.name, _kserve_checks(kserve, export, requests, reference)))
     clients: list[Client] = [] if server.grpc is None else [GrpcClient(server.grpc, server)]
     clients += [] if server.rest is None else [RestClient(server.rest, server)]
     findings: list[Finding] = []
     for client in clients:
         with closing(client):
-            findings += _findings(client, _checks(client, export, requests, reference))
+            findings += _findings(client.name, _checks(client, export, requests, reference))
     return findings
 
 
-def _findings(client: Client, checks: Mapping[str, Callable[[], str]]) -> Iterator[Finding]:
+def _findings(client_name: str, checks: Mapping[str, Callable[[], str]]) -> Iterator[Finding]:
     is_unreachable = False
     for name, check in checks.items():
         passed: bool | None = None
@@ -97,16 +101,14 @@ def _findings(client: Client, checks: Mapping[str, Callable[[], str]]) -> Iterat
             detail, passed = str(fault), False
         except NotChecked as reason:
             detail = str(reason)
-        yield Finding(f"{client.name}: {name}", passed, detail)
+        yield Finding(f"{client_name}: {name}", passed, detail)
 
 
 def _checks(
     client: Client, export: Path, requests: Sequence[list[bytes]], reference: ExpectedPredictions | None
 ) -> dict[str, Callable[[], str]]:
-    """Return the checks of one API, by name. Each check returns its detail or raises an exception."""
-    number = export.resolve().name
-    version = int(number) if number.isdecimal() else None
-    own = _signatures_of(export)
+    """Return the checks of one API of TensorFlow Serving. Each check returns its detail or raises an exception."""
+    version, own = _version_of(export), _signatures_of(export)
 
     def classify() -> str:
         if CLASSIFY not in own:
@@ -116,7 +118,7 @@ def _checks(
     checks = {
         "available": lambda: check_status(client.status(), version),
         "version": lambda: check_version(client.metadata()[0], version),
-        "signatures": lambda: check_signatures(own, client.metadata()[1].signature_def),
+        "signatures": lambda: check_signatures(own, _plain(client.metadata()[1].signature_def)),
         # Before the predictions, which then show that the server still works.
         "invalid image rejected": lambda: check_refusal(client),
         "predictions": lambda: _compared(client.predict, requests, reference),
@@ -128,17 +130,63 @@ def _checks(
     return checks
 
 
-def _requests(images: Sequence[bytes], most: int) -> Iterator[list[bytes]]:
+def _kserve_checks(
+    client: KServeV1 | KServeV2, export: Path, requests: Sequence[Any], reference: ExpectedPredictions | None
+) -> dict[str, Callable[[], str]]:
+    """Return the checks of a KServe server."""
+
+    def refusal() -> str:
+        if client.converted is None:
+            return check_refusal(client)
+        if client.converted.with_resize:
+            raise NotChecked("the model resizes images of any size")
+        return check_refusal(client, np.zeros([2, 3, 3], np.float32))
+
+    def other_apis() -> str:
+        raise NotChecked(f"{client.name} has no columnar format, and is checked by HTTP only")
+
+    return {
+        "available": client.ready,
+        "version": lambda: check_version(client.latest_version(), _version_of(export)),
+        "signatures": lambda: check_signatures(interface_of(export, client.converted), client.interface()),
+        "invalid image rejected": refusal,
+        "predictions": lambda: _compared(client.predict, requests, reference),
+        "classify": lambda: _compared(client.classify, requests[:FEW], reference),
+        "columns and gRPC": other_apis,
+    }
+
+
+def _version_of(export: Path) -> int | None:
+    number = export.resolve().name
+    return int(number) if number.isdecimal() else None
+
+
+def interface_of(export: Path, converted: Manifest | None) -> Signatures:
+    """Return data type and shape of each input and output of an export that a KServe server describes."""
+    if converted is not None and converted.conversion is not None:
+        tensors = {kind: converted.conversion[kind] for kind in ("input", "output")}
+        own = {f"{kind} {tensor['name']}": f"DT_FLOAT {tensor['shape']}" for kind, tensor in tensors.items()}
+        return {name: text.replace("None", "n") for name, text in own.items()}
+    signatures = _signatures_of(export)
+    names = ["input image_bytes", *(f"output {name}" for name in DATATYPES)]
+    return {name: signatures.get(f"{DEFAULT_SIGNATURE}: {name}", "") for name in names}
+
+
+def _requests(images: Sequence[Any], most: int) -> Iterator[list[Any]]:
     """Yield the images of each request: the first alone, then as many as fit."""
-    request: list[bytes] = []
+    request: list[Any] = []
     for number, image in enumerate(images):
-        is_full = len(request) == most or sum(map(len, request)) + len(image) > MAX_BYTES
+        is_full = len(request) == most or sum(map(_num_bytes, (*request, image))) > MAX_BYTES
         if request and (is_full or number == 1):
             yield request
             request = []
         request.append(image)
     if request:
         yield request
+
+
+def _num_bytes(image: Any) -> int:
+    return len(image) if isinstance(image, bytes) else FLOAT_BYTES * image.size
 
 
 def check_status(status: Any, version: int | None) -> str:
@@ -179,19 +227,19 @@ def check_version(served: int, version: int | None) -> str:
         return f"version {served} is served by default; the export's folder has no number to compare"
     if served != version:
         raise ServerFault(
-            f"version {served} is served by default, but this is version {version}. Verify that version "
-            "instead, or serve this one: the highest number, or model_version_policy in models.config"
+            f"version {served} is served by default, but this is version {version}. Verify that version instead, or serve "
+            "this one: the highest number, or model_version_policy in models.config (Triton: version_policy in config.pbtxt)"
         )
     return f"version {served} is served by default"
 
 
-def check_signatures(own: Signatures, served: Mapping[str, Any]) -> str:
+def check_signatures(own: Signatures, remote: Signatures) -> str:
     """Compare the signatures of a server with the export's.
 
     Raises:
         ServerFault: They differ.
     """
-    remote, faults = _plain(served), []
+    faults = []
     for key in sorted(own.keys() | remote.keys()):
         name = key.partition(": ")[0]
         here, there = own.get(key), remote.get(key)
@@ -231,28 +279,26 @@ def _plain(signatures: Mapping[str, Any]) -> Signatures:
     return plain
 
 
-def check_refusal(client: Client) -> str:
-    """Return how the server rejected bytes that are not an image.
+def check_refusal(client: Any, invalid: Any = NOT_AN_IMAGE) -> str:
+    """Return how the server rejected an invalid image.
 
     Raises:
-        ServerFault: They were accepted, or rejected with a server error.
+        ServerFault: It was accepted, or rejected with a server error.
     """
     try:
-        client.predict([NOT_AN_IMAGE])
+        client.predict([invalid])
     except ServerFault as fault:
-        if fault.code == client.refusal_code and fault.reason:
+        if fault.code in client.refusal_codes and fault.reason:
             return f"{fault.code}: {fault.reason}"
         if fault.is_unreachable or not fault.code:
             raise
-        reason = fault.reason or "without a reason"
-        raise ServerFault(f"{fault.code} instead of {client.refusal_code} and a reason: {reason}") from fault
-    raise ServerFault("bytes that are not an image got a prediction")
+        reason, codes = fault.reason or "without a reason", " or ".join(client.refusal_codes)
+        raise ServerFault(f"{fault.code} instead of {codes} and a reason: {reason}") from fault
+    raise ServerFault("an invalid image got a prediction")
 
 
 def _compared(
-    ask: Callable[[Sequence[bytes]], Predictions],
-    requests: Sequence[list[bytes]],
-    reference: ExpectedPredictions | None,
+    ask: Callable[[Any], Predictions], requests: Sequence[Any], reference: ExpectedPredictions | None
 ) -> str:
     if reference is None:
         raise NotChecked("not compared, because the export itself gave no predictions")

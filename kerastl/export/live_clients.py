@@ -37,8 +37,13 @@ Floats = npt.NDArray[np.float32]
 
 GRPC_PORT = 8500
 REST_PORT = 8501
+TF_SERVING, KSERVE_V1, KSERVE_V2 = PROTOCOLS = ("tf_serving", "kserve_v1", "kserve_v2")
+DEFAULT_PORTS = {TF_SERVING: GRPC_PORT, KSERVE_V1: 8080, KSERVE_V2: 8000}
+"""Of TF Serving's gRPC, of `kserve`, and of Triton's HTTP."""
+JSON_LENGTH = "Inference-Header-Content-Length"
+"""The header of a request in KServe v2 whose JSON is followed by other bytes."""
 TIME_LIMIT_S = 60.0
-MODEL_NAMES = re.compile(r"[^/:\s]+")
+MODEL_NAMES = re.compile(r"[^/:]*[^/:\s][^/:]*")
 ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/?#@\[\]]+)(?::([0-9]{1,5}))?")
 """A host, with brackets around an IPv6 address, and perhaps a port."""
 MAX_BYTES = 16 * 2**20
@@ -49,47 +54,54 @@ PROBABILITIES, PREDICTED, CLASS_NAMES = SINGLE_LABEL.outputs
 
 @dataclass(frozen=True)
 class Server:
-    """A running TensorFlow Serving.
+    """A running server: TensorFlow Serving, or one that speaks KServe.
 
     Args:
-        grpc: `HOST:PORT`, with brackets around an IPv6 address; None to skip gRPC.
+        grpc: `HOST:PORT`, with brackets around an IPv6 address; None to skip gRPC. For KServe, the address of HTTP.
         rest: The same for REST; None to skip it.
         model_name: The server's name for the model.
         time_limit_s: Time limit for one request, in seconds.
+        protocol: One of `PROTOCOLS`; None to detect it.
     """
 
     grpc: str | None
     rest: str | None
     model_name: str = MODEL_NAME
     time_limit_s: float = TIME_LIMIT_S
+    protocol: str | None = None
 
 
-def read_server(url: str | None, rest_url: str | None, model_name: str | None = None) -> Server | None:
+def read_server(
+    url: str | None, rest_url: str | None, model_name: str | None = None, protocol: str | None = None
+) -> Server | None:
     """Return the server that is given by command-line options.
 
     Args:
-        url: `HOST` or `HOST:PORT` of gRPC; REST is on the same host unless `rest_url` names another.
+        url: `HOST` or `HOST:PORT` of gRPC; REST is on the same host unless `rest_url` names another. For KServe, of HTTP.
         rest_url: `HOST` or `HOST:PORT` of REST; without `url` only REST is used.
         model_name: The server's name for the model; None for `kerastl`.
+        protocol: One of `PROTOCOLS`; None to detect it.
 
     Returns:
         None if neither address is given.
 
     Raises:
-        Problems: An address or the name is malformed.
+        Problems: An address or the name is malformed, or `rest_url` is given for KServe.
     """
     if url is None and rest_url is None:
         return None
     problems: list[Problem] = []
-    grpc = _address("--url", url, GRPC_PORT, problems)
+    grpc = _address("--url", url, DEFAULT_PORTS[protocol or TF_SERVING], problems)
     rest = _address("--rest-url", rest_url, REST_PORT, problems)
+    if rest_url is not None and protocol in (KSERVE_V1, KSERVE_V2):
+        problems.append(Problem("--rest-url", f"{protocol} has one address. Use --url instead."))
     model_name = MODEL_NAME if model_name is None else model_name
     if not MODEL_NAMES.fullmatch(model_name):
-        problems.append(Problem("--model-name", f"{model_name!r} must not contain '/', ':' or spaces."))
+        problems.append(Problem("--model-name", f"{model_name!r} must not be blank or contain '/' or ':'."))
     raise_problems("The address of the server", problems)
     if rest_url is None and grpc is not None:
         rest = f"{_host(grpc)}:{REST_PORT}"
-    return Server(grpc, rest, model_name)
+    return Server(grpc, rest, model_name, protocol=protocol)
 
 
 def _address(option: str, text: str | None, default_port: int, problems: list[Problem]) -> str | None:
@@ -106,6 +118,10 @@ def _address(option: str, text: str | None, default_port: int, problems: list[Pr
 
 def _host(address: str) -> str:
     return address.rpartition(":")[0]
+
+
+class NotChecked(Exception):
+    """A check that does not apply or cannot be performed. The message states why."""
 
 
 class ServerFault(Exception):
@@ -144,12 +160,12 @@ class Predictions:
         Raises:
             ServerFault: An output is missing or is not of that form.
         """
-        probabilities = as_floats(_value(outputs, PROBABILITIES), count)
-        names = _value(outputs, CLASS_NAMES)
+        probabilities = as_floats(value_of(outputs, PROBABILITIES), count)
+        names = value_of(outputs, CLASS_NAMES)
         if not isinstance(names, list) or len(names) != count:
             raise ServerFault(f"'class_names' does not have {count} rows")
         rows_of_names = tuple(as_names(row, probabilities.shape[1]) for row in names)
-        predicted = as_names(_value(outputs, PREDICTED), count) if has_labels else None
+        predicted = as_names(value_of(outputs, PREDICTED), count) if has_labels else None
         return cls(rows_of_names, probabilities, predicted)
 
     @classmethod
@@ -173,8 +189,8 @@ class GrpcClient:
     """TensorFlow Serving by gRPC, with the stubs of `tensorflow-serving-api`. Each method raises `ServerFault`."""
 
     name = "gRPC"
-    refusal_code = "INVALID_ARGUMENT"
-    """The code of the response to an image that cannot be decoded."""
+    refusal_codes: tuple[str, ...] = ("INVALID_ARGUMENT",)
+    """The codes of the response to an image that cannot be decoded."""
 
     def __init__(self, address: str, server: Server) -> None:
         import grpc
@@ -248,9 +264,12 @@ class GrpcClient:
             if error.code() == grpc.StatusCode.UNAVAILABLE:
                 raise ServerFault(
                     f"no gRPC server at {self.address}. Start the server (docker compose up -d in the export's folder), "
-                    f"or specify its gRPC address: --url HOST:PORT ({clean(details)})",
+                    f"or specify its gRPC address, or the HTTP address of a KServe server: --url HOST:PORT ({clean(details)})",
                     is_unreachable=True,
                 ) from error
+            if error.code() == grpc.StatusCode.UNIMPLEMENTED:
+                text = f"the gRPC server at {self.address} is not TF Serving. For KServe, use its HTTP port: --url HOST:PORT"
+                raise ServerFault(text, is_unreachable=True) from error
             is_unknown = error.code() == grpc.StatusCode.NOT_FOUND
             raise _refused(self.server, error.code().name, error.code().name, details, is_unknown) from error
 
@@ -284,74 +303,67 @@ def _tensor_values(name: str, tensor: Any) -> Any:
         raise ServerFault(f"{name!r} cannot be read: {clean(str(error))}") from error
 
 
-class RestClient:
-    """TensorFlow Serving by REST, with the standard library: the methods of `GrpcClient`, and the columnar format."""
+class HttpClient:
+    """A model on a server, by HTTP and JSON, with the standard library. Each method raises `ServerFault`."""
 
-    name = "REST"
-    refusal_code = "400"
+    refusal_codes: tuple[str, ...] = ("400",)
+    root = "/v1/models"
+    api = "TF Serving's REST API"
+    option = "--rest-url HOST:PORT"
 
     def __init__(self, address: str, server: Server) -> None:
         self.address, self.server = address, server
+        self.path = f"{self.root}/{quote(server.model_name, safe='')}"
 
     def close(self) -> None:
         """Do nothing: each request has its own connection."""
 
-    def status(self) -> Any:
-        """Return the `GetModelStatusResponse`."""
-        from tensorflow_serving.apis import get_model_status_pb2
+    def send(self, method: str, verb: str, payload: Any = None, raw: bytes = b"") -> dict[str, Any]:
+        """Return the JSON object of a response of the model. `verb` is what follows its name in the path."""
+        return self.parse(self.request(method, f"{self.path}{verb}", payload, raw))
 
-        return _message(self._send("GET", ""), get_model_status_pb2.GetModelStatusResponse())
-
-    def metadata(self) -> tuple[int, Any]:
-        """Return the version that is served by default, and the `SignatureDefMap`."""
-        from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2
-
-        content = self._send("GET", "/metadata")
-        spec = _message(_value(content, "model_spec"), model_pb2.ModelSpec())
-        signatures = _value(_value(content, "metadata"), "signature_def")
-        return spec.version.value, _message(signatures, get_model_metadata_pb2.SignatureDefMap())
-
-    def predict(self, images: Sequence[bytes]) -> Predictions:
-        """Return the predictions for whole image files, in the row format."""
-        content = self._send("POST", ":predict", {"instances": _base64(images)})
-        rows = _value(content, "predictions")
-        if not isinstance(rows, list) or len(rows) != len(images):
-            raise ServerFault(f"'predictions' is not a list of {len(images)} objects")
-        columns = {name: [_value(row, name) for row in rows] for name in SINGLE_LABEL.outputs}
-        return Predictions.of(columns, len(images))
-
-    def predict_columns(self, images: Sequence[bytes]) -> Predictions:
-        """Return the predictions for whole image files, in the columnar format."""
-        content = self._send("POST", ":predict", {"inputs": {"image_bytes": _base64(images)}})
-        return Predictions.of(_value(content, "outputs"), len(images))
-
-    def classify(self, images: Sequence[bytes]) -> Predictions:
-        """Return the results of the Classify API for whole image files."""
-        examples = [{ENCODED: image} for image in _base64(images)]
-        content = self._send("POST", ":classify", {"signature_name": CLASSIFY, "examples": examples})
-        # The documentation calls the key `result`, the server's code `results`.
-        pairs = _value(content, "results" if "results" in content else "result")
-        return Predictions.of_pairs(pairs, len(images))
-
-    def _send(self, method: str, verb: str, payload: Any = None) -> dict[str, Any]:
-        status, content = self._exchange(method, verb, payload)
+    def request(self, method: str, path: str, payload: Any = None, raw: bytes = b"") -> bytes:
+        """Return the content of a successful response. `raw` is sent after `payload`, which is sent as JSON."""
+        status, content = self._exchange(method, path, payload, raw)
         if status != http.client.OK:
-            is_unknown = status == http.client.NOT_FOUND
+            is_unknown = status == http.client.NOT_FOUND and path.startswith(self.path)
             raise _refused(self.server, f"HTTP {status}", str(status), _error_in(content), is_unknown)
+        return content
+
+    def parse(self, content: bytes) -> dict[str, Any]:
+        """Return a response as a JSON object."""
         with suppress(ValueError, RecursionError):
             response = json.loads(content)
             if isinstance(response, dict):
+                if isinstance(response.get("error"), str):
+                    raise ServerFault(f"HTTP 200 with an error: {clean(response['error'])}")
                 return response
         start = clean(content[:60].decode(errors="replace"))
         raise ServerFault(
-            f"no JSON object from {self.address} but {start!r}: this is not TF Serving's REST API. "
-            "Specify its address: --rest-url HOST:PORT"
+            f"no JSON object from {self.address} but {start!r}: this is not {self.api}. "
+            f"Specify its address: {self.option}"
         )
 
-    def _exchange(self, method: str, verb: str, payload: Any) -> tuple[int, bytes]:
+    def predict_rows(self, instances: list[Any]) -> list[Any]:
+        """Return the predictions for instances, in the row format."""
+        rows = value_of(self.send("POST", ":predict", {"instances": instances}), "predictions")
+        if not isinstance(rows, list) or len(rows) != len(instances):
+            raise ServerFault(f"'predictions' is not a list of {len(instances)} objects")
+        return rows
+
+    def predict(self, images: Sequence[Any]) -> Predictions:
+        """Return the predictions for whole image files, in the row format."""
+        rows = self.predict_rows(as_base64(images))
+        columns = {name: [value_of(row, name) for row in rows] for name in SINGLE_LABEL.outputs}
+        return Predictions.of(columns, len(images))
+
+    def _exchange(self, method: str, path: str, payload: Any, raw: bytes) -> tuple[int, bytes]:
         limit_s = self.server.time_limit_s
-        path = f"/v1/models/{quote(self.server.model_name, safe='')}{verb}"
         body = None if payload is None else json.dumps(payload).encode()
+        headers = {"Content-Type": "application/octet-stream" if raw else "application/json"}
+        if body is not None and raw:
+            headers[JSON_LENGTH] = str(len(body))
+            body += raw
         is_late = threading.Event()
         try:
             with closing(http.client.HTTPConnection(self.address, timeout=limit_s)) as connection:
@@ -360,7 +372,7 @@ class RestClient:
                 watchdog = threading.Timer(limit_s, _hang_up, [connection.sock, is_late])
                 watchdog.start()
                 try:
-                    connection.request(method, path, body, {"Content-Type": "application/json"})
+                    connection.request(method, path, body, headers)
                     response = connection.getresponse()
                     content = response.read(MAX_BYTES + 1)
                     if response.length and len(content) <= MAX_BYTES:
@@ -378,19 +390,50 @@ class RestClient:
         address, text = self.address, clean(f"{type(error).__name__}: {error}")
         match error:
             case ConnectionRefusedError():
-                return (
-                    f"no server listens at {address}. Start it (docker compose up -d in the export's folder), or give its "
-                    "REST port: --rest-url HOST:PORT"
-                )
+                return f"no server listens at {address}. Start it as in the export's README.md, or specify its HTTP address: {self.option}"
             case socket.gaierror():
-                return f"unknown host {clean(_host(address).strip('[]'))}: --rest-url HOST:PORT"
+                return f"unknown host {clean(_host(address).strip('[]'))}: {self.option}"
             case TimeoutError():
                 return _late(address, self.server)
             case http.client.IncompleteRead() | ConnectionError():
                 return f"{address} closed the connection within a response. See the server's log"
             case OSError():
-                return f"{address} cannot be reached ({text}): --rest-url HOST:PORT"
+                return f"{address} cannot be reached ({text}): {self.option}"
         return f"{address} does not speak HTTP ({text}). gRPC uses a different port: --url HOST:8500 --rest-url HOST:8501"
+
+
+class RestClient(HttpClient):
+    """TensorFlow Serving by REST: the methods of `GrpcClient`, and the columnar format."""
+
+    name = "REST"
+
+    def status(self) -> Any:
+        """Return the `GetModelStatusResponse`."""
+        from tensorflow_serving.apis import get_model_status_pb2
+
+        return _message(self.send("GET", ""), get_model_status_pb2.GetModelStatusResponse())
+
+    def metadata(self) -> tuple[int, Any]:
+        """Return the version that is served by default, and the `SignatureDefMap`."""
+        from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2
+
+        content = self.send("GET", "/metadata")
+        spec = _message(value_of(content, "model_spec"), model_pb2.ModelSpec())
+        signatures = value_of(value_of(content, "metadata"), "signature_def")
+        return spec.version.value, _message(signatures, get_model_metadata_pb2.SignatureDefMap())
+
+    def predict_columns(self, images: Sequence[bytes]) -> Predictions:
+        """Return the predictions for whole image files, in the columnar format."""
+        content = self.send("POST", ":predict", {"inputs": {"image_bytes": as_base64(images)}})
+        return Predictions.of(value_of(content, "outputs"), len(images))
+
+    def classify(self, images: Sequence[bytes]) -> Predictions:
+        """Return the results of the Classify API for whole image files."""
+        examples = [{ENCODED: image} for image in as_base64(images)]
+        content = self.send("POST", ":classify", {"signature_name": CLASSIFY, "examples": examples})
+        # The documentation calls the key `result`, the server's code `results`.
+        pairs = value_of(content, "results" if "results" in content else "result")
+        return Predictions.of_pairs(pairs, len(images))
 
 
 def _hang_up(connected: socket.socket, is_late: threading.Event) -> None:
@@ -411,7 +454,12 @@ def _error_in(content: bytes) -> str:
         return content[:200].decode(errors="replace") or "without a reason"
 
 
-def _value(content: Any, key: str) -> Any:
+def value_of(content: Any, key: str) -> Any:
+    """Return a value of a JSON object.
+
+    Raises:
+        ServerFault: It is not an object, or has no such key.
+    """
     if not isinstance(content, Mapping) or key not in content:
         raise ServerFault(f"the response has no {key!r}")
     return content[key]
@@ -427,7 +475,8 @@ def _message(content: Any, empty: Any) -> Any:
     raise ServerFault(f"the response is not a {empty.DESCRIPTOR.name}")
 
 
-def _base64(images: Sequence[bytes]) -> list[dict[str, str]]:
+def as_base64(images: Sequence[bytes]) -> list[dict[str, str]]:
+    """Return image files as TF Serving's JSON."""
     return [{"b64": base64.b64encode(image).decode()} for image in images]
 
 

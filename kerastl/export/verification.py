@@ -41,7 +41,7 @@ from kerastl.export.findings import (
 from kerastl.export.formats import PORTABLE, SAVED_MODEL, check_formats, find_export, find_verifiable
 from kerastl.export.graph_check import check_endpoints, graph_findings, is_safe_to_load
 from kerastl.export.live import check_live, reference_predictions
-from kerastl.export.live_clients import Server
+from kerastl.export.live_clients import TF_SERVING, Server
 from kerastl.export.manifest import Manifest, read_manifest
 from kerastl.export.pixel_variants import pixel_variants
 from kerastl.export.probe_images import MAX_IMAGES, find_enclosing_run, load_probe_set
@@ -84,19 +84,23 @@ def check_export(
         path: The export, or a folder of versions, of which the highest is verified.
         images: Files and folders; if empty, test images of the run, or else the samples of the export.
         run: The run that was exported; None for the run folder that contains the export, if there is one.
-        server: A running TensorFlow Serving to check as well; the images are sent to it.
+        server: A running server to check as well; the images are sent to it.
         limit: Maximum number of images.
         quick: Use at most 8 images, only the endpoints `serving_default` and `pixels`, and only one warm-up
             request of each; the others are checked and not run.
 
     Raises:
-        RequestError: It is not an export, there are no images, its runtime is not installed, or TensorFlow
-            Serving does not support its format.
+        RequestError: It is not an export, there are no images, its runtime is not installed, or the server does not
+            support its format.
     """
     export = find_verifiable(path)
     folder = export.folder
-    if export.format_name != SAVED_MODEL and server is not None:
-        raise RequestError(f"TensorFlow Serving cannot serve {folder}. Omit --url and --rest-url.")
+    if server is not None and export.format_name == PORTABLE:
+        raise RequestError(
+            f"No server runs {folder}, which has the format {PORTABLE}. Omit --url and --rest-url."
+        )
+    if server is not None and server.protocol == TF_SERVING and export.format_name != SAVED_MODEL:
+        raise RequestError(f"TensorFlow Serving cannot serve {folder}. Omit --protocol {TF_SERVING}.")
     try:
         read_manifest(folder)
     except RequestError as error:
@@ -172,8 +176,7 @@ def verify(
         export: The version folder.
         encoded: Whole image files that can be decoded; at least two with different predictions.
         expected: The predictions of the run's own model; None if unavailable.
-        server: A running TensorFlow Serving to check as well; None if there is none. The images are sent to
-            it.
+        server: A running server to check as well; None if there is none. The images are sent to it.
         quick: As in `check_export`.
 
     Returns:
@@ -216,10 +219,9 @@ def verify(
         variants = partial(_predict_variants, export, plugin, encoded, images, manifest)
         findings = [_describe_pixels(finding, outputs, expected, variants) for finding in explain(findings)]
     if server is not None:
+        sent = list(images) if model.is_converted else encoded
         reference = reference_predictions(outputs, expected)
-        findings += check_live(
-            server, export, images=encoded, image_size_px=manifest.image_size_px, reference=reference
-        )
+        findings += check_live(server, export, manifest, images=sent, reference=reference)
     return explain(findings)
 
 

@@ -17,6 +17,7 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from kerastl.export import ExpectedPredictions, Finding
 from kerastl.export.live import check_live
 from kerastl.export.live_clients import Server
+from kerastl.export.manifest import Manifest
 from tests.export.conftest import CLASS_NAMES, SIZE
 from tests.export.stand_in_model import Model
 from tests.export.stand_in_rest import wrong
@@ -106,6 +107,18 @@ def stand_in() -> Iterator[StandIn]:
         yield server
 
 
+def described(**fields: Any) -> Manifest:
+    """Return the manifest of an export of this model, as far as a server is checked with it."""
+    defaults: dict[str, Any] = {
+        "window": None,
+        "max_pixels": 0,
+        "model_sha256": "",
+        "versions": {},
+        "files": {},
+    }
+    return Manifest(**{"class_names": CLASS_NAMES, "image_size_px": SIZE, **defaults, **fields})
+
+
 def address(port: int) -> str:
     return f"{LOOPBACK}:{port}"
 
@@ -117,10 +130,11 @@ def server_of(stand_in: StandIn) -> Server:
 def ask(
     server: Server,
     export: Path,
-    images: Sequence[bytes] = IMAGES,
+    images: Sequence[Any] = IMAGES,
     reference: ExpectedPredictions | None = REFERENCE,
+    manifest: Manifest | None = None,
 ) -> dict[str, Finding]:
-    findings = check_live(server, export, images=images, image_size_px=SIZE, reference=reference)
+    findings = check_live(server, export, manifest or described(), images=images, reference=reference)
     assert len({finding.check for finding in findings}) == len(findings) >= 6
     return {finding.check: finding for finding in findings}
 
@@ -140,7 +154,7 @@ def canned(send: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[int]:
             pass
 
         def do_GET(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             self.close_connection = True
             send(self)
 

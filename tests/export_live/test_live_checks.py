@@ -139,7 +139,7 @@ def test_an_export_without_classify_is_checked_otherwise(
 class Answering:
     """A client whose server sends one response to bytes that are not an image: predictions, or a fault."""
 
-    refusal_code = "400"
+    refusal_codes = ("400",)
 
     def __init__(self, fault: ServerFault | None) -> None:
         self.fault = fault
