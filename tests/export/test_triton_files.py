@@ -10,7 +10,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 
 from kerastl.evaluation import Trained
 from kerastl.export import export_run, modified_serving_files
-from tests.export.conftest import CLASS_NAMES
+from tests.export.conftest import CLASS_NAMES, SIZE
 from tests.export.converted_formats import need
 
 pytestmark = pytest.mark.xdist_group("exported_run")
@@ -102,3 +102,12 @@ def test_the_inference_service_loads_this_model_only(exported_run: Callable[[str
     assert model["protocolVersion"] == "v2"
     assert model["modelFormat"] == {"name": "onnx"}
     assert model["args"] == ["--model-control-mode=explicit", f"--load-model={name}"]
+
+
+def test_the_readme_prints_the_commands_for_this_model(exported_run: Callable[[str], Path]) -> None:
+    need("onnx")
+    readme = (exported_run("onnx") / "export" / "onnx" / "README.md").read_text()
+    assert "localhost:8000/v2/models/kerastl/infer" in readme
+    assert f'"shape": [1, {SIZE}, {SIZE}, 3]' in readme
+    assert "kerastl verify . --url localhost:8000 images/" in readme
+    assert "{%" not in readme
