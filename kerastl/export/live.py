@@ -143,7 +143,7 @@ def _kserve_checks(
         return check_refusal(client, np.zeros([2, 3, 3], np.float32))
 
     def other_apis() -> str:
-        raise NotChecked(f"{client.name} has no columnar format, and is checked by HTTP only")
+        raise NotChecked(f"{client.name} has one format, and is checked by HTTP only")
 
     return {
         "available": client.ready,

@@ -8,8 +8,9 @@ import pytest
 import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
+from kerastl.errors import RequestError
 from kerastl.evaluation import Trained
-from kerastl.export import export_run, modified_serving_files
+from kerastl.export import check_export, export_run, modified_serving_files, read_server
 from tests.export.conftest import CLASS_NAMES, SIZE
 from tests.export.converted_formats import need
 
@@ -111,3 +112,10 @@ def test_the_readme_prints_the_commands_for_this_model(exported_run: Callable[[s
     assert f'"shape": [1, {SIZE}, {SIZE}, 3]' in readme
     assert "kerastl verify . --url localhost:8000 images/" in readme
     assert "{%" not in readme
+
+
+def test_tf_serving_is_refused_for_an_onnx_export(exported_run: Callable[[str], Path]) -> None:
+    need("onnx")
+    server = read_server("localhost", None, protocol="tf_serving")
+    with pytest.raises(RequestError, match="TensorFlow Serving cannot serve .* Omit --protocol tf_serving"):
+        check_export(exported_run("onnx") / "export" / "onnx", server=server)
