@@ -117,5 +117,5 @@ def test_the_readme_prints_the_commands_for_this_model(exported_run: Callable[[s
 def test_tf_serving_is_refused_for_an_onnx_export(exported_run: Callable[[str], Path]) -> None:
     need("onnx")
     server = read_server("localhost", None, protocol="tf_serving")
-    with pytest.raises(RequestError, match="TensorFlow Serving cannot serve .* Omit --protocol tf_serving"):
+    with pytest.raises(RequestError, match=r"TensorFlow Serving cannot serve .* Omit --protocol tf_serving"):
         check_export(exported_run("onnx") / "export" / "onnx", server=server)

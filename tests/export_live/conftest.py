@@ -116,7 +116,7 @@ def described(**fields: Any) -> Manifest:
         "versions": {},
         "files": {},
     }
-    return Manifest(**{"class_names": CLASS_NAMES, "image_size_px": SIZE, **defaults, **fields})
+    return Manifest(**{"class_names": CLASS_NAMES, "image_size_px": (SIZE, SIZE), **defaults, **fields})
 
 
 def address(port: int) -> str:
