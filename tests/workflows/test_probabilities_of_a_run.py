@@ -179,6 +179,7 @@ def test_candidates_of_an_adaptation_have_probabilities_with_their_own_temperatu
     for folder in [done.path, *sorted((done.path / "runs").iterdir())]:
         temperature = json.loads((folder / "model.json").read_text())["temperature"]
         fitted = json.loads((folder / "scores.json").read_text())["val"]["calibration"]["temperature"]
+        assert temperature is not None, f"the validation images determine no temperature of {folder.name}"
         assert temperature == fitted["value"], folder.name
         row = next(row for row in rows_of(folder / "predictions.csv") if row["split"] == "val")
         expected = softmax([float(row[f"logit_{name}"]) / temperature for name in CLASSES])
