@@ -43,7 +43,7 @@ def build(class_names=("dark", "light")):
 @pytest.fixture(scope="module")
 def trained(collection):
     model = build()
-    train = kerastl.ImageDataset(collection.train, image_size_px=SIZE, seed=7)
+    train = kerastl.ImageDataset(collection.train, image_size_px=SIZE, seed=7, cache="memory")
     phases = [kerastl.Phase("all", epochs=3, trainable="all")]
     printed = io.StringIO()
     with contextlib.redirect_stderr(printed):

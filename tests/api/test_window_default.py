@@ -81,7 +81,7 @@ def test_fit_stores_the_window_which_files_evaluation_and_export_use(collection,
     model = kerastl.build_classifier(
         "small_cnn", weights="none", class_names=collection.class_names, image_size_px=SIZE
     )
-    train = kerastl.ImageDataset(collection.train, image_size_px=SIZE, seed=7)
+    train = kerastl.ImageDataset(collection.train, image_size_px=SIZE, seed=7, cache="memory")
     phase = kerastl.Phase("all", epochs=1, trainable="all")
     kerastl.fit(model, train, validation_data=collection.val, phases=[phase], verbose=False)
     model.save(tmp_path / "model.keras")
