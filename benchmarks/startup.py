@@ -1,12 +1,15 @@
 """CPU time of light commands, and time from the start of a training to its first step.
 
-    python benchmarks/startup.py [--quick] [--run | --train]
+    python benchmarks/startup.py [--quick] [--run | --train | --verify]
 
 Each command runs in its own process. The table shows the median of several runs, and the time to start Python.
 Limits: 0.4 CPU seconds for `--help`, 0.6 for `check`.
 
 `--run` measures the CPU time of a whole run of 3 tiny epochs, from the first import to the report. Training and decoding
 take about a quarter of it. Limit: 20 seconds.
+
+`--verify` measures the CPU time and the duration of `kerastl verify EXPORT IMAGES --quick` for a `small_cnn` at 64 px with random
+weights and 8 images. Limit: 10 seconds on an idle machine with two cores.
 
 `--train` measures the seconds from the start of the process to the end of the first step, for `kerastl run` and for a script from
 Keras's guide, on the same 400 images at 96 px: frozen MobileNetV2 with ImageNet weights, without a cache. Before the first step,
@@ -26,6 +29,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from _serving_peers.models import write_images as write_photos
+from predicting import measure, write_model
 from training import SCRIPT_PATHS, WORKERS, make_task
 from training_images import write_images
 
@@ -55,6 +60,22 @@ def time_command(words: list[str], runs: int) -> float:
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             seconds.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
     return round(statistics.median(seconds[1:]), 3)  # the first run compiles
+
+
+def time_verify(runs: int) -> dict[str, float]:
+    """Return the median CPU time and duration of `verify --quick` in seconds."""
+    with tempfile.TemporaryDirectory() as name:
+        run, images = Path(name, "run"), Path(name, "images")
+        write_model("small_cnn", 64, run)
+        images.mkdir()
+        files = write_photos(images)[:8]
+        words = [sys.executable, "-m", "kerastl"]
+        subprocess.run([*words, "export", run, "--out", run / "served"], check=True, capture_output=True)
+        # Random weights predict nearly the same for all images, which is reported as a fault: exit code 1.
+        command = ["-m", "kerastl", "verify", run / "served", *files, "--quick"]
+        results = [measure(command, Path(name, "cache"), check=False) for _ in range(runs + 1)][1:]
+    cpu, wall = (round(statistics.median(values), 2) for values in zip(*results, strict=True))
+    return {"verify --quick, CPU": cpu, "verify --quick, duration": wall}
 
 
 def time_first_steps(runs: int) -> dict[str, float]:
@@ -96,11 +117,15 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="three runs instead of seven")
     parser.add_argument("--run", action="store_true", help="measure a run of 3 tiny epochs")
     parser.add_argument("--train", action="store_true", help="measure the time to the first training step")
+    parser.add_argument("--verify", action="store_true", help="measure kerastl verify --quick")
     arguments = parser.parse_args()
     runs = 3 if arguments.quick else 7
     if arguments.train:
         results = time_first_steps(1 if arguments.quick else 5)
         print_results(results)
+        return
+    if arguments.verify:
+        print_results(time_verify(1 if arguments.quick else 3))
         return
     if arguments.run:
         words = [sys.executable, "-m", "kerastl", *TINY_RUN]

@@ -10,7 +10,6 @@ import click
 
 from kerastl import export as exports
 from kerastl.cli._output import NonEmptyPath, json_option
-from kerastl.console import load_tensorflow
 
 
 @click.command()
@@ -70,7 +69,6 @@ def command(
     folder = exports.find_verifiable(export).folder
     if server is not None and model_name is None:
         server = replace(server, model_name=exports.read_model_name(folder) or server.model_name)
-    load_tensorflow()
     checked = exports.check_export(export, images=images, run=run, server=server, quick=quick)
     for problem in checked.problems:
         click.echo(f"Skipped: {problem}", err=True)

@@ -242,20 +242,22 @@ def _example(image: bytes) -> bytes:
     return example.SerializeToString()
 
 
-def probe_converted(export: Path, plugin: str, images: Any) -> dict[str, Any]:
+def probe_converted(export: Path, plugin: str, images: Any, files: Sequence[Any] = ()) -> dict[str, Any]:
     """Return the outputs of a converted model for decoded images.
 
     Args:
         export: The version folder.
         plugin: The file of the format's module, because its package cannot be imported.
         images: `[n, height, width, 3]` float32 in [0, 255].
+        files: For a model that resizes, the first images in their own sizes, `[height, width, 3]`; otherwise ignored.
     """
     class_names, predict = _load_plugin(plugin).load(export)
 
     def run(images: Any) -> dict[str, Any]:
         return {"class_names": [class_names] * len(images), "probabilities": predict(images).tolist()}
 
-    return _probe(run, images, run, images)
+    resized = [predict(image[None]).tolist()[0] for image in files if image.ndim == 3]
+    return _probe(run, images, run, images) | {"resized": resized}
 
 
 def _load_plugin(plugin: str) -> Any:
@@ -300,11 +302,15 @@ def main() -> None:
     """Write the outputs of the export, or the error, to the response."""
     response: dict[str, Any] = {"outputs": None, "error": None}
     try:
+        if not PLUGIN:
+            import tensorflow as tf  # noqa: F401 - takes seconds, while the parent checks the graph
+        if not sys.stdin.readline():
+            return  # the parent has found a fault, or has ended
         images, *files = np.load(INPUTS, allow_pickle=False).values()
         if MODE == VARIANTS:
             response["outputs"] = probe_variants(Path(EXPORT), PLUGIN, images)
         elif PLUGIN:
-            response["outputs"] = probe_converted(Path(EXPORT), PLUGIN, images)
+            response["outputs"] = probe_converted(Path(EXPORT), PLUGIN, images, files)
         else:
             encoded = [file.tobytes() for file in files]
             response["outputs"] = probe_saved_model(Path(EXPORT), encoded, images, is_quick=MODE == QUICK)

@@ -88,13 +88,14 @@ class ExpectedPredictions:
 FILES, SETTINGS, WEIGHTS, CLASS_NAMES = "files", "settings", "weights", "class names"
 ENDPOINTS, FRESH_PROCESS, WARM_UP, TYPES, SIZE = "endpoints", "fresh process", "warm-up", "types", "size"
 EQUAL, CLOSE, PIXELS = "equal to kerastl predict", "close to kerastl predict", "pixels equal to files"
+RESIZE = "resize equal to kerastl predict"
 REPEATABLE, INDEPENDENT, SPREAD = "repeatable", "independent of the batch", "images differ"
 PROBABILITIES, PREDICTED, FEATURES, CLASSIFY = "probabilities", "predicted", "features", "classify"
 PYTHON, RANDOM, WRITES = "no Python function", "no random operation", "no variable is written"
 REDUCED = "float32 computation"
 AGREEMENT = frozenset({EQUAL, CLOSE, SPREAD})
 LABELS = AGREEMENT | {PREDICTED, "top classes", CLASSIFY, "explain"}
-OUTPUTS = LABELS | {PROBABILITIES, INDEPENDENT, PIXELS, FEATURES}
+OUTPUTS = LABELS | {PROBABILITIES, INDEPENDENT, PIXELS, RESIZE, FEATURES}
 CONSEQUENCES: dict[str, frozenset[str]] = {
     PYTHON: frozenset({RANDOM, WRITES}),
     RANDOM: frozenset({WRITES}),
@@ -185,8 +186,7 @@ def check_outputs(
         pixels = outputs["pixels"]["probabilities"]
         cause = "files are not decoded as the manifest states (window, size, color)"
         findings.append(_check_difference(PIXELS, first, pixels, MAX_DIFFERENCE, cause))
-    if not manifest.with_resize:
-        findings.append(_check_wrong_size(outputs, manifest.image_size_px))
+    findings += _check_sizes(outputs, first, manifest)
     findings.append(_check_spread(first))
     findings += _check_extra(first, batch, outputs.get("extra", {}))
     return findings if "weights" not in outputs else [*findings, _check_warm_up(outputs["warm_up"])]
@@ -362,6 +362,18 @@ def _check_wrong_size(outputs: dict[str, Any], image_size_px: Size) -> Finding:
         return Finding(check, True, "by its runtime")
     is_named = all(str(side) in refusal for side in image_size_px)
     return Finding(check, is_named, f"the message names {'the' if is_named else 'no'} size")
+
+
+def _check_sizes(outputs: dict[str, Any], first: Floats, manifest: Manifest) -> list[Finding]:
+    """Check that a wrong size is rejected or, for a model that resizes, that it does so as `kerastl predict`."""
+    if not manifest.with_resize:
+        return [_check_wrong_size(outputs, manifest.image_size_px)]
+    resized = as_floats(outputs["resized"])
+    cause = "the model does not resize as kerastl predict does"
+    return [
+        _check_difference(RESIZE, first[: len(resized)], resized, MAX_DIFFERENCE, cause),
+        Finding("wrong size rejected", None, "the model resizes images of any size"),
+    ]
 
 
 def _check_spread(first: Floats) -> Finding:

@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from kerastl.console import status
-from kerastl.data.decode import decode_images
+from kerastl.console import load_tensorflow, status
 from kerastl.errors import RequestError, shell_command
 from kerastl.evaluation.trained_model import load_trained, read_unverified_model, weights_fingerprint
 from kerastl.export._probe import QUICK, VARIANTS
@@ -38,18 +38,26 @@ from kerastl.export.findings import (
     explain,
     largest_difference,
 )
-from kerastl.export.formats import PORTABLE, SAVED_MODEL, check_formats, find_export, find_verifiable
+from kerastl.export.formats import (
+    PORTABLE,
+    SAVED_MODEL,
+    ExportFolder,
+    check_formats,
+    find_export,
+    find_verifiable,
+)
 from kerastl.export.graph_check import check_endpoints, graph_findings, is_safe_to_load
-from kerastl.export.live import check_live, reference_predictions
 from kerastl.export.live_clients import TF_SERVING, Server
 from kerastl.export.manifest import Manifest, read_manifest
-from kerastl.export.pixel_variants import pixel_variants
-from kerastl.export.probe_images import MAX_IMAGES, find_enclosing_run, load_probe_set
+from kerastl.export.probe_images import MAX_IMAGES, ProbeSet, find_enclosing_run, load_probe_set
 from kerastl.runs import compare_hashes
 
 TIME_LIMIT_S = 1200
 QUICK_IMAGES = 8
+MAX_DECODED_PIXELS = 50_000_000
+"""Maximum number of pixels that a model with its own resize receives in all, unless the first image is larger."""
 PROBE = Path(__file__).with_name("_probe.py")
+RunProbe = Callable[[Sequence[Any], Any], tuple[Any, str]]
 
 
 @dataclass(frozen=True)
@@ -108,55 +116,92 @@ def check_export(
     run = run or find_enclosing_run(folder)
     if export.format_name == PORTABLE:
         # No server runs a Keras file: only its files and weights are checked.
+        load_tensorflow()
         return VerificationResult(folder, tuple(verify_keras_export(folder, run)))
-    probes = load_probe_set(
-        folder, images=images, run=run, limit=min(limit, QUICK_IMAGES) if quick else limit
-    )
+    limit = min(limit, QUICK_IMAGES) if quick else limit
+    with _started_probe(folder, _plugin_of(export), QUICK if quick else "") as run_probe:
+        load_tensorflow()  # while the probe imports its own runtime
+        probes = load_probe_set(folder, images=images, run=run, limit=limit)
+        findings = _verify_on(folder, probes, server, run_probe)
+    return VerificationResult(folder, tuple(findings), len(probes.encoded), probes.problems)
+
+
+def _verify_on(folder: Path, probes: ProbeSet, server: Server | None, run_probe: RunProbe) -> list[Finding]:
     if not probes.encoded:
         skipped = "".join(f"\n  Ignored: {problem}" for problem in probes.problems[:5])
         raise RequestError(
             f"There are no images to verify {folder} on. Add images, and the run that was exported: "
             f"{shell_command('kerastl', 'verify', folder)} --run RUN IMAGES...{skipped}"
         )
-    findings = verify(folder, encoded=probes.encoded, expected=probes.expected, server=server, quick=quick)
-    return VerificationResult(folder, tuple(findings), len(probes.encoded), probes.problems)
+    return verify(
+        folder, encoded=probes.encoded, expected=probes.expected, server=server, run_probe=run_probe
+    )
 
 
-def _run_probe(
-    export: Path, plugin: str | None, encoded: Sequence[bytes], images: Any, mode: str = ""
-) -> tuple[Any, str]:
-    """Run the probe in a fresh process, and return the outputs of the export, or None and what went wrong.
+def _plugin_of(export: ExportFolder) -> str | None:
+    return str(export.module.__file__) if export.is_converted else None
+
+
+@contextmanager
+def _started_probe(export: Path, plugin: str | None, mode: str = "") -> Generator[RunProbe, None, None]:
+    """Start the fresh process, which imports its runtime, and yield the function that sends it the images.
+
+    The process reads nothing of the export before. The function takes whole image files, and the same images, decoded, or
+    variants of them. It returns the outputs of the export, or None and what went wrong.
 
     Args:
         export: The version folder.
         plugin: The file of the format of a converted model; None for a SavedModel.
-        encoded: Whole image files.
-        images: The same images, decoded; or variants of them.
         mode: `QUICK`, or `VARIANTS` for probabilities of variants of the decoded images; empty for all outputs.
     """
     with tempfile.TemporaryDirectory(prefix="kerastl.") as name:
         inputs_file, response_file = Path(name, "inputs.npz"), Path(name, "response.json")
-        np.savez(inputs_file, images, *(np.frombuffer(image, np.uint8) for image in encoded))
         arguments = (PROBE, export.resolve(), plugin or "", inputs_file, response_file, mode)
         # -I: neither the working directory nor PYTHONPATH can add code to the fresh process.
         command = [sys.executable, "-I", *map(str, arguments)]
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
+        pipe, null = subprocess.PIPE, subprocess.DEVNULL
+        process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=null, stderr=pipe)
+
+        def run(files: Sequence[Any], images: Any) -> tuple[Any, str]:
+            np.savez(inputs_file, images, *files)
+            try:
+                with status("Verifying the export in a separate process", prints_line=False):
+                    _, errors = process.communicate(b"run\n", timeout=TIME_LIMIT_S)
+            except subprocess.TimeoutExpired:
+                return None, f"it took more than {TIME_LIMIT_S} seconds"
+            if not response_file.is_file():
+                # A crash in native code leaves no exception, only an exit status and what it wrote.
+                tail = errors.decode(errors="replace").strip()[-500:]
+                return None, f"the process exited with code {process.returncode}: {tail}"
+            response = json.loads(response_file.read_text(encoding="utf-8"))
+            outputs = response["outputs"]
+            if isinstance(outputs, dict):
+                outputs["memory_bytes"] = response["memory_bytes"]
+            return outputs, (response["error"] or "")[:600]
+
         try:
-            with status("Verifying the export in a separate process", prints_line=False):
-                process = subprocess.run(
-                    command, env=environment, capture_output=True, check=False, timeout=TIME_LIMIT_S
-                )
-        except subprocess.TimeoutExpired:
-            return None, f"it took more than {TIME_LIMIT_S} seconds"
-        if not response_file.is_file():
-            # A crash in native code leaves no exception, only an exit status and what it wrote.
-            tail = process.stderr.decode(errors="replace").strip()[-500:]
-            return None, f"the process exited with code {process.returncode}: {tail}"
-        response = json.loads(response_file.read_text(encoding="utf-8"))
-        outputs = response["outputs"]
-        if isinstance(outputs, dict):
-            outputs["memory_bytes"] = response["memory_bytes"]
-        return outputs, (response["error"] or "")[:600]
+            yield run
+        finally:
+            with process:
+                process.kill()
+
+
+def _as_arrays(encoded: Sequence[bytes]) -> list[Any]:
+    return [np.frombuffer(content, np.uint8) for content in encoded]
+
+
+def _decode_some(encoded: Sequence[bytes], manifest: Manifest) -> list[Any]:
+    """Return the first images in their own sizes, `[height, width, 3]` float32 in [0, 255]."""
+    from kerastl.data.decode import decode_image
+
+    decoded: list[Any] = []
+    for content in encoded[:QUICK_IMAGES]:
+        image = decode_image(content, window=manifest.window, max_pixels=manifest.max_pixels).numpy()
+        if decoded and sum(earlier.size for earlier in (*decoded, image)) > 3 * MAX_DECODED_PIXELS:
+            break
+        decoded.append(image)
+    return decoded
 
 
 def verify(
@@ -166,6 +211,7 @@ def verify(
     expected: ExpectedPredictions | None,
     server: Server | None = None,
     quick: bool = False,
+    run_probe: RunProbe | None = None,
 ) -> list[Finding]:
     """Check a SavedModel or a converted model on real images.
 
@@ -178,6 +224,7 @@ def verify(
         expected: The predictions of the run's own model; None if unavailable.
         server: A running server to check as well; None if there is none. The images are sent to it.
         quick: As in `check_export`.
+        run_probe: Runs the export in a fresh process that was started with the same `quick`; None to start one.
 
     Returns:
         One finding for each check, in a fixed order; `passed` is None if the check was not made, or failed for the
@@ -196,7 +243,7 @@ def verify(
         findings.append(_check_settings(manifest, expected.settings))
     if model.is_converted:
         check_formats([model.format_name])
-    plugin = str(model.module.__file__) if model.is_converted else None
+    plugin = _plugin_of(model)
     static = [] if model.is_converted else [*check_endpoints(export), *graph_findings(export)]
     findings += static
     outputs = None
@@ -204,8 +251,13 @@ def verify(
         reason = "not started, because the check of the graph found a fault"
         findings.append(Finding(FRESH_PROCESS, None, reason))
     else:
+        from kerastl.data.decode import decode_images
+
         images = decode_images(encoded, manifest.image_size_px, manifest.window, manifest.max_pixels)
-        outputs, error = _run_probe(export, plugin, encoded, images, QUICK if quick else "")
+        files = _decode_some(encoded, manifest) if manifest.with_resize else _as_arrays(encoded)
+        with ExitStack() as stack:
+            run = run_probe or stack.enter_context(_started_probe(export, plugin, QUICK if quick else ""))
+            outputs, error = run(files, images)
         others = "TensorFlow, Keras and kerastl" if plugin else "Keras and kerastl"
         detail = f"it failed: {error}" if error else f"it runs without {others}"
         findings.append(Finding(FRESH_PROCESS, not error, detail))
@@ -219,6 +271,8 @@ def verify(
         variants = partial(_predict_variants, export, plugin, encoded, images, manifest)
         findings = [_describe_pixels(finding, outputs, expected, variants) for finding in explain(findings)]
     if server is not None:
+        from kerastl.export.live import check_live, reference_predictions
+
         sent = list(images) if model.is_converted else encoded
         reference = reference_predictions(outputs, expected)
         findings += check_live(server, export, manifest, images=sent, reference=reference)
@@ -252,9 +306,12 @@ def _predict_variants(
     export: Path, plugin: str | None, encoded: Sequence[bytes], images: Any, manifest: Manifest
 ) -> dict[str, Floats]:
     """Return the probabilities of an export for `pixel_variants` of the first images; empty if it fails."""
+    from kerastl.export.pixel_variants import pixel_variants
+
     few = slice(QUICK_IMAGES)
     variants = pixel_variants(encoded[few], images[few], manifest)
-    served, _ = _run_probe(export, plugin, (), np.stack(list(variants.values())), VARIANTS)
+    with _started_probe(export, plugin, VARIANTS) as run:
+        served, _ = run((), np.stack(list(variants.values())))
     return dict(zip(variants, map(as_floats, served or ()), strict=False))
 
 

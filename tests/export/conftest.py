@@ -3,7 +3,8 @@
 import io
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 from kerastl.evaluation import Trained, load_trained
 from kerastl.export import ExpectedPredictions, expected_predictions, export_run, export_saved_model
 from kerastl.export import _probe as probe
+from kerastl.export.verification import RunProbe
 
 CLASS_NAMES = ("benign", "<script>alert(1)</script>", "10")
 SIZE = 24
@@ -185,13 +187,18 @@ def write_rows(folder: Path, paths: list[str]) -> None:
 def _in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the probe in this process: another one takes seconds to import TensorFlow."""
 
-    def run_probe(export: Path, plugin: None, encoded: Any, images: Any, mode: str = "") -> tuple[Any, str]:
-        try:
-            if mode == probe.VARIANTS:
-                return probe.probe_variants(export, "", images), ""
-            outputs = probe.probe_saved_model(export, list(encoded), images, is_quick=mode == probe.QUICK)
-            return json.loads(json.dumps(outputs | {"memory_bytes": 1})), ""
-        except Exception as error:  # as the probe does
-            return None, str(error)
+    @contextmanager
+    def started_probe(export: Path, plugin: None, mode: str = "") -> Iterator[RunProbe]:
+        def run(files: Any, images: Any) -> tuple[Any, str]:
+            try:
+                if mode == probe.VARIANTS:
+                    return probe.probe_variants(export, "", images), ""
+                encoded = [file.tobytes() for file in files]
+                outputs = probe.probe_saved_model(export, encoded, images, is_quick=mode == probe.QUICK)
+                return json.loads(json.dumps(outputs | {"memory_bytes": 1})), ""
+            except Exception as error:  # as the probe does
+                return None, str(error)
 
-    monkeypatch.setattr("kerastl.export.verification._run_probe", run_probe)
+        yield run
+
+    monkeypatch.setattr("kerastl.export.verification._started_probe", started_probe)

@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from click.testing import CliRunner
 
 from kerastl import registry
@@ -26,10 +27,11 @@ from kerastl.export import (
     read_export,
     verify,
 )
+from kerastl.export.converted import write_converted
 from kerastl.export.findings import count_differences
 from kerastl.export.loaded_export import load_converted
 from kerastl.export.manifest import read_manifest
-from kerastl.export.postprocess import Postprocessing, Prevalence, Threshold
+from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing, Prevalence, Threshold
 from tests.export.conftest import CLASS_NAMES, SIZE
 from tests.export.converted_formats import FORMATS, FORMATS_ONE_FAST, need, read_class_names, write_format
 
@@ -142,6 +144,30 @@ def test_planted_faults_are_named(
     assert "class names" in faults(honest, encoded, expected)
     with pytest.raises(RequestError, match="damaged"):
         read_export(honest)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_resize_inside_a_model_is_compared_with_that_of_predict(
+    name: str, trained: Trained, encoded: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = expected_predictions(trained, encoded)
+
+    def export(folder: str) -> Path:
+        return write_converted(trained, tmp_path / folder, name, NO_POSTPROCESSING, with_resize=True)
+
+    findings = {finding.check: finding for finding in checked(export("right"), encoded, expected)}
+    assert all(finding.ok for finding in findings.values())
+    assert findings["resize equal to kerastl predict"].passed is True
+    assert findings["wrong size rejected"].result == "not checked"
+
+    def crop(images: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+        images = images[:, : size[0], : size[1]]
+        images.set_shape([None, *size, 3])
+        return images
+
+    monkeypatch.setattr("kerastl.export.converted.resize_images", crop)
+    assert set(faults(export("wrong"), encoded, expected)) == {"resize equal to kerastl predict"}
 
 
 @pytest.mark.parametrize("name", FORMATS_ONE_FAST)
