@@ -119,14 +119,14 @@ def _plugins(kind: str) -> list[str]:
 def _find(kind: str, name: str) -> ModuleType | None:
     """Return the module of a plug-in, or None.
 
-    All presets of KerasHub have one module. Installed families of backbones are imported first, then those of kerastl, starting with similar names.
+    Presets of KerasHub and files have one module. Installed families of backbones are imported first, then those of kerastl, starting with similar names.
 
     Raises:
         RequestError: Two installed families have a backbone of this name.
     """
     if kind != "backbone":
         return _load(kind, name) if name in _plugins(kind) else None
-    if name.startswith("keras_hub/"):
+    if name.startswith("keras_hub/") or name.endswith(".keras"):
         return importlib.import_module("kerastl.models.presets")
     plugins = [
         plugin for family, plugin in installed_plugins(kind).items() if name in _load(kind, family).BACKBONES

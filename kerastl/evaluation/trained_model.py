@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from kerastl.errors import RequestError, first_line, nearest, quote, report_damage, shell_command
 from kerastl.image_size import Size
+from kerastl.models import public_name
 from kerastl.options import checked
 from kerastl.recipe import read_plain
 from kerastl.runs import EXPORT_AGAIN, MANIFEST, RESOLVED_RECIPE, Run, compare_hashes, read_csv, schemas
@@ -139,8 +140,10 @@ def load_network(run_folder: Path) -> Any:
     _check_network(file)
     import keras
 
+    from kerastl.models import repaired
+
     try:
-        return keras.saving.load_model(file, compile=False, safe_mode=True)
+        return repaired(keras.saving.load_model(file, compile=False, safe_mode=True))
     except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
         raise RequestError(f"{file} cannot be loaded as a Keras model: {first_line(error)}") from error
 
@@ -288,6 +291,7 @@ def _describe_run(folder: Path, description: schemas.ModelDescription) -> schema
         # The thresholds apply only to probabilities with the temperature from validation.
         validation = validation.model_copy(update={"points": ()})
     backbone = {key: value for key, value in recipe["backbone"].items() if key != "weights"}
+    backbone["name"] = public_name(backbone["name"])
     return schemas.ModelDescription(
         **description.model_dump(include={*IMAGE_FIELDS, "temperature"}),
         backbone=schemas.BackboneDescription(**backbone),

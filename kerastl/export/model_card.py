@@ -17,6 +17,7 @@ from kerastl.evaluation.scores import small_class_warnings
 from kerastl.evaluation.trained_model import read_validation_fit
 from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing
 from kerastl.image_size import format_size
+from kerastl.models import public_name
 from kerastl.recipe import read_plain
 from kerastl.runs import (
     RESOLVED_RECIPE,
@@ -32,7 +33,7 @@ from kerastl.runs.schemas import RUN_AGAIN, ClassPrevalence, ValidationResults
 from kerastl.tasks import SINGLE_LABEL
 
 PUBLIC_SITES = ("source", "target")
-PUBLIC_WEIGHTS = ("imagenet", "none")
+PUBLIC_WEIGHTS = ("imagenet", "preset", "none")
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class ModelFacts:
 
     Args:
         backbone: Name and options of the backbone, as in a recipe, without paths.
-        weights: `{"from", "sha256"}` of the initial weights; `from` is imagenet, none, or file.
+        weights: `{"from", "sha256", "license"}` of the initial weights; `from` is imagenet, preset, none, or file.
         counts: Images by split and class; unlabeled ones are under "".
         groups: Number of groups (patients) by split.
         scores: Metrics of each test split.
@@ -97,7 +98,7 @@ def read_model_facts(run: Path | None) -> ModelFacts:
     # The target first: its scores are those of the deployment.
     tests = dict(reversed(scores.test_splits.items()))
     return ModelFacts(
-        backbone=without_paths(recipe.get("backbone", {})),
+        backbone=_public_backbone(recipe.get("backbone", {})),
         weights=weights,
         counts=counts,
         groups=groups,
@@ -118,7 +119,16 @@ def _weights(content: Any) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         return {}
     origin = content.get("from")
-    return {"from": origin if origin in PUBLIC_WEIGHTS else "file", "sha256": content.get("sha256")}
+    return {
+        "from": origin if origin in PUBLIC_WEIGHTS else "file",
+        **{key: content.get(key) for key in ("sha256", "license")},
+    }
+
+
+def _public_backbone(backbone: Any) -> dict[str, Any]:
+    """Return the name and the options of a backbone without paths."""
+    names = {"name": public_name(str(backbone["name"]))} if "name" in backbone else {}
+    return dict(without_paths({**backbone, **names}))
 
 
 def without_paths(value: Any) -> Any:

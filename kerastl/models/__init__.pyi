@@ -2,6 +2,7 @@ from .backbone import HEAD_LAYERS as HEAD_LAYERS
 from .backbone import Backbone as Backbone
 from .backbone import Block as Block
 from .backbone import BlockSeries as BlockSeries
+from .backbone import LoadedBackbone as LoadedBackbone
 from .backbone import PublishedWeights as PublishedWeights
 from .backbone import get_backbone as get_backbone
 from .backbone import list_backbones as list_backbones
@@ -11,10 +12,10 @@ from .blocks import block_names as block_names
 from .blocks import get_blocks as get_blocks
 from .blocks import identify_backbone as identify_backbone
 from .blocks import split_at_block as split_at_block
-from .build import LoadedBackbone as LoadedBackbone
 from .build import build_backbone as build_backbone
 from .build import build_model as build_model
 from .build import load_backbone as load_backbone
+from .build import load_own_model as load_own_model
 from .flatten import build_source as build_source
 from .folding import TrunkPrecision as TrunkPrecision
 from .folding import clone_with as clone_with
@@ -33,10 +34,12 @@ from .head import InitialHead as InitialHead
 from .head import copy_head_rows as copy_head_rows
 from .head import head_rows as head_rows
 from .head import read_imagenet_head as read_imagenet_head
+from .hub import repaired as repaired
 from .pooling import Pooling as Pooling
 from .pooling import pooling_problem as pooling_problem
 from .presets import is_preset as is_preset
 from .presets import preset_findings as preset_findings
+from .presets import public_name as public_name
 from .presets import read_preset as read_preset
 from .signature import check_classifier as check_classifier
 from .signature import output_messages as output_messages

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urljoin
 
 from annotated_types import Ge, Le
@@ -11,7 +12,10 @@ from annotated_types import Ge, Le
 from kerastl import registry
 from kerastl.errors import Problems, RequestError
 from kerastl.image_size import Size, as_size, format_size
-from kerastl.models.presets import is_preset, resolve_preset_size
+from kerastl.models.presets import is_model_file, is_preset, resolve_preset_size
+
+if TYPE_CHECKING:
+    import keras
 
 Pixels = Literal["minus_one_to_one", "minus_one_to_one_128", "bgr_minus_mean", "zero_to_one", "mean_and_std"]
 """Preprocessing inside the model, from RGB in [0, 255].
@@ -157,6 +161,26 @@ class Backbone:
     arguments: tuple[tuple[str, object], ...] = ()
 
 
+@dataclass(frozen=True)
+class LoadedBackbone:
+    """A backbone and the origin of its weights.
+
+    Args:
+        model: The flat Keras model.
+        weights_path: The weights file; None for random weights.
+        notes: Remarks for the user, one line each.
+        num_prefix_tokens: Number of class and register tokens before the tokens of the patches, 0 if there are none.
+            None if the model does not return tokens, or their meaning is unknown.
+        license: The license of the weights, as far as their source states one.
+    """
+
+    model: keras.Model
+    weights_path: Path | None
+    notes: tuple[str, ...]
+    num_prefix_tokens: int | None = None
+    license: str | None = None
+
+
 def list_backbones() -> dict[str, Backbone]:
     """Return all backbones by name, in alphabetical order."""
     return {name: get_backbone(name) for name in registry.names("backbone")}
@@ -178,7 +202,7 @@ def resolve_image_size(name: str, image_size_px: int | Size | None) -> Size:
     Raises:
         RequestError: If a side is below the minimum of the backbone.
     """
-    if is_preset(name):
+    if is_preset(name) or is_model_file(name):
         return resolve_preset_size(name, image_size_px)
     backbone = get_backbone(name)
     size = as_size(backbone.image_size_px if image_size_px is None else image_size_px)

@@ -5,22 +5,30 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from kerastl import registry
 from kerastl.errors import RequestError, did_you_mean
 from kerastl.models.backbone import HEAD_LAYERS, Backbone, Block, get_backbone
+from kerastl.models.presets import is_model_file, is_preset
 
 if TYPE_CHECKING:
     import keras
 
 
+@cache
 def block_names(name: str) -> tuple[str, ...]:
-    """Return the names of the blocks of a backbone, starting at the input, without building it.
+    """Return the names of the blocks of a backbone, starting at the input. Only a preset or a file is built for that.
 
     Raises:
         RequestError: If there is no such backbone.
     """
+    if is_preset(name) or is_model_file(name):
+        from kerastl.models.build import build_backbone
+
+        # Blocks do not depend on the values of weights and pixels.
+        return tuple(block.name for block in get_blocks(build_backbone(name, weights="none", scale=1.0)))
     return tuple(block for block, _ in _rows(get_backbone(name)))
 
 
@@ -38,13 +46,13 @@ def get_blocks(model_or_name: keras.Model | str) -> list[Block]:
         from kerastl.models.build import build_backbone
 
         return get_blocks(build_backbone(model_or_name, weights="none"))
-    graph = _Graph(model_or_name)
+    has_graph = not any(_is_model(layer) for layer in model_or_name.layers)
     # Layer names identify the architecture; ResNet101 contains all edges of ResNet50.
-    rows = max(_matches(graph).values(), key=len, default=[])
+    rows = max(_matches(graph := _Graph(model_or_name)).values(), key=len, default=[]) if has_graph else []
     if not rows:
-        if "pixels" not in graph.layers:
+        if not has_graph or "pixels" not in graph.layers:
             raise RequestError(
-                f"The model '{graph.name}' is not built on a known backbone. "
+                f"The model '{model_or_name.name}' is not built on a known backbone. "
                 "Build it with kerastl.models.build_backbone or kerastl.build_classifier."
             )
         return own_blocks(model_or_name)
@@ -124,6 +132,12 @@ def _matches(graph: _Graph) -> dict[str, list[tuple[str, tuple[str, ...]]]]:
         if all(all(edges) for _, edges in present):
             matches[name] = present
     return matches
+
+
+def _is_model(layer: Any) -> bool:
+    import keras
+
+    return isinstance(layer, keras.Model)
 
 
 @dataclass(frozen=True)

@@ -3,44 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from kerastl.errors import RequestError, in_syntax
-from kerastl.image_size import Size
-from kerastl.models.backbone import get_backbone, resolve_image_size
+from kerastl.image_size import Size, as_size
+from kerastl.models.backbone import LoadedBackbone, get_backbone, resolve_image_size
 from kerastl.models.expand import expand
 from kerastl.models.flatten import build_source, flatten, without_values
 from kerastl.models.functional import two_logits
-from kerastl.models.hub import build_preset, load_layers
+from kerastl.models.hub import build_preset, classifier_backbone, load_layers, load_model_file
+from kerastl.models.own_model import load_model
 from kerastl.models.pooling import Pooling, add_pooling
-from kerastl.models.presets import is_preset, read_preset
+from kerastl.models.presets import is_model_file, is_preset, preset_exists, read_preset
 from kerastl.models.signature import write_signature
 from kerastl.models.weight_files import adopt_preprocessing, check_published_weights, load_weights_file
 from kerastl.models.weights import locate_weights, missing_weights_message
 
 SUFFIXES = (".keras", ".weights.h5", ".h5")
-
-
-@dataclass(frozen=True)
-class LoadedBackbone:
-    """A backbone and the origin of its weights.
-
-    Args:
-        model: The flat Keras model.
-        weights_path: The weights file; None for random weights.
-        notes: Remarks for the user, one line each.
-        num_prefix_tokens: Number of class and register tokens before the tokens of the patches, 0 if there are none.
-            None if the model does not return tokens, or their meaning is unknown.
-    """
-
-    model: keras.Model
-    weights_path: Path | None
-    notes: tuple[str, ...]
-    num_prefix_tokens: int | None = None
 
 
 def build_backbone(
@@ -88,8 +71,8 @@ def load_backbone(
     **options: Any,
 ) -> LoadedBackbone:
     """Build a backbone like `build_backbone`, and return the origin of its weights as well."""
-    if is_preset(name):
-        return _load_preset(name, weights, image_size_px, seed, **options)
+    if is_preset(name) or is_model_file(name):
+        return _load_own(name, weights, image_size_px, seed, **options)
     backbone = get_backbone(name)
     located = None
     if weights == "imagenet":
@@ -110,27 +93,58 @@ def load_backbone(
     return LoadedBackbone(model, path, located.notes if located else (note,) if note else ())
 
 
-def _load_preset(
-    name: str,
-    weights: str | Path | None,
-    image_size_px: int | Size | None,
-    seed: int | None,
-    *,
-    scale: Any = None,
-    offset: Any = None,
+def load_own_model(
+    model: keras.Model, *, image_size_px: int | Size | None = None, scale: Any = None, offset: Any = None
 ) -> LoadedBackbone:
-    """Build the backbone of a KerasHub preset with its own preprocessing."""
-    preset = read_preset(name)
-    size = resolve_image_size(name, image_size_px)
+    """Return a backbone for `build_model` from a Keras model of any kind.
+
+    Args:
+        model: A backbone or a classifier, whose head is left out. It is copied if its config describes it.
+        image_size_px: Side length or (height, width) of the images. None means the size of the model.
+        scale, offset: The model takes `pixels * scale + offset`: numbers, or one for each of R, G and B. None means that it
+            rescales pixels in [0, 255] itself.
+
+    Raises:
+        RequestError: The model is not usable; the message has the reason.
+    """
+    size = None if image_size_px is None else as_size(image_size_px)
+    return load_model(model, size, name=model.name, scale=scale, offset=offset)
+
+
+def _load_own(
+    name: str, weights: str | Path | None, image_size_px: int | Size | None, seed: int | None, **options: Any
+) -> LoadedBackbone:
+    """Build the backbone of a KerasHub preset or of a `.keras` file."""
     has_own_weights = weights in ("imagenet", "preset")
-    *scaling, note = preset.choose_scaling(scale, offset, has_weights=has_own_weights)
-    path = preset.weight_files()[0] if has_own_weights else _weights_file(weights)
-    source, num_prefix_tokens = build_preset(preset, size, seed=seed, has_weights=has_own_weights)
-    model = expand(source, size=size, scale=scaling[0], offset=scaling[1], name=preset.folder.name)
-    if path is not None and not has_own_weights:
-        load_layers(path, model)
-    _check_finite(path, model)
-    return LoadedBackbone(model, path, (note,) if note else (), num_prefix_tokens)
+    path = None if has_own_weights else _weights_file(weights)
+    if path is not None and not preset_exists(
+        name
+    ):  # a trained model without the preset that it started from
+        return classifier_backbone(path)
+    size = resolve_image_size(name, image_size_px)
+    if is_model_file(name):
+        loaded = load_model(
+            load_model_file(Path(name)),
+            size,
+            name=Path(name).stem,
+            has_weights=has_own_weights,
+            seed=seed,
+            **options,
+        )
+        loaded = replace(loaded, weights_path=Path(name) if has_own_weights else path)
+    else:
+        preset = read_preset(name)
+        *scaling, note = preset.choose_scaling(**options, has_weights=has_own_weights)
+        source = build_preset(preset, size, seed=seed, has_weights=has_own_weights)
+        model = expand(source, size=size, scale=scaling[0], offset=scaling[1], name=preset.folder.name)
+        weights_path = preset.weight_files()[0] if has_own_weights else path
+        loaded = LoadedBackbone(
+            model, weights_path, (note,) if note else (), preset.num_prefix_tokens, preset.license
+        )
+    if path is not None:
+        load_layers(path, loaded.model)
+    _check_finite(loaded.weights_path, loaded.model)
+    return loaded
 
 
 def _check_finite(path: Path | None, model: keras.Model) -> None:

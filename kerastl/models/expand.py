@@ -64,7 +64,7 @@ def expand(source: keras.Model, *, size: Size, scale: Any, offset: Any, name: st
 
 
 def _rebuild(model: keras.Model, name: str) -> keras.Model:
-    with keras.saving.custom_object_scope(_custom_classes(model)):
+    with keras.saving.custom_object_scope(custom_classes(model)):
         return keras.Model.from_config(_with_stable_names({**model.get_config(), "name": name}))
 
 
@@ -182,18 +182,26 @@ def _is_custom(layer: Any) -> bool:
 
 
 def _is_container(layer: Any) -> bool:
-    """Return whether a layer only calls other layers, and caches or folding need these, or its config is incomplete."""
+    """Return whether a layer of KerasHub only calls other layers, which caches or folding need, or cannot be restored.
+
+    Layers of the user are not expanded, because their calls may depend on whether the model is in training.
+    """
     if not _is_custom(layer):
         return False
     is_complete = complete_config(layer)
-    if layer._trainable_variables or layer._non_trainable_variables:
+    if (
+        not type(layer).__module__.startswith("keras_hub.")
+        or layer._trainable_variables
+        or layer._non_trainable_variables
+    ):
         return False
     norms = (isinstance(part, keras.layers.BatchNormalization) for part in layer._flatten_layers())
     kinds = Counter(type(part) for part in _parts(layer) if _is_custom(part) and _parts(part))
     return any(norms) or max(kinds.values(), default=0) > 1 or not is_complete
 
 
-def _custom_classes(model: keras.Model) -> dict[str, type]:
+def custom_classes(model: keras.Model) -> dict[str, type]:
+    """Return the classes of a model that are not of Keras, by the name in its config."""
     layers = [layer for layer in model._flatten_layers() if _is_custom(layer)]
     return {keras.saving.get_registered_name(type(layer)): type(layer) for layer in layers}
 

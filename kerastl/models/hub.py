@@ -9,13 +9,13 @@ import keras
 
 from kerastl.errors import Problem, Problems, RequestError, first_line
 from kerastl.image_size import Size
+from kerastl.models.backbone import HEAD_LAYERS, LoadedBackbone
+from kerastl.models.expand import complete_config
 from kerastl.models.presets import FIXED, Architecture, Preset, check_installed
 from kerastl.models.weight_files import check_model_file, read_vectors, weights_file_errors
 
 
-def build_preset(
-    preset: Preset, size: Size, *, seed: int | None = None, has_weights: bool
-) -> tuple[keras.Model, int | None]:
+def build_preset(preset: Preset, size: Size, *, seed: int | None = None, has_weights: bool) -> keras.Model:
     """Build the backbone of a preset, as KerasHub builds it.
 
     Args:
@@ -25,7 +25,7 @@ def build_preset(
         has_weights: Whether to load the weights of the preset.
 
     Returns:
-        A functional model with one input and one output tensor, and its number of prefix tokens, see `LoadedBackbone`.
+        A functional model with one input and one output tensor.
 
     Raises:
         RequestError: KerasHub is not installed, it cannot build the preset, or a file is damaged.
@@ -34,7 +34,8 @@ def build_preset(
     import keras_hub
 
     architecture = preset.architecture
-    options: dict[str, Any] = {"dtype": "float32"}
+    # The name of a backbone would be a prefix of the names of some layers.
+    options: dict[str, Any] = {"dtype": "float32", "name": None}
     if "image_shape" in preset.config and architecture.sizes != FIXED:
         options["image_shape"] = (*size, 3)
     for file in preset.weight_files() if has_weights else ():
@@ -50,7 +51,7 @@ def build_preset(
         raise RequestError(
             f"KerasHub {keras_hub.__version__} cannot build the preset {preset.folder}: {first_line(error)}"
         ) from error
-    return image_network(backbone, architecture), preset.num_prefix_tokens
+    return image_network(backbone, architecture)
 
 
 def image_network(backbone: Any, architecture: Architecture) -> keras.Model:
@@ -73,12 +74,29 @@ def _with_fixed_positions(backbone: Any) -> Any:
     if position_shape is None or position_shape == image_shape:
         return backbone
     fixed = type(backbone).from_config(
-        {**backbone.get_config(), "position_embedding_shape": backbone.image_shape}
+        {**backbone.get_config(), "position_embedding_shape": backbone.image_shape, "name": None}
     )
     positions = backbone.embeddings.interpolated_position_embeddings
     for new, old in zip(fixed.weights, backbone.weights, strict=True):
         new.assign(positions if new is fixed.embeddings.position_embeddings else old)
     return fixed
+
+
+def classifier_backbone(path: Path) -> LoadedBackbone:
+    """Return the backbone of a classifier of kerastl, with its preprocessing and its trained weights.
+
+    Raises:
+        RequestError: The file is damaged or not safe, or is not a classifier of kerastl.
+    """
+    saved = load_model_file(path)
+    head = [layer for layer in saved.layers if layer.name in HEAD_LAYERS]
+    if not head or "pixels" not in {layer.name for layer in saved.layers}:
+        raise RequestError(f"{path} is not a classifier of kerastl, so that its backbone is unknown.")
+    names = {layer.name: layer for layer in head}
+    backbone = keras.Model(saved.inputs[0], head[0].input, name=path.parent.name)
+    tokens = 1 if "class_token" in names else 0
+    tokens = names["patch_tokens"].cropping[0] if "patch_tokens" in names else tokens
+    return LoadedBackbone(backbone, path, (), tokens if len(backbone.output_shape) == 3 else None)
 
 
 def load_layers(path: Path, model: keras.Model) -> None:
@@ -122,4 +140,12 @@ def load_model_file(path: Path) -> keras.Model:
     """
     check_model_file(path)
     with weights_file_errors(path):
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    return repaired(model)
+
+
+def repaired(model: keras.Model) -> keras.Model:
+    """Return a loaded model after completing the configs of its layers, so that it can be saved and copied again."""
+    for layer in model._flatten_layers():
+        complete_config(layer)
+    return model

@@ -40,6 +40,8 @@ DEFAULT_SIDE_PX = 224
 """For a preset that defines no image size."""
 MIN_SIDE_PX = 32
 LICENSE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE")
+MINUS_ONE_TO_ONE = (1 / 127.5, -1.0)
+"""Scale and offset for initial weights, which no range of pixels belongs to."""
 INITIAL_SPREAD = 1e-3
 """Initializers of KerasHub set biases and scales to constants, or to noise of standard deviation 1e-6."""
 Sizes = Literal["variable", "patches", "fixed"]
@@ -123,12 +125,7 @@ class Preset:
     @property
     def num_prefix_tokens(self) -> int | None:
         """Number of class and register tokens before those of the patches; None if it does not return tokens."""
-        match tokens := ARCHITECTURES[self.kind].tokens:
-            case "use_class_token":
-                return int(self.config.get("use_class_token", True))
-            case str():
-                return 1 + int(self.config.get(tokens, DEFAULT_REGISTERS.get(self.kind, 0)))
-        return tokens
+        return prefix_tokens(self.kind, self.config)
 
     @property
     def output_rank(self) -> int:
@@ -218,11 +215,21 @@ class Preset:
                 f"{setting('scale', 0.00784)} and {setting('offset', -1.0)} for pixels in [-1, 1]; or save the image converter "
                 f"of the preset: converter.save_to_preset({str(self.folder)!r})"
             )
-        return 1 / 127.5, -1.0, f"{self.folder.name} has no image converter: pixels are scaled to [-1, 1]."
+        return *MINUS_ONE_TO_ONE, f"{self.folder.name} has no image converter: pixels are scaled to [-1, 1]."
 
     def digest(self) -> str:
         """Return the SHA-256 of its weights; of several files, that of the first."""
         return sha256_of(self.weight_files()[0])
+
+
+def prefix_tokens(kind: str, config: Mapping[str, Any]) -> int | None:
+    """Return the number of class and register tokens of a backbone of KerasHub, given its class and its settings."""
+    match tokens := ARCHITECTURES[kind].tokens:
+        case "use_class_token":
+            return int(config.get("use_class_token", True))
+        case str():
+            return 1 + int(config.get(tokens, DEFAULT_REGISTERS.get(kind, 0)))
+    return tokens
 
 
 def is_preset(name: str) -> bool:
@@ -230,8 +237,26 @@ def is_preset(name: str) -> bool:
     return name.startswith(PREFIX)
 
 
+def is_model_file(name: str) -> bool:
+    """Return whether the name of a backbone is the path of a `.keras` file."""
+    return name.endswith(".keras")
+
+
+def public_name(name: str) -> str:
+    """Return the name of a backbone without the path of its folder or file."""
+    return f"{PREFIX if is_preset(name) else ''}{Path(name).name}" if "/" in name else name
+
+
+def preset_exists(name: str) -> bool:
+    """Return whether a preset or a `.keras` file exists."""
+    path = Path(name) if is_model_file(name) else _local_folder(name) or downloaded_folder(name)
+    return path is not None and path.exists()
+
+
 def absolute_name(name: str) -> str:
-    """Return the name of a preset with the absolute path of its folder, if it is a folder."""
+    """Return the name of a backbone with the absolute path of its folder or file, if it has one."""
+    if is_model_file(name):
+        return str(Path(os.path.expanduser(name)).absolute())  # noqa: PTH111 - Path raises for ~user without an account
     folder = _local_folder(name)
     return name if folder is None else f"{PREFIX}{folder}"
 
@@ -420,6 +445,9 @@ def preset_findings(
         pooling: `head.pooling`, or None.
     """
     try:
+        if is_model_file(backbone.name):
+            _file_size(backbone.name)
+            return
         check_installed()
         preset = read_preset(backbone.name)
     except RequestError as error:
@@ -443,6 +471,18 @@ def preset_findings(
         yield "backbone.name", str(error)
 
 
+def _file_size(name: str) -> Size:
+    """Return the height and width of the images of a `.keras` file; None in its input means the default."""
+    from kerastl.models.weight_files import check_model_file
+
+    config = check_model_file(Path(name))
+    inputs = [value.get("batch_shape") for value in _values(config) if isinstance(value, dict)]
+    shapes = [shape for shape in inputs if isinstance(shape, list) and len(shape) == 4]
+    shapes.append((config.get("build_config") or {}).get("input_shape") or [])
+    size = tuple(shapes[0][1:3])
+    return (size[0], size[1]) if len(size) == 2 and None not in size else (DEFAULT_SIDE_PX, DEFAULT_SIDE_PX)
+
+
 def check_installed() -> None:
     """Raise RequestError if KerasHub is not installed."""
     if importlib.util.find_spec("keras_hub") is None:
@@ -455,6 +495,8 @@ def resolve_preset_size(name: str, image_size_px: int | Size | None) -> Size:
     Raises:
         RequestError: The preset does not take images of this size.
     """
+    if is_model_file(name) or (image_size_px is not None and not preset_exists(name)):
+        return as_size(image_size_px or _file_size(name))
     preset = read_preset(name)
     own = preset.size
     size = as_size(image_size_px or own or DEFAULT_SIDE_PX)

@@ -212,6 +212,8 @@ def check_model_file(path: Path) -> dict[str, Any]:
     Raises:
         RequestError: The file is damaged, too large, or contains code or classes of other packages.
     """
+    if not path.is_file():
+        raise RequestError(f"There is no file {path}.")
     with weights_file_errors(path), zipfile.ZipFile(path) as archive:
         _check_unpacked_size(path, archive)
         config = json.loads(archive.read("config.json"))

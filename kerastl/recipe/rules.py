@@ -62,8 +62,8 @@ def target_has_one_source_of_images(target: Target) -> Iterator[Finding]:
 
 
 def has_own_weights(name: str) -> bool:
-    """Return whether a backbone is a preset of KerasHub, which contains its own weights."""
-    return name.startswith("keras_hub/")
+    """Return whether a backbone is a preset of KerasHub or a `.keras` file, which contain their own weights."""
+    return name.startswith("keras_hub/") or name.endswith(".keras")
 
 
 def weights_belong_to_backbone(backbone: Backbone) -> Iterator[Finding]:
@@ -72,10 +72,13 @@ def weights_belong_to_backbone(backbone: Backbone) -> Iterator[Finding]:
     if weights == "imagenet" and has_own_weights(name):
         yield (
             "weights",
-            f"a preset of KerasHub has its own weights. Use {setting('weights', 'preset')}, or remove the key.",
+            f"{name} has its own weights. Use {setting('weights', 'preset')}, or remove the key.",
         )
     if weights == "preset" and not has_own_weights(name):
-        yield "weights", f"{name} is not a preset of KerasHub. Use {setting('weights', 'imagenet')}."
+        yield (
+            "weights",
+            f"{name} is not a preset of KerasHub or a .keras file. Use {setting('weights', 'imagenet')}.",
+        )
 
 
 def methods_and_validators_differ(adaptation: Adaptation) -> Iterator[Finding]:

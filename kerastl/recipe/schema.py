@@ -107,9 +107,9 @@ class Backbone(Plugin):
 
     Args:
         name: Name of the network; options of its family, such as `alpha`, are written next to it. Or a preset of KerasHub:
-            `keras_hub/NAME`, or `keras_hub/PATH` with the path of its folder.
-        weights: Initial weights: `imagenet`, `none` (random), a weights file or a run folder. A preset of KerasHub has
-            its own weights, `preset`, instead of `imagenet`.
+            `keras_hub/NAME`, or `keras_hub/PATH` with the path of its folder. Or the path of a `.keras` file.
+        weights: Initial weights: `imagenet`, `none` (random), a weights file or a run folder. A preset and a `.keras`
+            file have their own weights, `preset`, instead of `imagenet`.
         options: Options of the family.
     """
 

@@ -36,9 +36,11 @@ from kerastl.models import (
     build_model,
     check_classifier,
     load_backbone,
+    load_own_model,
     read_signature,
     write_signature,
 )
+from kerastl.models.presets import Options as OwnModelOptions
 from kerastl.options import Fraction, StrictModel, check_arguments, checked, list_problems, option_problems
 from kerastl.recipe import Backbone, Evaluation, Head, ImageSize, Phase, Seed, rules
 from kerastl.report import summary_facts
@@ -105,7 +107,7 @@ def read_images(path: str | Path, *, max_unreadable_fraction: Fraction = 0.05, *
 
 
 def build_classifier(
-    backbone: str,
+    backbone: str | keras.Model,
     *,
     class_names: Sequence[str],
     image_size_px: int | Size | None = None,
@@ -121,7 +123,9 @@ def build_classifier(
 
     Args:
         backbone: Name of a backbone, as `kerastl weights ls` lists it, or a preset of KerasHub: `keras_hub/NAME`, or
-            `keras_hub/PATH` with the path of its folder.
+            `keras_hub/PATH` with the path of its folder. Or the path of a `.keras` file, a `keras.Model` or a
+            `keras_hub.models.Backbone`: a model from RGB images to feature maps, tokens or features, or a classifier, whose
+            last dense layer is left out. Its weights are copied if its config describes it.
         class_names: At least two class names, in the order of the logits.
         image_size_px: Side length of the input images, or (height, width), in pixels. None uses the image size of
             the pretrained weights.
@@ -134,7 +138,8 @@ def build_classifier(
         seed: Seed for the random weights and the dropout.
         identity: `normalized` rejects class names that differ only in case, spaces, Unicode forms or number formats.
             `exact` treats them as different classes.
-        **options: Options of the backbone, for example `alpha=0.35`.
+        **options: Options of the backbone, for example `alpha=0.35`. For a preset, a file or a model, `scale` and `offset`:
+            it takes `pixels * scale + offset`. By default, the preprocessing of the preset or of the model is used.
 
     Returns:
         A `keras.Model` from images `[batch, height, width, 3]` float32 in [0, 255] to logits `[batch, classes]`
@@ -148,10 +153,13 @@ def build_classifier(
     Example:
         >>> model = kerastl.build_classifier("mobilenet_v2", class_names=["cat", "dog"], image_size_px=160)
     """
-    if rules.has_own_weights(str(backbone)) and weights == "imagenet":
-        weights = "preset"
-    chosen, errors = Backbone.read({"name": backbone, "weights": weights, **options})
-    errors = [(("backbone",) if loc == ("name",) else loc, message) for loc, message in errors]
+    if isinstance(backbone, keras.Model):
+        chosen, errors = OwnModelOptions.read(options)
+    else:
+        if rules.has_own_weights(str(backbone)) and weights == "imagenet":
+            weights = "preset"
+        chosen, errors = Backbone.read({"name": backbone, "weights": weights, **options})
+        errors = [(("backbone",) if loc == ("name",) else loc, message) for loc, message in errors]
     class_names = as_names(class_names)
     if binary is True and len(class_names) > 2:
         errors.append(
@@ -165,9 +173,12 @@ def build_classifier(
     footer = "Use one spelling or, if they are different classes, identity='exact'." if is_spelling else ""
     checked = check_arguments("build_classifier", ClassifierOptions, locals(), problems, footer)
     size, seed = checked.image_size_px, checked.seed
-    loaded = load_backbone(
-        chosen.name, weights=chosen.weights, image_size_px=size, seed=seed, **chosen.family_options
-    )
+    if isinstance(backbone, keras.Model):
+        loaded = load_own_model(backbone, image_size_px=size, **dict(chosen))
+    else:
+        loaded = load_backbone(
+            chosen.name, weights=chosen.weights, image_size_px=size, seed=seed, **chosen.family_options
+        )
     for note in loaded.notes:
         print_status(note)
     return build_model(

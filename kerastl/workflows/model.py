@@ -25,7 +25,7 @@ class InitialModel:
     Args:
         model: A flat classifier.
         head: The rows of the head that were carried over.
-        weights: `{"from", "file", "sha256"}` of the loaded weights, the last two None for random weights;
+        weights: `{"from", "file", "sha256", "license"}` of the loaded weights, all but the first None for random weights;
             `{"head_file", "head_sha256"}` of the file of the head, None if it was not loaded.
         notes: Messages for the user.
     """
@@ -70,6 +70,7 @@ def build_initial_model(recipe: Recipe, datasets: Datasets) -> InitialModel:
         "from": str(backbone.weights),
         "file": loaded.weights_path.name if loaded.weights_path else None,
         "sha256": sha256_of(loaded.weights_path) if loaded.weights_path else None,
+        "license": loaded.license,
         "head_file": head_file.name if head_file else None,
         "head_sha256": sha256_of(head_file) if head_file else None,
     }
@@ -85,7 +86,7 @@ def _load_head(
     if weights == "none":
         reason = "backbone with random weights"
     elif weights == "preset":
-        reason = "backbone initialized from the weights of the preset"
+        reason = f"backbone initialized from the weights of {models.public_name(backbone.name)}"
     elif weights == "imagenet":
         size = model.input_shape[1:3]
         start = models.read_imagenet_head(backbone.name, image_size_px=size, **backbone.family_options)

@@ -1,0 +1,167 @@
+"""Models of the user as backbones: functional, nested and subclassed models, `.keras` files, backbones of KerasHub."""
+
+import keras
+import numpy as np
+import pytest
+
+import kerastl
+from kerastl.errors import RequestError
+from kerastl.models import get_blocks
+from kerastl.training import unfreeze
+
+NAMES = ["a", "b"]
+
+
+def network(*, rescales=True, has_head=False):
+    """Return a network with three stages, whose weights look trained."""
+    keras.utils.set_random_seed(2)
+    inputs = x = keras.Input((48, 48, 3))
+    if rescales:
+        x = keras.layers.Rescaling(1 / 255)(x)
+    for filters in (8, 16, 32):
+        x = keras.layers.Conv2D(
+            filters,
+            3,
+            strides=2,
+            padding="same",
+            activation="relu",
+            bias_initializer="normal",
+            name=f"conv_{filters}",
+        )(x)
+    if has_head:
+        x = keras.layers.GlobalAveragePooling2D(name="pooled")(x)
+        x = keras.layers.Dense(5, activation="softmax", name="head")(keras.layers.Dropout(0.2)(x))
+    return keras.Model(inputs, x, name="mine")
+
+
+def pixels(height=48, width=48):
+    return np.random.default_rng(1).uniform(0, 255, (2, height, width, 3)).astype(np.float32)
+
+
+def features(classifier, images):
+    return keras.Model(classifier.inputs[0], classifier.get_layer("pooled").output)(images)
+
+
+class Subclassed(keras.Model):
+    """A model without a graph, which behaves differently in training."""
+
+    def __init__(self, filters, **options):
+        super().__init__(**options)
+        self.rescaling = keras.layers.Rescaling(1 / 255)
+        self.first = keras.layers.Conv2D(filters, 3, name="first")
+        self.norm = keras.layers.BatchNormalization(name="norm")
+        self.second = keras.layers.Conv2D(2 * filters, 3, name="second")
+
+    def call(self, images, training=None):
+        x = self.norm(self.first(self.rescaling(images)), training=training)
+        return self.second(x if training else 2 * x)
+
+
+def test_functional_model_is_copied_with_its_weights():
+    model = network()
+    classifier = kerastl.build_classifier(model, class_names=NAMES)
+    expected = np.asarray(model(pixels())).mean(axis=(1, 2))
+    np.testing.assert_allclose(features(classifier, pixels()), expected, rtol=1e-5, atol=1e-6)
+    assert [block.name for block in get_blocks(classifier)] == ["P1", "P2", "P3"]
+    classifier.get_layer("conv_8").bias.assign_add(np.ones(8))
+    assert not np.array_equal(classifier.get_layer("conv_8").bias, model.get_layer("conv_8").bias)
+    assert [layer.name for layer in model.layers][-1] == "conv_32"
+
+
+def test_head_of_a_classifier_is_left_out_although_its_layers_have_our_names():
+    model = network(has_head=True)
+    classifier = kerastl.build_classifier(model, class_names=NAMES)
+    expected = keras.Model(model.inputs[0], model.get_layer("pooled").output)(pixels())
+    np.testing.assert_allclose(features(classifier, pixels()), expected, rtol=1e-5, atol=1e-6)
+    assert classifier.output_shape == (None, 2)
+
+
+def test_nested_models_are_expanded():
+    inner, small_head = network(rescales=False), keras.layers.Dense(10)
+    head = keras.Sequential([keras.layers.GlobalAveragePooling2D(), small_head])
+    outer = keras.Sequential([keras.Input((48, 48, 3)), keras.layers.Rescaling(1 / 255), inner, head])
+    classifier = kerastl.build_classifier(outer, class_names=NAMES)
+    expected = np.asarray(inner(pixels() / 255)).mean(axis=(1, 2))
+    np.testing.assert_allclose(features(classifier, pixels()), expected, rtol=1e-4, atol=1e-5)
+    assert {"conv_8", "conv_32", "head"} <= {layer.name for layer in classifier.layers}
+
+
+def test_subclassed_model_is_not_expanded_and_is_frozen_layer_by_layer():
+    model = Subclassed(4)
+    classifier = kerastl.build_classifier(model, class_names=NAMES, image_size_px=16)
+    images = pixels(16, 16)
+    model.norm.moving_mean.assign([1.0, 2, 3, 4])
+    expected = np.asarray(model(images)).mean(axis=(1, 2))
+    np.testing.assert_allclose(features(classifier, images), expected, rtol=1e-4, atol=1e-5)
+    assert unfreeze(classifier, "all", batch_norm="trainable") == ["first", "norm", "second", "head"]
+    assert unfreeze(classifier, {"from_block": "second"}) == ["second", "head"]
+    assert [weight.path.split("/")[-2] for weight in classifier.trainable_weights] == ["second"] * 2 + [
+        "head"
+    ] * 2
+
+
+@pytest.mark.parametrize("is_file", [False, True])
+def test_trained_model_without_preprocessing_needs_a_scale(is_file, tmp_path):
+    model = network(rescales=False)
+    source = model
+    if is_file:
+        source = str(tmp_path / "mine.keras")
+        model.save(source)
+    with pytest.raises(RequestError, match="the range of its pixels is unknown"):
+        kerastl.build_classifier(source, class_names=NAMES)
+    classifier = kerastl.build_classifier(
+        source, class_names=NAMES, scale=(1 / 255, 1 / 128, 1), offset=(0, -1, 2)
+    )
+    inputs = pixels() * np.float32([1 / 255, 1 / 128, 1]) + np.float32([0, -1, 2])
+    expected = np.asarray(model(inputs)).mean(axis=(1, 2))
+    np.testing.assert_allclose(features(classifier, pixels()), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_file_is_a_backbone_for_another_image_size(tmp_path):
+    path = tmp_path / "mine.keras"
+    network(has_head=True).save(path)
+    classifier = kerastl.build_classifier(str(path), class_names=NAMES, image_size_px=(64, 32))
+    assert classifier.input_shape == (None, 64, 32, 3)
+    conv = network().get_layer("conv_8").get_weights()
+    assert np.array_equal(classifier.get_layer("conv_8").get_weights()[1], conv[1])
+    random = kerastl.build_classifier(str(path), class_names=NAMES, weights=None)
+    assert not np.array_equal(random.get_layer("conv_8").get_weights()[0], conv[0])
+
+
+def test_models_that_cannot_be_backbones_are_refused_with_the_reason(tmp_path):
+    vector = keras.Sequential([keras.Input((8,)), keras.layers.Dense(3)])
+    two = keras.Model([first := keras.Input((48, 48, 3)), second := keras.Input((48, 48, 3))], first + second)
+    gray = keras.Sequential([keras.Input((48, 48, 1)), keras.layers.Conv2D(3, 3)])
+    code = keras.Sequential([keras.Input((48, 48, 3)), keras.layers.Lambda(lambda image: image / 2)])
+    code.save(tmp_path / "code.keras")
+    (tmp_path / "text.keras").write_text("text")
+    reasons = {
+        "takes [None, 8], but a backbone takes RGB images": vector,
+        "has 2 inputs and 1 outputs": two,
+        "takes [None, 48, 48, 1]": gray,
+        "'keras.layers.Lambda', which is not a class of Keras or KerasHub": str(tmp_path / "code.keras"),
+        "cannot be read as a weights file": str(tmp_path / "text.keras"),
+        "There is no file": str(tmp_path / "nothing.keras"),
+    }
+    for reason, model in reasons.items():
+        with pytest.raises(RequestError) as error:
+            kerastl.build_classifier(model, class_names=NAMES)
+        assert reason in str(error.value)
+
+
+@pytest.mark.slow
+def test_backbone_of_keras_hub_is_accepted_in_memory():
+    import keras_hub
+    from hub_backbones import OFFSET, SCALE, build
+
+    converter = keras_hub.layers.ImageConverter(scale=SCALE, offset=OFFSET)
+    for name in ("dinov2", "efficientnet_v2"):
+        backbone = build(name)
+        classifier = kerastl.build_classifier(
+            backbone, class_names=NAMES, image_size_px=32, scale=SCALE, offset=OFFSET
+        )
+        inputs = converter(pixels(32, 32))
+        outputs = np.asarray(backbone({"images": inputs} if name == "dinov2" else inputs))
+        expected = outputs[:, 0] if name == "dinov2" else outputs.mean(axis=(1, 2))
+        np.testing.assert_allclose(features(classifier, pixels(32, 32)), expected, rtol=1e-4, atol=1e-5)
+        assert get_blocks(classifier)[-1].name in ("layers_1", "P2")
