@@ -25,7 +25,11 @@ def _report() -> dict[str, Any]:
         "packages": runs.package_versions(),
         "devices": [device.name for device in tf.config.list_physical_devices()],
         "disk_free_gb": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1),
-        "weights": {"folder": str(models.models_folder()), "files": weights},
+        "weights": {
+            "folder": str(models.models_folder()),
+            "files": weights,
+            "presets": models.downloaded_presets(),
+        },
         "cache": {"folder": str(cache), "size_mb": round(cached_bytes / 1e6, 1)},
         "plug_ins": {kind: registry.names(kind) for kind in registry.FOLDERS},
     }

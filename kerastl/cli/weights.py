@@ -11,6 +11,7 @@ from kerastl import models
 from kerastl.cli import SuggestingGroup
 from kerastl.cli._output import format_value, json_option
 from kerastl.console import load_tensorflow
+from kerastl.image_size import plain_size
 
 
 @click.group("weights", cls=SuggestingGroup)
@@ -24,15 +25,21 @@ def command() -> None:
 
 
 @command.command("ls")
+@click.argument("presets", nargs=-1)
 @json_option
-def list_weights(as_json: bool) -> None:
+def list_weights(presets: tuple[str, ...], as_json: bool) -> None:
     """List all backbones and their cached weights. Prints size, parameters, published accuracy and image size.
 
+    Presets of KerasHub are listed with the license of their weights if they are downloaded. PRESETS are further ones,
+    keras_hub/PATH.
+
     \b
-    Example:
+    Examples:
       kerastl weights ls
+      kerastl weights ls keras_hub/models/efficientnet_lite0
     """
     rows = [_row(name, backbone) for name, backbone in models.list_backbones().items()]
+    rows += [_preset_row(name) for name in (*models.downloaded_presets(), *presets)]
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return
@@ -42,6 +49,7 @@ def list_weights(as_json: bool) -> None:
         click.echo(
             f"{row['name']:<20} {row['size_mb']:>8.1f} {row['parameters']:>12,} {format_value(row['top1']):>6} "
             f"{row['image_size_px']:>9}  {cached}"
+            f"{'; license: ' + (row['license'] or 'not stated') if 'license' in row else ''}"
         )
     click.echo(
         "Sizes without the top, with default options. Top-1 accuracy on the ImageNet validation set from keras.io."
@@ -66,6 +74,20 @@ def _row(name: str, backbone: models.Backbone) -> dict[str, Any]:
     }
 
 
+def _preset_row(name: str) -> dict[str, Any]:
+    preset, size = models.read_preset(name), models.resolve_image_size(name, None)
+    files = preset.weight_files()
+    return {
+        "name": models.public_name(name),
+        "size_mb": round(preset.parameters * 4 / 1e6, 1),
+        "parameters": preset.parameters,
+        "top1": None,
+        "image_size_px": plain_size(size),
+        "cached": [{"file": str(path), "mb": round(path.stat().st_size / 1e6, 1)} for path in files],
+        "license": preset.license,
+    }
+
+
 @command.command("fetch")
 @click.argument("name")
 @click.option("--image-size-px", type=int, help="Side of the images.  [default: as published]")
@@ -73,13 +95,17 @@ def _row(name: str, backbone: models.Backbone) -> dict[str, Any]:
     "--option", "words", multiple=True, help="Option of the family, such as alpha=0.35; can be repeated."
 )
 def fetch(name: str, image_size_px: int | None, words: tuple[str, ...]) -> None:
-    """Download the ImageNet weights of one backbone. They are stored in the cache folder of Keras.
+    """Download the ImageNet weights of one backbone, or a preset of KerasHub, to the cache folder of Keras or kagglehub.
 
     \b
     Examples:
       kerastl weights fetch mobilenet_v2 --image-size-px 160
       kerastl weights fetch mobilenet_v2 --option alpha=0.35
+      kerastl weights fetch keras_hub/vit_base_patch16_224_imagenet
     """
+    if models.is_preset(name):
+        click.echo(models.fetch_preset(name))
+        return
     options = dict(_parsed(word) for word in words)
     click.echo(models.fetch_weights(name, image_size_px=image_size_px, **options))
 
@@ -107,6 +133,12 @@ def verify(name: str | None) -> None:
       kerastl weights verify
       kerastl weights verify mobilenet_v2
     """
+    if name and models.is_preset(name):
+        preset = models.read_preset(name)
+        preset.is_trained()  # reads all files
+        for file in preset.weight_files():
+            click.echo(f"{file.name}: can be read (no published hash)")
+        return
     if name:
         models.get_backbone(name)
     load_tensorflow()

@@ -37,6 +37,8 @@ from .head import read_imagenet_head as read_imagenet_head
 from .hub import repaired as repaired
 from .pooling import Pooling as Pooling
 from .pooling import pooling_problem as pooling_problem
+from .presets import downloaded_presets as downloaded_presets
+from .presets import fetch_preset as fetch_preset
 from .presets import is_preset as is_preset
 from .presets import preset_findings as preset_findings
 from .presets import public_name as public_name

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Len
 
-from kerastl.errors import RequestError, join_words, quote, setting, shell_command, suggest
+from kerastl.errors import RequestError, first_line, join_words, quote, setting, shell_command, suggest
 from kerastl.image_size import Size, as_size, format_size, plain_size
 from kerastl.models.pooling import pooling_problem
 from kerastl.options import StrictModel
@@ -406,6 +406,30 @@ def _read_table(file: Path) -> dict[str, dict[str, Any]]:
                 for name, row in table.items()
             }
     return {}
+
+
+def downloaded_presets() -> list[str]:
+    """Return the names of the published presets that are downloaded, such as `keras_hub/vit_base_patch16_224_imagenet`."""
+    return [f"{PREFIX}{name}" for name in sorted(published_presets()) if downloaded_folder(name)]
+
+
+def fetch_preset(name: str) -> Path:
+    """Download a published preset to the cache of kagglehub, and return its folder.
+
+    Raises:
+        RequestError: KerasHub is not installed, it publishes no such preset, or the download failed.
+    """
+    check_installed()
+    row = published_presets().get(name.removeprefix(PREFIX))
+    if row is None:
+        raise RequestError(_missing_message(name))
+    import kagglehub
+
+    try:
+        kagglehub.model_download(row["handle"].removeprefix("kaggle://"))
+    except Exception as error:  # kagglehub and its transport raise many errors
+        raise RequestError(f"{name} could not be downloaded: {first_line(error)}") from error
+    return read_preset(name).folder
 
 
 def downloaded_folder(name: str) -> Path | None:

@@ -68,3 +68,35 @@ def test_an_unknown_backbone_and_a_wrong_option_are_reported():
     assert str(wrong.exception).startswith(
         "mobilenet_v2 has 1 problem.\n  alpha: must be a number from 0.1 to 2"
     )
+
+
+def test_ls_reports_the_license_of_a_preset(assets):
+    name = f"keras_hub/{assets / 'keras_hub' / 'efficientnet_lite0'}"
+    (row,) = (
+        row
+        for row in json.loads(CliRunner().invoke(command, ["ls", name, "--json"]).stdout)
+        if "license" in row
+    )
+    assert (row["name"], row["parameters"], row["image_size_px"]) == (
+        "keras_hub/efficientnet_lite0",
+        3_413_024,
+        224,
+    )
+    assert "Apache" in row["license"]
+    assert "license: " + row["license"] in CliRunner().invoke(command, ["ls", name]).stdout
+    assert (
+        CliRunner().invoke(command, ["verify", name]).stdout
+        == "model.weights.h5: can be read (no published hash)\n"
+    )
+
+
+def test_fetch_downloads_a_published_preset_of_keras_hub(monkeypatch):
+    from kerastl.models import presets
+
+    handles = []
+    monkeypatch.setattr("kagglehub.model_download", handles.append)
+    monkeypatch.setattr(presets, "read_preset", lambda name: type("Preset", (), {"folder": name}))
+    name = next(name for name in presets.published_presets() if name.startswith("dinov2_"))
+    result = CliRunner().invoke(command, ["fetch", f"keras_hub/{name}"])
+    assert result.stdout == f"keras_hub/{name}\n"
+    assert handles == [presets.published_presets()[name]["handle"].removeprefix("kaggle://")]
