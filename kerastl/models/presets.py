@@ -15,7 +15,6 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from annotated_types import Len
 
 from kerastl.errors import RequestError, first_line, join_words, quote, setting, shell_command, suggest
@@ -184,6 +183,8 @@ class Preset:
         Raises:
             RequestError: A weights file is missing, damaged or not safe.
         """
+        import numpy as np
+
         from kerastl.models.weight_files import read_vectors, weights_file_errors
 
         for file in self.weight_files():
