@@ -21,7 +21,6 @@ from kerastl.errors import RequestError, first_line, join_words, quote, setting,
 from kerastl.image_size import Size, as_size, format_size, plain_size
 from kerastl.models.pooling import pooling_problem
 from kerastl.options import StrictModel
-from kerastl.runs import sha256_of
 
 PREFIX = "keras_hub/"
 PerChannel = float | Annotated[tuple[float, ...], Len(3, 3)]
@@ -217,10 +216,6 @@ class Preset:
                 f"of the preset: converter.save_to_preset({str(self.folder)!r})"
             )
         return *MINUS_ONE_TO_ONE, f"{self.folder.name} has no image converter: pixels are scaled to [-1, 1]."
-
-    def digest(self) -> str:
-        """Return the SHA-256 of its weights; of several files, that of the first."""
-        return sha256_of(self.weight_files()[0])
 
 
 def prefix_tokens(kind: str, config: Mapping[str, Any]) -> int | None:
