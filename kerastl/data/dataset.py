@@ -414,13 +414,16 @@ class ImageDataset:
             yield np.concatenate([NO_INDICES, *self.steps(number)]), number
 
         def one_pass(indices: tf.Tensor, number: tf.Tensor) -> tf.data.Dataset:
-            batches = self._with_labels(self.select(indices, self.batch_size))
-            return self._finished(batches, number).map(_without_indices)
+            return self._finished(self._batches_of(indices), number).map(_without_indices)
 
         dataset = tf.data.Dataset.from_generator(
             next_epoch, output_signature=(tf.TensorSpec([None], tf.int64), tf.TensorSpec([], tf.int64))
         ).flat_map(no_autograph(one_pass))
         return prefetched(dataset.apply(tf.data.experimental.assert_cardinality(self.steps_per_epoch)))
+
+    def _batches_of(self, indices: tf.Tensor) -> tf.data.Dataset:
+        """Return the batches of one pass over the given indices."""
+        return self._with_labels(self.select(indices, self.batch_size))
 
     def plain_batches(
         self, epoch: int, first_step: int = 0, shard: tuple[int, int] = (0, 1)

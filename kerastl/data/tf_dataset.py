@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
@@ -11,8 +11,15 @@ import numpy as np
 import tensorflow as tf
 
 from kerastl.console import print_status
-from kerastl.data.array_dataset import ArrayDataset, PixelChecker, encode_labels, mapping, shape_problem
-from kerastl.data.dataset import ImageDataset, no_autograph, prefetched
+from kerastl.data.array_dataset import (
+    NOT_PIXELS,
+    ArrayDataset,
+    PixelChecker,
+    encode_labels,
+    mapping,
+    shape_problem,
+)
+from kerastl.data.dataset import ImageDataset, prefetched
 from kerastl.data.records import Collection, Record, as_names, check_class_list, pluralize
 from kerastl.errors import (
     KerastlError,
@@ -39,44 +46,35 @@ MIN_IMAGES = 20
 def _element_problems(dataset: tf.data.Dataset) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with the elements of a dataset, as far as it is known before they are read."""
     spec = dataset.element_spec
-    if isinstance(spec, Mapping):
-        keys = [*spec, "label"][:2]
-        yield (
-            WHOLE,
-            f"has elements with the keys {[*spec]}, but needs (x, y): dataset.map(lambda row: (row[{keys[0]!r}], row[{keys[1]!r}])).",
-        )
-        return
-    x, *rest = spec if isinstance(spec, tuple | list) else (spec,)
-    if len(rest) > 1:
+    parts = [spec] if isinstance(spec, tf.TypeSpec) else [*spec]
+    if isinstance(spec, Mapping) or not 1 <= len(parts) <= 2:
+        image, label = [*map(repr, parts), "'label'"][:2]
+        rows = f"row: (row[{image}], row[{label}])" if isinstance(spec, Mapping) else "x, y, *rest: (x, y)"
         yield (
             WHOLE,
             (
-                f"has elements of {len(rest) + 1} parts, but needs (x, y). Sample weights are not supported; classes are "
-                "weighted by Phase(class_weights=...). Remove them: dataset.map(lambda x, y, *rest: (x, y))."
+                f"has elements of {len(parts)} parts, but needs (x, y). Sample weights are not supported; "
+                f"Phase(class_weights=...) weights classes. Use dataset.map(lambda {rows})."
             ),
         )
-    if not isinstance(x, tf.TensorSpec):
-        yield (
-            "x",
-            f"must be one tensor of images, got {describe_value(x)}. Resize the images before the batch.",
-        )
-    elif x.dtype == tf.string:
-        yield "x", "has encoded images or paths. Decode and resize them, or use kerastl.read_images."
-    elif not (x.dtype.is_floating or x.dtype.is_integer):
-        yield "x", f"must contain numbers in [0, 255], got values of type {x.dtype.name}."
-    elif x.shape.rank is not None:
-        labels_rank = getattr(getattr(rest[0], "shape", None), "rank", None) if rest else None
-        is_single = x.shape.rank == 3 and (labels_rank == 0 or x.shape[-1] in (1, 3, 4))
-        if message := shape_problem(x.shape, "tf"):
-            yield "x", "has single images. Use dataset.batch(32)." if is_single else message
-    if rest and not isinstance(rest[0], tf.TensorSpec):
-        yield "y", f"must be one tensor of labels, got {describe_value(rest[0])}."
+        return
+    for name, part in zip("xy", parts, strict=False):
+        if not isinstance(part, tf.TensorSpec):
+            yield name, f"must be one tensor, got {describe_value(part)}. Resize the images before the batch."
+            return
+    x, y = parts[0], parts[-1]
+    if not (x.dtype.is_floating or x.dtype.is_integer):
+        yield "x", f"{NOT_PIXELS}, got values of type {x.dtype.name}. For files, use kerastl.read_images."
+    elif x.shape.rank is not None and (message := shape_problem(x.shape, "tf")):
+        is_single = x.shape.rank == 3 and (y.shape.rank == 0 or x.shape[-1] in (1, 3, 4))
+        yield "x", "has single images. Use dataset.batch(32)." if is_single else message
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         yield WHOLE, "is infinite. Remove .repeat(), or use dataset.take(STEPS)."
 
 
-def _is_sorted(labels: np.ndarray[Any, Any]) -> bool:
+def _is_sorted(classes: Sequence[int]) -> bool:
     """Return whether successive labels differ much less often than in a random order."""
+    labels = np.array(classes)
     fractions = np.unique(labels, return_counts=True)[1] / len(labels)
     is_long = len(labels) >= MIN_IMAGES
     return bool(is_long and np.mean(labels[1:] != labels[:-1]) < SHUFFLED * (1 - (fractions**2).sum()))
@@ -89,31 +87,25 @@ class _Pass:
         class_names: Class names in the order of the logits.
         is_labeled: Whether to read the labels. Otherwise, each is -1.
         size: (height, width) of the images. None takes that of the first batch.
-        is_checked: Whether to check and hash the pixels.
     """
 
-    def __init__(
-        self, class_names: Sequence[str], *, is_labeled: bool, size: tuple[int, int] | None, is_checked: bool
-    ) -> None:
+    def __init__(self, class_names: Sequence[str], is_labeled: bool, size: Size | None = None) -> None:
         self.class_names, self.is_labeled, self.size = class_names, is_labeled, size
-        self.checker = PixelChecker() if is_checked else None
-        self.labels = np.zeros(0, np.int32)
-        self.steps = 0
+        self.checker = PixelChecker()
+        self.labels, self.steps = list[int](), 0
 
     def read(self, source: tf.data.Dataset) -> Iterator[Element]:
         """Yield batches of images float32, labels int32 and positions int64."""
-        parts = []
-        start = 0
         for element in prefetched(source):
             x, *rest = element if isinstance(element, tuple) else (element,)
             images, labels = self._checked(x, rest[0] if self.is_labeled else None)
             if len(labels):
-                yield images, labels, np.arange(start, start + len(labels), dtype=np.int64)
-                parts.append(labels)
-                start, self.steps = start + len(labels), self.steps + 1
-        self.labels = np.concatenate([self.labels, *parts])
-        if self.checker and start and (message := self.checker.problem()):
-            raise Problems("The dataset", [Problem("x", message)])
+                self.checker.add(images.numpy())
+                start, self.steps = len(self.labels), self.steps + 1
+                self.labels += labels.tolist()
+                yield images, labels, np.arange(start, len(self.labels), dtype=np.int64)
+        message = self.checker.problem() if self.steps else None
+        raise_problems("The dataset", [Problem("x", message)] if message else [])
 
     def _checked(self, x: tf.Tensor, y: Any) -> tuple[tf.Tensor, Any]:
         """Return the images and labels of a batch.
@@ -121,46 +113,32 @@ class _Pass:
         Raises:
             Problems: They are not images of one size, or not labels.
         """
-        problems = []
-        batch = f"batch {self.steps + 1}"
-        size = self.size or tuple(x.shape[1:3])
-        if message := shape_problem(x.shape, "tf"):
-            problems.append(Problem(f"{batch}, x", message))
-        elif tuple(x.shape[1:3]) != size:
-            message = (
-                f"has images of {tuple(x.shape[1:3])}, but other batches have images of {size}. Resize them."
-            )
+        problems, batch = [], f"batch {self.steps + 1}"
+        message = shape_problem(x.shape, "tf")
+        size = tuple(x.shape[1:3])
+        if not message and size != (self.size or size):
+            message = f"has images of {size}, but other batches have images of {self.size}. Resize them."
+        if message:
             problems.append(Problem(f"{batch}, x", message))
         labels = np.full(len(x), -1, np.int32)
-        if self.is_labeled:
-            try:
-                labels = encode_labels(y.numpy(), self.class_names)
-            except RequestError as error:
-                problems.append(Problem(f"{batch}, y", str(error)))
-        if len(labels) != len(x) and not problems:
-            problems.append(Problem(f"{batch}, y", f"has {len(labels)} labels, but x has {len(x)} images."))
+        try:
+            labels = encode_labels(y.numpy(), self.class_names) if self.is_labeled else labels
+            if len(labels) != len(x):
+                raise RequestError(f"has {len(labels)} labels, but x has {len(x)} images.")
+        except RequestError as error:
+            problems.append(Problem(f"{batch}, y", str(error)))
         raise_problems("The dataset", problems)
         self.size = size
         with tf.device("CPU:0"):
-            images = tf.cast(x, tf.float32)
-        if self.checker and len(labels):
-            self.checker.add(images.numpy())
-        return images, labels
+            return tf.cast(x, tf.float32), labels
 
     def records(self) -> tuple[Record, ...]:
         """Return one record per image, in the order of the pass."""
-        hashes = (
-            self.checker.hashes
-            if self.checker
-            else [f"dataset[{index}]" for index in range(len(self.labels))]
-        )
+        names = [None if label < 0 else self.class_names[label] for label in self.labels]
         return tuple(
-            Record(
-                f"dataset[{index}]", Path(digest), None if label < 0 else self.class_names[label],
-                sha256=digest if self.checker else "",
-            )
-            for index, (label, digest) in enumerate(zip(self.labels.tolist(), hashes, strict=True))
-        )  # fmt: skip
+            Record(f"dataset[{index}]", Path(digest), label, sha256=digest)
+            for index, (digest, label) in enumerate(zip(self.checker.hashes, names, strict=True))
+        )
 
 
 class TfDataset(ImageDataset):
@@ -211,28 +189,15 @@ class TfDataset(ImageDataset):
         self._source, self._is_constant = dataset, is_constant
         self._failure: Exception | None = None
         self._is_labeled = isinstance(dataset.element_spec, tuple) and len(dataset.element_spec) == 2
-        first = _Pass(class_names, is_labeled=self._is_labeled, size=None, is_checked=True)
-        sizes = []
+        first = self._first = _Pass(class_names, self._is_labeled)
         try:
             sizes = [len(labels) for _, labels, _ in first.read(dataset)]
         except tf.errors.OpError as error:
             raise self.explain(error) from error
-        if not sizes or first.size is None:
-            raise Problems("The dataset", [Problem(WHOLE, "has no images.")])
-        super().__init__(
-            first.records(),
-            class_names=class_names,
-            image_size_px=first.size,
-            batch_size=max(sizes),
-            shuffle=False,
-            **options,
-        )
-        self._first, self.steps_per_epoch, self.repeats, self.has_fingerprint = (
-            first,
-            len(sizes),
-            False,
-            False,
-        )
+        raise_problems("The dataset", [] if sizes else [Problem(WHOLE, "has no images.")])
+        options |= {"image_size_px": first.size, "batch_size": max(sizes), "shuffle": False}
+        super().__init__(first.records(), class_names=class_names, **options)
+        self.steps_per_epoch, self.repeats, self.has_fingerprint = len(sizes), False, False
         if self.mixes and not self._is_labeled:
             raise RequestError("The images are unlabeled. Mixing requires labels.")
         if not is_constant and _is_sorted(first.labels):
@@ -247,41 +212,22 @@ class TfDataset(ImageDataset):
         other._is_labeled = labeled and self._is_labeled
         return other
 
-    def as_tf_dataset(self, epoch: int | None = None) -> tf.data.Dataset:
-        """Return a dataset of `(images, labels)` for `keras.Model.fit`, as `ImageDataset.as_tf_dataset` does."""
-        if epoch is not None:
-            return self.batches(epoch)
-        passes = count()
-        numbers = tf.data.Dataset.from_generator(
-            lambda: iter([next(passes)]), output_signature=tf.TensorSpec([], tf.int64)
-        )
-
-        def one_pass(number: tf.Tensor) -> tf.data.Dataset:
-            batches = self._finished(self._labeled_batches(0, 0, (0, 1)), number)
-            return batches.map(no_autograph(lambda images, labels, _: (images, labels)))
-
-        dataset = numbers.flat_map(no_autograph(one_pass))
-        return prefetched(dataset.apply(tf.data.experimental.assert_cardinality(self.steps_per_epoch)))
+    def _batches_of(self, indices: Any) -> tf.data.Dataset:  # noqa: ARG002 - each pass is the next one
+        return self._labeled_batches(0, 0, (0, 1))
 
     def _labeled_batches(self, epoch: int, first_step: int, shard: tuple[int, int]) -> tf.data.Dataset:  # noqa: ARG002 - each pass is the next one
         if shard != (0, 1):
             raise RequestError(f"A tf.data.Dataset cannot be divided among devices. {INDEXED}")
-        height, width = self._first.size or (None, None)
-        signature = (
-            tf.TensorSpec([None, height, width, 3]),
-            tf.TensorSpec([None], tf.int32),
-            tf.TensorSpec([None], tf.int64),
-        )
+        images = tf.TensorSpec([None, *self.image_size_px, 3])
+        labels, indices = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None], tf.int64)
         return tf.data.Dataset.from_generator(
-            lambda: islice(self._next_pass(), first_step, None), output_signature=signature
+            lambda: islice(self._next_pass(), first_step, None), output_signature=(images, labels, indices)
         )
 
     def _next_pass(self) -> Iterator[Element]:
         """Yield the batches of one pass, then take its records. TensorFlow replaces errors, so the original is kept."""
         self._failure = None
-        one_pass = _Pass(
-            self.class_names, is_labeled=self._is_labeled, size=self._first.size, is_checked=self._is_constant
-        )
+        one_pass = _Pass(self.class_names, self._is_labeled, self.image_size_px)
         try:
             yield from one_pass.read(self._source)
             self._end_pass(one_pass)
@@ -296,13 +242,12 @@ class TfDataset(ImageDataset):
             raise RunFailed(
                 f"The dataset yields {pluralize(counted, 'image')} in this pass, but {first:,} in the first.{hint}"
             )
-        if one_pass.checker and self._first.checker:
-            changed = set(one_pass.checker.hashes) - set(self._first.checker.hashes)
-            if changed and self._is_constant:
-                print_status(
-                    f"Warning: {len(changed):,} of {pluralize(counted, 'image')} differ from those of the first pass, so that "
-                    "the scores are random. Do not augment validation or test images."
-                )
+        changed = set(one_pass.checker.hashes) - set(self._first.checker.hashes)
+        if changed and self._is_constant:
+            print_status(
+                f"Warning: {len(changed):,} of {pluralize(counted, 'image')} differ from those of the first pass, so that the "
+                "scores are random. Do not augment validation or test images."
+            )
         self.records = one_pass.records()
         self._take_labels()
 
@@ -350,15 +295,8 @@ def as_image_dataset(
             raise RequestError(f"{name}: is an {type(images).__name__}. Set its options there: {given}.")
         return images
     if isinstance(images, Collection):
-        assert image_size_px is not None
-        return ImageDataset(
-            images,
-            class_names=class_names,
-            image_size_px=image_size_px,
-            shuffle=is_training,
-            window=window,
-            **options,
-        )
+        options |= {"image_size_px": image_size_px, "shuffle": is_training, "window": window}
+        return ImageDataset(images, class_names=class_names, **options)
     is_pair = isinstance(images, tuple | list) and len(images) == 2
     is_array = hasattr(images, "shape") and hasattr(images, "__array__")
     if not (is_pair or is_array or isinstance(images, tf.data.Dataset)):
@@ -368,21 +306,21 @@ def as_image_dataset(
         )
     if class_names is None:
         raise RequestError(f"{name}: the model does not store class names. Pass class_names=[...].")
+    is_tf = isinstance(images, tf.data.Dataset)
+    if is_tf and "batch_size" in options:
+        raise RequestError(f"{name}: the dataset is batched already. Remove batch_size=.")
     try:
-        if isinstance(images, tf.data.Dataset):
-            if "batch_size" in options:
-                raise RequestError(f"{name}: the dataset is batched already. Remove batch_size=.")
-            dataset: ImageDataset = TfDataset(
-                images, class_names=class_names, is_constant=not is_training, **options
-            )
-        else:
-            pair = images if is_pair else (images, None)
-            dataset = ArrayDataset(*pair, class_names=class_names, shuffle=is_training, **options)
+        pair = images if is_pair else (images, None)
+        dataset: ImageDataset = (
+            TfDataset(images, class_names=class_names, is_constant=not is_training, **options)
+            if is_tf
+            else ArrayDataset(*pair, class_names=class_names, shuffle=is_training, **options)
+        )
     except Problems as error:
         raise Problems(name, error.problems, error.footer) from error
     if image_size_px not in (None, dataset.image_size_px):
         resize = f"tf.image.resize(x, {image_size_px})"
-        advice = mapping(resize) if isinstance(images, tf.data.Dataset) else f"Use {resize}."
+        advice = mapping(resize) if is_tf else f"Use {resize}."
         message = (
             f"has images of {dataset.image_size_px} px, but the model takes {image_size_px} px. {advice}"
         )
