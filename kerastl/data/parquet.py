@@ -69,8 +69,6 @@ class ParquetTable:
                 yield file
         except KerastlError:
             raise
-        except MemoryError as error:
-            raise RequestError(f"Cannot read the table {self.path}: not enough memory.") from error
         except Exception as error:
             raise RequestError(f"Cannot read the table {self.path}: {first_line(error)}.") from error
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -53,12 +52,8 @@ def parse_csv(path: Path) -> tuple[list[str], list[Row]]:
     header = _header(lines)
     for line, cells in lines:
         if len(cells) == len(header):
-            rows.append(
-                (
-                    f"line {line}",
-                    dict(zip(header, (unquote_cell(cell.strip()) for cell in cells), strict=True)),
-                )
-            )
+            texts = (unquote_cell(cell.strip()) for cell in cells)
+            rows.append((f"line {line}", dict(zip(header, texts, strict=True))))
         else:
             message = f"has {pluralize(len(cells), 'cell')}, but the header has {len(header)}"
             problems.append(Problem(f"line {line}", message))
@@ -233,8 +228,8 @@ def read_names(options: Options, *, seed: int = 0, cache_dir: Path | None = None
     root = (options.root or options.path.parent).resolve()
     _clean_cells(rows, columns, options, problems, notes)
     rows = _of_domains(rows, columns.get("domain"), options.domains, problems, notes)
-    images = _Images(options.path.name, entry, root)
-    records = _records(rows, columns, options.columns.subgroups, images, problems)
+    located = [_locate(row[columns["path"]], where, options.path, entry, root) for where, row in rows]
+    records = _records(rows, located, columns, options.columns.subgroups, problems)
     if table and problems and (unused := set(table.image_columns) - {*columns.values()}):
         hint = f"The column {min(unused)!r} contains images. To read them: columns.path: {min(unused)}"
         problems.insert(0, Problem("", hint))
@@ -346,41 +341,31 @@ def _of_domains(
     return [row for row in rows if row[1][column] in domains]
 
 
-@dataclass(frozen=True)
-class _Images:
-    """Where the images of a table are.
+def _locate(cell: str, where: str, table: Path, entry: Path | None, root: Path) -> tuple[str, Path | str]:
+    """Return the path of an image in outputs, and its file or what is wrong with it.
 
     Args:
-        name: Name of the table.
+        cell: The path of the image, or `IMAGE`.
+        where: Where the row is.
+        table: The table.
         entry: The cache entry for the images in a Parquet file, None if the table contains paths.
         root: Folder that paths in the table are relative to.
     """
-
-    name: str
-    entry: Path | None
-    root: Path
-
-    def find(self, cell: str, where: str) -> tuple[str, Path | str]:
-        """Return the path of an image in outputs, and its file or what is wrong with it."""
-        if cell == IMAGE and self.entry is not None:
-            row = int(where.removeprefix("row "))
-            return f"{self.name}#{row}", image_file(self.entry, row)
-        file = _file(cell, self.root) if cell or self.entry is None else "there is no image"
-        return ("", file) if isinstance(file, str) else (_output_path(file, self.root), file)
+    if cell == IMAGE and entry is not None:
+        row = int(where.removeprefix("row "))
+        return f"{table.name}#{row}", image_file(entry, row)
+    file = _file(cell, root) if cell or entry is None else "there is no image"
+    return ("", file) if isinstance(file, str) else (_output_path(file, root), file)
 
 
 def _records(
-    rows: list[Row],
-    columns: dict[str, str],
-    subgroups: tuple[str, ...],
-    images: _Images,
+    rows: list[Row], located: list[tuple[str, Path | str]], columns: dict[str, str], subgroups: tuple[str, ...],
     problems: list[Problem],
-) -> list[Record]:
+) -> list[Record]:  # fmt: skip
     records: list[Record] = []
     lines: dict[str, str] = {}
-    for where, row in rows:
+    for (where, row), (path, file) in zip(rows, located, strict=True):
         cells = {key: row[column] for key, column in columns.items()}
-        path, file = images.find(cells["path"], where)
         if isinstance(file, str):
             problems.append(Problem(where, file))
             continue
