@@ -23,7 +23,7 @@ import tensorflow as tf
 
 from kerastl.errors import Problem, RequestError, raise_problems
 from kerastl.image_size import Size, as_size, format_size, plain_size
-from kerastl.models.functional import as_functional, is_functional
+from kerastl.models.functional import as_functional
 from kerastl.options import StrictModel, describe_value
 
 PREFIX = "kerastl:"
@@ -34,7 +34,7 @@ NEEDS_LOGITS = "but logits are needed, because the softmax is applied in the los
 LINEAR_OPERATIONS = ("MatMul", "BatchMatMulV2", "BiasAdd", "AddV2", "Conv2D", "Einsum", "XlaDotV2")
 PROBE_SEED = 7
 _signatures: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDictionary()
-"""The signatures of subclassed models, whose config is defined by their own class."""
+"""The signatures of models without a layer that can store them, e.g. subclassed ones."""
 
 
 class Signature(StrictModel):
@@ -53,9 +53,9 @@ class Signature(StrictModel):
 
 def read_signature(model: keras.Model) -> dict[str, Any]:
     """Return the `class_names` and the `window` that are stored in a model, as far as they are stored."""
-    if not is_functional(model):
-        return dict(_signatures.get(model, {}))
     output, holder = _output_and_holder(model)
+    if holder is None:
+        return dict(_signatures.get(model, {}))
     for key in _policy_map(holder):
         with suppress(ValueError, RecursionError):  # a file can be damaged or malicious
             stored, errors = Signature.read(json.loads(unquote(key.removeprefix(PREFIX))))
@@ -66,11 +66,10 @@ def read_signature(model: keras.Model) -> dict[str, Any]:
 
 def write_signature(model: keras.Model, **values: Any) -> None:
     """Store `class_names` and `window` in a model, in addition to what it stores. Files of subclassed models lack them."""
-    if not is_functional(model):
-        _signatures[model] = read_signature(model) | values
-        return
     output, holder = _output_and_holder(model)
-    if holder is not None:
+    if holder is None:
+        _signatures[model] = read_signature(model) | values
+    else:
         policy = holder.dtype_policy
         others = {key: item for key, item in _policy_map(holder).items() if not key.startswith(PREFIX)}
         default = getattr(policy, "default_policy", policy)
@@ -149,8 +148,14 @@ def check_classifier(
     )
     if is_probed and not messages:
         noise = np.random.default_rng(PROBE_SEED).uniform(0, 255, (8, *network.inputs[0].shape[1:]))
-        outputs = [network(noise.astype(np.float32), training=False) for _ in range(2)]
-        messages = output_messages(network, *outputs)
+        noise = noise.astype(np.float32)
+        first, again = (np.asarray(network(noise, training=False), np.float64) for _ in range(2))
+        messages = output_messages(network, first, again)
+        alone = np.asarray(network(noise[:1], training=False), np.float64)
+        if not messages and np.abs(alone - first[:1]).max() > 0.02 * np.abs(first).max():
+            messages = [
+                "returns different outputs for an image alone and in a batch. Remove what mixes the images."
+            ]
     raise_problems("The model", [Problem("", message) for message in messages])
     return network
 
@@ -215,9 +220,7 @@ def _input_remedy(sizes: Sequence[int | None]) -> str:
 def returns_logits(model: keras.Model) -> bool:
     """Return whether the last layer is linear, so that its outputs cannot be probabilities."""
     last = _last_operation(model)
-    if isinstance(last, LINEAR_OUTPUTS):
-        return _activation(last) == "linear"
-    return not _is_keras(last) and _last_graph_operation(model) in LINEAR_OPERATIONS
+    return isinstance(last, LINEAR_OUTPUTS) and _activation(last) == "linear"
 
 
 def _last_operation(model: keras.Model) -> Any:
@@ -258,7 +261,9 @@ def output_messages(model: keras.Model, outputs: Any, repeated: Any) -> list[str
     if not values.size or values.min() < 0 or returns_logits(model):
         return []
     # bfloat16 has 8 bits.
-    if np.abs(values.sum(-1) - 1).max() > 0.02 and not 0 < values.min() <= values.max() < 1:
+    is_sum_1 = values.shape[1] > 1 and np.abs(values.sum(-1) - 1).max() <= 0.02
+    is_below_1 = 0 < values.min() <= values.max() < 1
+    if not is_sum_1 and not (is_below_1 and _last_graph_operation(model) not in LINEAR_OPERATIONS):
         return []
     return [f"returns probabilities: all outputs are from 0 to 1, {NEEDS_LOGITS}"]
 

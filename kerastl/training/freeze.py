@@ -49,9 +49,14 @@ def as_trainable(model: keras.Model, *datasets: ImageDataset) -> keras.Model:
         Problems: It does not return logits, its class names or image size are not those of the images, or it cannot be
             trained here.
     """
-    network = model if datasets else check_classifier(model)
+    network, is_own = model, not has_table(model)
     for images in datasets:
-        network = check_classifier(model, class_names=images.class_names, image_size_px=images.image_size_px)
+        size = images.image_size_px
+        network = check_classifier(
+            model, class_names=images.class_names, image_size_px=size, is_probed=is_own
+        )
+    if not datasets:
+        network = check_classifier(model)
     raise_problems("The model", [Problem("", message) for message in _training_problems(model, network)])
     return network
 
@@ -228,6 +233,31 @@ def has_random_backbone(model: keras.Model) -> bool:
     layers = [layer for layer in layers_inside(model) if layer.name not in head]
     weights = [weight for layer in layers for weight in layer.weights if weight.name in INITIALLY_ZERO]
     return bool(weights) and not any(keras.ops.any(weight) for weight in weights)
+
+
+def check_initial_layers(model: keras.Model, phases: Sequence[Phase]) -> None:
+    """Check that no phase freezes a Dense layer with initial weights, whose bias is 0, before a phase has trained it.
+
+    Raises:
+        Problems: All such phases. The model may still train if all layers are trained at first.
+    """
+    initial = {
+        layer.name
+        for layer in layers_inside(model)
+        if isinstance(layer, keras.layers.Dense) and layer.use_bias and not keras.ops.any(layer.bias)
+    }
+    problems = []
+    for index, phase in enumerate(phases):
+        if isinstance(phase.trainable, Unfreeze):
+            return
+        initial -= set(select_layers(model, phase.trainable))
+        names = "|".join(sorted(initial))
+        if initial:
+            problems.append(Problem(
+                f"phases[{index}].trainable",
+                f"would freeze layers with initial weights: {names}. Use trainable={{'names': {names!r}}}, or 'all'.",
+            ))  # fmt: skip
+    raise_problems("fit", problems)
 
 
 def resolve_batch_norm(model: keras.Model, phase: Phase) -> Phase:

@@ -310,6 +310,9 @@ def split_at_head(model: keras.Model) -> tuple[keras.Model, keras.Model]:
         is_past_head = is_past_head or operation is head or head in _parts(operation)
         tensor = inputs[0]
     trunk = keras.Model(model.inputs[0], tensor, name="trunk")
+    calls = [id(node.operation) for nodes in trunk._nodes_by_depth.values() for node in nodes]
+    if len(set(calls)) < len(calls):
+        raise RequestError(_no_features("a layer is called twice"))  # which folding does not support
     for part in _parts(trunk):
         if not type(part).__module__.startswith(("keras.src.", "keras_hub.src.")) or isinstance(
             part, keras.layers.Lambda

@@ -46,7 +46,7 @@ from kerastl.recipe import Backbone, Evaluation, Head, ImageSize, Phase, Seed, r
 from kerastl.report import summary_facts
 from kerastl.runs import Summary
 from kerastl.training.checkpoint import History
-from kerastl.training.freeze import as_trainable, has_random_backbone
+from kerastl.training.freeze import as_trainable, check_initial_layers, has_random_backbone
 from kerastl.training.loop import fit as fit_phases
 from kerastl.workflows.run_writer import epoch_line
 
@@ -252,6 +252,7 @@ def fit(
     if has_random_backbone(network):
         findings = rules.random_weights_are_trained(phases)
         raise_problems("fit", [Problem(*finding) for finding in findings])
+    check_initial_layers(network, phases)
     with quiet(not verbose):
         _check_held_out(train, validation_data)
     write_signature(model, class_names=train.class_names, window=window)

@@ -171,6 +171,22 @@ def without_weights():
     return keras.Model(image, layers.GlobalAveragePooling2D()(image)[:, :2])
 
 
+def with_front(front):
+    image = keras.Input((SIZE, SIZE, 3))
+    features = front(layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3, name="conv")(image)))
+    return keras.Model(image, layers.Dense(2, name="logits")(features))
+
+
+def with_noise():
+    return with_front(
+        layers.Lambda(lambda features: features + keras.random.normal(keras.ops.shape(features)))
+    )
+
+
+def with_batch_mean():
+    return with_front(lambda features: features - keras.ops.mean(features, axis=0, keepdims=True))
+
+
 class Failing(keras.Model):
     def call(self, images):
         raise ValueError("only images of 7 x 7 px")
@@ -189,6 +205,8 @@ class WithKeys(Subclassed):
         (with_equal_names, "the name 'same'"),
         (with_last_norm, "no weight is trained: the last layer with weights, 'last'"),
         (without_weights, "nothing to train"),
+        (with_noise, "returns different outputs for the same images"),
+        (with_batch_mean, "for an image alone and in a batch"),
         (Failing, r"cannot be called on images \[batch, 32, 32, 3\]: ValueError: only images of 7 x 7 px"),
         (WithKeys, r"keras\.Model\(image, model\(image\)\['logits'\]\)"),
     ],
@@ -216,5 +234,8 @@ def test_features_are_cached_only_where_the_graph_allows_it(val):
     ):
         with pytest.raises(RequestError, match=reason):
             split(layer, layers.Conv2D(4, 3))
+    shared = layers.Conv2D(3, 3)
+    with pytest.raises(RequestError, match="called twice"):
+        split(shared, layers.ReLU(), shared)
     with pytest.raises(RequestError, match="not a separate part of the graph"):
         split_at_head(as_functional(build("subclassed"), (SIZE, SIZE)))
