@@ -1,6 +1,5 @@
 """The smallest member of each architecture of keras.applications, with random weights that behave like trained ones."""
 
-from contextlib import contextmanager
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -57,16 +56,6 @@ def by_family(*quick):
     ]  # fmt: skip
 
 
-@contextmanager
-def without_weights():
-    """Build networks without weights, whose initial values take most of the time."""
-    try:
-        with keras.StatelessScope(initialize_variables=False):
-            yield
-    finally:
-        keras.utils.clear_session()  # otherwise the next network initializes the weights of these, too
-
-
 def crops(size, count=24):
     """Return random square crops of scikit-learn's two sample photographs."""
     generator, cuts = np.random.default_rng(0), []
@@ -121,9 +110,17 @@ def standardize_logits(model, images):
     head.set_weights([kernel / spread, -logits.mean(axis=0) / spread])
 
 
-def folding_error(model, folded, images, *, training=False):
-    """Return the length of the difference between both outputs, relative to the plain output."""
-    plain = keras.ops.convert_to_numpy(model(images, training=False))
-    output = keras.ops.convert_to_numpy(folded(images, training=training))
+def folding_error(plain, folded, images, *, training=False):
+    """Return the length of the difference between the output of a folded network and the plain output, relative to the latter.
+
+    Args:
+        plain: `[n, height, width, channels]`, the output of the network that was folded for the same images.
+        folded: The folded network.
+        images: `[n, size, size, 3]`.
+        training: Whether the folded network is called in training mode.
+    """
+    plain, output = (
+        keras.ops.convert_to_numpy(values) for values in (plain, folded(images, training=training))
+    )
     assert np.abs(plain).max() > 1e-3
     return np.linalg.norm(output - plain) / np.linalg.norm(plain)

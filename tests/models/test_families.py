@@ -7,11 +7,11 @@ import sys
 from collections import defaultdict
 
 import pytest
-from backbone_families import SMALLEST, by_family, without_weights
+from backbone_families import SMALLEST, by_family
 
 from kerastl import registry
 from kerastl.models import block_names, build_backbone, build_source, get_backbone, list_backbones
-from kerastl.models.flatten import flatten
+from kerastl.models.flatten import flatten, without_values
 from kerastl.testing import check_backbone
 
 PUBLISHED = [name for name, backbone in list_backbones().items() if backbone.weights]
@@ -100,7 +100,7 @@ def requested_file(monkeypatch, name, *, top, size, options):
 
     monkeypatch.setattr(file_utils, "get_file", get_file)
     shape = {} if top else {"input_shape": (size, size, 3)}
-    with without_weights(), pytest.raises(RequestedFile) as request:
+    with without_values(), pytest.raises(RequestedFile) as request:
         get_builder(name)(include_top=top, **shape, **options)
     return request.value.args
 
