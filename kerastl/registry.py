@@ -205,6 +205,11 @@ def quantize_choices(format_name: str) -> tuple[str, ...]:
     return tuple(getattr(module("format", format_name), "QUANTIZE_CHOICES", ()))
 
 
+def can_resize(format_name: str) -> bool:
+    """Return whether models in an export format can resize the images themselves: those of another runtime."""
+    return hasattr(module("format", format_name), "convert")
+
+
 def needs_color(operation: str, options: Any) -> bool:
     """Return whether an operation requires color images, itself or in one of its nested operations."""
     plugin: Any = module("operation", operation)

@@ -81,6 +81,7 @@ def export_once(
     *,
     options: PostprocessingOptions = DEFAULT_OPTIONS,
     quantize: str | None = None,
+    with_resize: bool = False,
 ) -> Path:
     """Export the model of a run in one format, unless a complete export of the same model exists.
 
@@ -88,7 +89,7 @@ def export_once(
     export that is incomplete, or of a different model, is kept, and the next version is written.
 
     Args:
-        run_folder, format_name, options, quantize: As in `export_run`.
+        run_folder, format_name, options, quantize, with_resize: As in `export_run`.
 
     Returns:
         The version folder, existing or new.
@@ -100,16 +101,17 @@ def export_once(
         postprocessing = NO_POSTPROCESSING
         if format_name != PORTABLE:
             postprocessing, _ = resolve_postprocessing(run_folder, trained.class_names, options)
-        if _is_complete(existing.folder, trained, postprocessing, quantize):
+        if _is_complete(existing.folder, trained, postprocessing, quantize, with_resize):
             if hasattr(module, "write_server_files"):
                 # The run may have been interrupted before these files were written.
-                module.write_server_files(out, trained, model_name=resolve_model_name(out))
+                resized = {"with_resize": True} if with_resize else {}
+                module.write_server_files(out, trained, model_name=resolve_model_name(out), **resized)
             return existing.folder
-    return export_run(run_folder, format_name, options=options, quantize=quantize)
+    return export_run(run_folder, format_name, options=options, quantize=quantize, with_resize=with_resize)
 
 
 def _is_complete(
-    export: Path, trained: Trained, postprocessing: Postprocessing, quantize: str | None
+    export: Path, trained: Trained, postprocessing: Postprocessing, quantize: str | None, with_resize: bool
 ) -> bool:
     """Return whether an export has all files of its manifest, unchanged, and is of this model with these options."""
     try:
@@ -119,7 +121,7 @@ def _is_complete(
     wanted = {
         "postprocessing": postprocessing,
         "quantize": quantize,
-        "with_resize": False,
+        "with_resize": with_resize,
         "files": hash_files(export),
     }
     return all(getattr(manifest, name) == value for name, value in (model_fields(trained) | wanted).items())

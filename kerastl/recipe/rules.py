@@ -104,6 +104,20 @@ def quantized_format_is_exported(export: Export) -> Iterator[Finding]:
         )
 
 
+def resizing_format_is_exported(export: Export) -> Iterator[Finding]:
+    """A format that can contain the resize is exported, without 8-bit computation."""
+    if not export.with_resize:
+        return
+    able = [name for name in registry.names("format") if registry.can_resize(name)]
+    if not set(able) & set(export.formats):
+        yield "with_resize", f"true applies to the formats {join_words(able)}, of which none is in formats."
+    if export.quantize == "int8" and "litert" in export.formats:
+        yield (
+            "with_resize",
+            "true is not allowed with quantize: int8, which would resize in 8 bits. Use float16, or false.",
+        )
+
+
 def subgroups_differ(evaluation: Evaluation) -> Iterator[Finding]:
     """Each column is listed once."""
     yield from _repeated("subgroups", evaluation.subgroups)

@@ -330,16 +330,22 @@ class Export(StrictModel):
         threshold: Operating point that decides the predicted class; `none` predicts the most probable class.
         quantize: Quantization for the format `litert`; `int8` is calibrated on training images; null keeps
             float32.
+        with_resize: Whether the models of the formats `onnx`, `litert` and `openvino` resize the images themselves.
         model_name: Name of the model on a server, and of its service in Docker Compose and Kubernetes. Models with
             different names run side by side.
     """
 
-    RULES: ClassVar = (rules.formats_differ, rules.quantized_format_is_exported)
+    RULES: ClassVar = (
+        rules.formats_differ,
+        rules.quantized_format_is_exported,
+        rules.resizing_format_is_exported,
+    )
     formats: tuple[Annotated[str, NameOf("format")], ...] = ("saved_model",)
     temperature: Literal["validation", "none"] = "validation"
     prevalence: Literal["none", "target"] = "none"
     threshold: Literal["none", "specificity", "sensitivity"] = "none"
     quantize: Literal["float16", "int8"] | None = None
+    with_resize: bool = False
     model_name: ModelName = MODEL_NAME
 
 

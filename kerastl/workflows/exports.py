@@ -48,8 +48,11 @@ def write_exports(options: recipes.Export, class_names: Sequence[str], run: Run)
     for name in options.formats:
         is_offered = options.quantize in registry.quantize_choices(name)
         quantize = options.quantize if is_offered else None
+        with_resize = options.with_resize and registry.can_resize(name)
         with status(f"Exporting to {name}"):
-            exports[name] = export.export_once(run.path, name, options=postprocessing, quantize=quantize)
+            exports[name] = export.export_once(
+                run.path, name, options=postprocessing, quantize=quantize, with_resize=with_resize
+            )
     return exports
 
 

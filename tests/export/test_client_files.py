@@ -170,8 +170,10 @@ def test_a_model_with_the_resize_inside_predicts_images_of_any_size_as_the_run(
     expected = tf.nn.softmax(trained.model(small, training=False)).numpy()
     assert registry.module("format", name).load(folder)[1](batch) == pytest.approx(expected, abs=1e-4)
     findings = verify(folder, encoded=encoded, expected=expected_predictions(trained, encoded))
-    assert [finding for finding in findings if finding.passed is not True] == []
+    assert {finding.check for finding in findings if finding.passed is not True} == {"wrong size rejected"}
+    assert all(finding.ok for finding in findings)
     assert read_export(folder).predict(encoded)[1] == pytest.approx(rows[-len(encoded) :], abs=1e-4)
+    assert export_once(run_folder, name, with_resize=True) == folder
     assert export_once(run_folder, name) == folder.parent / "2", "the recipe did not request this one"
 
 

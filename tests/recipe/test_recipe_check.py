@@ -297,6 +297,18 @@ def test_quantized_formats_must_be_exported_and_need_calibration_images():
     assert "int8 applies to the format litert, which is not in formats" in problem
 
 
+def test_formats_that_resize_must_be_exported_and_not_compute_in_8_bits():
+    recipe = checked(GOOD, "export={formats: [saved_model, onnx], with_resize: true}")
+    assert recipe.export.with_resize
+    (problem,) = problems_of(GOOD, "export={formats: [saved_model], with_resize: true}")
+    assert "true applies to the formats litert or onnx, of which none is in formats" in problem
+    (problem,) = problems_of(GOOD, "export={formats: [onnx, litert], with_resize: true, quantize: int8}")
+    assert "true is not allowed with quantize: int8" in problem
+    assert checked(
+        GOOD, "export={formats: [litert], with_resize: true, quantize: float16}"
+    ).export.with_resize
+
+
 def test_control_characters_in_a_recipe_are_not_printed():
     (problem,) = problems_of(GOOD, 'data.cache="\\e[31mred"')
     assert "\x1b" not in problem

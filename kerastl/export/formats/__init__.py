@@ -111,7 +111,7 @@ def check_formats(names: Sequence[str], quantize: str | None = None, with_resize
 def _resize_problem(name: str, quantize: str | None) -> str:
     if name == SAVED_MODEL:
         return f"The format {name} always decodes and resizes files itself. Omit --with-resize."
-    if not hasattr(registry.module("format", name), "convert"):
+    if not registry.can_resize(name):
         return f"The format {name} has no resize, because kerastl resizes the images. Omit --with-resize."
     if quantize == "int8":
         return "--with-resize cannot be combined with --quantize int8, which would resize in 8 bits. Use --quantize float16, or omit one."
