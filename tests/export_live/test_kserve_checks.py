@@ -1,5 +1,7 @@
 """`check_live` against simulated KServe servers: correct responses pass, and each planted fault fails its check."""
 
+import copy
+import json
 import re
 from collections.abc import Callable
 from concurrent import futures
@@ -10,15 +12,17 @@ import grpc
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from kerastl.cli import app
 from kerastl.errors import Problems
 from kerastl.export import ExpectedPredictions, Finding
-from kerastl.export.live_clients import Server, read_server
+from kerastl.export.live_clients import HttpClient, Server, read_server
 from tests.export.conftest import CLASS_NAMES, SIZE
 from tests.export.stand_in_server import LOOPBACK, StandIn
 from tests.export_live.conftest import address, ask, canned, described, faults, formula, sending
-from tests.export_live.stand_in_kserve import Plan, kserve
+from tests.export_live.stand_in_kserve import Plan, Refused, kserve, respond
 
 CHECKS = ("available", "version", "signatures", "invalid image rejected", "predictions", "classify", "columns and gRPC")  # fmt: skip
 PIXELS = list(np.random.default_rng(5).uniform(0, 255, (7, SIZE, SIZE, 3)).astype(np.float32))
@@ -327,3 +331,68 @@ def test_the_help_lists_the_protocols() -> None:
     assert all(
         word in text for word in ("--protocol", "tf_serving|kserve_v1|kserve_v2", "8080", "8000", "Triton")
     )
+
+
+LEAVES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=9), st.just("9" * 5000), st.just(10**400),
+    st.sampled_from(["FP32", "BYTES", "0.5:0:benign", "probabilities", -1, 3, 1e39, float("inf")]),
+)  # fmt: skip
+KEYS = st.sampled_from(["name", "versions", "inputs", "outputs", "datatype", "shape", "data", "ready", "error", "predictions", "probabilities", "models"])  # fmt: skip
+JSON = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def replaced(response: Any, choose: Callable[[Any], Any]) -> Any:
+    """Replace one value within a response."""
+    entries: list[Any] = []
+
+    def collect(value: Any) -> None:
+        pairs = (
+            value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        )
+        for key, inner in pairs:
+            entries.append((value, key))
+            collect(inner)
+
+    collect(response)
+    if not entries:
+        return choose(JSON)
+    container, key = choose(st.sampled_from(entries))
+    container[key] = choose(JSON)
+    return response
+
+
+@settings(
+    max_examples=50,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(data=st.data())
+def test_no_response_raises_an_exception(data: st.DataObject, drawn_export: Path) -> None:
+    """Each response may have one value replaced, anywhere, or be replaced as a whole."""
+    is_converted, protocol = data.draw(st.booleans()), data.draw(st.sampled_from(["v1", "v2"]))
+    plan = Plan(is_converted, (protocol,))
+    server = Server("127.0.0.1:1", None, protocol=f"kserve_{protocol}")
+
+    def exchange(method: str, path: str, payload: Any, raw: bytes) -> tuple[int, bytes]:
+        body = b"" if payload is None else json.dumps(payload).encode()
+        try:
+            response = respond(plan, method, path, body + raw, len(body))
+        except Refused as refusal:
+            return refusal.status, json.dumps({"error": refusal.reason}).encode()
+        how = data.draw(st.sampled_from(["unchanged", "one value", "all"]))
+        if how != "unchanged":
+            response = replaced(copy.deepcopy(response), data.draw) if how == "one value" else data.draw(JSON)
+        return 200, json.dumps(response).encode()
+
+    options: dict[str, Any] = {}
+    if is_converted:
+        options = {"images": PIXELS, "reference": PIXEL_REFERENCE, "manifest": CONVERTED}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HttpClient, "_exchange", lambda _, *arguments: exchange(*arguments))
+        findings = ask(server, drawn_export, **options)
+    assert list(findings) == [f"KServe {protocol}: {name}" for name in CHECKS]
+    assert all(finding.detail.isprintable() and len(finding.detail) < 700 for finding in findings.values())
