@@ -44,7 +44,7 @@ def test_malformed_addresses_of_both_options_are_reported_together(text: str) ->
 def test_the_command_refuses_a_malformed_address_before_loading_anything(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("kerastl.cli.verify.load_tensorflow", lambda: pytest.fail("loaded"))
+    monkeypatch.setattr("kerastl.cli.verify.exports.check_export", lambda *_, **__: pytest.fail("loaded"))
     result = CliRunner().invoke(app, ["verify", "nowhere", "--url", "http://a:8501"])
     assert isinstance(result.exception, Problems)
     assert "localhost:8500" in str(result.exception)
