@@ -6,11 +6,20 @@ In recipes, arguments and JSON files, a single integer is the side length of a s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 MAX_SIZE_PX = 4096
 """The largest height and width."""
 Size = tuple[int, int]
 """(height, width) in pixels."""
+Resize = Literal["stretch", "pad", "crop"]
+"""How an image of another aspect ratio is resized; see `kerastl.data.decode.resize_image`."""
+RESIZE_RULES: dict[Resize, str] = {
+    "stretch": "Height and width are scaled separately, without keeping the aspect ratio.",
+    "pad": "The aspect ratio is kept: the whole image is shown in the center, on black.",
+    "crop": "The aspect ratio is kept: the center of the image is shown, and the rest is cut off.",
+}
+"""Descriptions of the rules for readers of an export."""
 
 
 def as_size(image_size_px: int | Sequence[int]) -> Size:

@@ -251,7 +251,7 @@ def source_model_settings(path: Path) -> Mapping[str, Any]:
             last one is used.
 
     Returns:
-        `{"source": {"model"}, "backbone": {...}, "head": {...}, "data": {"image_size_px", "window"}}`.
+        `{"source": {"model"}, "backbone": {...}, "head": {...}, "data": {"image_size_px", "resize", "window"}}`.
 
     Raises:
         RequestError: There is no such model, or it is damaged.
@@ -268,5 +268,9 @@ def source_model_settings(path: Path) -> Mapping[str, Any]:
         "source": {"model": str(folder)},
         "backbone": {**description["backbone"], "weights": str(folder)},
         "head": description["head"],
-        "data": {"image_size_px": description["image_size_px"], "window": window},
+        "data": {
+            "image_size_px": description["image_size_px"],
+            "resize": description.get("resize", "stretch"),
+            "window": window,
+        },
     }

@@ -228,6 +228,7 @@ class ArrayDataset(ImageDataset):
         ]
         height, width = self._x.shape[1:3]
         super().__init__(records, class_names=class_names, image_size_px=(height, width), **options)
+        self.resize = None
 
     def select(self, indices: Indices | tf.Tensor, rows: int) -> tf.data.Dataset:
         """Return the images of the given indices, as `ImageDataset.select` does."""

@@ -32,7 +32,7 @@ from kerastl.data.records import Collection, Record, as_names, check_class_list,
 from kerastl.data.validate import check_content
 from kerastl.data.window import training_window
 from kerastl.errors import KerastlError, Problem, RequestError, RunFailed, first_line, suggest_arguments
-from kerastl.image_size import Size, as_size, format_size, plain_size
+from kerastl.image_size import Resize, Size, as_size, format_size, plain_size
 from kerastl.options import StrictModel, check_arguments, checked, describe_value
 from kerastl.tasks import SINGLE_LABEL
 
@@ -159,6 +159,7 @@ class DatasetOptions(WindowOptions):
     """Options of an `ImageDataset`."""
 
     image_size_px: recipes.AnyImageSize
+    resize: Resize
     batch_size: recipes.BatchSize
     seed: recipes.Seed
     shuffle: bool
@@ -177,6 +178,8 @@ class ImageDataset:
         class_names: Class names. Labels are indices into them, -1 for unlabeled images. None takes those of the
             collection.
         image_size_px: Side length of the images, or (height, width), in pixels.
+        resize: How images of another aspect ratio are resized: `stretch`, `pad` (the whole image on black) or `crop` (the
+            center of the image).
         batch_size: Number of images in a batch, summed over all shards. The last batch may be smaller.
         window: Window of 16-bit grayscale images: `auto` (0.5th to 99.5th percentile of the stored values of the
             training split), `full` or None (0 to 65535), `(low, high)` in stored values, or
@@ -203,6 +206,7 @@ class ImageDataset:
     Attributes:
         num_examples: Number of images.
         image_size_px: (height, width) of the images.
+        resize: The rule by which images are resized. None for images that are already resized.
         has_auto_window: Whether `window` is `auto`.
         steps_per_epoch: Number of batches in an epoch.
         labels: `[num_examples]` int32.
@@ -226,6 +230,7 @@ class ImageDataset:
         *,
         class_names: Sequence[str] | None = None,
         image_size_px: int | Size,
+        resize: Resize = "stretch",
         batch_size: int = 32,
         window: Literal["auto", "full"] | Window | Mapping[str, float] | None = "auto",
         max_pixels: int = MAX_PIXELS,
@@ -260,6 +265,7 @@ class ImageDataset:
         self.class_names = tuple(class_names or ())
         self.num_examples = len(self.records)
         self.image_size_px, self.batch_size = size, options.batch_size
+        self.resize: Resize | None = options.resize
         whole, rest = divmod(self.num_examples, self.batch_size)
         self.steps_per_epoch = whole + (1 if rest and not drop_remainder else 0)
         self.has_auto_window, self._fixed_window = options.window == "auto", options.fixed_window
@@ -477,7 +483,7 @@ class ImageDataset:
         if not self.has_fingerprint:
             raise RequestError("A fingerprint requires an augmentation policy of `build_policy`.")
         settings: dict[str, Any] = {
-            "size": plain_size(self.image_size_px), "window": self.window, "max_pixels": self.max_pixels,
+            "size": plain_size(self.image_size_px), "resize": self.resize, "window": self.window, "max_pixels": self.max_pixels,
             "files": self._content_hashes(),
         }  # fmt: skip
         if self._augment is not None:
@@ -503,7 +509,7 @@ class ImageDataset:
 
     def _load_one(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         content = tf.io.read_file(tf.gather(self._files, index))
-        load = traced_loader(self.image_size_px, self.window, self.max_pixels)
+        load = traced_loader(self.image_size_px, self.resize or "stretch", self.window, self.max_pixels)
         return load(content), index
 
     def _augmented(self, images: tf.Tensor, indices: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:

@@ -35,7 +35,7 @@ from kerastl.data.convert import (
     no_pillow_warnings,
     to_decodable,
 )
-from kerastl.image_size import Size, as_size
+from kerastl.image_size import Resize, Size, as_size
 from kerastl.options import checked
 
 UNKNOWN, PNG, JPEG, GIF, BMP, WEBP, TIFF = range(7)
@@ -447,23 +447,68 @@ def load_image(
     encoded: tf.Tensor | bytes,
     *,
     image_size_px: int | Size,
+    resize: Resize = "stretch",
     window: Window | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> tf.Tensor:
-    """Decode an image and resize it, without preserving the aspect ratio.
+    """Decode an image and resize it.
 
     Args:
         encoded, window, max_pixels: As in `decode_image`.
         image_size_px: Side length of a square, or (height, width), in pixels.
+        resize: `stretch`, `pad` or `crop`, as in `resize_image`.
 
     Returns:
         `[height, width, 3]` float32 in [0, 255], resized bilinearly with antialiasing.
     """
     image = decode_image(encoded, window=window, max_pixels=max_pixels)
-    size = as_size(image_size_px)
-    resized = tf.image.resize(image, size, "bilinear", antialias=True)
+    return resize_image(image, as_size(image_size_px), resize)
+
+
+def resize_image(image: tf.Tensor, size: Size, resize: Resize = "stretch", **method: Any) -> tf.Tensor:
+    """Resize a decoded image.
+
+    - `stretch`: to the size, without preserving the aspect ratio;
+    - `pad`: to the largest size with the same aspect ratio, in the center of a black image;
+    - `crop`: the largest window with the aspect ratio of the size, in the center of the image.
+
+    Sizes are whole pixels, see `fit_inside`. If a border cannot be divided equally, the lower or right part is larger by
+    one pixel.
+
+    Args:
+        image: `[h, w, 3]` float32 in [0, 255], upright.
+        size: (height, width) of the result.
+        resize: The rule.
+        **method: Arguments of `tf.image.resize`; by default bilinear with antialiasing.
+
+    Returns:
+        `[height, width, 3]` float32 in [0, 255].
+    """
+    inner: Any = size
+    if resize == "crop":
+        window = fit_inside(size, tf.shape(image)[:2])
+        first = (tf.shape(image)[:2] - window) // 2
+        image = tf.slice(image, tf.concat([first, [0]], 0), tf.concat([window, [3]], 0))
+    elif resize == "pad":
+        inner = fit_inside(tf.shape(image)[:2], size)
     # The weights of the kernel sum to 1 up to rounding, so white may become 255.00002.
-    return tf.ensure_shape(tf.clip_by_value(resized, 0.0, 255.0), [*size, 3])
+    resized = tf.clip_by_value(tf.image.resize(image, inner, **method or {"antialias": True}), 0.0, 255.0)
+    if resize == "pad":
+        before = (size - inner) // 2
+        resized = tf.pad(resized, tf.concat([tf.stack([before, size - inner - before], axis=1), [[0, 0]]], 0))
+    return tf.ensure_shape(resized, [*size, 3])
+
+
+def fit_inside(shape: Any, box: Any, dtype: tf.DType = tf.int64) -> tf.Tensor:
+    """Return the largest (height, width) with the aspect ratio of `shape` inside `box`, int32, at least 1.
+
+    The shorter side is rounded half up: `(2 * a * b + c) // (2 * c)` is a * b / c rounded. In `dtype`, where `2 * a * b`
+    must not overflow.
+    """
+    shape, box = (tf.cast(sides, dtype) for sides in (shape, box))
+    other = shape[::-1]
+    scaled = (2 * shape * box[::-1] + other) // (2 * other)
+    return tf.cast(tf.minimum(box, tf.maximum(scaled, 1)), tf.int32)
 
 
 def _checked_window(window: Window | None) -> Window:
@@ -652,7 +697,7 @@ def stored_orientation(content: bytes) -> int:
 
 
 def decode_images(
-    encoded: Sequence[bytes], image_size_px: Size, window: Window | None, max_pixels: int
+    encoded: Sequence[bytes], image_size_px: Size, resize: Resize, window: Window | None, max_pixels: int
 ) -> npt.NDArray[np.float32]:
     """Decode a non-empty list of encoded images to `[n, height, width, 3]` float32 in [0, 255], in parallel.
 
@@ -661,13 +706,15 @@ def decode_images(
     Raises:
         tf.errors.InvalidArgumentError: An image cannot be decoded.
     """
-    load = traced_loader(image_size_px, window, max_pixels)
+    load = traced_loader(image_size_px, resize, window, max_pixels)
     with ThreadPoolExecutor(min(NUM_THREADS, len(encoded))) as pool:
         return np.stack([image.numpy() for image in pool.map(load, encoded)])
 
 
 @lru_cache(maxsize=8)
-def traced_loader(image_size_px: Size, window: tuple[float, float] | None, max_pixels: int) -> Any:
+def traced_loader(
+    image_size_px: Size, resize: Resize, window: tuple[float, float] | None, max_pixels: int
+) -> Any:
     """Return `load_image` as a `tf.function` of the bytes of a file.
 
     Tracing takes seconds, so all datasets and models with the same settings share one function.
@@ -675,6 +722,8 @@ def traced_loader(image_size_px: Size, window: tuple[float, float] | None, max_p
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
     def load(encoded: tf.Tensor) -> tf.Tensor:
-        return load_image(encoded, image_size_px=image_size_px, window=window, max_pixels=max_pixels)
+        return load_image(
+            encoded, image_size_px=image_size_px, resize=resize, window=window, max_pixels=max_pixels
+        )
 
     return load

@@ -30,7 +30,7 @@ from kerastl.errors import (
     first_line,
     raise_problems,
 )
-from kerastl.image_size import Size
+from kerastl.image_size import Resize, Size
 from kerastl.options import describe_value
 
 Images: TypeAlias = ImageDataset | Collection | tf.data.Dataset | tuple[Any, Any]
@@ -197,6 +197,7 @@ class TfDataset(ImageDataset):
         raise_problems("The dataset", [] if sizes else [Problem(WHOLE, "has no images.")])
         options |= {"image_size_px": first.size, "batch_size": max(sizes), "shuffle": False}
         super().__init__(first.records(), class_names=class_names, **options)
+        self.resize = None
         self.steps_per_epoch, self.repeats, self.has_fingerprint = len(sizes), False, False
         if self.mixes and not self._is_labeled:
             raise RequestError("The images are unlabeled. Mixing requires labels.")
@@ -270,6 +271,7 @@ def as_image_dataset(
     class_names: Sequence[str] | None,
     is_training: bool = False,
     image_size_px: Size | None = None,
+    resize: Resize = "stretch",
     window: Any = "auto",
     **options: Any,
 ) -> ImageDataset:
@@ -282,7 +284,7 @@ def as_image_dataset(
         class_names: Class names in the order of the logits. None uses those of a collection.
         is_training: Whether the images are shuffled, and may change from pass to pass.
         image_size_px: (height, width) that the images must have. None allows any. Those of a collection are resized.
-        window: The window of a collection.
+        resize, window: Those of a collection.
         **options: Options of `ImageDataset`.
 
     Raises:
@@ -295,7 +297,7 @@ def as_image_dataset(
             raise RequestError(f"{name}: is an {type(images).__name__}. Set its options there: {given}.")
         return images
     if isinstance(images, Collection):
-        options |= {"image_size_px": image_size_px, "shuffle": is_training, "window": window}
+        options |= {"image_size_px": image_size_px, "resize": resize, "shuffle": is_training, "window": window}
         return ImageDataset(images, class_names=class_names, **options)
     is_pair = isinstance(images, tuple | list) and len(images) == 2
     is_array = hasattr(images, "shape") and hasattr(images, "__array__")
@@ -319,8 +321,8 @@ def as_image_dataset(
     except Problems as error:
         raise Problems(name, error.problems, error.footer) from error
     if image_size_px not in (None, dataset.image_size_px):
-        resize = f"tf.image.resize(x, {image_size_px})"
-        advice = mapping(resize) if is_tf else f"Use {resize}."
+        code = f"tf.image.resize(x, {image_size_px})"
+        advice = mapping(code) if is_tf else f"Use {code}."
         message = (
             f"has images of {dataset.image_size_px} px, but the model takes {image_size_px} px. {advice}"
         )

@@ -13,10 +13,10 @@ import tensorflow as tf
 from kerastl.console import track
 from kerastl.data import Collection, ImageDataset, Images, as_image_dataset, report_unreadable
 from kerastl.data.duplicates import names_of_copies
-from kerastl.errors import Problem, RunFailed, raise_problems
+from kerastl.errors import Problem, RequestError, RunFailed, raise_problems
 from kerastl.evaluation.predictions import Array, Predictions
 from kerastl.evaluation.subgroups import subgroup_columns
-from kerastl.image_size import Size
+from kerastl.image_size import Resize, Size
 from kerastl.models import check_classifier, fold_for_inference, output_messages, read_signature
 from kerastl.options import checked
 from kerastl.training import trace_inference
@@ -28,6 +28,20 @@ def input_size(model: keras.Model, images: Images) -> Size | None:
     return (
         None if is_open and not isinstance(images, Collection) else check_classifier(model).input_shape[1:3]
     )
+
+
+def check_resize(name: str, dataset: ImageDataset, resize: Resize | None) -> None:
+    """Raise RequestError if a dataset resizes its images by another rule than that of the training images.
+
+    Args:
+        name: Name of the argument, for the message.
+        dataset: The images.
+        resize: The rule of the training images. None if it is unknown.
+    """
+    if dataset.resize != resize and None not in (dataset.resize, resize):
+        raise RequestError(
+            f"{name}: is resized by {dataset.resize!r}, but the training images by {resize!r}. Write resize={resize!r}."
+        )
 
 
 @checked
@@ -61,7 +75,14 @@ def predict(model: keras.Model, dataset: Images) -> Predictions:
     if not isinstance(dataset, ImageDataset):
         names = None if isinstance(dataset, Collection) else signature.get("class_names")
         size = input_size(model, dataset)
-        dataset = as_image_dataset("dataset", dataset, class_names=names, image_size_px=size)
+        dataset = as_image_dataset(
+            "dataset",
+            dataset,
+            class_names=names,
+            image_size_px=size,
+            resize=signature.get("resize", "stretch"),
+        )
+    check_resize("dataset", dataset, signature.get("resize"))
     network = check_classifier(model, class_names=dataset.class_names, image_size_px=dataset.image_size_px)
     window = signature.get("window")
     if window and dataset.has_auto_window:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kerastl.errors import RequestError, first_line, nearest, quote, report_damage, shell_command
-from kerastl.image_size import Size
+from kerastl.image_size import Resize, Size
 from kerastl.models import public_name
 from kerastl.options import checked
 from kerastl.recipe import read_plain
@@ -42,6 +42,7 @@ class Trained:
         model: `[n, height, width, 3]` float32 in [0, 255] to logits `[n, classes]`.
         folder: The folder that the model and its description were read from, or None.
         temperature: Divisor of the logits in the probabilities, above 0. None for 1.
+        resize: How images of another aspect ratio are resized.
     """
 
     class_names: tuple[str, ...]
@@ -51,6 +52,7 @@ class Trained:
     model: Any
     folder: Path | None = None
     temperature: float | None = None
+    resize: Resize = "stretch"
 
     def logits(self, encoded: Sequence[bytes]) -> npt.NDArray[np.float32]:
         """Return the logits for encoded images: `[n, classes]` float32.
@@ -66,7 +68,7 @@ class Trained:
         from kerastl.data.decode import decode_images
 
         # Not folded: the last bit of a prediction must not depend on the number of batches.
-        images = decode_images(encoded, self.image_size_px, self.window, self.max_pixels)
+        images = decode_images(encoded, self.image_size_px, self.resize, self.window, self.max_pixels)
         return cast(npt.NDArray[np.float32], tf.cast(self.model(images, training=False), tf.float32).numpy())
 
     def probabilities(self, encoded: Sequence[bytes]) -> npt.NDArray[np.float32]:
@@ -163,7 +165,7 @@ def weights_fingerprint(model: Any) -> str:
 
 def fingerprint(weights: str, description: schemas.ModelDescription) -> str:
     """Return the sha256 over `weights_fingerprint` and the fields of a description that determine the probabilities."""
-    fields = description.model_dump_json(include={*IMAGE_FIELDS, "temperature"})
+    fields = description.model_dump_json(include={*IMAGE_FIELDS, "temperature"}, exclude_unset=True)
     return hashlib.sha256(f"{weights}{fields}".encode()).hexdigest()
 
 

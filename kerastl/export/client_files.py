@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, ImageOps
 
-from kerastl.data.decode import FULL_WINDOW, decode_image, load_image
+from kerastl.data.decode import FULL_WINDOW, decode_image, load_image, resize_image
 from kerastl.evaluation.trained_model import Trained
 from kerastl.export.model_card import TEMPLATES, escape_markdown, template_environment
 from kerastl.export.postprocess import Postprocessing
 from kerastl.export.probe_images import read_probe_images, select_test_images
-from kerastl.image_size import Size, plain_size
+from kerastl.image_size import Resize, Size, plain_size
 from kerastl.runs import write_atomic, write_json
 
 Floats = npt.NDArray[np.float32]
@@ -36,6 +36,17 @@ SAMPLE = "sample.png"
 SAMPLE_OUTPUT = "sample.json"
 MAX_TEST_IMAGES = 16
 """Each is predicted once per variant of the preprocessing, so a few images take seconds."""
+PILLOW_RESIZES: dict[Resize, Callable[..., Image.Image]] = {
+    "stretch": Image.Image.resize,
+    "pad": ImageOps.pad,
+    "crop": ImageOps.fit,
+}
+OTHER_RULES: dict[Resize, str] = {
+    "stretch": "stretched to the size of the input",
+    "pad": "the whole image, padded with black",
+    "crop": "the central part of the image",
+}
+"""Resize rules other than that of the model, as variants of the preprocessing."""
 SAMPLE_SCALE = 2.5
 """Width of the sample relative to the input of the model: below 2, a resize without antialiasing changes little."""
 
@@ -91,6 +102,7 @@ def write_client_files(
     values = {
         "class_names": names,
         "image_size_px": size,
+        "resize": trained.resize,
         "window": trained.window,
         "format": conversion["format"],
         "runtime": runtime,
@@ -138,7 +150,9 @@ def _preprocessing(trained: Trained, conversion: dict[str, Any]) -> dict[str, An
             "method": "bilinear",
             "antialias": True,
             "half_pixel_centers": True,
-            "keep_aspect_ratio": False,
+            "rule": trained.resize,
+            "keep_aspect_ratio": trained.resize != "stretch",
+            "padding": 0 if trained.resize == "pad" else None,
             "dtype": "float32",
         },
     }
@@ -180,6 +194,7 @@ def _load(encoded: bytes, trained: Trained) -> Floats:
     image = load_image(
         tf.constant(encoded),
         image_size_px=trained.image_size_px,
+        resize=trained.resize,
         window=trained.window,
         max_pixels=trained.max_pixels,
     )
@@ -197,26 +212,26 @@ def preprocessing_variants(
         trained: The description of the model.
         with_resize: Whether the model resizes: then only ways that differ in values and colors.
     """
-    size = trained.image_size_px
+    size, rule = trained.image_size_px, trained.resize
     variants: dict[str, Any] = {}
     if not with_resize:
         pixels = _decode(encoded, trained)
         rounded = Image.fromarray(np.round(pixels).astype(np.uint8))
-        height, width = pixels.shape[:2]
-        side = min(height, width)
-        square = tf.image.crop_to_bounding_box(pixels, (height - side) // 2, (width - side) // 2, side, side)
+        by_pillow = PILLOW_RESIZES[rule](rounded, size[::-1], Image.Resampling.BILINEAR)
         variants = {
-            "resized in 8 bits (Pillow's resize of an RGB image)": np.asarray(
-                rounded.resize(size[::-1], Image.Resampling.BILINEAR), np.float32
+            "resized in 8 bits (Pillow's resize of an RGB image)": np.asarray(by_pillow, np.float32),
+            "bilinear without antialiasing (OpenCV's INTER_LINEAR)": resize_image(
+                pixels, size, rule, method="bilinear"
             ),
-            "bilinear without antialiasing (OpenCV's INTER_LINEAR)": tf.image.resize(pixels, size),
-            "nearest neighbor": tf.image.resize(pixels, size, "nearest"),
-            "central square, instead of the whole image": tf.image.resize(square, size, antialias=True),
+            "nearest neighbor": resize_image(pixels, size, rule, method="nearest"),
+        }
+        variants |= {
+            text: resize_image(pixels, size, other) for other, text in OTHER_RULES.items() if other != rule
         }
     variants |= {"values divided by 255": loaded / 255, "BGR instead of RGB": loaded[..., ::-1]}
     if trained.window is not None:
         full = decode_image(tf.constant(encoded), max_pixels=trained.max_pixels)
-        variants["16-bit values without the window"] = tf.image.resize(full, size, antialias=True)
+        variants["16-bit values without the window"] = resize_image(full, size, rule)
     return {name: np.ascontiguousarray(variant, np.float32) for name, variant in variants.items()}
 
 

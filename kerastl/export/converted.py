@@ -18,6 +18,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from kerastl import registry
 from kerastl.console import print_status
+from kerastl.data.decode import fit_inside
 from kerastl.errors import RequestError
 from kerastl.evaluation.trained_model import Trained
 from kerastl.export.client_files import LABELS, write_client_files
@@ -25,7 +26,7 @@ from kerastl.export.endpoints import probabilities_of
 from kerastl.export.model_card import read_model_facts
 from kerastl.export.postprocess import Postprocessing
 from kerastl.export.saved_model import model_fields, write_version
-from kerastl.image_size import Size
+from kerastl.image_size import Resize, Size
 from kerastl.models import fold_for_inference
 from kerastl.recipe import MODEL_NAME
 
@@ -80,7 +81,7 @@ def build_inference_graph(
 
     def predict(images: tf.Tensor) -> tf.Tensor:
         if with_resize:
-            images = resize_images(images, size)
+            images = resize_images(images, size, trained.resize)
         # In float32, because mobile runtimes have no float64.
         logits = tf.cast(folded(images, training=False), tf.float32)
         return tf.identity(probabilities_of(logits, postprocessing), name=OUTPUT)
@@ -94,27 +95,41 @@ def build_inference_graph(
     return replace(graph, graph_def=_freeze(graph.function()))
 
 
-def resize_images(images: tf.Tensor, size: Size) -> tf.Tensor:
-    """Resize images as `load_image` does, by matrix products: no converter supports TensorFlow's antialiased resize.
+def resize_images(images: tf.Tensor, size: Size, resize: Resize) -> tf.Tensor:
+    """Resize images as `resize_image` does, by matrix products: no converter supports TensorFlow's antialiased resize.
 
     Args:
         images: `[n, height, width, 3]` float32 in [0, 255].
         size: (height, width) of the result in pixels.
+        resize: The rule.
     """
+    shape = tf.shape(images)[1:3]
+    # In int32, because LiteRT cannot divide int64: for sides of up to 262,144 pixels.
+    window = (
+        fit_inside(size, shape, tf.int32) if resize == "crop" else shape
+    )  # the part of the image that is shown
+    inner = (
+        fit_inside(shape, size, tf.int32) if resize == "pad" else tf.constant(size)
+    )  # the part of the result that shows it
 
-    def weights(length: tf.Tensor, size: int) -> tf.Tensor:
+    def weights(axis: int) -> tf.Tensor:
         """Return the weight of each input pixel in each output pixel, `[size, length]`: a triangle, clipped at the border."""
-        # Positions times `size * length` are exact. A division by `size` would become a factor that float16 rounds.
-        centers = (tf.range(size, dtype=tf.float32) + 0.5)[:, None] * length
-        positions = (tf.range(length) + 0.5) * size
-        triangle = tf.nn.relu(1.0 - tf.abs(positions - centers) / tf.maximum(length, float(size)))
-        return triangle / tf.reduce_sum(triangle, axis=1, keepdims=True)
+        length, scaled = tf.cast(window[axis], tf.float32), tf.cast(inner[axis], tf.float32)
+        rows = tf.range(size[axis]) - (size[axis] - inner[axis]) // 2
+        columns = tf.range(shape[axis]) - (shape[axis] - window[axis]) // 2
+        # Positions times `scaled * length` are exact. A division by `size` would become a factor that float16 rounds.
+        centers = (tf.cast(rows, tf.float32) + 0.5)[:, None] * length
+        positions = (tf.cast(columns, tf.float32) + 0.5) * scaled
+        triangle = tf.nn.relu(1.0 - tf.abs(positions - centers) / tf.maximum(length, scaled))
+        if resize == "crop":
+            triangle *= tf.cast((columns >= 0) & (columns < window[axis]), tf.float32)
+        weights = triangle / tf.maximum(tf.reduce_sum(triangle, axis=1, keepdims=True), 1e-3)
+        if resize == "pad":
+            weights *= tf.cast((rows >= 0) & (rows < inner[axis]), tf.float32)[:, None]
+        return weights
 
-    height, width = tf.unstack(tf.cast(tf.shape(images)[1:3], tf.float32))
     channels = tf.transpose(images, [0, 3, 1, 2])
-    columns = tf.matmul(
-        tf.matmul(weights(height, size[0]), channels), weights(width, size[1]), transpose_b=True
-    )
+    columns = tf.matmul(tf.matmul(weights(0), channels), weights(1), transpose_b=True)
     resized = tf.clip_by_value(tf.transpose(columns, [0, 2, 3, 1]), 0.0, 255.0)
     resized.set_shape([None, *size, 3])
     return resized

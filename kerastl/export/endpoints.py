@@ -248,11 +248,14 @@ class ServedModel:
 
         If an image cannot be decoded, the whole batch fails, with the reason.
         """
-        size, window, max_pixels = self.trained.image_size_px, self.trained.window, self.trained.max_pixels
-        spec = tf.TensorSpec([*size, 3], tf.float32)
+        trained = self.trained
+        spec = tf.TensorSpec([*trained.image_size_px, 3], tf.float32)
 
         def load(encoded: tf.Tensor) -> tf.Tensor:
-            return load_image(encoded, image_size_px=size, window=window, max_pixels=max_pixels)
+            return load_image(
+                encoded, image_size_px=trained.image_size_px, resize=trained.resize, window=trained.window,
+                max_pixels=trained.max_pixels,
+            )  # fmt: skip
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
         def decode_all(image_bytes: tf.Tensor) -> tf.Tensor:

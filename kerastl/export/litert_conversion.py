@@ -133,13 +133,18 @@ def _spread(files: list[Path]) -> list[Path]:
 
 def _decoded(files: Iterable[tuple[Key, Path | None]], trained: Trained) -> Iterator[tuple[Key, Images]]:
     """Yield the key and the image, `[height, width, 3]` float32, of each file that can be decoded."""
-    size, window, max_pixels = trained.image_size_px, trained.window, trained.max_pixels
+    max_pixels = trained.max_pixels
     for key, file in files:
         if file is None:
             continue
         with suppress(UnreadableError, tf.errors.InvalidArgumentError):
             encoded = read_image(file, max_pixels=max_pixels)
-            yield key, decode_images([encoded], size, window, max_pixels)[0]
+            yield (
+                key,
+                decode_images([encoded], trained.image_size_px, trained.resize, trained.window, max_pixels)[
+                    0
+                ],
+            )
 
 
 def measure_effect(

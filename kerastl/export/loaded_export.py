@@ -58,7 +58,7 @@ def read_export(path: Path) -> LoadedExport:
     def predict(encoded: Sequence[bytes]) -> tuple[list[str], Floats]:
         from kerastl.data.decode import decode_images
 
-        images = decode_images(encoded, manifest.image_size_px, manifest.window, max_pixels)
+        images = decode_images(encoded, manifest.image_size_px, manifest.resize, manifest.window, max_pixels)
         probabilities = predict_images(images)
         logits = manifest.postprocessing.invert(probabilities)
         return manifest.postprocessing.predict_labels(logits, class_names), probabilities

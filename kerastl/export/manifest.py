@@ -9,7 +9,7 @@ from typing import Any
 
 from kerastl.errors import RequestError, report_damage
 from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing
-from kerastl.image_size import Size
+from kerastl.image_size import Resize, Size
 from kerastl.runs import EXPORT_AGAIN, hash_files
 from kerastl.runs.schemas import ManifestFile, Metrics
 
@@ -34,6 +34,7 @@ class Manifest:
         variables_sha256: Fingerprint of the variables of a SavedModel, see `_probe.read_weights`; None for other
             formats. BatchNorm is folded in them, so that it differs from `model_sha256`.
         model_name: Name of the model on a server; None for a format that no server runs.
+        resize: How images of another aspect ratio are resized.
     """
 
     class_names: tuple[str, ...]
@@ -49,6 +50,7 @@ class Manifest:
     training: dict[str, Any] | None = None
     variables_sha256: str | None = None
     model_name: str | None = None
+    resize: Resize = "stretch"
 
     @property
     def quantize(self) -> str | None:

@@ -16,7 +16,7 @@ from kerastl.errors import report_damage
 from kerastl.evaluation.scores import small_class_warnings
 from kerastl.evaluation.trained_model import read_validation_fit
 from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing
-from kerastl.image_size import format_size
+from kerastl.image_size import RESIZE_RULES, format_size
 from kerastl.models import public_name
 from kerastl.recipe import read_plain
 from kerastl.runs import (
@@ -198,7 +198,7 @@ def template_environment(**options: Any) -> Any:
         keep_trailing_newline=True,
         **options,
     )
-    environment.filters["format_size"] = format_size
+    environment.filters |= {"format_size": format_size, "describe_resize": RESIZE_RULES.__getitem__}
     return environment
 
 
@@ -228,7 +228,7 @@ def write_card(folder: Path, facts: ModelFacts, **description: Any) -> None:
     Args:
         folder: The folder of the version.
         facts: Facts about the run; unknown ones are omitted.
-        description: `class_names`, `image_size_px`, `window`, `max_pixels`, `model_sha256`, `versions` and
+        description: `class_names`, `image_size_px`, `resize`, `window`, `max_pixels`, `model_sha256`, `versions` and
             `postprocessing`, as in the manifest.
 
     Raises:

@@ -7,19 +7,21 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
-from kerastl.data.decode import FULL_WINDOW, decode_image
+from kerastl.data.decode import FULL_WINDOW, decode_image, resize_image
 from kerastl.export.manifest import Manifest
 
 Images = npt.NDArray[Any]
 
 RESIZES: dict[str, dict[str, Any]] = {
     "images are resized with nearest": {"method": "nearest"},
-    "images are resized bilinearly without antialiasing": {},
+    "images are resized bilinearly without antialiasing": {"method": "bilinear"},
     "images are resized bicubically": {"method": "bicubic"},
     "images are resized bicubically with antialiasing": {"method": "bicubic", "antialias": True},
     "images are resized by the mean of areas": {"method": "area"},
+    "images are stretched to the size of the input": {"resize": "stretch"},
+    "images are padded with black to keep their aspect ratio": {"resize": "pad"},
+    "images are cropped to their center to keep their aspect ratio": {"resize": "crop"},
 }
 NO_WINDOW = "the window is not applied"
 
@@ -33,14 +35,15 @@ def pixel_variants(encoded: Sequence[bytes], images: Images, manifest: Manifest)
         manifest: The manifest of an export.
     """
     size, max_pixels = manifest.image_size_px, manifest.max_pixels
-    resized: dict[str, list[Images]] = {name: [] for name in (*RESIZES, NO_WINDOW)}
+    resizes = {text: options for text, options in RESIZES.items() if options.get("resize") != manifest.resize}
+    resized: dict[str, list[Images]] = {name: [] for name in (*resizes, NO_WINDOW)}
     # File by file: all decoded images together could fill the memory.
     for content in encoded:
         image = decode_image(content, window=manifest.window, max_pixels=max_pixels)
-        for name, options in RESIZES.items():
-            resized[name].append(tf.image.resize(image, size, **options).numpy())
+        for name, options in resizes.items():
+            resized[name].append(resize_image(image, size, **{"resize": manifest.resize} | options).numpy())
         image = decode_image(content, window=FULL_WINDOW, max_pixels=max_pixels)
-        resized[NO_WINDOW].append(tf.image.resize(image, size, antialias=True).numpy())
+        resized[NO_WINDOW].append(resize_image(image, size, manifest.resize).numpy())
     return {
         "the color channels are in the order BGR": images[..., ::-1],
         "the pixels are in [0, 1] instead of [0, 255]": images / 255,

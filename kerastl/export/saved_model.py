@@ -24,7 +24,7 @@ from kerastl.export.model_card import NO_FACTS, ModelFacts, write_card
 from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing
 from kerastl.export.serving_files import write_serving_files, write_warm_up
 from kerastl.export.versions import check_version_free, next_version, resolve_model_name, version_exists_error
-from kerastl.image_size import Size, as_size
+from kerastl.image_size import Resize, Size, as_size
 from kerastl.models import check_classifier, fold_for_inference
 from kerastl.options import checked
 from kerastl.recipe import ModelName
@@ -97,6 +97,7 @@ def export_saved_model(
     *,
     class_names: Sequence[str],
     image_size_px: int | Size,
+    resize: Resize = "stretch",
     window: tuple[float, float] | None = None,
     max_pixels: int = MAX_PIXELS,
     postprocessing: Postprocessing = NO_POSTPROCESSING,
@@ -111,6 +112,7 @@ def export_saved_model(
         out: The folder of all versions, the base path of TensorFlow Serving.
         class_names: Class names in the order of the logits.
         image_size_px: Side length of the input image, or (height, width), in pixels.
+        resize: How images of another aspect ratio are resized: `stretch`, `pad` or `crop`, as in `ImageDataset`.
         window: (low, high) in stored values for 16-bit gray PNG; None for the full range.
         max_pixels: Maximum height times width of an image that is decoded.
         postprocessing: Temperature, prevalence and threshold.
@@ -139,7 +141,7 @@ def export_saved_model(
     names = tuple(class_names)
     size = as_size(image_size_px)
     network = check_classifier(model, class_names=names, image_size_px=size, is_probed=True)
-    trained = Trained(names, size, window, max_pixels, network)
+    trained = Trained(names, size, window, max_pixels, network, resize=resize)
     name = resolve_model_name(Path(out), model_name)
     return write_saved_model(trained, Path(out), postprocessing, version, facts, name)
 
@@ -178,6 +180,7 @@ def model_fields(trained: Trained) -> dict[str, Any]:
     return {
         "class_names": trained.class_names,
         "image_size_px": trained.image_size_px,
+        "resize": trained.resize,
         "window": trained.window,
         "max_pixels": trained.max_pixels,
         "model_sha256": weights_fingerprint(trained.model),

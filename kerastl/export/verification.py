@@ -253,7 +253,9 @@ def verify(
     else:
         from kerastl.data.decode import decode_images
 
-        images = decode_images(encoded, manifest.image_size_px, manifest.window, manifest.max_pixels)
+        images = decode_images(
+            encoded, manifest.image_size_px, manifest.resize, manifest.window, manifest.max_pixels
+        )
         files = _decode_some(encoded, manifest) if manifest.with_resize else _as_arrays(encoded)
         with ExitStack() as stack:
             run = run_probe or stack.enter_context(_started_probe(export, plugin, QUICK if quick else ""))

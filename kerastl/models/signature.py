@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerastl.errors import Problem, RequestError, raise_problems
-from kerastl.image_size import Size, as_size, format_size, plain_size
+from kerastl.image_size import Resize, Size, as_size, format_size, plain_size
 from kerastl.models.functional import as_functional
 from kerastl.options import StrictModel, describe_value
 
@@ -44,11 +44,13 @@ class Signature(StrictModel):
         layer: Name of the output layer.
         class_names: Class names in the order of the logits.
         window: (low, high) in stored values of 16-bit images; null if the training images have 8 bits.
+        resize: How the training images were resized.
     """
 
     layer: str
     class_names: tuple[str, ...] = ()
     window: tuple[float, float] | None = None
+    resize: Resize = "stretch"
 
 
 def read_signature(model: keras.Model) -> dict[str, Any]:

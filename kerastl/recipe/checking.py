@@ -33,7 +33,7 @@ PolicyOf = Callable[[str], Sequence[tuple[str, Any]]]
 PLACEHOLDER = re.compile(r"Add: \w+: (DIR|[A-Z]+\.\w+)$")
 SECTIONS = {"data.split": Split, "data": Data, "phases[0]": Phase, "backbone": Backbone, "head": Head}
 """Sections in which an unknown top-level key is looked up."""
-DEFINED_BY_MODEL = ("backbone", "head", "data.image_size_px", "data.window")
+DEFINED_BY_MODEL = ("backbone", "head", "data.image_size_px", "data.resize", "data.window")
 # Keys that use source images, and why they are refused with `source.model`.
 FOR_SOURCE_IMAGES = {
     "data.reader": "reads source images and cannot be combined with source.model. Remove one of the two.",

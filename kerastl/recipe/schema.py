@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import Field
 
 from kerastl import registry
-from kerastl.image_size import MAX_SIZE_PX
+from kerastl.image_size import MAX_SIZE_PX, Resize
 from kerastl.options import Error, Fraction, NameOf, Plugin, StrictModel
 from kerastl.recipe import rules
 from kerastl.recipe.phase import Phase
@@ -179,6 +179,8 @@ class Data(StrictModel):
         split: How the images are split into training, validation and test sets.
         image_size_px: Size of the input images, `[height, width]` or the side length of a square; null uses the
             backbone's default.
+        resize: How images of another aspect ratio are resized: `stretch` fits height and width separately, `pad` shows the
+            whole image on black, and `crop` shows the center of the image.
         batch_size: Images per step; `auto` is 32, or the largest power of two below it that needs at most
             half of the memory that is free when the run starts.
         window: For 16-bit images: `auto` (0.5th to 99.5th percentile of the training split, or of the target's training
@@ -195,6 +197,7 @@ class Data(StrictModel):
     reader: Reader | None = None
     split: Split = Split()
     image_size_px: ImageSize | None = None
+    resize: Resize = "stretch"
     batch_size: Literal["auto"] | BatchSize = 32
     window: Literal["auto", "full"] | Window = "auto"
     max_pixels: MaxPixels = 50_000_000

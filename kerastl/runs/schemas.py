@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from kerastl.errors import RequestError
-from kerastl.image_size import MAX_SIZE_PX, plain_size
+from kerastl.image_size import MAX_SIZE_PX, Resize, plain_size
 from kerastl.runs.files import write_json
 
 RUN_AGAIN = "Run the recipe again."
@@ -594,6 +594,8 @@ class ImageModel(RunFile):
     class_names: tuple[str, ...]
     """In the order of the logits."""
     image_size_px: StoredSize
+    resize: Resize = "stretch"
+    """How images of another aspect ratio are resized."""
     window: tuple[Number, Number] | None
     """(low, high) in stored values for 16-bit gray images. None for the full range."""
     max_pixels: int = Field(ge=1, le=MAX_PIXELS)

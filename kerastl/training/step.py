@@ -207,9 +207,9 @@ def _check_streams(
             f"the step reads target images, but {target.num_examples} images are fewer than one batch of "
             f"{target.batch_size}{devices}. Add images, or reduce the batch size."
         )
-    for name in ("image_size_px", "placement"):
+    for name in ("image_size_px", "resize", "placement"):
         own, other = (getattr(images, name) for images in (train, target))
-        if own != other:
+        if own != other and None not in (own, other):
             own, other = (plain_size(value) if isinstance(value, tuple) else value for value in (own, other))
             yield f"target: {name} is {other}, but {own} for the phase's own images. Use {name}={own}."
     if target.mixes and not step.uses_target_labels:

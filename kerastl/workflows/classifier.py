@@ -27,10 +27,10 @@ from kerastl.data.readers import as_path, reader_name
 from kerastl.data.records import RESERVED, as_names, check_class_list, pluralize
 from kerastl.data.validate import check_cached
 from kerastl.errors import Problem, RequestError, join_words, nearest, raise_problems
-from kerastl.evaluation.inference import input_size, predict
+from kerastl.evaluation.inference import check_resize, input_size, predict
 from kerastl.evaluation.scores import score
 from kerastl.export import Postprocessing, export_saved_model
-from kerastl.image_size import Size
+from kerastl.image_size import Resize, Size
 from kerastl.models import (
     Pooling,
     build_model,
@@ -246,7 +246,12 @@ def fit(
     window = train.window if train.has_auto_window else train.window or FULL_WINDOW
     if validation_data is not None:
         validation_data = _dataset(
-            model, "validation_data", validation_data, class_names=class_names, window=window or "auto"
+            model,
+            "validation_data",
+            validation_data,
+            class_names=class_names,
+            window=window or "auto",
+            resize=train.resize,
         )
     network = as_trainable(model, train)
     if has_random_backbone(network):
@@ -255,7 +260,8 @@ def fit(
     check_initial_layers(network, phases)
     with quiet(not verbose):
         _check_held_out(train, validation_data)
-    write_signature(model, class_names=train.class_names, window=window)
+    rule = {} if train.resize is None else {"resize": train.resize}
+    write_signature(model, class_names=train.class_names, window=window, **rule)
     model.temperature = None  # the temperature of a run applies to its weights only
     total = sum(phase.epochs for phase in phases)
 
@@ -343,8 +349,9 @@ def evaluate(
     if isinstance(test, ImageDataset) and test.augmented:
         print_status("Note: test: the images are augmented before they are scored. To avoid it: augment=None")
     # A model that was not trained on 16-bit images has no window.
-    window = read_signature(model).get("window") or "auto"
-    dataset = _dataset(model, "test", test, class_names=class_names, window=window)
+    signature = read_signature(model)
+    window, rule = signature.get("window") or "auto", signature.get("resize")
+    dataset = _dataset(model, "test", test, class_names=class_names, window=window, resize=rule)
     _warn_if_random(check_classifier(model, image_size_px=dataset.image_size_px, is_probed=True))
     if isinstance(dataset, ArrayDataset | TfDataset) and not any(record.group for record in dataset.records):
         print_status(f"Note: test: {NO_GROUPS}")
@@ -363,7 +370,7 @@ def export_model(
         class_names: Class names in the order of the logits. None uses those that the model stores: a model from
             `build_classifier` or `fit` keeps them, also in a file. A subclassed model keeps them only in this process.
         **options: Options of `kerastl.export.export_saved_model`, for example `version` or `model_name`. The default
-            `window` is that of the training images of `fit`.
+            `window` and `resize` are those of the training images of `fit`.
 
     Returns:
         The version folder.
@@ -371,7 +378,7 @@ def export_model(
     Raises:
         Problems: The model does not return logits, its outputs are random or not finite, the class names do not match
             the model, or an option is invalid.
-        RequestError: The class names are unknown, or the window is not that of the model.
+        RequestError: The class names are unknown, or the window or the resize rule is not that of the model.
 
     Example:
         >>> kerastl.export_model(model, "served")
@@ -384,6 +391,11 @@ def export_model(
     stored, chosen = signature.get("window"), checked.fixed_window or FULL_WINDOW
     if checked.window != "auto" and stored not in (None, chosen):
         raise RequestError(f"window: is {chosen}, but the model was trained with {stored}. Remove window=.")
+    rule = signature.get("resize")
+    if options.setdefault("resize", rule or "stretch") != rule and rule:
+        raise RequestError(
+            f"resize: is {options['resize']!r}, but the model was trained with {rule!r}. Remove resize=."
+        )
     _warn_if_random(network)
     names = class_names if class_names is not None else signature.get("class_names")
     if names is None:
@@ -413,9 +425,10 @@ def _dataset(
     *,
     class_names: Any = None,
     window: Any = "auto",
+    resize: Resize | None = None,
     **options: Any,
 ) -> ImageDataset:
-    """Return a dataset that matches the input size, the class names and the window of the model."""
+    """Return a dataset that matches the input size, the class names, the window and the resize rule of the model."""
     if class_names is None and not isinstance(images, Collection):
         class_names = read_signature(model).get("class_names")
     dataset = as_image_dataset(
@@ -423,10 +436,12 @@ def _dataset(
         images,
         class_names=class_names,
         image_size_px=input_size(model, images),
+        resize=resize or read_signature(model).get("resize", "stretch"),
         window=window,
         **options,
     )
     check_classifier(model, class_names=dataset.class_names, image_size_px=dataset.image_size_px)
+    check_resize(name, dataset, resize)
     num_labeled = int((dataset.labels >= 0).sum())
     if num_labeled == 0 or (name == "train" and num_labeled < dataset.num_examples):
         raise RequestError(

@@ -20,7 +20,7 @@ from kerastl.data.records import evenly_spaced, pluralize
 from kerastl.data.validate import PixelStatistics, pixel_statistics
 from kerastl.errors import RequestError
 from kerastl.evaluation import assign_subgroups, is_binned, subgroup_columns
-from kerastl.image_size import Size
+from kerastl.image_size import Resize, Size
 from kerastl.models import resolve_image_size
 from kerastl.recipe import Recipe
 from kerastl.runs import DataSummary, Run, Summary
@@ -61,6 +61,7 @@ class Datasets:
         batch_size: Images per batch.
         max_pixels: Images with more pixels are rejected.
         seed: Seed of the order and of the augmentation.
+        resize: How images of another aspect ratio are resized.
         summary: The images of `source` and `target` in numbers.
     """
 
@@ -78,6 +79,7 @@ class Datasets:
     batch_size: int = 32
     max_pixels: int = 50_000_000
     seed: int = 0
+    resize: Resize = "stretch"
     summary: dict[str, DataSummary] = field(default_factory=dict)
 
     def in_split(self, *splits: str) -> list[Record]:
@@ -106,7 +108,7 @@ class Datasets:
         policy = build_policy(operations, image_size_px=size, exact=augment.exact)
         mixer = build_mixing(mixing, image_size_px=size, num_classes=classes) if mixing else None
         return ImageDataset(
-            records, class_names=self.class_names, image_size_px=size,
+            records, class_names=self.class_names, image_size_px=size, resize=self.resize,
             batch_size=self.batch_size, window=self.window, max_pixels=self.max_pixels,
             seed=self.seed, shuffle=training, augment=policy if operations else None, mix=mixer,
             placement=augment.placement, cache=self.cache, views=augment.views,
@@ -167,7 +169,7 @@ def load_datasets(recipe: Recipe, run: Run) -> Datasets:
         tuple(records), source.class_names, size, _window(recipe, records) if needs_window else None,
         _cache(recipe, len(records), size), source.root, target.root if target else None, quarantined, fingerprints, tuple(notes),
         augment=recipe.augment, batch_size=recipe.data.known_batch_size, max_pixels=recipe.data.max_pixels,
-        seed=recipe.seed, summary=summary,
+        seed=recipe.seed, resize=recipe.data.resize, summary=summary,
     )  # fmt: skip
 
 

@@ -64,7 +64,7 @@ def build_initial_model(recipe: Recipe, datasets: Datasets) -> InitialModel:
         seed=recipe.seed, pooling=recipe.head.pooling, num_prefix_tokens=loaded.num_prefix_tokens,
     )  # fmt: skip
     full = FULL_WINDOW if recipe.data.window == "full" else None
-    models.write_signature(model, window=datasets.window or full)
+    models.write_signature(model, window=datasets.window or full, resize=datasets.resize)
     head, head_file = _load_head(recipe, model, datasets.class_names)
     weights = {
         "from": str(backbone.weights),

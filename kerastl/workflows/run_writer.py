@@ -250,6 +250,7 @@ def write_description(datasets: Datasets, weights: str, temperature: float | Non
     description = ModelDescription(
         class_names=datasets.class_names,
         image_size_px=datasets.image_size_px,
+        resize=datasets.resize,
         window=datasets.window,
         max_pixels=datasets.max_pixels,
         data_root=datasets.root,
