@@ -14,6 +14,7 @@ from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing, Preval
 ABOUT = {
     "class_names": ("cat", "dog"),
     "image_size_px": (64, 64),
+    "resize": "stretch",
     "window": (20.0, 1452.0),
     "max_pixels": 1000,
     "model_sha256": "ab" * 32,

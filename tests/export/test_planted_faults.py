@@ -15,12 +15,14 @@ import tensorflow as tf
 from PIL import Image
 from tensorflow_serving.apis import prediction_log_pb2
 
+from kerastl.data.decode import resize_image
 from kerastl.evaluation import Trained
 from kerastl.evaluation.trained_model import weights_fingerprint
 from kerastl.export import ExpectedPredictions, Finding, check_export, expected_predictions, verify
 from kerastl.export import _probe as probe
 from kerastl.export.endpoints import outputs_from_logits
 from kerastl.export.manifest import write_manifest
+from kerastl.image_size import Resize
 from kerastl.models import build_backbone, build_model
 from kerastl.runs import hash_files
 
@@ -110,6 +112,13 @@ def load(encoded: tf.Tensor, method: str = "bilinear") -> tf.Tensor:
     """Decode a PNG as kerastl does, with any kernel."""
     image = tf.ensure_shape(tf.cast(tf.io.decode_png(encoded, channels=3), tf.float32), [None, None, 3])
     return tf.clip_by_value(tf.image.resize(image, [SIZE, SIZE], method, antialias=True), 0, 255)
+
+
+def load_by(rule: Resize, **method: Any) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Decode a PNG as kerastl does, with any rule for other aspect ratios."""
+    return lambda encoded: resize_image(
+        tf.cast(tf.io.decode_png(encoded, channels=3), tf.float32), (SIZE, SIZE), rule, **method
+    )
 
 
 def seal(folder: Path, **fields: Any) -> None:
@@ -209,6 +218,9 @@ SLOW: dict[str, tuple[Plant, str, str]] = {
     "BGR in decoding": (lambda own: {"load": lambda file: own.load(file)[..., ::-1]}, "pixels equal to files", "BGR"),
     "nearest": (lambda own: {"load": lambda file: load(file, "nearest")}, "pixels equal to files", "nearest"),
     "bicubic": (lambda own: {"load": lambda file: load(file, "bicubic")}, "pixels equal to files", "bicubically with antialiasing"),
+    "not antialiased": (lambda own: {"load": load_by("stretch", method="bilinear")}, "pixels equal to files", "without antialiasing"),
+    "padded": (lambda own: {"load": load_by("pad")}, "pixels equal to files", "padded with black"),
+    "cropped": (lambda own: {"load": load_by("crop")}, "pixels equal to files", "cropped to their center"),
     "scaled": (lambda own: {"network": lambda images: own.network(images * 255)}, "equal to kerastl predict", "[0, 1]"),
     "mirrored": (lambda own: {"network": lambda images: own.network(images[:, :, ::-1])}, "equal to kerastl predict", "mirrored"),
     "temperature": (lambda own: {"network": lambda images: own.network(images) / 1.5}, "equal to kerastl predict", "0.667 times"),
