@@ -297,7 +297,12 @@ def as_image_dataset(
             raise RequestError(f"{name}: is an {type(images).__name__}. Set its options there: {given}.")
         return images
     if isinstance(images, Collection):
-        options |= {"image_size_px": image_size_px, "resize": resize, "shuffle": is_training, "window": window}
+        options |= {
+            "image_size_px": image_size_px,
+            "resize": resize,
+            "shuffle": is_training,
+            "window": window,
+        }
         return ImageDataset(images, class_names=class_names, **options)
     is_pair = isinstance(images, tuple | list) and len(images) == 2
     is_array = hasattr(images, "shape") and hasattr(images, "__array__")
