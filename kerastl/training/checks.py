@@ -162,18 +162,18 @@ def _suggest_precision(phases: Sequence[Phase]) -> str:
     return "For half of the size: cache_precision: uint8. " if "bfloat16" in precisions else ""
 
 
-def choose_cache(phase: Phase, trains: Sequence[ImageDataset]) -> Phase:
+def choose_cache(phase: Phase, datasets: Sequence[ImageDataset]) -> Phase:
     """Return the phase with `cache: auto` decided: `features` if only the head is trained and the result is the same.
 
     Args:
         phase: A phase of the recipe.
-        trains: All its training datasets.
+        datasets: All its training datasets, and its validation images.
     """
     if phase.cache != "auto":
         return phase
     trains_head_only = phase.trainable == "none" and phase.batch_norm == "frozen"
     # A new augmentation or mix in each epoch cannot be cached.
-    varies = any(dataset.mixes or not dataset.repeats for dataset in trains)
+    varies = any(dataset.mixes or not dataset.repeats for dataset in datasets)
     return phase.model_copy(update={"cache": "features" if trains_head_only and not varies else "none"})
 
 
@@ -194,17 +194,18 @@ def decide_phases(
             the validation images do not allow, a cache that would change the result or that does not fit on the disk,
             a precision of frozen layers without frozen layers.
     """
+    all_images = [
+        [*trains, *([vals[phase.domain]] if phase.domain in vals else [])]
+        for phase, trains in zip(phases, phase_images, strict=True)
+    ]
     phases = [
         phase.model_copy(update={"cache": "none"})
         if phase.cache == "auto" and not has_table(model) and problems_of("", split_at_head, model)
-        else choose_cache(phase, trains)
-        for phase, trains in zip(phases, phase_images, strict=True)
+        else choose_cache(phase, images)
+        for phase, images in zip(phases, all_images, strict=True)
     ]
-    all_images = []
     problems = []
-    for phase, trains in zip(phases, phase_images, strict=True):
-        images = [*trains, *([vals[phase.domain]] if phase.domain in vals else [])]
-        all_images.append(images)
+    for phase, trains, images in zip(phases, phase_images, all_images, strict=True):
         messages = [
             None if trains else no_images(phase),
             *map(str, problems_of("", resolve_trainable, model, phase.trainable)),

@@ -162,6 +162,19 @@ def test_a_cache_of_a_tf_dataset_is_refused_and_auto_has_none():
         )
 
 
+def test_auto_caches_arrays_but_no_tf_dataset(monkeypatch):
+    decided = []
+    monkeypatch.setattr("kerastl.workflows.classifier.has_random_backbone", lambda model: False)
+    monkeypatch.setattr(
+        "kerastl.training.loop.PhaseLoop.run",
+        lambda self, **_: decided.append(self.all_phase_data[0].phase.cache),
+    )
+    phases = [kerastl.Phase("head", epochs=1, batch_norm="frozen")]
+    for train, val in ((TRAIN, VAL), (batched(*TRAIN), VAL), (TRAIN, batched(*VAL))):
+        kerastl.fit(build(), train, validation_data=val, phases=phases, verbose=False)
+    assert decided == ["features", "none", "none"]
+
+
 def test_an_error_in_a_later_pass_names_its_cause():
     passes = []
 
