@@ -65,11 +65,13 @@ class PixelChecker:
         self.hashes: list[str] = []
         self._lowest, self._highest = list[Array](), list[Array]()
 
-    def add(self, images: Array) -> None:
-        """Add images `[n, height, width, 3]` float32, at least one."""
+    def add(self, images: Array) -> list[str]:
+        """Add images `[n, height, width, 3]` float32, at least one, and return their hashes."""
         self._lowest.append(images.min(axis=(1, 2, 3)))
         self._highest.append(images.max(axis=(1, 2, 3)))
-        self.hashes += [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
+        hashes = [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
+        self.hashes += hashes
+        return hashes
 
     def problem(self) -> str | None:
         """Return why the images are not in [0, 255], or None. Prints a warning if only some are in [0, 1]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -81,31 +82,51 @@ def _is_sorted(classes: Sequence[int]) -> bool:
 
 
 class _Pass:
-    """One pass over a dataset: checks its batches, and collects the labels and hashes of its images.
+    """One pass over a dataset, which checks its batches.
 
     Args:
         class_names: Class names in the order of the logits.
         is_labeled: Whether to read the labels. Otherwise, each is -1.
-        size: (height, width) of the images. None takes that of the first batch.
+        first: The first pass, None if this is it.
+
+    Attributes:
+        labels, checker: Labels and hashes of the images so far.
+        num_new: Number of images that the first pass did not have.
     """
 
-    def __init__(self, class_names: Sequence[str], is_labeled: bool, size: Size | None = None) -> None:
-        self.class_names, self.is_labeled, self.size = class_names, is_labeled, size
-        self.checker = PixelChecker()
-        self.labels, self.steps = list[int](), 0
+    def __init__(self, class_names: Sequence[str], is_labeled: bool, first: _Pass | None = None) -> None:
+        self.class_names, self.is_labeled = class_names, is_labeled
+        self.size: Size | None = first.size if first else None
+        self.checker, self.labels, self.steps, self.num_new = PixelChecker(), list[int](), 0, 0
+        self._num_known = len(first.labels) if first else 0
+        self._known = defaultdict[str, list[int]](list)
+        for index, digest in reversed([*enumerate(first.checker.hashes if first else ())]):
+            self._known[digest].append(index)
 
     def read(self, source: tf.data.Dataset) -> Iterator[Element]:
-        """Yield batches of images float32, labels int32 and positions int64."""
+        """Yield batches of images float32, labels int32 and indices int64.
+
+        An image keeps the index of the first pass, whatever its position. New images follow the known ones.
+        """
         for element in prefetched(source):
             x, *rest = element if isinstance(element, tuple) else (element,)
             images, labels = self._checked(x, rest[0] if self.is_labeled else None)
             if len(labels):
-                self.checker.add(images.numpy())
-                start, self.steps = len(self.labels), self.steps + 1
+                self.steps += 1
                 self.labels += labels.tolist()
-                yield images, labels, np.arange(start, len(self.labels), dtype=np.int64)
+                yield (
+                    images,
+                    labels,
+                    np.array([*map(self._index, self.checker.add(images.numpy()))], np.int64),
+                )
         message = self.checker.problem() if self.steps else None
         raise_problems("The dataset", [Problem("x", message)] if message else [])
+
+    def _index(self, digest: str) -> int:
+        if indices := self._known[digest]:
+            return indices.pop()  # copies have one index each
+        self.num_new += 1
+        return self._num_known + self.num_new - 1
 
     def _checked(self, x: tf.Tensor, y: Any) -> tuple[tf.Tensor, Any]:
         """Return the images and labels of a batch.
@@ -152,18 +173,17 @@ class TfDataset(ImageDataset):
         dataset: Batches `(x, y)`: images `[batch, height, width, 3]` with values in [0, 255], of any numeric type, and
             labels: class indices `[batch]` or `[batch, 1]`, one-hot rows or class names. Without labels, batches `x`.
         class_names: Class names in the order of the logits.
-        is_constant: Whether each pass must yield the same images, in any order, as for validation and testing. A warning
-            is printed if a pass does not.
+        is_constant: Whether each pass must yield the same images, in any order, as for validation and testing.
         **options: `augment`, `mix`, `placement` and `seed` of `ImageDataset`.
 
     Attributes:
-        records, labels: Those of the last complete pass, in its order.
+        records, labels: Those of the first pass, in its order. An image has the same index in each pass.
 
     Raises:
         Problems: The dataset is not batched, is infinite, or has other elements than `(x, y)`; or its images or labels
             are invalid.
         RequestError: It has no images.
-        RunFailed: It raises an error.
+        RunFailed: It raises an error, or a pass has other images.
 
     Example:
         >>> dataset = keras.utils.image_dataset_from_directory("photos", image_size=(160, 160))
@@ -226,9 +246,9 @@ class TfDataset(ImageDataset):
         )
 
     def _next_pass(self) -> Iterator[Element]:
-        """Yield the batches of one pass, then take its records. TensorFlow replaces errors, so the original is kept."""
+        """Yield the batches of one pass. TensorFlow replaces errors, so the original is kept."""
         self._failure = None
-        one_pass = _Pass(self.class_names, self._is_labeled, self.image_size_px)
+        one_pass = _Pass(self.class_names, self._is_labeled, self._first)
         try:
             yield from one_pass.read(self._source)
             self._end_pass(one_pass)
@@ -243,14 +263,11 @@ class TfDataset(ImageDataset):
             raise RunFailed(
                 f"The dataset yields {pluralize(counted, 'image')} in this pass, but {first:,} in the first.{hint}"
             )
-        changed = set(one_pass.checker.hashes) - set(self._first.checker.hashes)
-        if changed and self._is_constant:
-            print_status(
-                f"Warning: {len(changed):,} of {pluralize(counted, 'image')} differ from those of the first pass, so that the "
-                "scores are random. Do not augment validation or test images."
+        if one_pass.num_new and self._is_constant:
+            raise RunFailed(
+                f"{one_pass.num_new:,} of {pluralize(counted, 'image')} of the dataset differ from those of the first pass, so "
+                "that scores would be random. Do not augment validation or test images."
             )
-        self.records = one_pass.records()
-        self._take_labels()
 
     def explain(self, error: Exception) -> KerastlError:
         """Return the error that the dataset raised."""

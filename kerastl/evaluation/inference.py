@@ -58,7 +58,7 @@ def predict(model: keras.Model, dataset: Images) -> Predictions:
 
     Returns:
         Predictions in the order of the records or of the array. Those of a `tf.data.Dataset` that is shuffled are in the
-        order of this pass.
+        order of its first pass.
 
     Raises:
         Problems: If the model does not return logits, or if its class names or image size differ from those of the
@@ -92,8 +92,10 @@ def predict(model: keras.Model, dataset: Images) -> Predictions:
     logits = np.full((dataset.num_examples, num_classes), np.nan, np.float32)
     with report_unreadable(dataset):
         for batch, _, indices in track(dataset.indexed_batches(0), "predicting", dataset.steps_per_epoch):
+            if indices.numpy().max(initial=0) >= len(logits):
+                raise RunFailed("The dataset has other images than in its first pass. Do not augment them.")
             logits[indices.numpy()] = tf.cast(forward(batch), tf.float32).numpy()
-    records = dataset.records  # after the pass, which sets the order of a tf.data.Dataset
+    records = dataset.records
     paths = tuple(record.path for record in records)
     invalid = np.flatnonzero(~np.isfinite(logits).all(axis=1))
     if len(invalid):
