@@ -245,7 +245,11 @@ def fit(
     # None means that no image has 16 bits, so that 16-bit images of other datasets get their own window.
     window = train.window if train.has_auto_window else train.window or FULL_WINDOW
     if validation_data is not None:
-        options_of_val = {"class_names": class_names, "window": window or "auto", "resize": train.resize}
+        options_of_val: dict[str, Any] = {
+            "class_names": class_names,
+            "window": window or "auto",
+            "resize": train.resize,
+        }
         with quiet(not verbose):
             validation_data = _dataset(model, "validation_data", validation_data, **options_of_val)
     network = as_trainable(model, train)
