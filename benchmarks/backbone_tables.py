@@ -1,6 +1,6 @@
 """Build every backbone and print its build time, parameters, output shape and blocks.
 
-    python benchmarks/zoo.py [--quick]
+    python benchmarks/backbone_tables.py [--quick]
 
 `--quick` skips networks of more than 50 million parameters. The exit code is 1 if a backbone cannot be built, or if its number of
 parameters differs from its table.
