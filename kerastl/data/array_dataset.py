@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerastl.console import print_status
-from kerastl.data.dataset import ImageDataset, Indices, no_autograph
+from kerastl.data.dataset import ImageDataset, Indices, no_autograph, refuse_resize
 from kerastl.data.records import Record, as_names, check_class_list, pluralize
 from kerastl.errors import KerastlError, Problem, RequestError, RunFailed, first_line, raise_problems
 
@@ -205,6 +205,7 @@ class ArrayDataset(ImageDataset):
         groups: Sequence[Any] | None = None,
         **options: Any,
     ) -> None:
+        refuse_resize(options)
         class_names = as_names(class_names)
         raise_problems("The ArrayDataset", check_class_list(class_names, least=1))
         self._x, hashes, problems = _read_images(x)

@@ -135,6 +135,12 @@ def _without_indices(images: tf.Tensor, labels: tf.Tensor, _: tf.Tensor) -> tupl
     return images, labels
 
 
+def refuse_resize(options: Mapping[str, Any]) -> None:
+    """Raise RequestError if the options of a dataset of images that have one size contain a resize rule."""
+    if "resize" in options:
+        raise RequestError("resize: has no effect, because the images are resized already. Remove resize=.")
+
+
 def _window_is_not_empty(options: WindowOptions) -> Iterator[tuple[str, str]]:
     if isinstance(options.window, tuple) and not options.window[0] < options.window[1]:
         yield "window", f"must have low < high, got {options.window}."

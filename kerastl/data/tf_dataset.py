@@ -20,7 +20,7 @@ from kerastl.data.array_dataset import (
     mapping,
     shape_problem,
 )
-from kerastl.data.dataset import ImageDataset, prefetched
+from kerastl.data.dataset import ImageDataset, prefetched, refuse_resize
 from kerastl.data.records import Collection, Record, as_names, check_class_list, pluralize
 from kerastl.errors import (
     KerastlError,
@@ -201,6 +201,7 @@ class TfDataset(ImageDataset):
         is_constant: bool = False,
         **options: Any,
     ) -> None:
+        refuse_resize(options)
         class_names = as_names(class_names)
         problems = check_class_list(class_names, least=1)
         raise_problems("The dataset", [*problems, *(Problem(*found) for found in _element_problems(dataset))])

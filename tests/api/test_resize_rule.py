@@ -78,6 +78,8 @@ def test_arrays_have_no_rule(padded_model):
     pixels = np.full((4, *SIZE, 3), 99, np.uint8)
     dataset = ArrayDataset(pixels, [0, 1, 0, 1], class_names=["blue", "red"])
     assert dataset.resize is None
+    with pytest.raises(RequestError, match=r"resize: has no effect, .* Remove resize="):
+        ArrayDataset(pixels, [0, 1, 0, 1], class_names=["blue", "red"], resize="pad")
     assert np.isfinite(predict(padded_model, dataset).logits).all()
 
 

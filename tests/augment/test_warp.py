@@ -49,6 +49,19 @@ def general():
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_padding_and_the_fill_of_a_rotation_have_one_color(mode):
+    """A bright image on the black of `resize: pad`: no third level appears, except where the two are interpolated."""
+    padded = np.zeros((6, 40, 60, 3), np.float32)
+    padded[:, 10:30] = 200
+    operation = {"name": "random_rotation", "max_deg": 30, "fill_mode": mode}
+    rotated = build_policy([operation], image_size_px=(40, 60), exact=True)(padded, seeds(6)).numpy()
+    is_edge = (rotated > 0.01) & (rotated < 199.99)
+    assert rotated.max() < 200.01
+    assert is_edge.mean() < 0.1
+    assert (rotated < 0.01).mean() > 0.3
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_identity_map_changes_no_byte(images, mode):
     nothing = tf.constant([[1.0, 0, 0, 0, 1, 0]] * len(images))
     assert warp(tf.constant(images), nothing, fill_mode=mode).numpy().tobytes() == images.tobytes()

@@ -107,7 +107,7 @@ def test_the_readme_lists_the_cost_of_other_preprocessing(
 ) -> None:
     folder = write_format(dataclasses.replace(trained, window=None), tmp_path, "onnx")
     costs = read_costs(folder)
-    assert len(costs) == 6
+    assert len(costs) == 7
     predict = registry.module("format", "onnx").load(folder)[1]
     with Image.open(folder / "sample.png") as sample:
         pixels = np.asarray(sample, np.float64)
