@@ -299,9 +299,15 @@ def join_words(words: Sequence[str], last: str = "or") -> str:
     return f"{', '.join(words[:-1])} {last} {words[-1]}"
 
 
+ADDRESS = re.compile(r"^([a-z][a-z0-9+]+:)/+", re.IGNORECASE)
+"""The beginning of a URL, of which a path keeps only one slash."""
+
+
 def shell_quote(word: object) -> str:
     """Quote a word for bash and zsh. Unprintable characters are escaped, so that the result is one printable line."""
     text = str(word)
+    if isinstance(word, Path):
+        text = ADDRESS.sub(r"\1//", text)
     if text.isprintable():
         # zsh replaces a word that starts with = with the path of a command.
         return f"'{text}'" if text.startswith("=") and "'" not in text else shlex.quote(text)

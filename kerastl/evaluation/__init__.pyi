@@ -16,4 +16,5 @@ from .subgroups import sort_values as sort_values
 from .subgroups import subgroup_columns as subgroup_columns
 from .trained_model import Trained as Trained
 from .trained_model import load_trained as load_trained
+from .trained_model import missing_message as missing_message
 from .trained_model import read_description as read_description

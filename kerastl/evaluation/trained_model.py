@@ -95,7 +95,7 @@ def read_description(run_folder: Path) -> schemas.ModelDescription:
         RequestError: If it is not a run folder, if the run is not finished, or if the file is damaged.
     """
     if not (run_folder / DESCRIPTION).is_file():
-        raise RequestError(_missing_message(run_folder, DESCRIPTION))
+        raise RequestError(missing_message(run_folder, DESCRIPTION))
     return schemas.ModelDescription.read(run_folder, remedy=repair_hint(run_folder))
 
 
@@ -172,7 +172,7 @@ def fingerprint(weights: str, description: schemas.ModelDescription) -> str:
 def _check_network(file: Path) -> None:
     """Raise RequestError if a `.keras` file is missing, or if it is not a complete archive."""
     if not file.is_file():
-        raise RequestError(_missing_message(file.parent, file.name))
+        raise RequestError(missing_message(file.parent, file.name))
     if not zipfile.is_zipfile(file):
         raise RequestError(f"{file} is damaged: it is empty or truncated. {repair_hint(file.parent)}")
 
@@ -187,7 +187,8 @@ def _check_shapes(file: Path, model: Any, description: schemas.ModelDescription)
         )
 
 
-def _missing_message(run_folder: Path, name: str) -> str:
+def missing_message(run_folder: Path, name: str) -> str:
+    """Return why a folder without something, such as a file, is no finished run, and the command that finishes it."""
     if run_folder.exists() and not run_folder.is_dir():
         return f"{run_folder} is a file. Specify a run folder, or the output folder of kerastl export RUN --format keras."
     if not run_folder.is_dir():

@@ -111,8 +111,8 @@ def check(
 def recipe_command(verb: str, name: str, readers: Mapping[str, tuple[str, Path]], sets: Sequence[str]) -> str:
     """Return the command that checks or runs a recipe with these changes."""
     # A file name that starts with - would be read as an option.
-    words = ["kerastl", verb, f"./{name}" if name.startswith("-") else name]
-    words += [word for section, (_, path) in readers.items() for word in (f"--{section}", str(path))]
+    words: list[object] = ["kerastl", verb, f"./{name}" if name.startswith("-") else name]
+    words += [word for section, (_, path) in readers.items() for word in (f"--{section}", path)]
     return shell_command(*words, *(word for change in sets for word in ("--set", change)))
 
 

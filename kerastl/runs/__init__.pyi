@@ -23,6 +23,7 @@ from .folder import START_AGAIN as START_AGAIN
 from .folder import VERSIONS as VERSIONS
 from .folder import Run as Run
 from .folder import check_run_folder as check_run_folder
+from .folder import create_folder as create_folder
 from .folder import create_run as create_run
 from .folder import find_unfinished_run as find_unfinished_run
 from .folder import machine_info as machine_info

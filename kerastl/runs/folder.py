@@ -105,12 +105,33 @@ def create_run(name: str, out: Path | None) -> Run:
     Raises:
         RequestError: `out` is not empty, or the folder cannot be created.
     """
+    if out is None:
+        with _reported_if_uncreatable(PARENT):
+            return _create_numbered(name)
+    _check_empty(out)
+    create_folder(out)
+    return Run(out)
+
+
+def create_folder(folder: Path) -> None:
+    """Create a run folder and its parents, if they do not exist.
+
+    Raises:
+        RequestError: It cannot be created, for example because it is a link to a missing folder.
+    """
+    with _reported_if_uncreatable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def _reported_if_uncreatable(folder: Path) -> Iterator[None]:
+    """Report a run folder that cannot be created as a problem of the request."""
     try:
-        return _create_named(out) if out is not None else _create_numbered(name)
+        yield
     except OSError as error:
-        folder = out if out is not None else PARENT.absolute()
+        reason = "it is a broken link" if folder.is_symlink() else error.strerror
         raise RequestError(
-            f"Cannot create the run folder {folder}: {error.strerror}. Choose another with {out_option()}."
+            f"Cannot create the run folder {folder.absolute()}: {reason}. Choose another with {out_option()}."
         ) from error
 
 
@@ -142,12 +163,6 @@ def _check_empty(out: Path) -> None:
         if run.file(RESOLVED_RECIPE).is_file() and not run.finished:
             message += f"\nTo resume the run in this folder: {run.resume_command}"
         raise RequestError(message)
-
-
-def _create_named(out: Path) -> Run:
-    _check_empty(out)
-    out.mkdir(parents=True, exist_ok=True)
-    return Run(out)
 
 
 def _create_numbered(name: str) -> Run:

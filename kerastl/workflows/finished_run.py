@@ -12,7 +12,7 @@ from kerastl import recipe as recipes
 from kerastl.console import print_facts, quiet
 from kerastl.data.readers import as_path
 from kerastl.errors import RequestError, suggest_arguments
-from kerastl.evaluation import Predictions, load_trained, read_description, read_predictions
+from kerastl.evaluation import Predictions, load_trained, missing_message, read_description, read_predictions
 from kerastl.options import checked
 from kerastl.report import summary_facts
 from kerastl.runs import Adaptation, Freeze, Scores, Summary
@@ -76,15 +76,18 @@ def load_run(path: str | Path) -> FinishedRun:
         path: The run folder.
 
     Raises:
-        RequestError: The folder does not contain a finished run.
+        RequestError: The folder does not contain a run, or one whose consistency checks were not made. The message has
+            the command that finishes it.
 
     Example:
         >>> kerastl.load_run("runs/mine").scores.test.overall["auc"].value
         0.93
     """
-    read_description(as_path(path))  # the last file of an evaluation
-    if not (as_path(path) / Summary.FILE).is_file():
-        raise RequestError(f"{path} is not the folder of a finished run: it contains no {Summary.FILE}.")
+    folder = as_path(path)
+    read_description(folder)  # the last file of an evaluation
+    # Failed consistency checks are results, too.
+    if not (folder / Summary.FILE).is_file() or Freeze.read(folder).determinism is None:
+        raise RequestError(missing_message(folder, "consistency checks"))
     return FinishedRun(path)
 
 

@@ -402,7 +402,7 @@ def _opened(
 ) -> Iterator[Run]:
     """Lock the folder of a new curve, or of the one to resume."""
     run = resumed or runs.create_run(f"{name}-curve", out)
-    run.path.mkdir(parents=True, exist_ok=True)
+    runs.create_folder(run.path)
     with run.locked(resume=resumed is not None):
         request = request_of(plan, datasets)
         if run.file(curve_plan.REQUEST).is_file():

@@ -110,7 +110,7 @@ def open_run(name: str, out: Path | None, recipe_text: str, *, resume: bool) -> 
     if out is None and not resume:
         created.insert(0, run.path)
     is_new = runs.is_new_or_empty(run.path)
-    run.path.mkdir(parents=True, exist_ok=True)
+    runs.create_folder(run.path)
     with run.locked(resume=resume):
         if not run.started:
             if resume:

@@ -1,5 +1,6 @@
 """Requests that are refused before TensorFlow is imported."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -111,3 +112,10 @@ def test_a_used_folder_is_reported_together_with_the_data(capsys, tmp_path, monk
 @pytest.mark.parametrize("name", ["t.xlsx", "t.XLS", "t.json", "t.jsonl"])
 def test_a_table_in_another_format_is_refused(name, capsys):
     assert "Name the file .csv or .parquet" in refusal(capsys, "predict", "gone", "photos", "--out", name)
+
+
+@pytest.mark.parametrize("option", ["--data", "--target"])
+def test_a_url_is_repeated_as_it_was_given(capsys, option):
+    url = "https://x.org/a b/photos.zip"
+    text = refusal(capsys, "check", "hospital-adaptation", option, url)
+    assert text.rstrip().endswith(shlex.join(["kerastl", "check", "hospital-adaptation", option, url]))

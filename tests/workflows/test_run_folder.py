@@ -172,3 +172,15 @@ def test_a_run_that_another_process_finishes_before_the_lock_is_not_opened_again
         open_run("flowers", tmp_path / "run", RECIPE, resume=True),
     ):
         pass
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_folder_that_cannot_be_created_is_a_problem_of_the_request(tmp_path, resume):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "missing" / "folder")
+    for out, reason in {"link": "broken link", "file/run": "Not a directory"}.items():
+        with (
+            pytest.raises(RequestError, match=f"{out}: .*{reason}"),
+            open_run("a", tmp_path / out, "", resume=resume),
+        ):
+            pytest.fail("it was created")
