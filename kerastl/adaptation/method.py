@@ -215,6 +215,11 @@ def step_for(
             `check_phase`.
     """
     checked, method = method_options(name, options), get_method(name)
+    if "head" not in {layer.name for layer in model.layers}:
+        raise RequestError(
+            f"{name}: needs a model from build_classifier, but the model '{model.name}' has no layer 'head'. Use the losses of "
+            "kerastl.adaptation in a train_step of your own."
+        )
 
     def build(phase: Phase, source: ImageDataset) -> training.Step:
         from kerastl.training.loop import classification_step

@@ -6,7 +6,9 @@ import pytest
 import tensorflow as tf
 from make_domains import batch, make_phase, small_model
 
+from kerastl import adaptation
 from kerastl.adaptation import features_and_logits, logits_of_frozen_head
+from kerastl.errors import RequestError
 from kerastl.recipe import FromBlock
 from kerastl.training import unfreeze
 from kerastl.training.trunk import with_fast_backward, with_folded_trunk
@@ -91,3 +93,9 @@ def test_frozen_head_has_equal_logits_and_zero_gradients(model):
     for gradient in tape.gradient(loss, weights):
         np.testing.assert_array_equal(gradient, np.zeros(gradient.shape))
     assert np.any(tape.gradient(loss, kernel))
+
+
+def test_a_method_refuses_a_model_without_a_head():
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    with pytest.raises(RequestError, match=r"needs a model from build_classifier.*train_step of your own"):
+        adaptation.step_for("coral", model)
