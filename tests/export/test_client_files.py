@@ -139,7 +139,7 @@ def test_the_readme_lists_the_cost_of_other_preprocessing(
         assert (float(cells[0]) > 0.01) == (word != "Pillow"), "the sample reveals all but rounding to 8 bits"
         assert re.fullmatch(r"\d of 8", cells[2])
     # On test images: for the division by 255, recomputed.
-    images = decode_images(encoded, (SIZE, SIZE), None, 10**6)
+    images = decode_images(encoded, (SIZE, SIZE), "stretch", None, 10**6)
     before, after = predict(images), predict(images / 255)
     cells = costs["values divided by 255"]
     assert float(cells[1]) == pytest.approx(float(np.abs(after - before).max()), abs=1e-4)

@@ -60,7 +60,7 @@ output { name: "class_names" data_type: TYPE_STRING dims: [ -1, 3 ] }
 
 @pytest.fixture(scope="session")
 def pixels(encoded: list[bytes]) -> list[Any]:
-    return list(decode_images(encoded, (SIZE, SIZE), WINDOW, MAX_PIXELS))
+    return list(decode_images(encoded, (SIZE, SIZE), "stretch", WINDOW, MAX_PIXELS))
 
 
 @pytest.fixture(scope="session")
