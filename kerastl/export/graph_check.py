@@ -33,9 +33,12 @@ def read_graph(export: Path) -> Any:
     from tensorflow.core.protobuf import saved_model_pb2
 
     try:
-        return saved_model_pb2.SavedModel.FromString((export / GRAPH).read_bytes())
+        graph = saved_model_pb2.SavedModel.FromString((export / GRAPH).read_bytes())
     except DecodeError as error:
         raise RequestError(f"{export} cannot be loaded: {first_line(error)}") from error
+    if not graph.meta_graphs:
+        raise RequestError(f"{export} cannot be loaded: {GRAPH} contains no graph.")
+    return graph
 
 
 def served_graph(export: Path) -> Any:

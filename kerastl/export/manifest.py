@@ -85,7 +85,9 @@ def read_manifest(folder: Path) -> Manifest:
         RequestError: It is missing or damaged.
     """
     if not (folder / ManifestFile.FILE).is_file():
-        raise RequestError(f"{folder} is not an export of kerastl: it has no {ManifestFile.FILE}.")
+        raise RequestError(
+            f"{folder} is not an export of kerastl: it has no {ManifestFile.FILE}. {EXPORT_AGAIN}"
+        )
     content = ManifestFile.read(folder, remedy=EXPORT_AGAIN)
     with report_damage(folder / ManifestFile.FILE, EXPORT_AGAIN):
         postprocessing = Postprocessing.from_json(content.postprocessing, content.class_names)

@@ -121,7 +121,12 @@ def check_export(
     limit = min(limit, QUICK_IMAGES) if quick else limit
     with _started_probe(folder, _plugin_of(export), QUICK if quick else "") as run_probe:
         load_tensorflow()  # while the probe imports its own runtime
-        probes = load_probe_set(folder, images=images, run=run, limit=limit)
+        try:
+            probes = load_probe_set(folder, images=images, run=run, limit=limit)
+        except RequestError as error:
+            if images or run is not None:
+                raise
+            return VerificationResult(folder, (Finding("samples", False, str(error)),))
         findings = _verify_on(folder, probes, server, run_probe)
     return VerificationResult(folder, tuple(findings), len(probes.encoded), probes.problems)
 
@@ -178,7 +183,7 @@ def _started_probe(export: Path, plugin: str | None, mode: str = "") -> Generato
             outputs = response["outputs"]
             if isinstance(outputs, dict):
                 outputs["memory_bytes"] = response["memory_bytes"]
-            return outputs, (response["error"] or "")[:600]
+            return outputs, " ".join((response["error"] or "").split())[:600]
 
         try:
             yield run

@@ -209,7 +209,7 @@ def compare_hashes(
         The differences as text, or an empty string if there are none.
     """
     names = set(_names(folder))
-    added = names - expected.keys()
+    added = {*names, *_names(folder, regular=False)} - expected.keys()
     differences = {
         "is missing": expected.keys() - names,
         "was added": added if report_added is None else added.intersection(report_added),
@@ -220,10 +220,17 @@ def compare_hashes(
     return "; ".join(f"{name} {change}" for change, files in differences.items() for name in sorted(files))
 
 
-def _names(folder: Path) -> Iterator[str]:
+def _names(folder: Path, *, regular: bool = True) -> Iterator[str]:
+    """Yield the regular files of an export, or else its pipes, its links to folders, and links that cannot be followed."""
     for path in folder.rglob("*"):
         inside = path.relative_to(folder)
-        if path.is_file() and inside.as_posix() != MANIFEST and inside.parts[0] != SAMPLES:
+        is_folder = path.is_dir() and not path.is_symlink()
+        if (
+            not is_folder
+            and path.is_file() == regular
+            and inside.as_posix() != MANIFEST
+            and inside.parts[0] != SAMPLES
+        ):
             yield inside.as_posix()
 
 

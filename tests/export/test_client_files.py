@@ -68,6 +68,8 @@ def test_the_client_reproduces_the_expected_output_and_predict(
 ) -> None:
     folder = exported_run(name) / "export" / name / "1"
     assert {file.name for file in folder.iterdir()} > FILES
+    _, *code = filter(None, (folder / "client.py").read_text().splitlines())
+    assert len(code) <= 25, "without the docstring"
     with Image.open(folder / "sample.png") as sample:
         assert sample.mode.startswith("I"), "16 bits, because the model has a window"
     (row,) = run_client(folder)

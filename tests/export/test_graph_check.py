@@ -273,3 +273,9 @@ def test_an_export_of_grouped_convolutions_has_no_xla(tmp_path: Path) -> None:
     with ServingSession(export) as session:
         probabilities = session.run("pixels", {"images": images})["probabilities"]
     np.testing.assert_allclose(probabilities, keras.ops.softmax(model(images, training=False)), atol=1e-5)
+
+
+def test_a_file_without_a_graph_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "saved_model.pb").touch()
+    with pytest.raises(RequestError, match="contains no graph"):
+        graph_faults(tmp_path)

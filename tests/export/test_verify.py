@@ -284,3 +284,15 @@ def test_an_export_without_variables_is_reported_as_findings(
     messages = faults(verify(copied_export, encoded=encoded, expected=None))
     assert set(messages) == {"files"}
     assert "is missing" in messages["files"]
+
+
+def test_damaged_samples_are_a_finding(copied_export: Path, encoded: list[bytes]) -> None:
+    samples = copied_export / "samples"
+    samples.mkdir()
+    (samples / "1.png").write_bytes(encoded[0])
+    (samples / "expected.json").write_text('{"class_names": ["a"], "probabilities": {"2.png": [1]}}')
+    (finding,) = check_export(copied_export).findings
+    assert (finding.check, finding.passed) == ("samples", False)
+    assert "2.png is a link or is missing" in finding.detail
+    with pytest.raises(RequestError, match="No such file or folder"):
+        check_export(copied_export, images=[samples / "missing.png"])

@@ -15,6 +15,8 @@ from kerastl.errors import RequestError
 from kerastl.runs import (
     append_line,
     atomic_path,
+    compare_hashes,
+    hash_files,
     read_csv,
     remove_partial_files,
     write_atomic,
@@ -173,3 +175,17 @@ def test_full_disk_error_names_the_file(tmp_path):
     process = subprocess.run(command, capture_output=True, text=True, check=True)
     assert process.stdout == f"{errno.EFBIG} state.npz\n{errno.EFBIG} log\n"
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
+
+
+def test_added_pipes_and_links_are_differences(tmp_path):
+    (tmp_path / "model").write_text("x")
+    hashes = hash_files(tmp_path)
+    assert compare_hashes(tmp_path, hashes) == ""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "broken").symlink_to("missing")
+    (tmp_path / "folder").mkdir()
+    assert compare_hashes(tmp_path, hashes) == "broken was added; loop was added; pipe was added"
+    (tmp_path / "model").unlink()
+    os.mkfifo(tmp_path / "model")
+    assert compare_hashes(tmp_path, hashes).startswith("model is missing; ")

@@ -16,6 +16,7 @@ from types import ModuleType
 
 from kerastl import registry
 from kerastl.errors import RequestError, join_words, shell_command
+from kerastl.runs import EXPORT_AGAIN, MANIFEST
 
 SAVED_MODEL = "saved_model"
 PORTABLE = "keras"
@@ -75,7 +76,7 @@ def find_verifiable(path: Path) -> ExportFolder:
         hint = (
             f" To verify an export of this run: {shell_command('kerastl', 'verify', exports[0])}"
             if exports
-            else ""
+            else f" {EXPORT_AGAIN}" * (path / MANIFEST).is_file()
         )
         raise RequestError(
             f"{path} is not an export: it contains neither saved_model.pb nor a model in any other format.{hint}"

@@ -22,13 +22,8 @@ TITLE = "LiteRT"
 PACKAGE = "ai-edge-litert"
 CLIENT_IMPORT = "from ai_edge_litert.interpreter import Interpreter"
 CLIENT_PREDICT = """\
-interpreter = Interpreter(str(folder / "model.tflite"))
-(inputs,), (outputs,) = interpreter.get_input_details(), interpreter.get_output_details()
-interpreter.resize_tensor_input(inputs["index"], images.shape)
-interpreter.allocate_tensors()
-interpreter.set_tensor(inputs["index"], images)
-interpreter.invoke()
-probabilities = interpreter.get_tensor(outputs["index"])[0]"""
+predict = Interpreter(str(folder / "model.tflite")).get_signature_runner()
+probabilities = predict(images=images)["probabilities"][0]"""
 
 
 def convert(graph: InferenceGraph, folder: Path, *, quantize: str | None = None) -> dict[str, Any]:
