@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,8 @@ def load_backbone(
     path = located.path if located else _weights_file(weights)
     with without_values():
         source = build_source(name, image_size_px=image_size_px, seed=seed, **options)
-    model, copies = flatten(source, pixels=backbone.pixels, name=name)
+    with without_values() if path else nullcontext():
+        model, copies = flatten(source, pixels=backbone.pixels, name=name)
     if path is None:
         return LoadedBackbone(model, None, ())
     if located:

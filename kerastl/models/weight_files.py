@@ -10,6 +10,7 @@ import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import count, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -328,7 +329,7 @@ def load_weights_file(
     Args:
         path: `.keras`, `.weights.h5`, or `.h5` as written by older Keras and keras.applications.
         source: The network as built by its builder; its layer order is that of an `.h5` file.
-        model: The flat copy that receives the weights.
+        model: The flat copy that receives the weights. It can be built by `without_values`.
         copies: The layers of `model` with weights by the name of the corresponding layer of `source`.
 
     Raises:
@@ -348,7 +349,20 @@ def load_weights_file(
         footer = f"It belongs to a different architecture than {model.name}, or to different options of it."
         raise Problems(f"The weights file {path}", problems, footer, SHOWN_DIFFERENCES)
     for variable, value in pairs:
-        variable.assign(value)
+        if variable._value is None:
+            variable._initializer = partial(_value_of, value)
+        else:
+            variable.assign(value)
+    for variable in model.variables:
+        if variable._value is None:
+            variable._deferred_initialize()
+
+
+def _value_of(value: Any, shape: Any, dtype: Any) -> Any:  # noqa: ARG001 - the arguments of an initializer
+    """Return a value that is read from a file, as an initializer."""
+    import keras
+
+    return keras.ops.convert_to_tensor(value, dtype)
 
 
 def _from_h5(path: Path, slots: Sequence[Slot]) -> tuple[list[tuple[Any, Any]], list[Problem]]:
