@@ -67,6 +67,7 @@ class ArrayDataset:
 
     images: np.ndarray
     batch_size: int = 4
+    has_fingerprint = False
 
     @property
     def num_examples(self):

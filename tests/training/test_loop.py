@@ -95,6 +95,29 @@ def test_estimated_statistics_are_those_of_the_pixels(model, train):
     np.testing.assert_allclose(norm.moving_variance, seen.var(axis=(0, 1, 2)), rtol=1e-3, atol=1e-4)
 
 
+def test_a_later_estimate_is_that_of_a_new_estimator(model, train):
+    """Later estimates share the images of the first one, but not its statistics."""
+    from kerastl.data import ArrayDataset as PublicDataset
+    from kerastl.training import build_statistics_estimator
+
+    dataset = PublicDataset(
+        train.images, train.labels, class_names=train.class_names, augment="light", batch_size=16
+    )
+    unfreeze(model, "all", batch_norm="trainable")
+    norm = next(x for x in model.layers if isinstance(x, keras.layers.BatchNormalization))
+    estimate = build_statistics_estimator(model)
+    estimate(dataset)
+    first = norm.moving_mean.numpy()
+    kernel = model.trainable_weights[0]
+    kernel.assign(2 * kernel)
+    estimate(dataset)
+    later = norm.moving_mean.numpy()
+    build_statistics_estimator(model)(dataset)
+    np.testing.assert_array_equal(later, norm.moving_mean)
+    np.testing.assert_allclose(later, 2 * first, rtol=1e-5, atol=1e-6)
+    assert np.any(first)
+
+
 def test_the_weights_of_the_best_epoch_are_restored(model, train, val):
     from kerastl.training.loop import validate
 
