@@ -124,8 +124,17 @@ def _check_only_batch_norm(
 
 
 def select_batch_norm(model: keras.Model) -> LayerNames:
-    """Return the `trainable` setting for `tent`: only the BatchNorm layers of a flat classifier."""
-    return LayerNames(names="|".join(re.escape(layer.name) for layer in training.batch_norm_layers(model)))
+    """Return the `trainable` setting for `tent`: only the BatchNorm layers of a flat classifier.
+
+    Raises:
+        RequestError: The classifier has no BatchNorm layers.
+    """
+    names = [re.escape(layer.name) for layer in training.batch_norm_layers(model)]
+    if not names:
+        raise RequestError(
+            "adaptation.methods: tent trains only BatchNorm layers, but this network has none. Use another method."
+        )
+    return LayerNames(names="|".join(names))
 
 
 KIND = "adaptation"

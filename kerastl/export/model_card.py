@@ -128,7 +128,7 @@ def _weights(content: Any) -> dict[str, Any]:
 def _public_backbone(backbone: Any) -> dict[str, Any]:
     """Return the name and the options of a backbone without paths."""
     names = {"name": public_name(str(backbone["name"]))} if "name" in backbone else {}
-    return dict(without_paths({**backbone, **names}))
+    return {key: value for key, value in without_paths({**backbone, **names}).items() if value is not None}
 
 
 def without_paths(value: Any) -> Any:

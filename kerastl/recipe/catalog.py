@@ -110,7 +110,7 @@ def _start(recipe: Recipe) -> str:
 
 
 def _network(backbone: Backbone) -> str:
-    weights = {"imagenet": "ImageNet weights", "none": "random weights"}
+    weights = {"imagenet": "ImageNet weights", "preset": "its own weights", "none": "random weights"}
     start = weights.get(str(backbone.weights)) or quote(str(backbone.weights), "")
     return f"{backbone.name} ({start})"
 

@@ -138,8 +138,10 @@ def frozen_features(recipe: Recipe, image_size_px: Size) -> tuple[Features, tupl
 
 def network_features(backbone: Any) -> Features:
     """Return a function from images `[n, height, width, 3]` uint8 to pooled backbone features and cell colors."""
+    # Over the positions of a feature map, or over tokens.
+    axes = list(range(1, len(backbone.output_shape) - 1))
     pooled = tf.function(
-        lambda batch: tf.reduce_mean(tf.cast(backbone(batch, training=False), tf.float32), axis=[1, 2]),
+        lambda batch: tf.reduce_mean(tf.cast(backbone(batch, training=False), tf.float32), axis=axes),
         input_signature=[tf.TensorSpec([None, *backbone.input_shape[1:]], tf.float32)],
         autograph=False,
     )

@@ -258,7 +258,7 @@ def _target_test(plan: Plan, run: Run, seed: int) -> TargetTest:
 
 
 def _network(recipe: Recipe) -> str:
-    titles = {"imagenet": "ImageNet weights", "none": "random weights"}
+    titles = {"imagenet": "ImageNet weights", "preset": "its own weights", "none": "random weights"}
     weights = titles.get(str(recipe.backbone.weights), "the weights of a file or a run")
     return f"{recipe.backbone.name}; A's model starts from {weights}"
 
