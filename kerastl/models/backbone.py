@@ -172,6 +172,7 @@ class LoadedBackbone:
         num_prefix_tokens: Number of class and register tokens before the tokens of the patches, 0 if there are none.
             None if the model does not return tokens, or their meaning is unknown.
         license: The license of the weights, as far as their source states one.
+        resize: How the images of the weights were resized, as in `data.resize`; None if unknown.
     """
 
     model: keras.Model
@@ -179,6 +180,7 @@ class LoadedBackbone:
     notes: tuple[str, ...]
     num_prefix_tokens: int | None = None
     license: str | None = None
+    resize: str | None = None
 
 
 def list_backbones() -> dict[str, Backbone]:

@@ -141,7 +141,12 @@ def _load_own(
         model = expand(source, size=size, scale=scaling[0], offset=scaling[1], name=preset.folder.name)
         weights_path = preset.weight_files()[0] if has_own_weights else path
         loaded = LoadedBackbone(
-            model, weights_path, (note,) if note else (), preset.num_prefix_tokens, preset.license
+            model,
+            weights_path,
+            (note,) if note else (),
+            preset.num_prefix_tokens,
+            preset.license,
+            preset.resize if preset.converter else None,
         )
     if path is not None:
         load_layers(path, loaded.model)

@@ -10,7 +10,7 @@ import keras
 
 from kerastl import models
 from kerastl.data.decode import FULL_WINDOW
-from kerastl.errors import RequestError
+from kerastl.errors import RequestError, setting
 from kerastl.evaluation import load_trained
 from kerastl.evaluation.trained_model import check_manifest
 from kerastl.recipe import Backbone, Recipe
@@ -74,7 +74,13 @@ def build_initial_model(recipe: Recipe, datasets: Datasets) -> InitialModel:
         "head_file": head_file.name if head_file else None,
         "head_sha256": sha256_of(head_file) if head_file else None,
     }
-    return InitialModel(model, head, weights, (*loaded.notes, head.message))
+    notes = [*loaded.notes, head.message]
+    if loaded.resize not in (None, recipe.data.resize):
+        notes.append(
+            f"Images are resized with {recipe.data.resize}, but those of {models.public_name(backbone.name)} were with "
+            f"{loaded.resize}: {setting('data.resize', loaded.resize)}"
+        )
+    return InitialModel(model, head, weights, tuple(notes))
 
 
 def _load_head(
