@@ -58,28 +58,30 @@ def image_network(backbone: Any, architecture: Architecture) -> keras.Model:
     """Return the image backbone as a functional model of one tensor. Of several outputs, the last one is the deepest."""
     if architecture.vision_encoder:
         backbone = backbone.vision_encoder
-    backbone = _with_fixed_positions(backbone)
+    backbone = _for_classification(backbone)
     outputs = keras.tree.flatten(backbone.output)
     return keras.Model(keras.tree.flatten(backbone.input)[0], outputs[-1], name=backbone.name)
 
 
-def _with_fixed_positions(backbone: Any) -> Any:
-    """Return a DINOv2 backbone whose positions are those of its image size; any other backbone as it is.
+def _for_classification(backbone: Any) -> Any:
+    """Return a DINOv2 or DINOv3 backbone without what classification does not use; any other backbone as it is.
 
-    KerasHub stores the positions of the original image size. Trained positions would be interpolated back when they are
-    saved, and again when they are loaded, so that a saved classifier would compute something else.
+    The mask token is for self-supervised training and gets no gradient. KerasHub stores the positions of DINOv2 for the
+    original image size: trained positions would be interpolated back when they are saved, and again when they are
+    loaded, so that a saved classifier would compute something else.
     """
-    shapes = (backbone.get_config().get(key) for key in ("image_shape", "position_embedding_shape"))
-    image_shape, position_shape = (None if shape is None else list(shape)[:2] for shape in shapes)
-    if position_shape is None or position_shape == image_shape:
+    config = backbone.get_config()
+    if "use_mask_token" not in config:
         return backbone
-    fixed = type(backbone).from_config(
-        {**backbone.get_config(), "position_embedding_shape": backbone.image_shape, "name": None}
-    )
-    positions = backbone.embeddings.interpolated_position_embeddings
-    for new, old in zip(fixed.weights, backbone.weights, strict=True):
-        new.assign(positions if new is fixed.embeddings.position_embeddings else old)
-    return fixed
+    config |= {"use_mask_token": False, "name": None}
+    if "position_embedding_shape" in config:
+        config["position_embedding_shape"] = backbone.image_shape
+    plain = type(backbone).from_config(config)
+    weights = [weight for weight in backbone.weights if weight.name != "mask_token"]
+    for new, old in zip(plain.weights, weights, strict=True):
+        is_stored = old.name == "position_embeddings"
+        new.assign(backbone.embeddings.interpolated_position_embeddings if is_stored else old)
+    return plain
 
 
 def classifier_backbone(path: Path) -> LoadedBackbone:
