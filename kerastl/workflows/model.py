@@ -25,7 +25,8 @@ class InitialModel:
     Args:
         model: A flat classifier.
         head: The rows of the head that were carried over.
-        weights: `{"from", "file", "sha256", "license"}` of the loaded weights, all but the first None for random weights;
+        weights: `{"from", "file", "sha256"}` of the loaded weights, the last two None for random weights, and their
+            `license`, if it is known;
             `{"head_file", "head_sha256"}` of the file of the head, None if it was not loaded.
         notes: Messages for the user.
     """
@@ -70,9 +71,9 @@ def build_initial_model(recipe: Recipe, datasets: Datasets) -> InitialModel:
         "from": str(backbone.weights),
         "file": loaded.weights_path.name if loaded.weights_path else None,
         "sha256": sha256_of(loaded.weights_path) if loaded.weights_path else None,
-        "license": loaded.license,
         "head_file": head_file.name if head_file else None,
         "head_sha256": sha256_of(head_file) if head_file else None,
+        **({"license": loaded.license} if loaded.license else {}),
     }
     notes = [*loaded.notes, head.message]
     if loaded.resize not in (None, recipe.data.resize):
