@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from kerastl import export as exports
-from kerastl.cli._output import NonEmptyPath, json_option
+from kerastl.cli._output import Choice, NonEmptyPath, json_option
 
 
 @click.command()
@@ -29,7 +29,7 @@ from kerastl.cli._output import NonEmptyPath, json_option
 )
 @click.option(
     "--protocol",
-    type=click.Choice(exports.PROTOCOLS),
+    type=Choice(["tf_serving", "kserve_v1", "kserve_v2"]),
     help="What the server speaks. The default port of kserve_v1 is 8080, of kserve_v2 8000.  [default: detected]",
 )
 @click.option("--model-name", help="Name of the model on the server.  [default: that of the export]")

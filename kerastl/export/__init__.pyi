@@ -6,7 +6,6 @@ from .formats import ExportFolder as ExportFolder
 from .formats import check_formats as check_formats
 from .formats import find_export as find_export
 from .formats import find_verifiable as find_verifiable
-from .live_clients import PROTOCOLS as PROTOCOLS
 from .live_clients import read_server as read_server
 from .loaded_export import read_export as read_export
 from .manifest import read_manifest as read_manifest
