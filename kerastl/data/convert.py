@@ -146,8 +146,13 @@ JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
 FRAME_STARTS, PROGRESSIVE, SCAN_START, END = b"\xc0\xc1\xc2\xc9\xca", b"\xc2\xca", 0xDA, 0xD9
 OTHER_FRAME_STARTS = b"\xc3\xc5\xc6\xc7\xcb\xcd\xce\xcf\xf7"  # lossless, hierarchical and JPEG-LS
 ORIENTATION = 0x0112
-# A file without any of these has no orientation.
-ORIENTATION_MARKS = b"Exif|eXIf|EXIF|Raw profile type exif|XML:com.adobe.xmp|tiff:Orientation".split(b"|")
+XMP_ORIENTATION = b"tiff:Orientation"
+# A file without any of these has no orientation that the decoder or Pillow reads.
+ORIENTATION_MARKS = {
+    "JPEG": (b"Exif\0\0", XMP_ORIENTATION),
+    "PNG": (b"eXIf", b"exif\0", b"XML:com.adobe.xmp", XMP_ORIENTATION),  # chunk, and keys of text chunks
+    "WEBP": (b"EXIF", XMP_ORIENTATION),
+}
 ANIMATION = 0x02  # RFC 9649, section 2.7
 FAST = 1  # PNG compression level
 TRUNCATED = "the file is truncated"
@@ -421,7 +426,7 @@ def _has_other_orientation(content: bytes, image_format: str, max_pixels: int) -
     """Return whether Pillow reads a different orientation from the decoder, e.g. one in compressed text."""
     from kerastl.data.decode import stored_orientation
 
-    if not any(mark in content for mark in ORIENTATION_MARKS):
+    if not any(mark in content for mark in ORIENTATION_MARKS.get(image_format, ())):
         return False
     # If Pillow cannot read the file, which raises errors of many types, the decoder reports the reason.
     with contextlib.suppress(Exception), _open_image(content, image_format) as image:

@@ -511,6 +511,7 @@ def stored_elsewhere(value: int) -> dict[str, bytes]:
     profile = b"\nexif\n" + f"{len(raw):8}\n".encode() + raw.hex().encode() + b"\n"
     return {
         "raw profile in PNG": with_text(encoded(noise()), b"Raw profile type exif", profile),
+        "text chunk exif in PNG": with_text(encoded(noise()), b"exif", exif_data(value)),
         "64-bit integer": with_orientation(jpeg(), value, kind=16),
         "EXIF without a flag in WebP": without_flag(
             encoded(noise(), "WEBP", lossless=True, exif=exif_data(value))
