@@ -130,8 +130,11 @@ def predict_batch(predictor: Predictor, batch: Sequence[Path]) -> list[FilePredi
 def map_ahead(function: Callable[[Batch], Result], batches: Iterable[Batch]) -> Generator[Result, None, None]:
     """Yield `function(batch)` in order, working on two batches at a time in threads.
 
-    Files are read and decoded for one batch while the model predicts another.
+    Files are read and decoded for one batch while the model predicts another. The first batch is alone, because
+    TensorFlow optimizes the graph in the first call, and would do so in each of two simultaneous ones.
     """
+    batches = iter(batches)
+    yield from map(function, islice(batches, 1))
     pending: deque[Future[Result]] = deque()
     pool = ThreadPoolExecutor(BATCHES_AHEAD)
     try:
