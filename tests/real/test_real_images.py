@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import kerastl
 from kerastl import recipe as recipes
+from kerastl.evaluation import paired_difference, predict, score
+from kerastl.training import build_statistics_estimator
 from kerastl.workflows import run as runner
 from kerastl.workflows.check_recipe import check_recipe
 
@@ -96,3 +99,49 @@ def test_the_projection_of_chest_x_rays_is_classified(cxr_folder, keras_home, tm
         splits.setdefault(group, set()).add(split)
     assert len(splits) == 71
     assert all(len(group_splits) == 1 for group_splits in splits.values())
+
+
+PRESET = Path("keras_hub", "efficientnet_lite0")
+METRIC = "balanced_accuracy"
+
+
+@pytest.fixture(scope="session")
+def clothes(fashion):
+    """Training, validation and test images of 96 px, split as in the runs."""
+    collection = kerastl.read_images(fashion).split(val_fraction=0.15, test_fraction=0.6, seed=1)
+    splits = (collection.train, collection.val, collection.test)
+    return [
+        kerastl.ImageDataset(images, image_size_px=96, seed=1, shuffle=images is splits[0])
+        for images in splits
+    ]
+
+
+def predict_with_frozen(name, clothes, weights="imagenet"):
+    """Train a head and return the test predictions. Random weights have BatchNorm statistics of the training images."""
+    train, val, test = clothes
+    model = kerastl.build_classifier(
+        name, class_names=train.class_names, image_size_px=96, weights=weights, seed=1
+    )
+    if weights is None:
+        build_statistics_estimator(model)(train)
+    phase = kerastl.Phase("head", epochs=30, learning_rate=3e-3, schedule="cosine")
+    kerastl.fit(model, train, validation_data=val, phases=[phase], verbose=False)
+    return predict(model, test)
+
+
+@pytest.fixture(scope="session")
+def accuracy_with_random_weights(assets, clothes):
+    predictions = predict_with_frozen(f"keras_hub/{assets / PRESET}", clothes, weights=None)
+    return score(predictions)["test"]["overall"][METRIC]["value"]
+
+
+@pytest.mark.slow
+def test_frozen_preset_is_level_with_mobilenet_v2_and_15_points_above_random_weights(
+    assets, clothes, accuracy_with_random_weights, keras_home
+):
+    preset = predict_with_frozen(f"keras_hub/{assets / PRESET}", clothes)
+    difference = paired_difference(predict_with_frozen("mobilenet_v2", clothes), preset, metric=METRIC)
+    value = score(preset)["test"]["overall"][METRIC]["value"]
+    print("preset", value, "minus mobilenet_v2", difference, "random", accuracy_with_random_weights)
+    assert difference["outcome"] != "worse"
+    assert value >= accuracy_with_random_weights + 0.15

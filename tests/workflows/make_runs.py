@@ -129,11 +129,23 @@ def run(recipe: Path, out: Path, *words: object) -> Finished:
     return Finished(out, recipe, answer)
 
 
-def stop_at(monkeypatch: pytest.MonkeyPatch, step: tuple[object, str], *words: object) -> list[str]:
-    """Interrupt a run at the start of `step` as Ctrl-C does, and return the words of the printed command after `kerastl`."""
+def stop_at(
+    monkeypatch: pytest.MonkeyPatch, step: tuple[object, str], *words: object, call_number: int = 1
+) -> list[str]:
+    """Interrupt a run at the start of `step` as Ctrl-C does, and return the words of the printed command after `kerastl`.
 
-    def interrupt(*args: object, **kwargs: object) -> None:
-        raise KeyboardInterrupt
+    Args:
+        monkeypatch: The fixture.
+        step: The object and the name of its function.
+        words: The command after `kerastl run`.
+        call_number: The call of this function that is interrupted; earlier calls run.
+    """
+    function, calls = getattr(*step), iter(range(1, call_number))
+
+    def interrupt(*args: object, **kwargs: object) -> object:
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+        return function(*args, **kwargs)
 
     with monkeypatch.context() as patch:
         patch.setattr(*step, interrupt)
