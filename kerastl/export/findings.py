@@ -115,6 +115,10 @@ CONSEQUENCES: dict[str, frozenset[str]] = {
 """The checks that fail for the same reason as another one, which is sought in this order."""
 
 
+AVAILABLE = ": available"
+"""End of the name of the first check of each API of a server. All others fail if the model is not available."""
+
+
 def explain(findings: Sequence[Finding]) -> list[Finding]:
     """Return findings with one fault for each cause: the other failed checks name the one that explains them."""
     by_check = {finding.check: finding for finding in findings}
@@ -127,7 +131,12 @@ def explain(findings: Sequence[Finding]) -> list[Finding]:
     # Half floats in the outputs also change the values; float64 does not.
     if TYPES in by_check and "float16" in by_check[TYPES].detail:
         mark(TYPES, OUTPUTS | {REDUCED})
-    for cause, checks in CONSEQUENCES.items():
+    unavailable = {
+        check: [other for other in by_check if other.startswith(check.removesuffix(AVAILABLE) + ": ")]
+        for check in by_check
+        if check.endswith(AVAILABLE)
+    }
+    for cause, checks in (CONSEQUENCES | unavailable).items():
         if cause in by_check and not by_check[cause].ok:
             mark(cause, checks)
     if FILES in by_check and not by_check[FILES].ok:

@@ -150,3 +150,11 @@ def test_independent_faults_stay_two_faults_and_an_added_file_explains_nothing()
         "files": "FAULT", "class names": "FAULT", "equal to kerastl predict": "see class names",
         "wrong size rejected": "FAULT",
     }  # fmt: skip
+
+
+def test_a_model_that_is_not_available_is_one_fault_of_each_api() -> None:
+    checks = {"gRPC: available": True, "gRPC: version": False, "REST: available": False, "REST: version": False, "REST: columns": None}  # fmt: skip
+    results = [
+        finding.result for finding in explain([Finding(check, ok, "") for check, ok in checks.items()])
+    ]
+    assert results == ["ok", "FAULT", "FAULT", "see REST: available", "not checked"]
