@@ -127,7 +127,7 @@ def _find(kind: str, name: str) -> ModuleType | None:
     if kind != "backbone":
         return _load(kind, name) if name in _plugins(kind) else None
     if name.startswith("keras_hub/") or name.endswith(".keras"):
-        return importlib.import_module("kerastl.models.presets")
+        return importlib.import_module("kerastl.models.hub_presets")
     plugins = [
         plugin for family, plugin in installed_plugins(kind).items() if name in _load(kind, family).BACKBONES
     ]

@@ -12,7 +12,7 @@ from annotated_types import Ge, Le
 from kerastl import registry
 from kerastl.errors import Problems, RequestError
 from kerastl.image_size import Size, as_size, format_size
-from kerastl.models.presets import is_model_file, is_preset, resolve_preset_size
+from kerastl.models.hub_presets import is_model_file, is_preset, resolve_preset_size
 
 if TYPE_CHECKING:
     import keras

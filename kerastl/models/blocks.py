@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kerastl import registry
 from kerastl.errors import RequestError, did_you_mean
 from kerastl.models.backbone import HEAD_LAYERS, Backbone, Block, get_backbone
-from kerastl.models.presets import is_model_file, is_preset
+from kerastl.models.hub_presets import is_model_file, is_preset
 
 if TYPE_CHECKING:
     import keras

@@ -17,9 +17,9 @@ from kerastl.models.expand import expand
 from kerastl.models.flatten import build_source, flatten, without_values
 from kerastl.models.functional import two_logits
 from kerastl.models.hub import build_preset, classifier_backbone, load_layers, load_model_file
+from kerastl.models.hub_presets import is_model_file, is_preset, preset_exists, read_preset
 from kerastl.models.own_model import load_model
 from kerastl.models.pooling import Pooling, add_pooling
-from kerastl.models.presets import is_model_file, is_preset, preset_exists, read_preset
 from kerastl.models.signature import write_signature
 from kerastl.models.weight_files import adopt_preprocessing, check_published_weights, load_weights_file
 from kerastl.models.weights import locate_weights, missing_weights_message

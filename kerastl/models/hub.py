@@ -11,7 +11,7 @@ from kerastl.errors import Problem, Problems, RequestError, first_line
 from kerastl.image_size import Size
 from kerastl.models.backbone import HEAD_LAYERS, LoadedBackbone
 from kerastl.models.expand import complete_config
-from kerastl.models.presets import FIXED, Architecture, Preset, check_installed
+from kerastl.models.hub_presets import FIXED, Architecture, Preset, check_installed
 from kerastl.models.weight_files import check_model_file, read_vectors, weights_file_errors
 
 

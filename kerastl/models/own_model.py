@@ -13,7 +13,7 @@ from kerastl.models.backbone import LoadedBackbone
 from kerastl.models.expand import custom_classes, expand
 from kerastl.models.functional import as_functional, is_functional
 from kerastl.models.hub import image_network
-from kerastl.models.presets import (
+from kerastl.models.hub_presets import (
     ARCHITECTURES,
     DEFAULT_SIDE_PX,
     INITIAL_SPREAD,

@@ -40,7 +40,7 @@ from kerastl.models import (
     read_signature,
     write_signature,
 )
-from kerastl.models.presets import Options as OwnModelOptions
+from kerastl.models.hub_presets import Options as OwnModelOptions
 from kerastl.options import Fraction, StrictModel, check_arguments, checked, list_problems, option_problems
 from kerastl.recipe import Backbone, Evaluation, Head, ImageSize, Phase, Seed, rules
 from kerastl.report import summary_facts

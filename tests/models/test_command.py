@@ -91,12 +91,12 @@ def test_ls_reports_the_license_of_a_preset(assets):
 
 
 def test_fetch_downloads_a_published_preset_of_keras_hub(monkeypatch):
-    from kerastl.models import presets
+    from kerastl.models import hub_presets
 
     handles = []
     monkeypatch.setattr("kagglehub.model_download", handles.append)
-    monkeypatch.setattr(presets, "read_preset", lambda name: type("Preset", (), {"folder": name}))
-    name = next(name for name in presets.published_presets() if name.startswith("dinov2_"))
+    monkeypatch.setattr(hub_presets, "read_preset", lambda name: type("Preset", (), {"folder": name}))
+    name = next(name for name in hub_presets.published_presets() if name.startswith("dinov2_"))
     result = CliRunner().invoke(command, ["fetch", f"keras_hub/{name}"])
     assert result.stdout == f"keras_hub/{name}\n"
-    assert handles == [presets.published_presets()[name]["handle"].removeprefix("kaggle://")]
+    assert handles == [hub_presets.published_presets()[name]["handle"].removeprefix("kaggle://")]

@@ -11,7 +11,7 @@ from hub_backbones import NAMES, OFFSET, SCALE, build, save_preset
 import kerastl
 from kerastl.errors import RequestError
 from kerastl.models import build_backbone, get_blocks, load_backbone, split_at_block
-from kerastl.models.presets import absolute_name, published_presets, read_preset, resolve_preset_size
+from kerastl.models.hub_presets import absolute_name, published_presets, read_preset, resolve_preset_size
 
 VIT = {
     "image_shape": [32, 32, 3],
