@@ -204,7 +204,9 @@ class TfDataset(ImageDataset):
         refuse_resize(options)
         class_names = as_names(class_names)
         problems = check_class_list(class_names, least=1)
-        raise_problems("The dataset", [*problems, *(Problem(*problem) for problem in _element_problems(dataset))])
+        raise_problems(
+            "The dataset", [*problems, *(Problem(*problem) for problem in _element_problems(dataset))]
+        )
         if dataset.cardinality() == tf.data.UNKNOWN_CARDINALITY:
             print_status("Counting the batches of the dataset. If it does not end: dataset.take(STEPS)")
         self._source, self._is_constant = dataset, is_constant
