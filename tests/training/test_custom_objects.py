@@ -46,7 +46,11 @@ ACCEPTED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("loss", ACCEPTED, ids=str)
+def name_of(loss):
+    return getattr(loss, "name", None) or loss.__name__
+
+
+@pytest.mark.parametrize("loss", ACCEPTED, ids=name_of)
 @pytest.mark.parametrize("num_classes", [2, 5])
 def test_losses_for_logits_are_accepted(loss, num_classes):
     assert problems(num_classes, loss=loss) == []
@@ -79,7 +83,7 @@ def test_mixed_labels_need_a_loss_for_one_hot_labels():
     assert problems(loss=CROSS_ENTROPY, mixes=True) == []
 
 
-@pytest.mark.parametrize("loss", [CROSS_ENTROPY, ACCEPTED[1]], ids=str)
+@pytest.mark.parametrize("loss", [CROSS_ENTROPY, ACCEPTED[1]], ids=name_of)
 def test_the_loss_is_the_weighted_mean_over_the_images(loss):
     log_shares = LOGITS - np.log(np.exp(LOGITS).sum(1, keepdims=True))
     weights = np.linspace(0.5, 2, 7).astype(np.float32)
