@@ -315,7 +315,8 @@ def quantization_changes(
         rules[f"the decision for {threshold.positive} at the threshold {threshold.probability:.3g}"] = (
             threshold
         )
-    allowed, logits = _allowed_changes(len(first)), [postprocessing.invert(rows) for rows in (wanted, first)]
+    allowed = max(1, int(MAX_CHANGED_LABELS * len(first)))
+    logits = [postprocessing.invert(rows) for rows in (wanted, first)]
     for name, threshold in rules.items():
         decide = replace(postprocessing, threshold=threshold).predict_labels
         before, after = (np.array(decide(rows, class_names)) for rows in logits)
@@ -325,27 +326,6 @@ def quantization_changes(
         if differ > allowed:
             changes.append(f"{name} differs for {differ} of {len(first)} images ({allowed} allowed)")
     return changes
-
-
-def _allowed_changes(num_images: int) -> int:
-    return max(1, int(MAX_CHANGED_LABELS * num_images))
-
-
-def count_differences(first: Floats, wanted: Any, quantize: str | None) -> tuple[int, int]:
-    """Return the number of images for which two sets of probabilities differ, and the allowed number.
-
-    Args:
-        first: `[n, classes]`, of an export.
-        wanted: `[n, classes]`, of its run.
-        quantize: Quantization of the export. The labels of a quantized model are compared, else the
-            probabilities.
-    """
-    differences = np.abs(first - wanted).max(axis=1)
-    if quantize is None:
-        # Not `> MAX_DIFFERENCE`: NaN differs.
-        return int(np.count_nonzero(~(differences <= MAX_DIFFERENCE))), 0
-    differs = (first.argmax(axis=1) != wanted.argmax(axis=1)) | ~np.isfinite(differences)
-    return int(np.count_nonzero(differs)), _allowed_changes(len(first))
 
 
 def _check_repeats(repeats: list[Floats]) -> Finding:

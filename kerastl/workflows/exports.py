@@ -53,7 +53,20 @@ def write_exports(options: recipes.Export, class_names: Sequence[str], run: Run)
             exports[name] = export.export_once(
                 run.path, name, options=postprocessing, quantize=quantize, with_resize=with_resize
             )
+        if quantize is not None:
+            _print_changes(exports[name], quantize)
     return exports
+
+
+def _print_changes(folder: Path, quantize: str) -> None:
+    """Print how quantization changed the predictions for the test images beyond the bounds."""
+    conversion: dict[str, Any] = export.read_manifest(folder).conversion or {}
+    for split, effect in conversion.get("effect", {}).items():
+        if effect["changed"]:
+            print_status(
+                f"Warning: {quantize} changed the predictions on {split}: {'; '.join(effect['changed'])}. kerastl verify "
+                f'reports "changed" for {folder}'
+            )
 
 
 @dataclass(frozen=True)

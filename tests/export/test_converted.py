@@ -28,9 +28,9 @@ from kerastl.export import (
     verify,
 )
 from kerastl.export.converted import write_converted
-from kerastl.export.findings import count_differences
 from kerastl.export.loaded_export import load_converted
 from kerastl.export.manifest import read_manifest
+from kerastl.export.parity import _compare_probabilities
 from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing, Prevalence, Threshold
 from tests.export.conftest import CLASS_NAMES, SIZE
 from tests.export.converted_formats import FORMATS, FORMATS_ONE_FAST, need, read_class_names, write_format
@@ -184,16 +184,19 @@ def test_a_broken_file_is_reported_as_findings(
         read_export(folder)
 
 
-def test_a_quantized_model_is_compared_by_its_labels() -> None:
-    """Two of a hundred may differ, and of a few images one."""
+def test_changed_labels_of_a_quantized_model_are_counted_and_are_no_fault() -> None:
     sure = np.tile([[0.6, 0.4]], (100, 1)).astype(np.float32)
-    for differ in (0, 2, 3):
-        other = sure.copy()
-        other[:differ] = [0.4, 0.6]
-        assert count_differences(other, sure, "int8") == (differ, 2)
-        assert count_differences(other, sure, None) == (differ, 0)
-    assert count_differences(sure[:8] * 0 + [0.4, 0.6], sure[:8], "int8") == (8, 1)
-    assert count_differences(np.full((8, 2), np.nan, np.float32), sure[:8], "int8") == (8, 1)
+    other = sure.copy()
+    other[:3] = [0.4, 0.6]
+    other_and_invalid = other.copy()
+    other_and_invalid[3] = np.nan
+    for served, quantize, num_faults in (
+        (other, "int8", 0), (other, None, 1), (other_and_invalid, "int8", 1), (other_and_invalid, None, 1), (sure, None, 0),
+    ):  # fmt: skip
+        faults: list[str] = []
+        report = _compare_probabilities(served, sure, quantize, faults)
+        assert len(faults) == num_faults
+        assert served is sure or report["differ"] >= 3
 
 
 def test_predict_of_an_export_equals_predict_of_the_run(
