@@ -40,7 +40,15 @@ def test_an_export_with_samples_is_verified_anywhere_and_predicts_as_the_run(
     assert [row["predicted"] for row in by_export] == [row["predicted"] for row in by_run]
     assert len(by_export) == 8
     probabilities = [f"prob_{name}" for name in CLASS_NAMES]
-    assert list(by_export[0]) == ["path", "predicted", "confidence", "problem", *probabilities]
+    model_columns = ["model_version", "model_sha256"]
+    assert list(by_export[0]) == [
+        "path",
+        "predicted",
+        "confidence",
+        "problem",
+        *probabilities,
+        *model_columns,
+    ]
 
     shutil.copytree(export, away)
     result = kerastl("verify", away, "--json")

@@ -161,7 +161,7 @@ def test_the_resize_inside_a_model_is_compared_with_that_of_predict(
     assert findings["resize equal to kerastl predict"].passed is True
     assert findings["wrong size rejected"].result == "not checked"
 
-    def crop(images: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+    def crop(images: tf.Tensor, size: tuple[int, int], _: str) -> tf.Tensor:
         images = images[:, : size[0], : size[1]]
         images.set_shape([None, *size, 3])
         return images
