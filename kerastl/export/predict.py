@@ -199,19 +199,23 @@ class ModelOnDisk:
         """
         return read_export(self.folder) if self.is_export else load_trained(self.folder)
 
+    @property
+    def version(self) -> str:
+        """The version of an export, which is the name of its folder, or "" if it is not a number and for a run."""
+        name = self.folder.resolve().name
+        return name if name.isdecimal() and (self.folder / MANIFEST).is_file() else ""
+
     def identity(self, predictor: Predictor) -> dict[str, str]:
         """Return the `model_version` of an export, or "" for a run, and the `model_sha256` of its weights.
 
         Args:
             predictor: As `load` returned it.
         """
-        name = self.folder.resolve().name
-        version = name if name.isdecimal() and (self.folder / MANIFEST).is_file() else ""
         if isinstance(predictor, Trained):
             weights = weights_fingerprint(predictor.model)
         else:
             weights = read_manifest(self.folder).model_sha256
-        return {"model_version": version, "model_sha256": weights}
+        return {"model_version": self.version, "model_sha256": weights}
 
     def sha256(self) -> str:
         """Return a sha256 over the files that determine the predictions."""

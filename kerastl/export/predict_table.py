@@ -56,6 +56,7 @@ class TableRequest:
         batch_size: The number of files that are predicted together.
         table_format: `csv`, `json` (one object per line) or `parquet`.
         versions: Versions of the packages that affect the numbers.
+        model_version: The version of the export, which is in each row, or "".
     """
 
     model: str
@@ -64,6 +65,7 @@ class TableRequest:
     batch_size: int
     table_format: str
     versions: dict[str, str]
+    model_version: str = ""
 
 
 @dataclass
@@ -217,7 +219,7 @@ def write_table(
                 total += counts
         return total
     request = TableRequest(
-        model.sha256(), files.sha256, files.count, batch_size, table_format, package_versions()
+        model.sha256(), files.sha256, files.count, batch_size, table_format, package_versions(), model.version
     )
     with open_partial_table(out, request, header, resume=resume) as table:
         with closing(_predict_rows(model, files, batch_size, table_format, table.num_rows)) as batches:
@@ -380,14 +382,20 @@ def _check_same(folder: Path, before: TableRequest, now: TableRequest) -> None:
     """Refuse to mix the predictions of two requests."""
     problems = []
     if now.model != before.model:
-        problems.append(Problem("", "the model changed"))
+        reason = "it is another run or export, or was exported again, which changes its files"
+        problems.append(Problem("", f"the model changed: {reason}"))
     if now.files != before.files:
         same = "the same number of files, but with different names or in a different order"
         counts = f"{now.num_files:,} files now, {int(before.num_files):,} before"
         detail = same if now.num_files == before.num_files else counts
         problems.append(Problem("", f"the list of files changed: {detail}"))
     old, new = (
-        {"--batch-size": request.batch_size, "format": request.table_format} | request.versions
+        {
+            "--batch-size": request.batch_size,
+            "format": request.table_format,
+            "model_version": request.model_version or "empty",
+        }
+        | request.versions
         for request in (before, now)
     )
     problems += [

@@ -131,14 +131,25 @@ def test_a_folder_with_other_files_is_not_resumed(tmp_path: Path) -> None:
     assert [path.name for path in note.parent.iterdir()] == ["note.txt"]
 
 
+def test_a_version_that_was_renamed_is_refused_because_the_version_is_in_each_row(tmp_path: Path) -> None:
+    out, first = tmp_path / "t.csv", dataclasses.replace(REQUEST, model_version="1")
+    interrupt(out, 2, request=first)
+    with pytest.raises(Problems, match="model_version: was 1, is 3") as refused:
+        write_batches(out, dataclasses.replace(REQUEST, model_version="3"), None, resume=True)
+    assert "the model changed" not in str(refused.value)
+    assert write_batches(out, first, None, resume=True) == 1
+
+
 def test_another_request_is_refused_with_all_differences(tmp_path: Path) -> None:
     out = tmp_path / "t.csv"
     folder = interrupt(out, 2)
     before = (folder / "rows").read_bytes()
-    other = TableRequest("another", "others", 7, 3, "json", {"keras": "4"})
+    other = TableRequest("another", "others", 7, 3, "json", {"keras": "4"}, "2")
     with pytest.raises(Problems) as refused:
         write_batches(out, other, None, resume=True)
-    expected = ("the model", "7 files now, 6 before", "was 2, is 3", "json", "was 3, is 4")
+    expected = (
+        "the model", "7 files now, 6 before", "was 2, is 3", "json", "was 3, is 4", "model_version: was empty, is 2",
+    )  # fmt: skip
     assert all(words in str(refused.value) for words in expected)
     with pytest.raises(Problems, match="in a different order"):
         write_batches(out, dataclasses.replace(REQUEST, files="reversed"), None, resume=True)
