@@ -4,11 +4,13 @@ import re
 from dataclasses import dataclass, field
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from kerastl.errors import Problems, RequestError
 from kerastl.export import resolve_model_name
+from kerastl.export.client_files import render_templates
 from kerastl.export.serving_files import write_serving_files
 from kerastl.recipe import Export
 from tests.export.test_serving_files import parsed_models, read_all, read_compose, read_service
@@ -89,6 +91,14 @@ def test_two_models_run_side_by_side(tmp_path, first, second):
     assert {first} == one[0] == one[1] == one[4] == one[6] == one[7]
 
 
+@pytest.mark.parametrize("name", VALID)
+def test_the_inference_service_has_the_name_as_text(name):
+    values = {"model_name": name, "class_names": ["a"], "image_size_px": (24, 24), "max_batch_size": 32}
+    service = yaml.safe_load(render_templates("triton", values)["inference-service.yaml"])
+    assert service["metadata"] == {"name": name}, "a name such as no is not a boolean"
+    assert service["spec"]["predictor"]["model"]["args"][1] == f"--load-model={name}"
+
+
 def test_every_file_names_the_mounted_folder_of_the_model(tmp_path):
     out = written(tmp_path, "lung-ct")
     service, (deployment, *_) = read_service(out), read_all(out)
@@ -160,6 +170,23 @@ def test_the_readme_tests_promotes_and_rolls_back_a_version(steps):
     for step, stable in ((3, 2), (2, 1)):
         assert server.read(steps[step], both), "roll back after version 1 was unloaded"
         assert server.answers("stable") == stable
+
+
+def test_the_readme_ends_a_test_and_begins_the_next_one(steps):
+    server, server_of_step_4 = Server(), Server()
+    for step in (1, 2, 1):
+        assert server.read(steps[step], {1, 2})
+    assert (server.loaded, server.answers("stable"), server.answers()) == ({1}, 1, 1)
+    assert server_of_step_4.read(steps[4], {1, 2})
+    renumbered = re.sub("(versions|value): 2", r"\1: 3", steps[2])
+    renumbered = re.sub("(versions|value): 1", r"\1: 2", renumbered)
+    assert server_of_step_4.read(renumbered, {1, 2, 3})
+    assert (server_of_step_4.answers("stable"), server_of_step_4.answers("canary")) == (2, 3)
+    lines = steps[4].splitlines()
+    highest = [line for line in lines if not re.match(" *(model_version_policy|version_labels) ", line)]
+    assert len(lines) - len(highest) == 2
+    assert server_of_step_4.read("\n".join(highest), {1, 2, 3})
+    assert server_of_step_4.answers() == 3
 
 
 def test_steps_that_are_skipped_are_refused(steps):
