@@ -278,7 +278,7 @@ def _refused(server: Server, title: str, code: str, reason: str, is_unknown: boo
     """Return the fault for a request that a server rejected, possibly because it does not serve the model."""
     text = f"{title}: {clean(reason)}"
     if is_unknown:
-        text += f". If the model is not named {server.model_name!r}, use --model-name NAME"
+        text = f"{text.rstrip('.')}. If the model is not named {server.model_name!r}, use --model-name NAME"
     return ServerFault(text, code=code, reason=reason_in(reason))
 
 
