@@ -129,6 +129,7 @@ class _SingleBatchDataset:
     """The part of an `ImageDataset` that `on_epoch` uses, with one batch of random images."""
 
     num_examples = 7
+    has_fingerprint = False
 
     def __init__(self, seed: int) -> None:
         self._batch = _batch(self.num_examples, seed=seed, shift=True)

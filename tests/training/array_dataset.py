@@ -23,6 +23,7 @@ class ArrayDataset(ImageDataset):
     repeats: bool = True
     has_fingerprint: bool = False
     placement: str = "host"
+    resize: str = "stretch"
 
     @property
     def num_examples(self):

@@ -98,7 +98,7 @@ def started(weights):
         head=Head(),
         backbone=SimpleNamespace(name="mobilenet", weights=weights, family_options={"alpha": 0.25}),
     )
-    images = SimpleNamespace(image_size_px=128, class_names=("tench", "own"), window=None)
+    images = SimpleNamespace(image_size_px=128, class_names=("tench", "own"), window=None, resize="stretch")
     return recipe, images
 
 
