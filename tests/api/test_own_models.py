@@ -38,6 +38,7 @@ class Subclassed(keras.Model):
         return self.logit(keras.ops.mean(keras.ops.relu(self.conv(images / 255.0)), axis=(1, 2)))
 
 
+@pytest.mark.slow
 def test_a_subclassed_model_with_a_single_logit_is_trained_evaluated_and_exported(collection, tmp_path):
     model = Subclassed()
     train = kerastl.ImageDataset(collection.train, image_size_px=SIZE, batch_size=4, seed=7)
@@ -55,6 +56,7 @@ def test_a_subclassed_model_with_a_single_logit_is_trained_evaluated_and_exporte
     np.testing.assert_allclose(served["probabilities"].numpy()[0], [1 - expected, expected], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_cached_features_of_a_nested_backbone_train_the_same_head(collection):
     def trained(cache):
         keras.utils.set_random_seed(1)
