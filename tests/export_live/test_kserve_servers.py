@@ -285,6 +285,45 @@ def test_triton_reads_the_configuration_as_it_is_written(
     assert served["backend"] == parsed["backend"] == "onnxruntime"
 
 
+READ_SERVICE = """
+import json, sys, types
+import kserve.models, kubernetes.client.models, yaml
+from kserve.api_client import ApiClient
+# KServe's classes name these two of Kubernetes, which newer versions of it describe in another notation.
+for name in ("V1ObjectMeta", "V1ResourceRequirements"):
+    kind = getattr(kubernetes.client.models, name)
+    for key, value in kind.openapi_types.items():
+        if value.startswith("Dict["):
+            kind.openapi_types[key] = value.replace("Dict[", "dict(").replace("]", ")")
+    setattr(kserve.models, name, kind)
+given = yaml.safe_load(open(sys.argv[1], encoding="utf-8"))
+client = ApiClient()
+service = client.deserialize(types.SimpleNamespace(data=json.dumps(given)), "V1beta1InferenceService")
+print(json.dumps([given, client.sanitize_for_serialization(service)]))
+"""
+
+
+def read_inference_service(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the content of the file, and what KServe's own classes read from it, which leave out unknown keys."""
+    command = [environment("kserve") / "bin" / "python", "-c", READ_SERVICE, str(file)]
+    given, read = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    return given, read
+
+
+def test_kserve_knows_every_key_of_the_inference_service(
+    exported_run: Callable[[str], Path], tmp_path: Path
+) -> None:
+    file = exported_run("onnx") / "export" / "onnx" / "inference-service.yaml"
+    given, read = read_inference_service(file)
+    # The name of the container, which has a default.
+    assert read["spec"]["predictor"]["model"].pop("name") == ""
+    assert read == given
+    misspelled = tmp_path / "misspelled.yaml"
+    misspelled.write_text(file.read_text().replace("minReplicas", "minReplica"))
+    given, read = read_inference_service(misspelled)
+    assert given["spec"]["predictor"].keys() - read["spec"]["predictor"].keys() == {"minReplica"}
+
+
 @pytest.mark.parametrize("protocol", ["kserve_v1", "kserve_v2"])
 def test_kserve_serves_decoded_images_by_both_protocols(
     protocol: str,
