@@ -76,7 +76,8 @@ def command(
     version: int | None,
     keep: int | None,
 ) -> None:
-    """Export the model of a finished run for serving. Writes a numbered version and configuration files for TF Serving.
+    """Export the model of a finished run for serving. Writes a numbered version. The format saved_model also writes
+    configuration files for TF Serving, and onnx those for Triton and KServe.
 
     Versions are not overwritten, and configuration files that you have edited are kept.
 
