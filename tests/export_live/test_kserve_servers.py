@@ -354,6 +354,7 @@ def test_faults_of_models_on_kserve_are_named(
     missing = faults(check(kserve_address, export, encoded, expected, "none"))["KServe v1: available"]
     assert "--model-name NAME" in missing
     assert "Lungen Ü 1" in missing
+    assert ".." not in missing
     other = faults(check(kserve_address, export, encoded, expected, "Lungen Ü 1"))
     assert "KServe v1: predictions" in other
     # Its REST API converts image files to text, which fails.
