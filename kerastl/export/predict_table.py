@@ -159,6 +159,8 @@ def check_output(out: Path, resume: bool) -> None:
     parent, folder = out.absolute().parent, part_folder(out)
     if not parent.is_dir():
         raise RequestError(f"The folder {parent} for {out.name} does not exist.")
+    if not os.access(parent, os.W_OK):
+        raise RequestError(f"The folder {parent} cannot be written. Choose another: --out FILE")
     if out.exists() and resume:
         raise RequestError(f"{out} is complete: there is nothing to resume.")
     if out.exists():

@@ -58,6 +58,13 @@ def interrupt(out: Path, stop: int, *, resume: bool = False, request: TableReque
     return out.with_name(f"{out.name}.part")
 
 
+def test_a_read_only_folder_is_refused_before_images_are_searched(tmp_path: Path, monkeypatch) -> None:
+    # Root may write to every folder, except on a read-only disk.
+    monkeypatch.setattr(predict_table.os, "access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(RequestError, match=r"cannot be written\. Choose another: --out FILE"):
+        check_output(tmp_path / "t.csv", resume=False)
+
+
 @pytest.mark.parametrize("row_format", ["csv", "json"])
 def test_a_table_cut_at_any_byte_resumes_to_the_same_bytes_or_is_refused(
     tmp_path: Path, row_format: str
