@@ -5,6 +5,7 @@ are those of the environment of the tests. Each server listens on 127.0.0.1 and 
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -31,15 +32,16 @@ START_LIMIT_S = 300
 
 
 def environment(name: str) -> Path:
-    """Return the environment of `servers/NAME.txt`, which is created if it is missing or its requirements have changed."""
+    """Return the environment of `servers/NAME.txt` for this Python, its packages and these requirements."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kerastl-tests"
-    folder, requirements = cache / name, HERE / f"{name}.txt"
-    stamp, packages = folder / "made-of", sysconfig.get_path("purelib")
+    requirements, packages = HERE / f"{name}.txt", sysconfig.get_path("purelib")
     contents = "\n".join([sys.version, packages, requirements.read_text()])
+    folder = cache / f"{name}-{hashlib.sha256(contents.encode()).hexdigest()[:12]}"
+    complete = folder / "complete"
     cache.mkdir(parents=True, exist_ok=True)
-    with (cache / f"{name}.lock").open("w") as lock:
+    with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if stamp.is_file() and stamp.read_text() == contents:
+        if complete.is_file():
             return folder
         shutil.rmtree(folder, ignore_errors=True)
         venv.create(folder, with_pip=True)
@@ -49,7 +51,7 @@ def environment(name: str) -> Path:
             pytest.skip(f"pip cannot install {requirements.name}: {done.stderr.strip()[-300:]}")
         # After its own packages, those of the tests.
         (site_packages(folder) / "tests.pth").write_text(packages)
-        stamp.write_text(contents)
+        complete.touch()
     return folder
 
 
