@@ -86,7 +86,7 @@ def test_fit_stores_the_window_which_files_evaluation_and_export_use(collection,
     kerastl.fit(model, train, validation_data=collection.val, phases=[phase], verbose=False)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    stored = {"class_names": ("dark", "light"), "window": train.window}
+    stored = {"class_names": ("dark", "light"), "window": train.window, "resize": "stretch"}
     assert read_signature(loaded) == stored
     version = kerastl.export_model(loaded, tmp_path / "served")
     manifest = json.loads((version / "manifest.json").read_text())
