@@ -142,16 +142,16 @@ class KServeV2(KServeClient):
 
     def interface(self) -> dict[str, str]:
         """Return data type and shape of the inputs and of those outputs that are used, as `live.interface_of` does."""
-        content, found = self.send("GET", ""), {}
+        content, tensors = self.send("GET", ""), {}
         for kind in ("input", "output"):
             for tensor in _list_of(content, f"{kind}s"):
                 name, shape, datatype = (str(value_of(tensor, key)) for key in ("name", "shape", "datatype"))
                 if kind == "input" or name in DATATYPES:
                     text = f"{TENSORFLOW_NAMES.get(datatype, datatype)} {shape.replace('-1', 'n')}"
-                    found[clean(f"{kind} {name}")] = clean(text)
-        if not found:
+                    tensors[clean(f"{kind} {name}")] = clean(text)
+        if not tensors:
             raise live_clients.NotChecked("the server does not describe inputs and outputs")
-        return found
+        return tensors
 
     def predict(self, images: Sequence[Any]) -> Predictions:
         """Return the predictions for images."""

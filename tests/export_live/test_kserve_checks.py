@@ -235,10 +235,14 @@ def test_another_name_is_reported_with_the_models_of_the_server(protocol: str, d
     assert re.search(r'Models on the server: .*"lungs"', detail)
 
 
-def endless(request: Any) -> None:
+def begin_chunks(request: Any) -> None:
     request.send_response(200)
     request.send_header("Transfer-Encoding", "chunked")
     request.end_headers()
+
+
+def endless(request: Any) -> None:
+    begin_chunks(request)
     try:
         while True:
             request.wfile.write(b"100000\r\n" + b" " * 2**20 + b"\r\n")
@@ -247,9 +251,7 @@ def endless(request: Any) -> None:
 
 
 def stalled(request: Any) -> None:
-    request.send_response(200)
-    request.send_header("Transfer-Encoding", "chunked")
-    request.end_headers()
+    begin_chunks(request)
     try:
         while True:
             request.wfile.write(b"1\r\n \r\n")
@@ -265,9 +267,7 @@ def stalled(request: Any) -> None:
 
 
 def broken_chunks(request: Any) -> None:
-    request.send_response(200)
-    request.send_header("Transfer-Encoding", "chunked")
-    request.end_headers()
+    begin_chunks(request)
     request.wfile.write(b"zz\r\nhello")
 
 
