@@ -249,14 +249,14 @@ def probe_converted(export: Path, plugin: str, images: Any, files: Sequence[Any]
         export: The version folder.
         plugin: The file of the format's module, because its package cannot be imported.
         images: `[n, height, width, 3]` float32 in [0, 255].
-        files: For a model that resizes, the first images in their own sizes, `[height, width, 3]`; otherwise ignored.
+        files: For a model that resizes, the first images in their own sizes, `[height, width, 3]`; otherwise empty.
     """
     class_names, predict = _load_plugin(plugin).load(export)
 
     def run(images: Any) -> dict[str, Any]:
         return {"class_names": [class_names] * len(images), "probabilities": predict(images).tolist()}
 
-    resized = [predict(image[None]).tolist()[0] for image in files if image.ndim == 3]
+    resized = [predict(image[None]).tolist()[0] for image in files]
     return _probe(run, images, run, images) | {"resized": resized}
 
 

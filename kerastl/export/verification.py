@@ -151,8 +151,8 @@ def _plugin_of(export: ExportFolder) -> str | None:
 def _started_probe(export: Path, plugin: str | None, mode: str = "") -> Generator[RunProbe, None, None]:
     """Start the fresh process, which imports its runtime, and yield the function that sends it the images.
 
-    The process reads nothing of the export before. The function takes whole image files, and the same images, decoded, or
-    variants of them. It returns the outputs of the export, or None and what went wrong.
+    The process reads nothing of the export before. The function takes the files and images of `_probe_inputs`, or no files
+    and variants of the images. It returns the outputs of the export, or None and what went wrong.
 
     Args:
         export: The version folder.
@@ -192,8 +192,23 @@ def _started_probe(export: Path, plugin: str | None, mode: str = "") -> Generato
                 process.kill()
 
 
-def _as_arrays(encoded: Sequence[bytes]) -> list[Any]:
-    return [np.frombuffer(content, np.uint8) for content in encoded]
+def _probe_inputs(
+    encoded: Sequence[bytes], manifest: Manifest, *, is_converted: bool
+) -> tuple[list[Any], Any]:
+    """Return what the fresh process needs besides decoded images, and these, as the manifest states.
+
+    A SavedModel receives the files as well, and a model with its own resize some images in their own sizes.
+    """
+    from kerastl.data.decode import decode_images
+
+    files: list[Any] = []
+    if manifest.with_resize:
+        files = _decode_some(encoded, manifest)
+    elif not is_converted:
+        files = [np.frombuffer(content, np.uint8) for content in encoded]
+    return files, decode_images(
+        encoded, manifest.image_size_px, manifest.resize, manifest.window, manifest.max_pixels
+    )
 
 
 def _decode_some(encoded: Sequence[bytes], manifest: Manifest) -> list[Any]:
@@ -215,7 +230,6 @@ def verify(
     encoded: Sequence[bytes],
     expected: ExpectedPredictions | None,
     server: Server | None = None,
-    quick: bool = False,
     run_probe: RunProbe | None = None,
 ) -> list[Finding]:
     """Check a SavedModel or a converted model on real images.
@@ -228,8 +242,7 @@ def verify(
         encoded: Whole image files that can be decoded; at least two with different predictions.
         expected: The predictions of the run's own model; None if unavailable.
         server: A running server to check as well; None if there is none. The images are sent to it.
-        quick: As in `check_export`.
-        run_probe: Runs the export in a fresh process that was started with the same `quick`; None to start one.
+        run_probe: Runs the export in a fresh process that was started before; None to start one.
 
     Returns:
         One finding for each check, in a fixed order; `passed` is None if the check was not made, or failed for the
@@ -256,14 +269,9 @@ def verify(
         reason = "not started, because the check of the graph found a fault"
         findings.append(Finding(FRESH_PROCESS, None, reason))
     else:
-        from kerastl.data.decode import decode_images
-
-        images = decode_images(
-            encoded, manifest.image_size_px, manifest.resize, manifest.window, manifest.max_pixels
-        )
-        files = _decode_some(encoded, manifest) if manifest.with_resize else _as_arrays(encoded)
+        files, images = _probe_inputs(encoded, manifest, is_converted=model.is_converted)
         with ExitStack() as stack:
-            run = run_probe or stack.enter_context(_started_probe(export, plugin, QUICK if quick else ""))
+            run = run_probe or stack.enter_context(_started_probe(export, plugin))
             outputs, error = run(files, images)
         others = "TensorFlow, Keras and kerastl" if plugin else "Keras and kerastl"
         detail = f"it failed: {error}" if error else f"it runs without {others}"
