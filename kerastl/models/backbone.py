@@ -12,6 +12,7 @@ from annotated_types import Ge, Le
 from kerastl import registry
 from kerastl.errors import Problems, RequestError
 from kerastl.image_size import Size, as_size, format_size
+from kerastl.models.functional import TWO_LOGITS
 from kerastl.models.hub_presets import is_model_file, is_preset, resolve_preset_size
 
 if TYPE_CHECKING:
@@ -32,8 +33,9 @@ WidthMultiplier = Annotated[float, Ge(0.1), Le(2)]
 
 HEAD_LAYERS = (
     "class_token", "class_features", "patch_tokens", "patch_mean", "attention_pooling", "pooled", "head_dropout", "head",
+    TWO_LOGITS,
 )  # fmt: skip
-"""Names of the layers that `build_model` adds to a backbone."""
+"""Names of the layers and operations that `build_model` adds to a backbone."""
 KERAS_TABLE = "https://keras.io/api/applications/"
 """Table of published top-1 accuracies on the ImageNet validation set."""
 KERAS_FILES = "https://storage.googleapis.com/tensorflow/keras-applications"

@@ -227,12 +227,10 @@ def _is_activation(operation: Any) -> bool:
 
 def _cuts(operations: Sequence[Any], model: keras.Model) -> list[_Cut]:
     """Return the cuts of a backbone, given its operations in order and the model with its head, if any."""
+    head = [operation for operation in model.operations if operation.name in HEAD_LAYERS]
     last_use = {id(tensor): len(operations) for tensor in model.outputs}
-    for index, operation in enumerate([*operations, *model.operations]):
-        is_inside = index < len(operations)
-        if is_inside or operation.name in HEAD_LAYERS:
-            inputs = {id(tensor): min(index, len(operations)) for tensor in input_tensors(operation)}
-            last_use.update(inputs)
+    for index, operation in enumerate([*operations, *head]):
+        last_use |= {id(tensor): min(index, len(operations)) for tensor in input_tensors(operation)}
     cuts, alive, weighted = [], dict[int, tuple[Any, Any]](), set[int]()
     for index, operation in enumerate(operations):
         inputs_of = {id(tensor) for tensor in input_tensors(operation)}

@@ -6,7 +6,7 @@ import pytest
 
 import kerastl
 from kerastl.errors import RequestError
-from kerastl.models import get_blocks
+from kerastl.models import get_blocks, split_at_block
 from kerastl.training import unfreeze
 
 NAMES = ["a", "b"]
@@ -66,6 +66,13 @@ def test_functional_model_is_copied_with_its_weights():
     classifier.get_layer("conv_8").bias.assign_add(np.ones(8))
     assert not np.array_equal(classifier.get_layer("conv_8").bias, model.get_layer("conv_8").bias)
     assert [layer.name for layer in model.layers][-1] == "conv_32"
+
+
+def test_head_with_a_single_unit_belongs_to_no_block():
+    classifier = kerastl.build_classifier(network(), class_names=NAMES, binary=True)
+    assert get_blocks(classifier) == get_blocks(kerastl.build_classifier(network(), class_names=NAMES))
+    trunk, tail = split_at_block(classifier, "P3")
+    assert np.array_equal(tail(trunk(pixels())), classifier(pixels()))
 
 
 def test_head_of_a_classifier_is_left_out_although_its_layers_have_our_names():
