@@ -43,6 +43,8 @@ REQUIRED_NAMES = {
     "adaptation": ("METHOD", "build"),
 }
 """What the module of an installed plug-in must define."""
+PRESET_PREFIX = "keras_hub/"
+"""Begins the names of backbones that are presets of KerasHub."""
 
 
 @cache
@@ -119,14 +121,15 @@ def _plugins(kind: str) -> list[str]:
 def _find(kind: str, name: str) -> ModuleType | None:
     """Return the module of a plug-in, or None.
 
-    Presets of KerasHub and files have one module. Installed families of backbones are imported first, then those of kerastl, starting with similar names.
+    Backbones with their own weights have one module. Of the others, installed families are imported first, then those of
+    kerastl, starting with similar names.
 
     Raises:
         RequestError: Two installed families have a backbone of this name.
     """
     if kind != "backbone":
         return _load(kind, name) if name in _plugins(kind) else None
-    if name.startswith("keras_hub/") or name.endswith(".keras"):
+    if has_own_weights(name):
         return importlib.import_module("kerastl.models.hub_presets")
     plugins = [
         plugin for family, plugin in installed_plugins(kind).items() if name in _load(kind, family).BACKBONES
@@ -136,6 +139,21 @@ def _find(kind: str, name: str) -> ModuleType | None:
     shipped = difflib.get_close_matches(name[:100], _shipped(kind), n=len(_shipped(kind)), cutoff=0.0)
     modules = (_load(kind, family) for family in (*(plugin.name for plugin in plugins), *shipped))
     return next((module for module in modules if name in module.BACKBONES), None)
+
+
+def is_preset(backbone: str) -> bool:
+    """Return whether the name of a backbone is that of a KerasHub preset."""
+    return backbone.startswith(PRESET_PREFIX)
+
+
+def is_model_file(backbone: str) -> bool:
+    """Return whether the name of a backbone is the path of a `.keras` file."""
+    return backbone.endswith(".keras")
+
+
+def has_own_weights(backbone: str) -> bool:
+    """Return whether a backbone is a preset of KerasHub or a `.keras` file, which contain their own weights."""
+    return is_preset(backbone) or is_model_file(backbone)
 
 
 def has(kind: str, name: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from kerastl import models
+from kerastl import models, registry
 from kerastl.cli import SuggestingGroup
 from kerastl.cli._output import format_value, json_option
 from kerastl.console import load_tensorflow
@@ -103,7 +103,7 @@ def fetch(name: str, image_size_px: int | None, words: tuple[str, ...]) -> None:
       kerastl weights fetch mobilenet_v2 --option alpha=0.35
       kerastl weights fetch keras_hub/vit_base_patch16_224_imagenet
     """
-    if models.is_preset(name):
+    if registry.is_preset(name):
         click.echo(models.fetch_preset(name))
         return
     options = dict(_parsed(word) for word in words)
@@ -133,7 +133,7 @@ def verify(name: str | None) -> None:
       kerastl weights verify
       kerastl weights verify mobilenet_v2
     """
-    if name and models.is_preset(name):
+    if name and registry.is_preset(name):
         preset = models.read_preset(name)
         preset.is_trained()  # reads all files
         for file in preset.weight_files():

@@ -37,7 +37,6 @@ from .head import read_imagenet_head as read_imagenet_head
 from .hub import repaired as repaired
 from .hub_presets import downloaded_presets as downloaded_presets
 from .hub_presets import fetch_preset as fetch_preset
-from .hub_presets import is_preset as is_preset
 from .hub_presets import preset_findings as preset_findings
 from .hub_presets import public_name as public_name
 from .hub_presets import read_preset as read_preset

@@ -13,7 +13,7 @@ from kerastl import registry
 from kerastl.errors import Problems, RequestError
 from kerastl.image_size import Size, as_size, format_size
 from kerastl.models.functional import TWO_LOGITS
-from kerastl.models.hub_presets import is_model_file, is_preset, resolve_preset_size
+from kerastl.models.hub_presets import resolve_preset_size
 
 if TYPE_CHECKING:
     import keras
@@ -206,7 +206,7 @@ def resolve_image_size(name: str, image_size_px: int | Size | None) -> Size:
     Raises:
         RequestError: If a side is below the minimum of the backbone.
     """
-    if is_preset(name) or is_model_file(name):
+    if registry.has_own_weights(name):
         return resolve_preset_size(name, image_size_px)
     backbone = get_backbone(name)
     size = as_size(backbone.image_size_px if image_size_px is None else image_size_px)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from kerastl import registry
 from kerastl.errors import RequestError, did_you_mean
 from kerastl.models.backbone import HEAD_LAYERS, Backbone, Block, get_backbone
-from kerastl.models.hub_presets import is_model_file, is_preset
 
 if TYPE_CHECKING:
     import keras
@@ -24,7 +23,7 @@ def block_names(name: str) -> tuple[str, ...]:
     Raises:
         RequestError: If there is no such backbone.
     """
-    if is_preset(name) or is_model_file(name):
+    if registry.has_own_weights(name):
         from kerastl.models.build import build_backbone
 
         # Blocks do not depend on the values of weights and pixels.

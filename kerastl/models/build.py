@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from kerastl import registry
 from kerastl.errors import RequestError, in_syntax
 from kerastl.image_size import Size, as_size
 from kerastl.models.backbone import LoadedBackbone, get_backbone, resolve_image_size
@@ -17,7 +18,7 @@ from kerastl.models.expand import expand
 from kerastl.models.flatten import build_source, flatten, without_values
 from kerastl.models.functional import two_logits
 from kerastl.models.hub import build_preset, classifier_backbone, load_layers, load_model_file
-from kerastl.models.hub_presets import is_model_file, is_preset, preset_exists, read_preset
+from kerastl.models.hub_presets import preset_exists, read_preset
 from kerastl.models.own_model import load_model
 from kerastl.models.pooling import Pooling, add_pooling
 from kerastl.models.signature import write_signature
@@ -72,7 +73,7 @@ def load_backbone(
     **options: Any,
 ) -> LoadedBackbone:
     """Build a backbone like `build_backbone`, and return the origin of its weights as well."""
-    if is_preset(name) or is_model_file(name):
+    if registry.has_own_weights(name):
         return _load_own(name, weights, image_size_px, seed, **options)
     backbone = get_backbone(name)
     located = None
@@ -119,12 +120,11 @@ def _load_own(
     """Build the backbone of a KerasHub preset or of a `.keras` file."""
     has_own_weights = weights in ("imagenet", "preset")
     path = None if has_own_weights else _weights_file(weights)
-    if path is not None and not preset_exists(
-        name
-    ):  # a trained model without the preset that it started from
+    if path is not None and not preset_exists(name):
+        # A trained model without the preset that it started from.
         return classifier_backbone(path)
     size = resolve_image_size(name, image_size_px)
-    if is_model_file(name):
+    if registry.is_model_file(name):
         loaded = load_model(
             load_model_file(Path(name)),
             size,

@@ -21,8 +21,8 @@ from kerastl.errors import RequestError, first_line, join_words, quote, setting,
 from kerastl.image_size import Size, as_size, format_size, plain_size
 from kerastl.models.pooling import pooling_problem
 from kerastl.options import StrictModel
+from kerastl.registry import PRESET_PREFIX, is_model_file, is_preset
 
-PREFIX = "keras_hub/"
 PerChannel = float | Annotated[tuple[float, ...], Len(3, 3)]
 EXTRA = "KerasHub is not installed. Install it: pip install 'kerastl[hub]'"
 CONFIG, CONVERTER, WEIGHTS, SHARDS = (
@@ -228,19 +228,9 @@ def prefix_tokens(kind: str, config: Mapping[str, Any]) -> int | None:
     return tokens
 
 
-def is_preset(name: str) -> bool:
-    """Return whether the name of a backbone is that of a KerasHub preset."""
-    return name.startswith(PREFIX)
-
-
-def is_model_file(name: str) -> bool:
-    """Return whether the name of a backbone is the path of a `.keras` file."""
-    return name.endswith(".keras")
-
-
 def public_name(name: str) -> str:
     """Return the name of a backbone without the path of its folder or file."""
-    return f"{PREFIX if is_preset(name) else ''}{Path(name).name}" if "/" in name else name
+    return f"{PRESET_PREFIX if is_preset(name) else ''}{Path(name).name}" if "/" in name else name
 
 
 def preset_exists(name: str) -> bool:
@@ -254,12 +244,12 @@ def absolute_name(name: str) -> str:
     if is_model_file(name):
         return str(Path(os.path.expanduser(name)).absolute())  # noqa: PTH111 - Path raises for ~user without an account
     folder = _local_folder(name)
-    return name if folder is None else f"{PREFIX}{folder}"
+    return name if folder is None else f"{PRESET_PREFIX}{folder}"
 
 
 def _local_folder(name: str) -> Path | None:
     """Return the folder that the name of a preset is the path of, or None if it is a published name."""
-    text = name.removeprefix(PREFIX)
+    text = name.removeprefix(PRESET_PREFIX)
     folder = Path(os.path.expanduser(text))  # noqa: PTH111 - Path raises for ~user without an account
     is_path = "/" in text or text.startswith((".", "~")) or folder.is_dir()
     return folder.absolute() if is_path and "://" not in text and "\0" not in text else None
@@ -406,7 +396,7 @@ def _read_table(file: Path) -> dict[str, dict[str, Any]]:
 
 def downloaded_presets() -> list[str]:
     """Return the names of the published presets that are downloaded, such as `keras_hub/vit_base_patch16_224_imagenet`."""
-    return [f"{PREFIX}{name}" for name in sorted(published_presets()) if downloaded_folder(name)]
+    return [f"{PRESET_PREFIX}{name}" for name in sorted(published_presets()) if downloaded_folder(name)]
 
 
 def fetch_preset(name: str) -> Path:
@@ -416,7 +406,7 @@ def fetch_preset(name: str) -> Path:
         RequestError: KerasHub is not installed, it publishes no such preset, or the download failed.
     """
     check_installed()
-    row = published_presets().get(name.removeprefix(PREFIX))
+    row = published_presets().get(name.removeprefix(PRESET_PREFIX))
     if row is None:
         raise RequestError(_missing_message(name))
     import kagglehub
@@ -430,7 +420,7 @@ def fetch_preset(name: str) -> Path:
 
 def downloaded_folder(name: str) -> Path | None:
     """Return the folder of a published preset in the cache of kagglehub, or None if it is not downloaded."""
-    row = published_presets().get(name.removeprefix(PREFIX))
+    row = published_presets().get(name.removeprefix(PRESET_PREFIX))
     if row is None:
         return None
     home = os.environ.get("KAGGLEHUB_CACHE")
@@ -440,11 +430,11 @@ def downloaded_folder(name: str) -> Path | None:
 
 
 def _missing_message(name: str) -> str:
-    text = name.removeprefix(PREFIX)
+    text = name.removeprefix(PRESET_PREFIX)
     if text in published_presets():
         return (
             f"The KerasHub preset {text} is not downloaded.\n  Download it: {shell_command('kerastl', 'weights', 'fetch', name)}\n"
-            f"  or use the path of a preset folder: {setting('name', f'{PREFIX}PATH')}"
+            f"  or use the path of a preset folder: {setting('name', f'{PRESET_PREFIX}PATH')}"
         )
     if not published_presets():
         return f"{name}: {EXTRA}"

@@ -61,20 +61,15 @@ def target_has_one_source_of_images(target: Target) -> Iterator[Finding]:
         )
 
 
-def has_own_weights(name: str) -> bool:
-    """Return whether a backbone is a preset of KerasHub or a `.keras` file, which contain their own weights."""
-    return name.startswith("keras_hub/") or name.endswith(".keras")
-
-
 def weights_belong_to_backbone(backbone: Backbone) -> Iterator[Finding]:
     """`imagenet` names published weights of keras.applications, `preset` those of a preset."""
     name, weights = backbone.name, backbone.weights
-    if weights == "imagenet" and has_own_weights(name):
+    if weights == "imagenet" and registry.has_own_weights(name):
         yield (
             "weights",
             f"{name} has its own weights. Use {setting('weights', 'preset')}, or remove the key.",
         )
-    if weights == "preset" and not has_own_weights(name):
+    if weights == "preset" and not registry.has_own_weights(name):
         yield (
             "weights",
             f"{name} is not a preset of KerasHub or a .keras file. Use {setting('weights', 'imagenet')}.",
@@ -248,7 +243,7 @@ def backbone_findings(recipe: Any, tables: ModuleType) -> Iterator[Finding]:
     """
     name = recipe.backbone.name
     size = value_at(recipe, "data.image_size_px")
-    if has_own_weights(name):
+    if registry.has_own_weights(name):
         if recipe.source is None:
             yield from tables.preset_findings(recipe.backbone, size, value_at(recipe, "head.pooling"))
         return

@@ -125,7 +125,7 @@ class Backbone(Plugin):
     ) -> tuple[dict[str, Any], list[Error]]:
         values, errors = super()._read_values(given, other_keys)
         name = values.get("name")
-        if isinstance(name, str) and rules.has_own_weights(name):
+        if isinstance(name, str) and registry.has_own_weights(name):
             values["name"] = registry.module("backbone", name).absolute_name(name)
             values.setdefault("weights", "preset")
         return values, errors

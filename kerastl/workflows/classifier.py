@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 import keras
 from annotated_types import Gt, Lt, MinLen
 
-from kerastl import data
+from kerastl import data, registry
 from kerastl.console import print_facts, print_status, quiet
 from kerastl.data import (
     ArrayDataset,
@@ -156,7 +156,7 @@ def build_classifier(
     if isinstance(backbone, keras.Model):
         chosen, errors = OwnModelOptions.read(options)
     else:
-        if rules.has_own_weights(str(backbone)) and weights == "imagenet":
+        if registry.has_own_weights(str(backbone)) and weights == "imagenet":
             weights = "preset"
         chosen, errors = Backbone.read({"name": backbone, "weights": weights, **options})
         errors = [(("backbone",) if loc == ("name",) else loc, message) for loc, message in errors]
