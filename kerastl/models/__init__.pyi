@@ -40,7 +40,6 @@ from .hub_presets import fetch_preset as fetch_preset
 from .hub_presets import preset_findings as preset_findings
 from .hub_presets import public_name as public_name
 from .hub_presets import read_preset as read_preset
-from .pooling import Pooling as Pooling
 from .pooling import pooling_problem as pooling_problem
 from .signature import check_classifier as check_classifier
 from .signature import output_messages as output_messages

@@ -20,10 +20,11 @@ from kerastl.models.functional import two_logits
 from kerastl.models.hub import build_preset, classifier_backbone, load_layers, load_model_file
 from kerastl.models.hub_presets import preset_exists, read_preset
 from kerastl.models.own_model import load_model
-from kerastl.models.pooling import Pooling, add_pooling
+from kerastl.models.pooling import add_pooling
 from kerastl.models.signature import write_signature
 from kerastl.models.weight_files import adopt_preprocessing, check_published_weights, load_weights_file
 from kerastl.models.weights import locate_weights, missing_weights_message
+from kerastl.recipe import Pooling
 
 SUFFIXES = (".keras", ".weights.h5", ".h5")
 

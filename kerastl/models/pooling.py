@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from kerastl.errors import RequestError, join_words, setting
 
 if TYPE_CHECKING:
     import keras
 
-Pooling = Literal["auto", "cls", "mean", "cls_mean", "map"]
+    from kerastl.recipe import Pooling
+
 WIDTH_OF_HEAD = 64
 """Channels of each attention head, as in ViT."""
 
@@ -23,17 +24,19 @@ def pooling_problem(pooling: Pooling, rank: int, num_prefix_tokens: int | None) 
         rank: Number of dimensions of the output of the backbone with the batch: 4 for feature maps, 3 for tokens, 2 for features.
         num_prefix_tokens: Number of tokens before those of the patches; None if the model does not return tokens.
     """
-    allowed: tuple[str, ...] = ("auto", "cls", "mean", "cls_mean", "map")
-    reason = "a class token"
+    allowed: tuple[str, ...]
     if rank == 4:
         allowed, reason = ("auto", "mean"), "tokens: it returns feature maps"
     elif rank == 2:
         allowed, reason = ("auto",), "tokens: it returns features that are pooled already"
     elif not num_prefix_tokens:
-        allowed = ("auto", "mean", "map")
+        allowed, reason = ("auto", "mean", "map"), "class token"
+    else:
+        return ""
     if pooling in allowed:
         return ""
-    return f"{pooling} is not possible, because the backbone has no {reason}. Use {setting('pooling', allowed[0])} or {join_words(allowed[1:])}."
+    remedy = join_words([setting("pooling", allowed[0]), *allowed[1:]])
+    return f"{pooling} is not possible, because the backbone has no {reason}. Use {remedy}."
 
 
 def add_pooling(backbone: keras.Model, pooling: Pooling, num_prefix_tokens: int | None, seed: int) -> Any:

@@ -32,6 +32,7 @@ from .schema import Method as Method
 from .schema import Mixing as Mixing
 from .schema import ModelName as ModelName
 from .schema import Operation as Operation
+from .schema import Pooling as Pooling
 from .schema import Reader as Reader
 from .schema import Recipe as Recipe
 from .schema import Seed as Seed

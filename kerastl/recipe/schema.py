@@ -29,6 +29,7 @@ AnyImageSize = AnySidePx | Annotated[tuple[AnySidePx, AnySidePx], PAIR]
 """An `ImageSize` that may be smaller than that of a network."""
 BatchSize = Annotated[int, Ge(1), Le(65_536)]
 MaxPixels = Annotated[int, Ge(1), Le(2**31 - 1)]
+Pooling = Literal["auto", "cls", "mean", "cls_mean", "map"]
 Views = Annotated[int, Ge(1), Le(1000)]
 ModelName = Annotated[
     str,
@@ -250,7 +251,7 @@ class Head(StrictModel):
     """
 
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.2
-    pooling: Literal["auto", "cls", "mean", "cls_mean", "map"] = "auto"
+    pooling: Pooling = "auto"
     binary: bool = False
 
 

@@ -32,7 +32,6 @@ from kerastl.evaluation.scores import score
 from kerastl.export import Postprocessing, export_saved_model
 from kerastl.image_size import Resize, Size
 from kerastl.models import (
-    Pooling,
     build_model,
     check_classifier,
     load_backbone,
@@ -42,7 +41,7 @@ from kerastl.models import (
 )
 from kerastl.models.hub_presets import Options as OwnModelOptions
 from kerastl.options import Fraction, StrictModel, check_arguments, checked, list_problems, option_problems
-from kerastl.recipe import Backbone, Evaluation, Head, ImageSize, Phase, Seed, rules
+from kerastl.recipe import Backbone, Evaluation, Head, ImageSize, Phase, Pooling, Seed, rules
 from kerastl.report import summary_facts
 from kerastl.runs import Summary
 from kerastl.training.checkpoint import History

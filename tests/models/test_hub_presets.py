@@ -10,7 +10,7 @@ from hub_backbones import NAMES, OFFSET, SCALE, build, save_preset
 
 import kerastl
 from kerastl.errors import RequestError
-from kerastl.models import build_backbone, get_blocks, load_backbone, split_at_block
+from kerastl.models import build_backbone, get_blocks, load_backbone, pooling_problem, split_at_block
 from kerastl.models.hub_presets import absolute_name, published_presets, read_preset, resolve_preset_size
 
 VIT = {
@@ -157,6 +157,18 @@ def test_pooling_selects_class_token_and_patches(vit_preset):
         model = kerastl.build_classifier(f"keras_hub/{vit_preset}", class_names=["a", "b"], pooling=pooling)
         pooled = keras.Model(model.inputs[0], model.get_layer("pooled").output)
         assert relative_error(pooled(pixels()), expected) < 1e-5
+
+
+def test_a_pooling_that_does_not_fit_is_refused_with_those_that_do():
+    assert [
+        pooling_problem("cls", rank, prefix) for rank, prefix in [(4, None), (3, 0), (3, 1), (2, None)]
+    ] == [
+        "cls is not possible, because the backbone has no tokens: it returns feature maps. Use pooling='auto' or mean.",
+        "cls is not possible, because the backbone has no class token. Use pooling='auto', mean or map.",
+        "",
+        "cls is not possible, because the backbone has no tokens: it returns features that are pooled already. Use "
+        "pooling='auto'.",
+    ]
 
 
 @pytest.mark.slow
