@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import colorsys
-import gzip
 import json
 import os
 import sys
@@ -26,13 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fashion_mnist import FOLDER, read_test_images
 from PIL import Image
 
 SIZE_PX = 64
 FIRST_SEED = 101
 """Seeds 1 to 20 were used to design the rules of the audit, so they are not used to evaluate it."""
 PER_CLASS = 100
-FASHION = Path("/usr/share/datasets/fashion-mnist")
 WEIGHTS = "keras/models/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5"
 DIGITS = "data/digits_mnist_optdigits.npz"
 Array = np.ndarray[Any, Any]
@@ -120,15 +119,8 @@ WITHOUT_GROUND_TRUTH = {"2 and 5 (listed only)": (make_pair_task("digits", 2, 5)
 
 
 def load_images(assets: Path) -> Draw:
-    def decompress(name: str, offset: int) -> Array:
-        return np.frombuffer(gzip.decompress((FASHION / name).read_bytes()), np.uint8, -1, offset)
-
     digits = np.load(assets / DIGITS)
-    images = decompress("t10k-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)
-    stored = {
-        "digits": (digits["mnist_x"], digits["mnist_y"]),
-        "fashion": (images, decompress("t10k-labels-idx1-ubyte.gz", 8)),
-    }
+    stored = {"digits": (digits["mnist_x"], digits["mnist_y"]), "fashion": read_test_images()}
 
     def draw(kind: str, label: int, rng: np.random.Generator) -> Array:
         stored_images, labels = stored[kind]
@@ -178,7 +170,7 @@ def main() -> int:
     parser.add_argument("--tasks", help="names, separated by commas")
     arguments = parser.parse_args()
     assets = os.environ.get("KERASTL_TEST_ASSETS")
-    if not assets or not FASHION.is_dir():
+    if not assets or not FOLDER.is_dir():
         print("Set KERASTL_TEST_ASSETS and install the Debian package dataset-fashion-mnist.")
         return 2
     from kerastl.models import build_backbone

@@ -19,9 +19,7 @@ To add a path, add a line to `PATHS`.
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -32,10 +30,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from fashion_mnist import write_test_images
 
 Array = np.ndarray[Any, Any]
-FASHION = Path(os.environ.get("KERASTL_FASHION_MNIST", "/usr/share/datasets/fashion-mnist"))
 SIZE_PX = 96
 PLAIN = "cache: none"
 
@@ -62,28 +59,6 @@ class Sources:
 
     train: Any
     test: Any
-
-
-def write_fashion(folder: Path, *, per_class: int) -> None:
-    """Write the first images of each class as `{folder}/{class}/{index}.png`.
-
-    Raises:
-        SystemExit: The dataset is not installed.
-    """
-    if not FASHION.is_dir():
-        raise SystemExit(
-            f"Fashion-MNIST is not in {FASHION}. Install the Debian package dataset-fashion-mnist, or set KERASTL_FASHION_MNIST."
-        )
-
-    def content(name: str, offset: int) -> Array:
-        return np.frombuffer(gzip.open(FASHION / name).read(), np.uint8, offset=offset)
-
-    images = content("t10k-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)
-    labels = content("t10k-labels-idx1-ubyte.gz", 8)
-    for label in range(10):
-        (folder / str(label)).mkdir(parents=True)
-        for index in np.flatnonzero(labels == label)[:per_class]:
-            Image.fromarray(images[index]).save(folder / str(label) / f"{index:05d}.png")
 
 
 def split_images(collection: Any, *, test_fraction: float, seed: int) -> Sources:
@@ -241,7 +216,7 @@ def collections(wanted: Sequence[str], table: str | None, folder: Path) -> dict[
 
     chosen: dict[str, Any] = {}
     if "fashion" in wanted:
-        write_fashion(folder, per_class=70)
+        write_test_images(folder, [str(label) for label in range(10)], per_class=70)
         chosen["Fashion-MNIST"] = (read_folder(folder), 4 / 7)
     if "xrays" in wanted and table:
         columns = Columns(path="file", label="projection", group="patient_id")

@@ -22,7 +22,6 @@ one JSON object. `--quick` has one seed, 200 images of Fashion-MNIST and, except
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import os
 import statistics
@@ -38,7 +37,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from fashion_mnist import FOLDER, write_test_images
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -93,26 +92,13 @@ def find_candidates(presets: Sequence[Path], size_px: int | None, names: str) ->
     return [candidate for candidate in found.values() if any(part in candidate.label for part in parts)]
 
 
-def write_fashion(source: Path, folder: Path, count: int) -> None:
-    """Write Fashion-MNIST images as PNG files, the same number in the folder of each class."""
-
-    def content(name: str, offset: int) -> np.ndarray:
-        return np.frombuffer(gzip.decompress((source / name).read_bytes()), np.uint8, offset=offset)
-
-    images = content("t10k-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)
-    labels = content("t10k-labels-idx1-ubyte.gz", 8)
-    for label, name in enumerate(CLOTHES):
-        (folder / name).mkdir(parents=True)
-        for index in np.flatnonzero(labels == label)[: count // len(CLOTHES)]:
-            Image.fromarray(images[index]).save(folder / name / f"{index:05d}.png")
-
-
 def read_task(name: str, arguments: argparse.Namespace, folder: Path) -> Any:
     """Write the images of a task to `folder` and return them as a collection."""
     import kerastl
 
     if name == "fashion_mnist":
-        write_fashion(arguments.fashion_mnist, folder, arguments.images)
+        per_class = arguments.images // len(CLOTHES)
+        write_test_images(folder, CLOTHES, per_class=per_class, source=arguments.fashion_mnist)
         return kerastl.read_images(folder)
     with zipfile.ZipFile(arguments.chest_x_rays) as archive:
         archive.extractall(folder)
@@ -299,7 +285,7 @@ def main() -> int:
     parser.add_argument("--names", default="", help="parts of the names of the backbones")
     parser.add_argument("--image-size-px", type=int)
     parser.add_argument("--images", type=int, default=600, help="number of Fashion-MNIST images")
-    parser.add_argument("--fashion-mnist", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
+    parser.add_argument("--fashion-mnist", type=Path, default=FOLDER)
     parser.add_argument("--chest-x-rays", type=Path, default=ASSETS / "data" / "hannover_cxr.zip")
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()

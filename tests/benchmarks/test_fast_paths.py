@@ -1,23 +1,20 @@
 """Verdicts and results of the benchmark of the caches."""
 
-import importlib.util
-import sys
+import importlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
-PATH = Path(__file__).parents[2] / "benchmarks" / "fast_paths.py"
+FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
 def fast_paths():
-    spec = importlib.util.spec_from_file_location("fast_paths", PATH)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["fast_paths"] = module
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(FOLDER)  # as when the script is run
+        return importlib.import_module("fast_paths")
 
 
 def test_the_interval_of_a_mean_equals_that_of_a_t_test(fast_paths):
