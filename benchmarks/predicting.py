@@ -27,6 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -68,10 +69,10 @@ def link_images(source: list[Path], folder: Path, count: int) -> Path:
     return folder
 
 
-def measure(words: list[str | Path], cache: Path, *, check: bool = True) -> Measured:
-    """Run a command with byte code in a cache, as after an installation."""
+def measure(words: Sequence[str | Path], cache: Path, *, check: bool = True, **variables: str) -> Measured:
+    """Run a command of Python, with environment variables and with byte code in a cache, as after an installation."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    environment["PYTHONPYCACHEPREFIX"] = str(cache)
+    environment |= {"PYTHONPYCACHEPREFIX": str(cache), **variables}
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     command = [sys.executable, *map(str, words)]
     subprocess.run(command, check=check, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)

@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -44,21 +43,13 @@ COMMANDS = (["--help"], ["ls"], ["check", "quickstart"], ["weights", "ls"], ["ca
 
 
 def time_command(words: list[str], runs: int) -> float:
-    """Return the median CPU time of a command (user and system) in seconds, with cached byte code as after an installation."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    """Return the median CPU time of a command of Python (user and system) in seconds."""
     seconds = []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(runs + 1):
             out = str(Path(folder, f"run{number}"))
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            subprocess.run(
-                [out if word == OUT else word for word in words],
-                check=True,
-                capture_output=True,
-                env=environment | {"PYTHONPYCACHEPREFIX": folder, "KERASTL_CACHE": f"{out}-cache"},
-            )
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            seconds.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+            command = [out if word == OUT else word for word in words]
+            seconds.append(measure(command, Path(folder), KERASTL_CACHE=f"{out}-cache").cpu)
     return round(statistics.median(seconds[1:]), 3)  # the first run compiles
 
 
@@ -69,11 +60,11 @@ def time_verify(runs: int) -> dict[str, float]:
         write_model("small_cnn", 64, run)
         images.mkdir()
         files = write_photos(images)[:8]
-        words = [sys.executable, "-m", "kerastl"]
-        subprocess.run([*words, "export", run, "--out", run / "served"], check=True, capture_output=True)
+        cache = Path(name, "cache")
+        measure(["-m", "kerastl", "export", run, "--out", run / "served"], cache)
         # Random weights predict nearly the same for all images, which is reported as a fault: exit code 1.
         command = ["-m", "kerastl", "verify", run / "served", *files, "--quick"]
-        results = [measure(command, Path(name, "cache"), check=False) for _ in range(runs + 1)][1:]
+        results = [measure(command, cache, check=False) for _ in range(runs + 1)][1:]
     cpu, wall = (round(statistics.median(values), 2) for values in zip(*results, strict=True))
     return {"verify --quick, CPU": cpu, "verify --quick, duration": wall}
 
@@ -128,12 +119,12 @@ def main() -> None:
         print_results(time_verify(1 if arguments.quick else 3))
         return
     if arguments.run:
-        words = [sys.executable, "-m", "kerastl", *TINY_RUN]
+        words = ["-m", "kerastl", *TINY_RUN]
         print_results({"run of 3 tiny epochs": time_command(words, 1 if arguments.quick else 3)})
         return
-    results = {"python": time_command([sys.executable, "-c", ""], runs)}
+    results = {"python": time_command(["-c", ""], runs)}
     for words in COMMANDS:
-        results[" ".join(words)] = time_command([sys.executable, "-m", "kerastl", *words], runs)
+        results[" ".join(words)] = time_command(["-m", "kerastl", *words], runs)
     print_results(results)
 
 
