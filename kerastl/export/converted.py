@@ -104,13 +104,10 @@ def resize_images(images: tf.Tensor, size: Size, resize: Resize) -> tf.Tensor:
         resize: The rule.
     """
     shape = tf.shape(images)[1:3]
-    # In int32, because LiteRT cannot divide int64: for sides of up to 262,144 pixels.
-    window = (
-        fit_inside(size, shape, tf.int32) if resize == "crop" else shape
-    )  # the part of the image that is shown
-    inner = (
-        fit_inside(shape, size, tf.int32) if resize == "pad" else tf.constant(size)
-    )  # the part of the result that shows it
+    # `window` is the part of the image that is shown, and `inner` the part of the result that shows it. They are computed in
+    # int32, because LiteRT cannot divide int64: for sides of up to 262,144 pixels.
+    window = fit_inside(size, shape, tf.int32) if resize == "crop" else shape
+    inner = fit_inside(shape, size, tf.int32) if resize == "pad" else tf.constant(size)
 
     def weights(axis: int) -> tf.Tensor:
         """Return the weight of each input pixel in each output pixel, `[size, length]`: a triangle, clipped at the border."""

@@ -139,12 +139,10 @@ def _decoded(files: Iterable[tuple[Key, Path | None]], trained: Trained) -> Iter
             continue
         with suppress(UnreadableError, tf.errors.InvalidArgumentError):
             encoded = read_image(file, max_pixels=max_pixels)
-            yield (
-                key,
-                decode_images([encoded], trained.image_size_px, trained.resize, trained.window, max_pixels)[
-                    0
-                ],
+            (image,) = decode_images(
+                [encoded], trained.image_size_px, trained.resize, trained.window, max_pixels
             )
+            yield key, image
 
 
 def measure_effect(
