@@ -137,9 +137,8 @@ def _file_list(paths: tuple[Path, ...], list_file: Path | None, out: Path | None
         else:
             images = read_file_list(stack.enter_context(_opened(list_file)))
         files = stack.enter_context(store_file_list(track(images, "finding images"), folder))
-        kinds = {path: None if path.is_dir() else reason_to_ignore(path) for path in paths}
-        if kinds and None not in kinds.values():
-            names = [f"{shell_path(path)} ({kind})" for path, kind in kinds.items()]
+        if paths and not any(path.is_dir() or reason_to_ignore(path) is None for path in paths):
+            names = [f"{shell_path(path)} ({reason_to_ignore(path)})" for path in dict.fromkeys(paths)]
             raise RequestError(f"No images: {', '.join(names[:MAX_REPORTED])}.")
         if not files.count and list_file is not None:
             raise RequestError("The list is empty.")
