@@ -48,6 +48,8 @@ BATCHES_AHEAD = 2
 MAX_LINE_BYTES = 2**16
 MAX_REPORTED = 20
 """Maximum number of unreadable files that are reported."""
+MODEL_COLUMNS = ("model_version", "model_sha256")
+"""Columns of a table that identify the model."""
 
 Batch = TypeVar("Batch")
 Result = TypeVar("Result")
@@ -206,7 +208,7 @@ class ModelOnDisk:
         return name if name.isdecimal() and (self.folder / MANIFEST).is_file() else ""
 
     def identity(self, predictor: Predictor) -> dict[str, str]:
-        """Return the `model_version` of an export, or "" for a run, and the `model_sha256` of its weights.
+        """Return the values of `MODEL_COLUMNS`: the version of an export, or "" for a run, and the sha256 of its weights.
 
         Args:
             predictor: As `load` returned it.
@@ -215,7 +217,7 @@ class ModelOnDisk:
             weights = weights_fingerprint(predictor.model)
         else:
             weights = read_manifest(self.folder).model_sha256
-        return {"model_version": self.version, "model_sha256": weights}
+        return dict(zip(MODEL_COLUMNS, (self.version, weights), strict=True))
 
     def sha256(self) -> str:
         """Return a sha256 over the files that determine the predictions."""

@@ -27,6 +27,7 @@ from kerastl.data.records import pluralize
 from kerastl.errors import Problem, RequestError, RunFailed, raise_problems, report_damage
 from kerastl.export.predict import (
     MAX_REPORTED,
+    MODEL_COLUMNS,
     FileList,
     FilePrediction,
     ModelOnDisk,
@@ -40,7 +41,6 @@ from kerastl.tasks import SINGLE_LABEL
 TableFormat = Literal["csv", "json", "parquet"]
 FILES = PROGRESS, ROWS, PARQUET, LOCK = "progress.json", "rows", "parquet", "lock"
 FIRST_COLUMNS = ("path", "predicted", "confidence", "problem")
-MODEL_COLUMNS = ("model_version", "model_sha256")
 CELLS_PER_GROUP = 2**19
 """The number of Parquet cells that are held in memory and written as one row group."""
 
@@ -298,7 +298,7 @@ def format_rows(
         numbers = [row.get("confidence"), *probabilities.values()]
         confidence, *others = ["" if number is None else f"{number:.6g}" for number in numbers]
         first = [row["path"], row.get("predicted"), confidence, row.get("problem")]
-        lines.append(csv_line([*first, *others, *identity.values()]))
+        lines.append(csv_line([*first, *others, *(identity[name] for name in MODEL_COLUMNS)]))
     return "".join(lines)
 
 
