@@ -194,8 +194,10 @@ def get_backbone(name: str) -> Backbone:
     """Return the description of a backbone.
 
     Raises:
-        RequestError: If there is no such backbone.
+        RequestError: If there is no such backbone, or it has its own weights.
     """
+    if registry.has_own_weights(name):
+        raise RequestError(f"No weights are published for {name}, which has its own.")
     backbone: Backbone = registry.module("backbone", name).BACKBONES[name]
     return backbone
 
