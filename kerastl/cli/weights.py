@@ -135,7 +135,7 @@ def verify(name: str | None) -> None:
     """
     if name and registry.is_preset(name):
         preset = models.read_preset(name)
-        preset.is_trained()  # reads all files
+        preset.read_vectors()
         for file in preset.weight_files():
             click.echo(f"{file.name}: can be read (no published hash)")
         return

@@ -12,7 +12,7 @@ from kerastl.image_size import Size
 from kerastl.models.backbone import HEAD_LAYERS, LoadedBackbone
 from kerastl.models.expand import complete_config
 from kerastl.models.hub_presets import FIXED, Architecture, Preset, check_installed
-from kerastl.models.weight_files import check_model_file, read_vectors, weights_file_errors
+from kerastl.models.weight_files import check_model_file, weights_file_errors
 
 
 def build_preset(preset: Preset, size: Size, *, seed: int | None = None, has_weights: bool) -> keras.Model:
@@ -38,9 +38,8 @@ def build_preset(preset: Preset, size: Size, *, seed: int | None = None, has_wei
     options: dict[str, Any] = {"dtype": "float32", "name": None}
     if "image_shape" in preset.config and architecture.sizes != FIXED:
         options["image_shape"] = (*size, 3)
-    for file in preset.weight_files() if has_weights else ():
-        with weights_file_errors(file):
-            read_vectors(file)
+    if has_weights:
+        preset.read_vectors()
     if seed is not None:
         keras.utils.set_random_seed(seed)
     try:

@@ -9,7 +9,7 @@ import ast
 import importlib.util
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -176,21 +176,19 @@ class Preset:
                 raise RequestError(f"The preset {self.folder} has no file {quote(str(name))} with weights.")
         return [self.folder / name for name in names]
 
-    def is_trained(self) -> bool:
-        """Return whether the weights are not initial ones, in which all values of a bias or of a scale are equal.
+    def read_vectors(self) -> list[Any]:
+        """Return the arrays of one dimension of its weights. All arrays of all files are checked.
 
         Raises:
             RequestError: A weights file is missing, damaged or not safe.
         """
-        import numpy as np
-
         from kerastl.models.weight_files import read_vectors, weights_file_errors
 
+        vectors = []
         for file in self.weight_files():
             with weights_file_errors(file):
-                if any(vector.size and np.ptp(vector) > INITIAL_SPREAD for vector in read_vectors(file)):
-                    return True
-        return False
+                vectors += read_vectors(file)
+        return vectors
 
     def choose_scaling(
         self, scale: Any = None, offset: Any = None, *, has_weights: bool = True
@@ -205,17 +203,32 @@ class Preset:
             RequestError: They are unknown: the preset has no image converter, and its weights are trained.
         """
         if scale is not None or offset is not None:
-            return (1.0 if scale is None else scale), (0.0 if offset is None else offset), ""
+            return *complete_scaling(scale, offset), ""
         if self.converter:
-            scale, offset = self.converter.get("scale"), self.converter.get("offset")
-            return (1.0 if scale is None else scale), (0.0 if offset is None else offset), ""
-        if has_weights and self.is_trained():
+            return *complete_scaling(self.converter.get("scale"), self.converter.get("offset")), ""
+        if has_weights and are_trained(self.read_vectors()):
             raise RequestError(
                 f"{self.folder} has no {CONVERTER}, so that the range of its pixels is unknown. Set it: "
                 f"{setting('scale', 0.00784)} and {setting('offset', -1.0)} for pixels in [-1, 1]; or save the image converter "
                 f"of the preset: converter.save_to_preset({str(self.folder)!r})"
             )
         return *MINUS_ONE_TO_ONE, f"{self.folder.name} has no image converter: pixels are scaled to [-1, 1]."
+
+
+def complete_scaling(scale: Any, offset: Any) -> tuple[Any, Any]:
+    """Return the scale and the offset of the pixels. None is the one that changes nothing."""
+    return (1.0 if scale is None else scale), (0.0 if offset is None else offset)
+
+
+def are_trained(vectors: Iterable[Any]) -> bool:
+    """Return whether weights are not initial ones, in which all values of a bias or of a scale are equal.
+
+    Args:
+        vectors: The arrays of one dimension of a model.
+    """
+    import numpy as np
+
+    return any(vector.size and np.ptp(vector) > INITIAL_SPREAD for vector in vectors)
 
 
 def prefix_tokens(kind: str, config: Mapping[str, Any]) -> int | None:

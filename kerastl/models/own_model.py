@@ -16,8 +16,9 @@ from kerastl.models.hub import image_network
 from kerastl.models.hub_presets import (
     ARCHITECTURES,
     DEFAULT_SIDE_PX,
-    INITIAL_SPREAD,
     MINUS_ONE_TO_ONE,
+    are_trained,
+    complete_scaling,
     prefix_tokens,
 )
 
@@ -148,7 +149,7 @@ def _choose_scaling(network: keras.Model, scale: Any, offset: Any, name: str) ->
         RequestError: The model has no preprocessing, and its weights are trained.
     """
     if scale is not None or offset is not None:
-        return (1.0 if scale is None else scale, 0.0 if offset is None else offset), ""
+        return complete_scaling(scale, offset), ""
     if _rescales(network):
         return (1.0, 0.0), ""
     vectors = [
@@ -156,7 +157,7 @@ def _choose_scaling(network: keras.Model, scale: Any, offset: Any, name: str) ->
         for weight in network.weights
         if len(weight.shape) == 1 and "seed" not in weight.path
     ]
-    if any(vector.size and np.ptp(vector) > INITIAL_SPREAD for vector in vectors):
+    if are_trained(vectors):
         raise RequestError(
             f"{name} has no layer that rescales pixels, and its weights are trained, so that the range of its pixels is "
             f"unknown. Set it: {SCALE_HINT}. Or start the model with keras.layers.Rescaling or keras.layers.Normalization."

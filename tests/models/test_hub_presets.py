@@ -6,9 +6,11 @@ import shutil
 import keras
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hub_backbones import NAMES, OFFSET, SCALE, build, save_preset
 
 import kerastl
+from kerastl.cli.weights import command as weights_command
 from kerastl.errors import RequestError
 from kerastl.models import build_backbone, get_blocks, load_backbone, pooling_problem, split_at_block
 from kerastl.models.hub_presets import absolute_name, published_presets, read_preset, resolve_preset_size
@@ -233,6 +235,18 @@ def test_weights_file_with_a_link_is_refused_before_keras_hub_opens_it(vit_prese
     with h5py.File(folder / "model.weights.h5", "a") as file:
         file["more"] = h5py.ExternalLink("/etc/passwd", "/")
     assert "/more is a link" in message_of(build_backbone, f"keras_hub/{folder}")
+
+
+def test_every_shard_is_checked_although_the_first_one_has_trained_weights(vit_preset, tmp_path):
+    import h5py
+
+    folder = shutil.copytree(vit_preset, tmp_path / "shards")
+    shutil.copy(folder / "model.weights.h5", folder / "a.h5")
+    with h5py.File((folder / "model.weights.h5").rename(folder / "b.h5"), "a") as file:
+        file["more"] = h5py.ExternalLink("/etc/passwd", "/")
+    (folder / "model.weights.json").write_text(json.dumps({"weight_map": {"/layers": ["a.h5", "b.h5"]}}))
+    result = CliRunner().invoke(weights_command, ["verify", f"keras_hub/{folder}"])
+    assert "/more is a link" in str(result.exception)
 
 
 def test_trained_weights_without_an_image_converter_need_a_scale(vit_preset, tmp_path):
