@@ -329,7 +329,7 @@ def _unknown_class(folder: Path, content: Mapping[str, Any], kind: str) -> str:
 
 def _check_config(file: Path, content: Any) -> None:
     """Raise RequestError if a config contains classes of other packages than Keras and KerasHub, or huge numbers."""
-    for value in _values(content):
+    for value in nested_values(content):
         if isinstance(value, int | float) and not abs(value) <= MAX_NUMBER:
             raise RequestError(f"{file} contains the number {value!r}, which is larger than {MAX_NUMBER:,}.")
         if isinstance(value, list) and len(value) > MAX_NUMBER:
@@ -352,11 +352,12 @@ TEXT_ENCODERS = ("CLIPTextEncoder", "SigLIPTextEncoder")
 POLICIES = ("DTypePolicy", "DTypePolicyMap", "FloatDTypePolicy")
 
 
-def _values(content: Any) -> Iterator[Any]:
+def nested_values(content: Any) -> Iterator[Any]:
+    """Yield JSON content and all values inside of it."""
     yield content
     if isinstance(content, dict | list):
         for item in content.values() if isinstance(content, dict) else content:
-            yield from _values(item)
+            yield from nested_values(item)
 
 
 def _converter(folder: Path) -> dict[str, Any]:
@@ -499,7 +500,7 @@ def _file_size(name: str) -> Size:
     from kerastl.models.weight_files import check_model_file
 
     config = check_model_file(Path(name))
-    inputs = [value.get("batch_shape") for value in _values(config) if isinstance(value, dict)]
+    inputs = [value.get("batch_shape") for value in nested_values(config) if isinstance(value, dict)]
     shapes = [shape for shape in inputs if isinstance(shape, list) and len(shape) == 4]
     shapes.append((config.get("build_config") or {}).get("input_shape") or [])
     size = tuple(shapes[0][1:3])

@@ -23,6 +23,7 @@ from kerastl.image_size import Size
 from kerastl.models import flatten, weights
 from kerastl.models.backbone import PublishedWeights
 from kerastl.models.functional import layers_inside
+from kerastl.models.hub_presets import nested_values
 from kerastl.runs import atomic_path
 
 if TYPE_CHECKING:
@@ -220,7 +221,9 @@ def check_model_file(path: Path) -> dict[str, Any]:
         config = json.loads(archive.read("config.json"))
         with open_h5(io.BytesIO(archive.read("model.weights.h5"))):
             pass
-    for value in _dictionaries(config):
+    for value in nested_values(config):
+        if not isinstance(value, dict) or "class_name" not in value:
+            continue
         package = str(value.get("module") or "keras").partition(".")[0]
         if value.get("class_name") in ("Lambda", "__lambda__") or package not in MODEL_PACKAGES:
             kind = f"{value.get('module') or 'keras'}.{value.get('class_name')}"
@@ -229,18 +232,6 @@ def check_model_file(path: Path) -> dict[str, Any]:
                 "load the model in Python, and pass it to kerastl.build_classifier."
             )
     return dict(config)
-
-
-def _dictionaries(value: Any) -> Iterator[dict[str, Any]]:
-    """Yield the dictionaries in a config that describe an object of a class."""
-    if isinstance(value, dict):
-        if "class_name" in value:
-            yield value
-        for item in value.values():
-            yield from _dictionaries(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _dictionaries(item)
 
 
 def layer_groups(group: h5py.Group) -> h5py.Group:
