@@ -28,11 +28,19 @@ MARGIN = 3.0
 """Absolute logit of the predictions on which losses and metrics are checked."""
 
 
+def _name(custom: Any) -> str:
+    """Return the name of a function, or that of the class of an object."""
+    return str(getattr(custom, "__name__", type(custom).__name__))
+
+
 def takes_indices(custom: Any) -> bool:
     """Return whether a loss or a metric takes class indices `[n]`. All others take one-hot labels `[n, classes]`."""
-    name = getattr(custom, "__name__", type(custom).__name__)
     kinds = type(custom).__mro__ if not inspect.isfunction(custom) else ()
-    return name.startswith("sparse_") or any(kind.__name__.startswith("Sparse") for kind in kinds)
+    return _name(custom).startswith("sparse_") or any(kind.__name__.startswith("Sparse") for kind in kinds)
+
+
+def _describe_labels(custom: Any) -> str:
+    return "class indices" if takes_indices(custom) else "one-hot labels"
 
 
 def build_loss(custom: Any) -> LossFunction:
@@ -94,12 +102,12 @@ def describe_objects(phase: Phase) -> dict[str, Any]:
 
 
 def _describe(custom: Any) -> dict[str, Any]:
-    if not hasattr(custom, "get_config"):
-        return {"class": getattr(custom, "__name__", type(custom).__name__)}
-    config = {}
-    with suppress(Exception):  # a class of the user
-        config = json.loads(json.dumps(custom.get_config(), default=str))
-    return {"class": type(custom).__name__, "config": config}
+    described: dict[str, Any] = {"class": _name(custom)}
+    if hasattr(custom, "get_config"):
+        described["config"] = {}
+        with suppress(Exception):  # a class of the user
+            described["config"] = json.loads(json.dumps(custom.get_config(), default=str))
+    return described
 
 
 def custom_problems(phase: Phase, num_classes: int, *, mixes: bool, has_val: bool) -> Iterator[str]:
@@ -124,10 +132,6 @@ def custom_problems(phase: Phase, num_classes: int, *, mixes: bool, has_val: boo
         yield from (
             f"optimizer: {_name(phase.optimizer)} {message}" for message in _optimizer_problems(phase)
         )
-
-
-def _name(custom: Any) -> str:
-    return str(getattr(custom, "__name__", type(custom).__name__))
 
 
 def _loss_form_problems(loss: Any, *, mixes: bool) -> Iterator[str]:
@@ -165,7 +169,7 @@ def _examples(num_classes: int) -> tuple[Array, Array, Array]:
 def _loss_problems(custom: Any, num_classes: int) -> Iterator[str]:
     """Yield what the values and the gradient of a loss show to be wrong."""
     labels, correct, wrong = _examples(num_classes)
-    loss, kind = build_loss(custom), "class indices" if takes_indices(custom) else "one-hot labels"
+    loss = build_loss(custom)
     try:
         logits = tf.constant(wrong)
         with tf.GradientTape() as tape:
@@ -178,7 +182,7 @@ def _loss_problems(custom: Any, num_classes: int) -> Iterator[str]:
         values = np.array([float(value) for value in (for_wrong, for_correct, for_twice)])
     except Exception as error:
         yield (
-            f"cannot be computed for {kind} and logits {list(wrong.shape)}: {type(error).__name__}: {first_line(error)}"
+            f"cannot be computed for {_describe_labels(custom)} and logits {list(wrong.shape)}: {type(error).__name__}: {first_line(error)}"
         )
         return
     if not np.isfinite(values).all() or gradient is None or not np.isfinite(gradient).all():
@@ -197,12 +201,11 @@ def _values_for_examples(metric: Any, num_classes: int) -> tuple[float, float]:
 
 
 def _metric_problems(metric: Any, num_classes: int) -> Iterator[str]:
-    kind = "class indices" if takes_indices(metric) else "one-hot labels"
     try:
         correct, wrong = _values_for_examples(metric, num_classes)
     except Exception as error:
         yield (
-            f"cannot be computed as a single number for {kind} and probabilities [n, {num_classes}]: "
+            f"cannot be computed as a single number for {_describe_labels(metric)} and probabilities [n, {num_classes}]: "
             f"{type(error).__name__}: {first_line(error)}. If it has one value per class, use average='macro'."
         )
         return
