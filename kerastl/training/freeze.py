@@ -75,15 +75,17 @@ def _training_problems(model: keras.Model, network: keras.Model) -> Iterator[str
             "computes in float16, which needs a scaled loss. Build it under "
             "keras.config.set_dtype_policy('mixed_bfloat16') instead, which needs none."
         )
-    owners = [part for part in parts if isinstance(part, keras.Model) and part._trainable_variables]
-    names = Counter(part.name for part in (*owners, *layers_inside(network)) if part.weights)
+    names = Counter(
+        [part.name for part in parts if isinstance(part, keras.Model) and part._trainable_variables]
+        + _names_with_weights(network)
+    )
     paths = Counter(weight.path for weight in network.weights)
     if repeated := [name for counts in (names, paths) for name, count in counts.items() if count > 1]:
         yield (
             f"has two layers or weights with the name '{repeated[0]}', so that they cannot be selected by name. Set "
             "name= of one of the layers when it is created."
         )
-    if not any(layer.weights for layer in layers_inside(network)):
+    if not _names_with_weights(network):
         yield "has no layer with weights, so that there is nothing to train."
 
 
@@ -116,8 +118,7 @@ def list_blocks(model: keras.Model) -> list[Block]:
     """
     blocks = _table_blocks(model)
     if blocks is None:
-        names = [layer.name for layer in layers_inside(model) if layer.weights]
-        blocks = [Block(name, (name,), ()) for name in names[:-1]]
+        blocks = [Block(name, (name,), ()) for name in _names_with_weights(model)[:-1]]
     return blocks
 
 
@@ -129,12 +130,17 @@ def head_layers(model: keras.Model) -> tuple[str, ...]:
     """
     if has_table(model):
         return tuple(layer.name for layer in model.layers if layer.name in HEAD_LAYERS)
-    names = [layer.name for layer in layers_inside(model) if layer.weights]
+    names = _names_with_weights(model)
     if not names:
         raise RequestError(
             f"The model '{model.name}' has no weights. Call it on a batch of images, or build it, first."
         )
     return (names[-1],)
+
+
+def _names_with_weights(model: keras.Model) -> list[str]:
+    """Return the names of the layers with weights from input to output, with nested models expanded."""
+    return [layer.name for layer in layers_inside(model) if layer.weights]
 
 
 def named_layers(model: keras.Model) -> dict[str, Any]:
@@ -143,14 +149,14 @@ def named_layers(model: keras.Model) -> dict[str, Any]:
 
 
 def weights_by_layer(model: keras.Model) -> dict[str, list[keras.Variable]]:
-    """Return the weights of each layer by name, with nested models expanded; those of a model itself by its name."""
+    """Return the weights of each layer that has any by name, with nested models expanded; those of a model itself by its name."""
     own = {
         part.name: [*part._trainable_variables, *part._non_trainable_variables]
         for part in model._flatten_layers()
         if isinstance(part, keras.Model)
     }
     layers = {layer.name: layer.weights for layer in layers_inside(model)}
-    return {name: weights for name, weights in own.items() if weights} | layers
+    return {name: weights for name, weights in (own | layers).items() if weights}
 
 
 def resolve_trainable(model: keras.Model, trainable: Trainable) -> list[str]:
@@ -305,9 +311,8 @@ def unfreeze(
         for norm in _batch_norms_of(layer):
             set_batch_norm(norm, rule, is_selected=layer.name in selected)
     for part in model._flatten_layers():
-        if isinstance(
-            part, keras.Model
-        ):  # its own weights, e.g. a class token, are trained if all of its layers are
+        # The weights of a model itself, e.g. a class token, are trained if all of its layers are.
+        if isinstance(part, keras.Model):
             is_trained = all(layer.name in selected for layer in layers_inside(part) if layer.weights)
             for variable in part._trainable_variables:
                 variable.trainable = is_trained
@@ -571,9 +576,7 @@ def build_freeze_report(
     if trained and not changed & set(trained):
         faults.append(NOTHING_CHANGED)
     layers = [
-        _layer_row(name, weights, before, after, kinds)
-        for name, weights in weights_by_layer(model).items()
-        if weights
+        _layer_row(name, weights, before, after, kinds) for name, weights in weights_by_layer(model).items()
     ]
     unchanged = [row["layer"] for row in layers if row["trainable"] and not row["changed"]]
     warnings = [f"phase {phase.name}: trainable layers did not change: {', '.join(unchanged)}"]
