@@ -37,9 +37,9 @@ Floats = npt.NDArray[np.float32]
 
 GRPC_PORT = 8500
 REST_PORT = 8501
-TF_SERVING, KSERVE_V1, KSERVE_V2 = PROTOCOLS = ("tf_serving", "kserve_v1", "kserve_v2")
+TF_SERVING, KSERVE_V1, KSERVE_V2 = "tf_serving", "kserve_v1", "kserve_v2"
 DEFAULT_PORTS = {TF_SERVING: GRPC_PORT, KSERVE_V1: 8080, KSERVE_V2: 8000}
-"""Of TF Serving's gRPC, of `kserve`, and of Triton's HTTP."""
+"""By protocol: of TF Serving's gRPC, of `kserve`, and of Triton's HTTP."""
 JSON_LENGTH = "Inference-Header-Content-Length"
 """The header of a request in KServe v2 whose JSON is followed by other bytes."""
 TIME_LIMIT_S = 60.0
@@ -61,7 +61,7 @@ class Server:
         rest: The same for REST; None to skip it.
         model_name: The server's name for the model.
         time_limit_s: Time limit for one request, in seconds.
-        protocol: One of `PROTOCOLS`; None to detect it.
+        protocol: A key of `DEFAULT_PORTS`; None to detect it.
     """
 
     grpc: str | None
@@ -80,7 +80,7 @@ def read_server(
         url: `HOST` or `HOST:PORT` of gRPC; REST is on the same host unless `rest_url` names another. For KServe, of HTTP.
         rest_url: `HOST` or `HOST:PORT` of REST; without `url` only REST is used.
         model_name: The server's name for the model; None for `kerastl`.
-        protocol: One of `PROTOCOLS`; None to detect it.
+        protocol: A key of `DEFAULT_PORTS`; None to detect it.
 
     Returns:
         None if neither address is given.

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from kerastl.cli import app
 from kerastl.errors import Problems
 from kerastl.export import ExpectedPredictions, Finding
-from kerastl.export.live_clients import HttpClient, Server, read_server
+from kerastl.export.live_clients import DEFAULT_PORTS, HttpClient, Server, read_server
 from tests.export.conftest import CLASS_NAMES, SIZE
 from tests.export.stand_in_server import LOOPBACK, StandIn
 from tests.export_live.conftest import address, ask, canned, described, faults, formula, sending
@@ -331,6 +331,7 @@ def test_the_help_lists_the_protocols() -> None:
     assert all(
         word in text for word in ("--protocol", "tf_serving|kserve_v1|kserve_v2", "8080", "8000", "Triton")
     )
+    assert f"[{'|'.join(DEFAULT_PORTS)}]" in text, "those that have a default port"
 
 
 LEAVES = st.one_of(
