@@ -195,7 +195,7 @@ class KServeV2(KServeClient):
         return {name: _nested(name, value_of(outputs, name), kind) for name, kind in datatypes.items()}
 
 
-def find_kserve(server: Server, converted: Manifest | None) -> KServeV1 | KServeV2 | None:
+def find_kserve(server: Server, converted: Manifest | None) -> KServeClient | None:
     """Return a client of a KServe server, whose protocol is detected if it is not given; None for TF Serving.
 
     Many servers speak both versions of KServe. A SavedModel then uses v1, in which an image file is base64; a converted
@@ -203,7 +203,7 @@ def find_kserve(server: Server, converted: Manifest | None) -> KServeV1 | KServe
     """
     address = server.grpc or server.rest or ""
     hurried = replace(server, time_limit_s=min(server.time_limit_s, DETECTION_LIMIT_S))
-    kinds: Sequence[Any] = (KServeV1, KServeV2) if converted is None else (KServeV2, KServeV1)
+    kinds: Sequence[type[KServeClient]] = (KServeV1, KServeV2) if converted is None else (KServeV2, KServeV1)
     for kind in kinds:
         with suppress(ServerFault):
             if server.protocol is None:

@@ -12,7 +12,7 @@ import numpy as np
 from kerastl.errors import RequestError
 from kerastl.export.findings import MAX_DIFFERENCE, ExpectedPredictions, Finding, find_cause
 from kerastl.export.graph_check import CLASSIFY, DEFAULT_SIGNATURE, served_signatures, without_internal
-from kerastl.export.kserve_clients import DATATYPES, KServeV1, KServeV2, find_kserve
+from kerastl.export.kserve_clients import DATATYPES, KServeClient, find_kserve
 from kerastl.export.live_clients import (
     Floats,
     GrpcClient,
@@ -131,7 +131,7 @@ def _checks(
 
 
 def _kserve_checks(
-    client: KServeV1 | KServeV2, export: Path, requests: Sequence[Any], reference: ExpectedPredictions | None
+    client: KServeClient, export: Path, requests: Sequence[Any], reference: ExpectedPredictions | None
 ) -> dict[str, Callable[[], str]]:
     """Return the checks of a KServe server."""
 
@@ -279,7 +279,7 @@ def _plain(signatures: Mapping[str, Any]) -> Signatures:
     return plain
 
 
-def check_refusal(client: Any, invalid: Any = NOT_AN_IMAGE) -> str:
+def check_refusal(client: Client | KServeClient, invalid: Any = NOT_AN_IMAGE) -> str:
     """Return how the server rejected an invalid image.
 
     Raises:
