@@ -30,13 +30,7 @@ from kerastl.training.freeze import (
     resolve_trainable,
 )
 from kerastl.training.step import no_images
-from kerastl.training.trunk import (
-    find_boundary,
-    find_cached_boundary,
-    network_name,
-    split_at_head,
-    split_model,
-)
+from kerastl.training.trunk import find_boundary, find_cached_boundary, network_name, split_model
 
 RESERVED_BYTES = 2**28
 """Disk space that caches leave free for the files of the run."""
@@ -162,19 +156,20 @@ def _suggest_precision(phases: Sequence[Phase]) -> str:
     return "For half of the size: cache_precision: uint8. " if "bfloat16" in precisions else ""
 
 
-def choose_cache(phase: Phase, datasets: Sequence[ImageDataset]) -> Phase:
+def choose_cache(model: keras.Model, phase: Phase, datasets: Sequence[ImageDataset]) -> Phase:
     """Return the phase with `cache: auto` decided: `features` if only the head is trained and the result is the same.
 
     Args:
+        model: Any Keras model, see `list_blocks`.
         phase: A phase of the recipe.
         datasets: All its training datasets, and its validation images.
     """
     if phase.cache != "auto":
         return phase
-    trains_head_only = phase.trainable == "none" and phase.batch_norm == "frozen"
     # A new augmentation or mix in each epoch cannot be cached.
     varies = any(dataset.mixes or not dataset.repeats for dataset in datasets)
-    return phase.model_copy(update={"cache": "features" if trains_head_only and not varies else "none"})
+    is_cached = phase.trainable == "none" and not varies and find_boundary(model, phase) == HEAD_INPUT
+    return phase.model_copy(update={"cache": "features" if is_cached else "none"})
 
 
 def decide_phases(
@@ -198,12 +193,7 @@ def decide_phases(
         [*trains, *([vals[phase.domain]] if phase.domain in vals else [])]
         for phase, trains in zip(phases, phase_images, strict=True)
     ]
-    phases = [
-        phase.model_copy(update={"cache": "none"})
-        if phase.cache == "auto" and not has_table(model) and problems_of("", split_at_head, model)
-        else choose_cache(phase, images)
-        for phase, images in zip(phases, all_images, strict=True)
-    ]
+    phases = [choose_cache(model, phase, images) for phase, images in zip(phases, all_images, strict=True)]
     problems = []
     for phase, trains, images in zip(phases, phase_images, all_images, strict=True):
         messages = [

@@ -261,10 +261,10 @@ def test_mixed_images_are_not_cached(unchanged, records, tmp_path):
         fit(unchanged, source, phases=[with_cache(HEAD, "features")], cache_dir=tmp_path)
 
 
-def test_auto_caches_features_only_where_the_training_stays_the_same(records):
+def test_auto_caches_features_only_where_the_training_stays_the_same(unchanged, records):
     def kind(more, **phase):
         source = dataset(records, **more)
-        return checks.choose_cache(phase_with(HEAD, cache="auto", **phase), [source]).cache
+        return checks.choose_cache(unchanged, phase_with(HEAD, cache="auto", **phase), [source]).cache
 
     assert kind({}) == "features"
     assert kind({"operations": TURN, "views": 1}) == "features"
