@@ -19,10 +19,7 @@ from kerastl.errors import PermanentFailure, RequestError
 from kerastl.options import checked
 from kerastl.recipe.phase import BatchNorm, Phase
 from kerastl.training import freeze
-
-EXCLUDED = "_exclude_from_weight_decay"
-"""Prefix of the optimizer attributes for variables without weight decay. They are not in its config."""
-
+from kerastl.training.custom_objects import copy_optimizer
 
 Phases = Annotated[Sequence[Phase], MinLen(1)]
 
@@ -204,12 +201,11 @@ def _apply_flags(model: keras.Model) -> None:
         if int(optimizer.iterations):
             _check_learning_rate(optimizer)
         with model.distribute_strategy.scope():
-            restarted = type(optimizer).from_config(optimizer.get_config())
+            restarted = copy_optimizer(optimizer)
             restarted.build(model.trainable_variables)
-        excluded = {name: value for name, value in vars(optimizer).items() if name.startswith(EXCLUDED)}
         # In place, because the model and other callbacks hold a reference to this object.
         vars(optimizer).clear()
-        vars(optimizer).update(vars(restarted), **excluded)
+        vars(optimizer).update(vars(restarted))
     model.make_train_function(force=True)
 
 
