@@ -120,7 +120,7 @@ def check_export(
         return VerificationResult(folder, tuple(verify_keras_export(folder, run)))
     limit = min(limit, QUICK_IMAGES) if quick else limit
     with _started_probe(folder, _plugin_of(export), QUICK if quick else "") as run_probe:
-        load_tensorflow()  # while the probe imports its own runtime
+        load_tensorflow()  # while the process imports its own
         try:
             probes = load_probe_set(folder, images=images, run=run, limit=limit)
         except RequestError as error:
@@ -149,7 +149,7 @@ def _plugin_of(export: ExportFolder) -> str | None:
 
 @contextmanager
 def _started_probe(export: Path, plugin: str | None, mode: str = "") -> Generator[RunProbe, None, None]:
-    """Start the fresh process, which imports its runtime, and yield the function that sends it the images.
+    """Start the fresh process, which imports TensorFlow for a SavedModel, and yield the function that sends it the images.
 
     The process reads nothing of the export before. The function takes the files and images of `_probe_inputs`, or no files
     and variants of the images. It returns the outputs of the export, or None and what went wrong.
