@@ -3,6 +3,7 @@
 import hashlib
 import json
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +24,8 @@ from tests.export.stand_in_model import Model
 from tests.export.stand_in_rest import wrong
 from tests.export.stand_in_server import LOOPBACK, StandIn
 
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Opens addresses without a proxy."""
 Row = tuple[list[bytes], list[float], bytes]
 """The response for one image: class names, probabilities, predicted class name."""
 

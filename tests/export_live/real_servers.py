@@ -16,7 +16,6 @@ import sys
 import sysconfig
 import time
 import urllib.error
-import urllib.request
 import venv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -26,6 +25,7 @@ from typing import Any
 import pytest
 
 from tests.export.stand_in_server import LOOPBACK
+from tests.export_live.conftest import DIRECT
 
 HERE = Path(__file__).parent / "servers"
 START_LIMIT_S = 300
@@ -117,7 +117,7 @@ def triton(repository: Path, folder: Path) -> Iterator[str]:
 
     def is_ready() -> str:
         try:
-            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(ready, timeout=5):
+            with DIRECT.open(ready, timeout=5):
                 return address
         except (urllib.error.URLError, OSError):
             return ""

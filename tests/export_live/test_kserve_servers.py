@@ -9,7 +9,6 @@ import json
 import re
 import shutil
 import subprocess
-import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -40,7 +39,7 @@ from tests.export.conftest import (
     trained,
 )
 from tests.export.converted_formats import need
-from tests.export_live.conftest import faults
+from tests.export_live.conftest import DIRECT, faults
 from tests.export_live.real_servers import environment, kserve, triton
 
 __all__ = ["encoded", "expected", "exported_run", "finished_run", "images", "model", "trained"]
@@ -227,8 +226,7 @@ def test_triton_batches_parallel_requests(
 
 
 def read(address: str, path: str) -> Any:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(f"http://{address}{path}") as response:
+    with DIRECT.open(f"http://{address}{path}") as response:
         return json.load(response)
 
 

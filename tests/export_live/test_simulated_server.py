@@ -16,7 +16,7 @@ from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2, predict
 from tests.export.conftest import CLASS_NAMES
 from tests.export.stand_in_rest import Refused, predict_json
 from tests.export.stand_in_server import LOOPBACK, StandIn
-from tests.export_live.conftest import Drawn, formula
+from tests.export_live.conftest import DIRECT, Drawn, formula
 
 PREDICT = "/v1/models/kerastl:predict"
 
@@ -29,9 +29,8 @@ def send(server: StandIn, path: str, body: Any = None) -> tuple[int, Any]:
     """Return the status and the JSON of a response. The body is sent as JSON, or unchanged if it is bytes."""
     data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
     request = urllib.request.Request(f"http://{LOOPBACK}:{server.rest_port}{path}", data)
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(request) as response:
+        with DIRECT.open(request) as response:
             return response.status, json.load(response)
     except urllib.error.HTTPError as error:
         with error:
