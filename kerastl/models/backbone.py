@@ -11,7 +11,7 @@ from annotated_types import Ge, Le
 
 from kerastl import registry
 from kerastl.errors import Problems, RequestError
-from kerastl.image_size import Size, as_size, format_size
+from kerastl.image_size import Resize, Size, as_size, format_size
 from kerastl.models.functional import TWO_LOGITS
 from kerastl.models.hub_presets import resolve_preset_size
 
@@ -182,7 +182,7 @@ class LoadedBackbone:
     notes: tuple[str, ...]
     num_prefix_tokens: int | None = None
     license: str | None = None
-    resize: str | None = None
+    resize: Resize | None = None
 
 
 def list_backbones() -> dict[str, Backbone]:

@@ -11,7 +11,7 @@ from kerastl.errors import Problem, Problems, RequestError, first_line
 from kerastl.image_size import Size
 from kerastl.models.backbone import HEAD_LAYERS, LoadedBackbone
 from kerastl.models.expand import complete_config
-from kerastl.models.hub_presets import FIXED, Architecture, Preset, check_installed
+from kerastl.models.hub_presets import Architecture, Preset, check_installed
 from kerastl.models.weight_files import check_model_file, weights_file_errors
 
 
@@ -36,7 +36,7 @@ def build_preset(preset: Preset, size: Size, *, seed: int | None = None, has_wei
     architecture = preset.architecture
     # The name of a backbone would be a prefix of the names of some layers.
     options: dict[str, Any] = {"dtype": "float32", "name": None}
-    if "image_shape" in preset.config and architecture.sizes != FIXED:
+    if "image_shape" in preset.config and architecture.sizes != "fixed":
         options["image_shape"] = (*size, 3)
     if has_weights:
         preset.read_vectors()

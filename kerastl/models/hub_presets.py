@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Len
 
 from kerastl.errors import RequestError, first_line, join_words, quote, setting, shell_command, suggest
-from kerastl.image_size import Size, as_size, format_size, plain_size
+from kerastl.image_size import Resize, Size, as_size, format_size, plain_size
 from kerastl.models.pooling import pooling_problem
 from kerastl.options import StrictModel
 from kerastl.registry import PRESET_PREFIX, is_model_file, is_preset
@@ -43,9 +43,6 @@ MINUS_ONE_TO_ONE = (1 / 127.5, -1.0)
 INITIAL_SPREAD = 1e-3
 """Initializers of KerasHub set biases and scales to constants, or to noise of standard deviation 1e-6."""
 Sizes = Literal["variable", "patches", "fixed"]
-VARIABLE: Sizes = "variable"
-PATCHES: Sizes = "patches"
-FIXED: Sizes = "fixed"
 
 
 class Options(StrictModel):
@@ -70,11 +67,17 @@ class Architecture:
             `fixed`, the size of the preset.
         tokens: Number of tokens before those of the patches, or the key of the config that adds to it. The first one is
             the class token. None if the output is not a sequence of tokens.
+        default_registers: The value of that key in a config without it.
+        is_pooled: Whether the output is pooled features.
+        is_square: Whether only square images are accepted.
         vision_encoder: Whether the image backbone is the vision encoder of a model of images and texts.
     """
 
-    sizes: Sizes = VARIABLE
+    sizes: Sizes = "variable"
     tokens: int | str | None = None
+    default_registers: int = 0
+    is_pooled: bool = False
+    is_square: bool = False
     vision_encoder: bool = False
 
 
@@ -83,18 +86,15 @@ ARCHITECTURES = {
         f"{name}Backbone": Architecture()
         for name in ("CSPNet", "DenseNet", "EfficientNet", "HGNetV2", "MobileNet", "MobileNetV5", "ResNet", "VGG", "Xception")
     },
-    "CLIPBackbone": Architecture(FIXED, 1, vision_encoder=True),
-    "CLIPVisionEncoder": Architecture(FIXED, 1),
-    "DeiTBackbone": Architecture(FIXED, 2),
-    "DINOV2Backbone": Architecture(PATCHES, "num_register_tokens"),
-    "DINOV3Backbone": Architecture(PATCHES, "num_register_tokens"),
-    "SigLIPBackbone": Architecture(FIXED, vision_encoder=True),
-    "SigLIPVisionEncoder": Architecture(FIXED),
-    "ViTBackbone": Architecture(FIXED, "use_class_token"),
+    "CLIPBackbone": Architecture("fixed", 1, vision_encoder=True),
+    "CLIPVisionEncoder": Architecture("fixed", 1),
+    "DeiTBackbone": Architecture("fixed", 2),
+    "DINOV2Backbone": Architecture("patches", "num_register_tokens", is_square=True),
+    "DINOV3Backbone": Architecture("patches", "num_register_tokens", default_registers=4),
+    "SigLIPBackbone": Architecture("fixed", is_pooled=True, vision_encoder=True),
+    "SigLIPVisionEncoder": Architecture("fixed", is_pooled=True),
+    "ViTBackbone": Architecture("fixed", "use_class_token"),
 }  # fmt: skip
-
-
-DEFAULT_REGISTERS = {"DINOV3Backbone": 4}
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Preset:
     @property
     def output_rank(self) -> int:
         """Dimensions of its output with the batch: 4 for feature maps, 3 for tokens, 2 for pooled features."""
-        return 3 if self.num_prefix_tokens is not None else 2 if self.kind.startswith("SigLIP") else 4
+        return 3 if self.num_prefix_tokens is not None else 2 if self.architecture.is_pooled else 4
 
     @property
     def size(self) -> Size | None:
@@ -142,9 +142,9 @@ class Preset:
         )
 
     @property
-    def resize(self) -> str:
+    def resize(self) -> Resize:
         """How its images were resized, as in `data.resize`."""
-        modes = {"crop": "crop_to_aspect_ratio", "pad": "pad_to_aspect_ratio"}
+        modes: dict[Resize, str] = {"crop": "crop_to_aspect_ratio", "pad": "pad_to_aspect_ratio"}
         return next((mode for mode, key in modes.items() if self.converter.get(key)), "stretch")
 
     @property
@@ -233,11 +233,12 @@ def are_trained(vectors: Iterable[Any]) -> bool:
 
 def prefix_tokens(kind: str, config: Mapping[str, Any]) -> int | None:
     """Return the number of class and register tokens of a backbone of KerasHub, given its class and its settings."""
-    match tokens := ARCHITECTURES[kind].tokens:
+    architecture = ARCHITECTURES[kind]
+    match tokens := architecture.tokens:
         case "use_class_token":
             return int(config.get("use_class_token", True))
         case str():
-            return 1 + int(config.get(tokens, DEFAULT_REGISTERS.get(kind, 0)))
+            return 1 + int(config.get(tokens, architecture.default_registers))
     return tokens
 
 
@@ -539,10 +540,12 @@ def resolve_preset_size(name: str, image_size_px: int | Size | None) -> Size:
                 f"{name} takes images whose sides are multiples of {patch} px, the size of its patches. {received} "
                 f"Use {setting('image_size_px', nearest_side)}."
             )
-        case "patches" if size[0] != size[1] and preset.kind == "DINOV2Backbone":
+        case "patches" if size[0] != size[1] and preset.architecture.is_square:
             raise RequestError(
                 f"{name} takes square images only. {received} Use {setting('image_size_px', size[0])}."
             )
         case "variable" if min(size) < MIN_SIDE_PX:
-            raise RequestError(f"{name} requires images of at least 32 x 32 pixels. {received}")
+            raise RequestError(
+                f"{name} requires images of at least {MIN_SIDE_PX} x {MIN_SIDE_PX} pixels. {received}"
+            )
     return size
