@@ -501,10 +501,12 @@ def _file_size(name: str) -> Size:
     from kerastl.models.weight_files import check_model_file
 
     config = check_model_file(Path(name))
+    settings = config.get("config")
+    hub_shape = settings.get("image_shape") if isinstance(settings, dict) else None
     inputs = [value.get("batch_shape") for value in nested_values(config) if isinstance(value, dict)]
-    shapes = [shape for shape in inputs if isinstance(shape, list) and len(shape) == 4]
-    shapes.append((config.get("build_config") or {}).get("input_shape") or [])
-    size = tuple(shapes[0][1:3])
+    sizes = [shape[1:3] for shape in inputs if isinstance(shape, list) and len(shape) == 4]
+    sizes.append(((config.get("build_config") or {}).get("input_shape") or [])[1:3])
+    size = tuple(hub_shape[:2] if isinstance(hub_shape, list) else sizes[0])
     return (size[0], size[1]) if len(size) == 2 and None not in size else (DEFAULT_SIDE_PX, DEFAULT_SIDE_PX)
 
 

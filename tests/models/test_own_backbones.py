@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from hub_backbones import OFFSET, SCALE, build
 
 import kerastl
 from kerastl.errors import RequestError
@@ -156,10 +157,20 @@ def test_models_that_cannot_be_backbones_are_refused_with_the_reason(tmp_path):
         assert reason in str(error.value)
 
 
+def test_file_of_a_backbone_of_keras_hub_has_its_own_size(tmp_path):
+    backbone = build("vit")
+    backbone.save(tmp_path / "vit.keras")
+    classifier = kerastl.build_classifier(
+        str(tmp_path / "vit.keras"), class_names=NAMES, scale=SCALE, offset=OFFSET
+    )
+    assert classifier.input_shape == (None, 32, 32, 3)
+    expected = np.asarray(backbone(pixels(32, 32) * np.float32(SCALE) + np.float32(OFFSET)))[:, 0]
+    np.testing.assert_allclose(features(classifier, pixels(32, 32)), expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_backbone_of_keras_hub_is_accepted_in_memory():
     import keras_hub
-    from hub_backbones import OFFSET, SCALE, build
 
     converter = keras_hub.layers.ImageConverter(scale=SCALE, offset=OFFSET)
     for name in ("dinov2", "efficientnet_v2"):
