@@ -19,7 +19,7 @@ import numpy.typing as npt
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from kerastl.data.decode import FULL_WINDOW, decode_image, load_image, resize_image
+from kerastl.data.decode import FULL_WINDOW, decode_image, resize_image
 from kerastl.evaluation.trained_model import Trained
 from kerastl.export.model_card import TEMPLATES, escape_markdown, template_environment
 from kerastl.export.postprocess import Postprocessing
@@ -191,14 +191,7 @@ def _decode(encoded: bytes, trained: Trained) -> tf.Tensor:
 
 
 def _load(encoded: bytes, trained: Trained) -> Floats:
-    image = load_image(
-        tf.constant(encoded),
-        image_size_px=trained.image_size_px,
-        resize=trained.resize,
-        window=trained.window,
-        max_pixels=trained.max_pixels,
-    )
-    return image.numpy()
+    return resize_image(_decode(encoded, trained), trained.image_size_px, trained.resize).numpy()
 
 
 def preprocessing_variants(
