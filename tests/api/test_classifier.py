@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
-from PIL import Image
+from dark_and_light import write_dark_and_light
 
 import kerastl
 from kerastl.errors import Problems, RequestError
@@ -21,14 +21,7 @@ SIZE = 32
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """Twenty dark and twenty light images."""
-    folder = tmp_path_factory.mktemp("photos")
-    generator = np.random.default_rng(0)
-    for label, mean in (("dark", 60), ("light", 190)):
-        (folder / label).mkdir()
-        for number in range(20):
-            pixels = np.clip(generator.normal(mean, 20, (40, 40, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / label / f"{number}.png")
-    return folder
+    return write_dark_and_light(tmp_path_factory.mktemp("photos"), 20)
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from dark_and_light import write_dark_and_light
 from keras import layers
-from PIL import Image
 
 import kerastl
 from kerastl.errors import RequestError
@@ -18,13 +18,7 @@ SIZE = 32
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory):
     """Sixteen dark and sixteen light images."""
-    folder = tmp_path_factory.mktemp("photos")
-    generator = np.random.default_rng(0)
-    for label, mean in (("dark", 60), ("light", 190)):
-        (folder / label).mkdir()
-        for number in range(16):
-            pixels = np.clip(generator.normal(mean, 20, (40, 40, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / label / f"{number}.png")
+    folder = write_dark_and_light(tmp_path_factory.mktemp("photos"), 16)
     return kerastl.read_images(folder).split(val_fraction=0.25, test_fraction=0.25, seed=7)
 
 
