@@ -292,7 +292,6 @@ def as_image_dataset(
     is_training: bool = False,
     image_size_px: Size | None = None,
     resize: Resize = "stretch",
-    window: Any = "auto",
     **options: Any,
 ) -> ImageDataset:
     """Return any supported data as an `ImageDataset`.
@@ -304,7 +303,7 @@ def as_image_dataset(
         class_names: Class names in the order of the logits. None uses those of a collection.
         is_training: Whether the images are shuffled, and may change from pass to pass.
         image_size_px: (height, width) that the images must have. None allows any. Those of a collection are resized.
-        resize, window: Those of a collection.
+        resize: The resize rule of a collection.
         **options: Options of `ImageDataset`.
 
     Raises:
@@ -317,12 +316,7 @@ def as_image_dataset(
             raise RequestError(f"{name}: is an {type(images).__name__}. Set its options there: {given}.")
         return images
     if isinstance(images, Collection):
-        options |= {
-            "image_size_px": image_size_px,
-            "resize": resize,
-            "shuffle": is_training,
-            "window": window,
-        }
+        options |= {"image_size_px": image_size_px, "resize": resize, "shuffle": is_training}
         return ImageDataset(images, class_names=class_names, **options)
     is_pair = isinstance(images, tuple | list) and len(images) == 2
     is_array = hasattr(images, "shape") and hasattr(images, "__array__")

@@ -30,18 +30,44 @@ def input_size(model: keras.Model, images: Images) -> Size | None:
     )
 
 
-def check_resize(name: str, dataset: ImageDataset, resize: Resize | None) -> None:
-    """Raise RequestError if a dataset resizes its images by another rule than that of the training images.
+def match_dataset(
+    name: str,
+    images: Images,
+    model: keras.Model,
+    *,
+    class_names: Sequence[str] | None = None,
+    image_size_px: Size | None,
+    resize: Resize | None,
+    **options: Any,
+) -> tuple[ImageDataset, keras.Model]:
+    """Return images as a dataset that matches a model, and the model as `check_classifier` returns it.
 
     Args:
-        name: Name of the argument, for the message.
-        dataset: The images.
-        resize: The rule of the training images. None if it is unknown.
+        name: Name of the argument, for messages.
+        images: Images in any form that `as_image_dataset` takes.
+        model: Any Keras model that returns logits.
+        class_names: Class names in the order of the logits. None uses those of the model or of a collection.
+        image_size_px: (height, width) that the images must have. None allows any.
+        resize: The resize rule of the training images. None if it is unknown.
+        **options: Further options of `as_image_dataset`.
+
+    Raises:
+        Problems: The images or an option are invalid, or differ from the model in their size or classes.
+        RequestError: The class names are unknown, or the images are resized by another rule than `resize`.
     """
+    signature = read_signature(model)
+    if class_names is None and not isinstance(images, Collection):
+        class_names = signature.get("class_names")
+    rule = resize or signature.get("resize", "stretch")
+    dataset = as_image_dataset(
+        name, images, class_names=class_names, image_size_px=image_size_px, resize=rule, **options
+    )
+    network = check_classifier(model, class_names=dataset.class_names, image_size_px=dataset.image_size_px)
     if dataset.resize != resize and None not in (dataset.resize, resize):
         raise RequestError(
             f"{name}: is resized by {dataset.resize!r}, but the training images by {resize!r}. Write resize={resize!r}."
         )
+    return dataset, network
 
 
 @checked
@@ -72,19 +98,9 @@ def predict(model: keras.Model, dataset: Images) -> Predictions:
     ```
     """
     signature = read_signature(model)
-    if not isinstance(dataset, ImageDataset):
-        names = None if isinstance(dataset, Collection) else signature.get("class_names")
-        size = input_size(model, dataset)
-        dataset = as_image_dataset(
-            "dataset",
-            dataset,
-            class_names=names,
-            image_size_px=size,
-            resize=signature.get("resize", "stretch"),
-        )
-    check_resize("dataset", dataset, signature.get("resize"))
-    network = check_classifier(model, class_names=dataset.class_names, image_size_px=dataset.image_size_px)
-    window = signature.get("window")
+    size = None if isinstance(dataset, ImageDataset) else input_size(model, dataset)
+    rule, window = signature.get("resize"), signature.get("window")
+    dataset, network = match_dataset("dataset", dataset, model, image_size_px=size, resize=rule)
     if window and dataset.has_auto_window:
         dataset = dataset.with_window(window)
     num_classes = len(dataset.class_names)

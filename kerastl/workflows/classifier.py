@@ -12,22 +12,14 @@ from annotated_types import Gt, Lt, MinLen
 
 from kerastl import data, registry
 from kerastl.console import print_facts, print_status, quiet
-from kerastl.data import (
-    ArrayDataset,
-    Collection,
-    ImageDataset,
-    Images,
-    TfDataset,
-    WindowOptions,
-    as_image_dataset,
-)
-from kerastl.data.decode import FULL_WINDOW
+from kerastl.data import ArrayDataset, Collection, ImageDataset, Images, TfDataset, WindowOptions
+from kerastl.data.decode import FULL_WINDOW, Window
 from kerastl.data.identity import Identity
 from kerastl.data.readers import as_path, reader_name
 from kerastl.data.records import RESERVED, as_names, check_class_list, pluralize
 from kerastl.data.validate import check_cached
 from kerastl.errors import Problem, RequestError, join_words, nearest, raise_problems
-from kerastl.evaluation.inference import check_resize, input_size, predict
+from kerastl.evaluation.inference import input_size, match_dataset, predict
 from kerastl.evaluation.scores import score
 from kerastl.export import Postprocessing, export_saved_model
 from kerastl.image_size import Resize, Size
@@ -244,13 +236,15 @@ def fit(
     # None means that no image has 16 bits, so that 16-bit images of other datasets get their own window.
     window = train.window if train.has_auto_window else train.window or FULL_WINDOW
     if validation_data is not None:
-        options_of_val: dict[str, Any] = {
-            "class_names": class_names,
-            "window": window or "auto",
-            "resize": train.resize,
-        }
         with quiet(not verbose):
-            validation_data = _dataset(model, "validation_data", validation_data, **options_of_val)
+            validation_data = _dataset(
+                model,
+                "validation_data",
+                validation_data,
+                class_names=class_names,
+                window=window,
+                resize=train.resize,
+            )
     network = as_trainable(model, train)
     if has_random_backbone(network):
         findings = rules.random_weights_are_trained(phases)
@@ -346,9 +340,9 @@ def evaluate(
     check_arguments("evaluate", ScoreOptions, checked, option_problems(score, options, "predictions"))
     if isinstance(test, ImageDataset) and test.augmented:
         print_status("Note: test: the images are augmented before they are scored. To avoid it: augment=None")
-    # A model that was not trained on 16-bit images has no window.
     signature = read_signature(model)
-    window, rule = signature.get("window") or "auto", signature.get("resize")
+    # A model that was not trained on 16-bit images has no window.
+    window, rule = signature.get("window"), signature.get("resize")
     dataset = _dataset(model, "test", test, class_names=class_names, window=window, resize=rule)
     _warn_if_random(check_classifier(model, image_size_px=dataset.image_size_px, is_probed=True))
     if isinstance(dataset, ArrayDataset | TfDataset) and not any(record.group for record in dataset.records):
@@ -422,32 +416,23 @@ def _dataset(
     images: Any,
     *,
     class_names: Any = None,
-    window: Any = "auto",
+    window: Window | None = None,
     resize: Resize | None = None,
     **options: Any,
 ) -> ImageDataset:
-    """Return a dataset that matches the input size, the class names, the window and the resize rule of the model."""
-    if class_names is None and not isinstance(images, Collection):
-        class_names = read_signature(model).get("class_names")
-    dataset = as_image_dataset(
-        name,
-        images,
-        class_names=class_names,
-        image_size_px=input_size(model, images),
-        resize=resize or read_signature(model).get("resize", "stretch"),
-        window=window,
-        **options,
+    """Return labeled images as a dataset that matches the model in size, class names, window and resize rule."""
+    size = input_size(model, images)
+    dataset, _ = match_dataset(
+        name, images, model, class_names=class_names, image_size_px=size, resize=resize, **options
     )
-    check_classifier(model, class_names=dataset.class_names, image_size_px=dataset.image_size_px)
-    check_resize(name, dataset, resize)
     num_labeled = int((dataset.labels >= 0).sum())
     if num_labeled == 0 or (name == "train" and num_labeled < dataset.num_examples):
         raise RequestError(
             f"{name}: {num_labeled:,} of {dataset.num_examples:,} images are labeled. Labeled images are needed."
         )
-    if window != "auto" and dataset.has_auto_window:
+    if window and dataset.has_auto_window:
         return dataset.with_window(window)
-    if window not in ("auto", dataset.window or FULL_WINDOW):
+    if window not in (None, dataset.window or FULL_WINDOW):
         raise RequestError(
             f"{name}: has the window {dataset.window or 'full'}, but the training images have {window}. "
             f"Write window={window}."
