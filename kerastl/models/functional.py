@@ -10,6 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from kerastl.errors import RequestError, first_line
+from kerastl.image_size import Size
 
 if TYPE_CHECKING:
     import keras
@@ -24,12 +25,12 @@ def is_functional(model: Any) -> bool:
     return bool(getattr(model, "outputs", None))
 
 
-def as_functional(model: keras.Model, size: tuple[int, int] | None = None) -> keras.Model:
+def as_functional(model: keras.Model, size: Size | None = None) -> keras.Model:
     """Return a functional model that shares all layers with a model of any kind.
 
     A subclassed model, or one without a fixed image size, becomes the only layer of the result. A list or a dictionary with
-    one tensor becomes that tensor. A single logit z, which is
-    that of the second of two classes, becomes the two logits (0, z), whose softmax is the sigmoid of z.
+    one tensor becomes that tensor. A single logit z, which is that of the second of two classes, becomes the two logits
+    (0, z), whose softmax is the sigmoid of z.
 
     Args:
         model: Any Keras model with one input and one output tensor. The result is the model itself if it is functional
@@ -84,8 +85,13 @@ def _reason(error: Exception) -> str:
     return first_line(ValueError("\n".join(line for line in lines if not line.startswith(heading))))
 
 
-def _image_shape(model: keras.Model, size: tuple[int, int] | None) -> tuple[int, int, int]:
-    built = tuple((getattr(model, "_build_shapes_dict", None) or {}).get("input_shape") or ())
+def built_shape(model: keras.Model) -> tuple[Any, ...]:
+    """Return the shape of the first images that a model was called on, or an empty tuple."""
+    return tuple((getattr(model, "_build_shapes_dict", None) or {}).get("input_shape") or ())
+
+
+def _image_shape(model: keras.Model, size: Size | None) -> tuple[int, int, int]:
+    built = built_shape(model)
     if size is None and len(built) == 4 and None not in built[1:3]:
         size = built[1:3]
     if size is None:

@@ -11,7 +11,7 @@ from kerastl.errors import RequestError, first_line
 from kerastl.image_size import Size
 from kerastl.models.backbone import LoadedBackbone
 from kerastl.models.expand import custom_classes, expand
-from kerastl.models.functional import as_functional, is_functional
+from kerastl.models.functional import as_functional, built_shape, is_functional
 from kerastl.models.hub import image_network
 from kerastl.models.hub_presets import (
     ARCHITECTURES,
@@ -72,12 +72,8 @@ def load_model(
 
 def _own_size(model: keras.Model) -> Size:
     """Return the image size that a model is built for."""
-    shape = (
-        model.inputs[0].shape
-        if is_functional(model)
-        else (getattr(model, "_build_shapes_dict", None) or {}).get("input_shape")
-    )
-    sides = tuple(shape or ())[1:3]
+    shape = model.inputs[0].shape if is_functional(model) else built_shape(model)
+    sides = tuple(shape)[1:3]
     is_known = len(sides) == 2 and None not in sides
     return (int(sides[0]), int(sides[1])) if is_known else (DEFAULT_SIDE_PX, DEFAULT_SIDE_PX)
 

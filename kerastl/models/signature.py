@@ -1,6 +1,6 @@
 """The signature of a classifier: the images that it takes and the classes whose logits it returns.
 
-Class names and window are stored in the config of the last layer without weights, so that every Keras file keeps
+Class names, window and resize rule are stored in the config of the last layer without weights, so that every Keras file keeps
 them and loads without custom objects. Keras offers one place for text there: the keys of a dtype policy map, which
 select layers by their path. The key of the signature matches no path, so that it has no effect on the model. It names
 the output layer, so that it does not apply to a model in which that layer was replaced.
@@ -54,7 +54,7 @@ class Signature(StrictModel):
 
 
 def read_signature(model: keras.Model) -> dict[str, Any]:
-    """Return the `class_names` and the `window` that are stored in a model, as far as they are stored."""
+    """Return the `class_names`, `window` and `resize` that are stored in a model, as far as they are stored."""
     output, holder = _output_and_holder(model)
     if holder is None:
         return dict(_signatures.get(model, {}))
@@ -67,7 +67,7 @@ def read_signature(model: keras.Model) -> dict[str, Any]:
 
 
 def write_signature(model: keras.Model, **values: Any) -> None:
-    """Store `class_names` and `window` in a model, in addition to what it stores. Files of subclassed models lack them."""
+    """Store `class_names`, `window` or `resize` in a model, in addition to what it stores. Files of subclassed models lack them."""
     output, holder = _output_and_holder(model)
     if holder is None:
         _signatures[model] = read_signature(model) | values
