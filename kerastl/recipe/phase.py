@@ -155,7 +155,8 @@ def _object_errors(objects: Mapping[str, Any]) -> Iterator[Error]:
                 ("metrics", index),
                 f"val_{name} is already reported. Create the metric with a different name=.",
             )
-    if not _is_keras(optimizer := objects.get("optimizer"), "Optimizer") and optimizer is not None:
+    optimizer = objects.get("optimizer")
+    if optimizer is not None and not _is_keras(optimizer, "Optimizer"):
         example = f"keras.optimizers.{optimizer.__name__}(learning_rate=1e-3)"
         yield ("optimizer",), f"must be an instance such as {example}, got {describe_value(optimizer)}."
 
@@ -163,13 +164,15 @@ def _object_errors(objects: Mapping[str, Any]) -> Iterator[Error]:
 def _rate_of_optimizer(options: dict[str, Any], optimizer: Any) -> Iterator[Error]:
     """Add the learning rate of a custom optimizer to the options of its phase. Yield what contradicts it."""
     rate = optimizer.get_config().get("learning_rate")
+    conflict = "cannot be combined with the learning rate schedule of the optimizer."
     if "learning_rate" in options:
         yield ("learning_rate",), "cannot be combined with a custom optimizer. Set it in the optimizer."
     elif isinstance(rate, float):
         options["learning_rate"] = rate
-    elif options.get("schedule", "constant") != "constant" or options.get("warmup_epochs"):
-        name = "schedule" if options.get("schedule", "constant") != "constant" else "warmup_epochs"
-        yield (name,), "cannot be combined with the learning rate schedule of the optimizer."
+    elif options.get("schedule", "constant") != "constant":
+        yield ("schedule",), conflict
+    elif options.get("warmup_epochs"):
+        yield ("warmup_epochs",), conflict
 
 
 class Phase(StrictModel):
