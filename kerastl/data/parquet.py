@@ -103,18 +103,14 @@ class ParquetTable:
                 f"The table {self.path}: column {name!r} contains bytes that are not text."
             ) from error
         classes = self._class_names(name) if types.is_integer(kind) else []
-        if (
-            unknown := {value for value in values if value is not None and not -1 <= value < len(classes)}
-            if classes
-            else ()
-        ):
+        if not classes:
+            return ["" if value is None else str(value) for value in values]
+        if unknown := {value for value in values if value is not None and not -1 <= value < len(classes)}:
             raise RequestError(
                 f"The table {self.path}: column {name!r} has the value {min(unknown)}, but the file names the classes 0 to "
                 f"{len(classes) - 1}."
             )
-        if classes:
-            return ["" if value in (None, -1) else classes[value] for value in values]
-        return ["" if value is None else str(value) for value in values]
+        return ["" if value in (None, -1) else classes[value] for value in values]
 
     def _class_names(self, column: str) -> list[str]:
         """Return the class names of an integer column that a Hugging Face dataset wrote, empty if there are none."""

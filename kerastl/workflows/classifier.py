@@ -292,11 +292,9 @@ def _check_held_out(train: ImageDataset, val: ImageDataset | None) -> None:
             "for testing. To hold some out: collection.split(val_fraction=0.2, test_fraction=0.2, seed=7)"
         )
     files = {file for record in train.records for file in (record.file, record.sha256) if file}
-    if (
-        shared := sum(not files.isdisjoint((record.file, record.sha256)) for record in val.records)
-        if val
-        else 0
-    ):
+    held_out = val.records if val else ()
+    shared = sum(not files.isdisjoint((record.file, record.sha256)) for record in held_out)
+    if shared:
         print_status(f"Warning: {pluralize(shared, 'image')} in validation_data are also training images.")
 
 

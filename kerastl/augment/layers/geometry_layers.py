@@ -43,16 +43,16 @@ class RandomCrop(AffineLayer):
 class RandomCropAndResize(AffineLayer):
     """Crop a window of random area and aspect ratio inside the image, and resize it to the image size.
 
-    The area is uniform in [min_area_fraction, 1), the position uniform. The logarithm of the aspect ratio is
-    relative to the image is uniform over the part of its range in which a window of that area fits into the image.
+    The area is uniform in [min_area_fraction, 1), the position uniform. The logarithm of the aspect ratio relative to
+    the image is uniform over the part of its range in which a window of that area fits into the image.
     """
 
     def get_random_transformation_batch(self, batch_size: Any, **_: Any) -> Samples:
         """Return the windows.
 
         Returns:
-            `areas` (fraction of the image), `aspects` (width over height, relative to the image), `tops` and `lefts` (0 at the first
-            row or column of the image, 1 at the last possible position), each `[batch]` float32.
+            `areas` (fraction of the image), `aspects` (width over height, relative to the image), `tops` and `lefts` (0
+            at the first row or column of the image, 1 at the last possible position), each `[batch]` float32.
         """
         uniform = self._random_generator.uniform
         areas = uniform([batch_size], self.options.min_area_fraction, 1.0)
