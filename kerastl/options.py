@@ -63,6 +63,24 @@ class Scalar:
     plain: bool
 
 
+class Suggestion(str):
+    """A message that suggests a value.
+
+    Attributes:
+        value: The value.
+        plain: The message without the suggestion.
+    """
+
+    value: Any
+    plain: str
+
+    def __new__(cls, text: str, value: Any, plain: str = "") -> Suggestion:
+        """Return the text with these attributes."""
+        message = super().__new__(cls, text)
+        message.value, message.plain = value, plain
+        return message
+
+
 @dataclass(frozen=True)
 class NameOf:
     """Annotation of a string that must be the name of a plug-in of a kind."""
@@ -163,11 +181,23 @@ class StrictModel(BaseModel, metaclass=_Constructor):
         for rule in cls.RULES:
             findings = iter_findings(rule(model), is_partial=is_partial)
             errors += [(split_path(path) or (), message) for path, message in findings]
+        if any(isinstance(message, Suggestion) for _, message in errors) and cls._contradicts(
+            mapping, errors
+        ):
+            errors = [(loc, getattr(message, "plain", message)) for loc, message in errors]
         order: dict[Any, int] = {key: index for index, key in enumerate(cls.model_fields)}
         errors.sort(key=lambda error: order.get(next(iter(error[0]), None), 0))
         if isinstance(given, list | tuple) and cls.SHORT_LIST:  # the short form has no key
             errors = [(loc[1:] if loc[:1] == (cls.SHORT_LIST,) else loc, message) for loc, message in errors]
         return model, errors
+
+    @classmethod
+    def _contradicts(cls, given: Mapping[str, Any], errors: Sequence[Error]) -> bool:
+        """Return whether the suggested values together cause other problems, such as two fractions above 1 in total."""
+        for loc, message in errors if cls.RULES else ():
+            if isinstance(message, Suggestion):
+                given = _with_value(given, loc, message.value)
+        return bool(cls.RULES) and any(error not in errors for error in cls.read(given)[1])
 
     @classmethod
     def _long_form(cls, given: Any) -> Mapping[str, Any] | None:
@@ -333,6 +363,20 @@ def _is_checkable(kind: Any) -> bool:
     if origin in LISTS:
         return all(map(_is_checkable, {*typing.get_args(kind)} - {Ellipsis}))
     return origin in (Literal, Callable, Mapping) or (isinstance(unwrap(kind)[0], type) and kind is not Any)
+
+
+def _with_value(given: Any, loc: Loc, value: Any) -> Any:
+    """Return a copy of nested mappings and lists with the value at a location, if there is such a location."""
+    if not loc:
+        return value
+    items = (
+        dict(given)
+        if isinstance(given, Mapping)
+        else dict(enumerate(given if isinstance(given, list | tuple) else ()))
+    )
+    if loc[0] in items:
+        items[loc[0]] = _with_value(items[loc[0]], loc[1:], value)
+    return items if isinstance(given, Mapping) else list(items.values())
 
 
 def section_of(loc: Loc, message: str) -> Loc:
@@ -522,7 +566,9 @@ def _type_message(annotation: Any, given: Any) -> str:
         return f"must be a list, got {describe_value(given)}.{hint if isinstance(value, str) else ''}"
     if str in parts and isinstance(_value_of(given), str) and _value_of(given) == "":
         return "must not be empty."
-    return f"must be {allowed(annotation)}, got {describe_value(given)}. {_hint(annotation, given)}".rstrip()
+    plain, hint = f"must be {allowed(annotation)}, got {describe_value(given)}.", _hint(annotation, given)
+    message = f"{plain} {hint}".rstrip()
+    return Suggestion(message, hint.value, plain) if isinstance(hint, Suggestion) else message
 
 
 def _value_of(given: Any) -> Any:
@@ -542,7 +588,7 @@ def _hint(annotation: Any, given: Any) -> str:
             return f"For a path, use ./{quote(value, '')}"
         return _number_hint(annotation, value, is_plain=isinstance(given, Scalar) and given.plain)
     if isinstance(value, float) and value.is_integer() and not _problems_of(annotation, int(value)):
-        return f"Use {int(value)}."
+        return Suggestion(f"Use {int(value)}.", int(value))
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _percent(annotation, value)
     if isinstance(value, list | dict) and str in parts:
@@ -561,10 +607,10 @@ def _percent(annotation: Any, number: float) -> str:
     for model in filter(is_model, members(annotation)):
         key, *others = hints(model)
         if not others and not _problems_of(model, {key: number}):
-            return f"Use {{{key}: {number:g}}}."
+            return Suggestion(f"Use {{{key}: {number:g}}}.", {key: number})
     is_percentage = is_fraction(*unwrap(annotation)) and 1 < number <= 100
     if is_percentage and not _problems_of(annotation, number / 100):
-        return f"For {number:g}%, use {number / 100:g}."
+        return Suggestion(f"For {number:g}%, use {number / 100:g}.", number / 100)
     return ""
 
 
@@ -578,7 +624,7 @@ def _number_hint(annotation: Any, text: str, *, is_plain: bool) -> str:
         value = int(number) if number.lstrip("+-").isdecimal() else float(number)
         number = number if number.isascii() else str(value)
         if not _problems_of(annotation, value):
-            return f"Use {number}." if is_plain else f"Remove the quotes: {number}"
+            return Suggestion(f"Use {number}." if is_plain else f"Remove the quotes: {number}", value)
     return ""
 
 

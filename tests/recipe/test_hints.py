@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kerastl import recipe as recipes
@@ -87,6 +87,7 @@ NUMERIC = (
 
 
 @settings(max_examples=20, deadline=None)
+@example("data.split.val_fraction", "85")  # with test_fraction, no training images are left
 @given(
     st.sampled_from([*NUMERIC, "data.image_size_px", "phases[0].trainable", "export.formats"]),
     st.one_of(
@@ -116,5 +117,29 @@ def test_a_suggested_value_is_valid(key, value):
 )  # fmt: skip
 def test_a_value_of_the_wrong_form_gets_a_correct_suggestion(change, hint):
     with pytest.raises(Problems) as refused:
-        recipes.check(recipes.find("quickstart").text, name="x", sets=[change])
+        recipes.check(recipes.find("folder-classifier").text, name="x", sets=["data.reader.path=x", change])
     assert refused.value.problems[0].message.endswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("changes", "hints"),
+    [
+        (["data.split.val_fraction=85"], [""]),
+        (["data.split.val_fraction=84"], [" For 84%, use 0.84."]),
+        (["data.split.val_fraction=85", "data.split.test_fraction=15%"], ["", ""]),
+        (["data.split.val_fraction=85%", "data.split.test_fraction=0.1"], [" For 85%, use 0.85."]),
+        (["phases[0].trainable=0.3", "backbone.weights=none"], [""]),
+        (["phases[0].trainable=0.3"], [" Use {top_fraction: 0.3}."]),
+    ],
+)  # fmt: skip
+def test_a_value_is_not_suggested_if_another_value_contradicts_it(changes, hints):
+    with pytest.raises(Problems) as refused:
+        recipes.check(recipes.find("folder-classifier").text, name="x", sets=["data.reader.path=x", *changes])
+    assert [re.split(r"got [^ ]+\.(?= |$)", str(problem))[-1] for problem in refused.value.problems] == hints
+
+
+def test_a_python_option_is_not_suggested_if_another_one_contradicts_it():
+    with pytest.raises(Problems, match=r"got 85\.$"):
+        Split(val_fraction=85)
+    with pytest.raises(Problems, match=r"use 0\.85\.$"):
+        Split(val_fraction=85, test_fraction=0.1)
