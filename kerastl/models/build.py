@@ -25,6 +25,7 @@ from kerastl.models.signature import write_signature
 from kerastl.models.weight_files import adopt_preprocessing, check_published_weights, load_weights_file
 from kerastl.models.weights import locate_weights, missing_weights_message
 from kerastl.recipe import Pooling
+from kerastl.recipe.rules import binary_problem
 
 SUFFIXES = (".keras", ".weights.h5", ".h5")
 
@@ -212,11 +213,8 @@ def build_model(
     Raises:
         RequestError: The pooling does not fit the backbone, or a binary head is requested for other than two classes.
     """
-    if binary and len(class_names) != 2:
-        raise RequestError(
-            f"{in_syntax('head.binary', 'binary')}: a head with a single unit is for two classes, but there are "
-            f"{len(class_names)}: {', '.join(class_names)}. Use {in_syntax('head.binary: false', 'binary=False')}."
-        )
+    if binary and (problem := binary_problem(class_names)):
+        raise RequestError(f"{in_syntax('head.binary', 'binary')}: {problem}")
     pooled = add_pooling(backbone, pooling, num_prefix_tokens, seed)
     dropped = keras.layers.Dropout(dropout, seed=seed, name="head_dropout")(pooled)
     logits = keras.layers.Dense(

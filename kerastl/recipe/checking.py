@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -55,7 +55,7 @@ def check(
     models: ModuleType | None = None,
     readers: Mapping[str, tuple[str, Path]] | None = None,
     sets: Sequence[str] = (),
-    data_problem: Callable[[str, Any], str] | None = None,
+    data_findings: Callable[[Any, str], Iterable[Finding]] | None = None,
 ) -> Recipe:
     """Check a recipe and return it with every default filled in.
 
@@ -67,8 +67,8 @@ def check(
         models: Trained models, the module `kerastl.adaptation.method`, read only for a recipe with `source`.
         readers: Name and path of the reader of `data` and `target`, from `--data` and `--target`.
         sets: Changes before the check, such as `data.batch_size=8`.
-        data_problem: Returns the problem of the data of a section and its valid reader, or an empty string. It is
-            called if the recipe has other problems. None also skips the checks of paths and tables.
+        data_findings: Returns the problems of the data of a section of a recipe, which may be only partly valid but
+            has a valid reader. It is called if the recipe has other problems. None also skips the checks of paths and tables.
 
     Returns:
         The recipe with absolute paths. Values that depend on others (`batch_norm`, `few`, the domains of a
@@ -89,7 +89,7 @@ def check(
         _add(document, loc, message)
     if recipe is not None:
         findings = [*rules.reader_findings(recipe), *rules.missing_columns(recipe)]
-        if data_problem is not None:
+        if data_findings is not None:
             findings += rules.missing_paths(recipe)
         if problem:
             findings.append(("source.model", problem))
@@ -98,9 +98,9 @@ def check(
         findings += iter_findings(_source_findings(recipe, defined or {}, models))
         for path, message in findings:
             _add(document, split_path(path) or (), message)
-        if data_problem is not None:
+        if data_findings is not None:
             paths = [join_path("", loc) for loc, _ in errors] + [path for path, _ in findings]
-            _add_data_problems(document, recipe, paths, data_problem)
+            _add_data_problems(document, recipe, paths, data_findings)
     if not document.problems:
         recipe = _with_tables(recipe, document)
     raise_problems(name, document.sorted_problems(), footer)
@@ -138,15 +138,18 @@ def _add(document: Document, loc: Loc, message: str) -> None:
 
 
 def _add_data_problems(
-    document: Document, recipe: Any, reported: Sequence[str], data_problem: Callable[[str, Any], str]
+    document: Document,
+    recipe: Any,
+    reported: Sequence[str],
+    data_findings: Callable[[Any, str], Iterable[Finding]],
 ) -> None:
     """Check the data of an invalid recipe, except for readers that already have a problem, and add what is wrong."""
     for section in ("data", "target") if document.problems else ():
         path = f"{section}.reader"
-        reader = value_at(recipe, path)
         is_reported = any(f"{other}.".startswith(f"{path}.") for other in reported)
-        if reader is not None and not is_reported and (message := data_problem(section, reader)):
-            document.add((section, "reader", "path"), message)
+        if value_at(recipe, path) is not None and not is_reported:
+            for where, message in data_findings(recipe, section):
+                document.add(split_path(where) or (), message)
 
 
 def _with_tables(recipe: Recipe, document: Document) -> Recipe:

@@ -18,6 +18,7 @@ from kerastl.errors import (
     Problems,
     RequestError,
     did_you_mean,
+    in_syntax,
     join_words,
     missing_column,
     quote,
@@ -74,6 +75,17 @@ def weights_belong_to_backbone(backbone: Backbone) -> Iterator[Finding]:
             "weights",
             f"{name} is not a preset of KerasHub or a .keras file. Use {setting('weights', 'imagenet')}.",
         )
+
+
+def binary_problem(class_names: Sequence[str]) -> str:
+    """Return why a binary head cannot have these classes, or an empty string."""
+    if len(class_names) <= 2:
+        return ""
+    names = f"{', '.join(map(quote, class_names[:5]))}{', ...' if len(class_names) > 5 else ''}"
+    return (
+        f"a binary head is for two classes, but there are {len(class_names):,}: {names}. "
+        f"Use {in_syntax('binary: false', 'binary=False')}."
+    )
 
 
 def methods_and_validators_differ(adaptation: Adaptation) -> Iterator[Finding]:

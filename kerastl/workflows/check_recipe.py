@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,6 +14,7 @@ from kerastl.console import print_status
 from kerastl.data import cache_folder
 from kerastl.data.readers import reader_name
 from kerastl.errors import Problem, RequestError, did_you_mean, message_of, problems_of, quote, raise_request
+from kerastl.recipe import rules
 from kerastl.workflows.domains import (
     check_labels,
     reader_options,
@@ -55,7 +56,7 @@ def check_recipe(
         models=method,
         readers=readers_of(data, target),
         sets=sets,
-        data_problem=_data_problem,
+        data_findings=_data_findings,
     )
 
 
@@ -70,17 +71,27 @@ def check_data(recipe: recipes.Recipe) -> None:
 
     Raises:
         RequestError: The levels of a folder are not clear, a file of a table does not exist, two cells are spellings
-            of one value, an image is in both domains, and so on. The problems of both domains are reported together.
+            of one value, an image is in both domains, the head is for another number of classes, and so on. The problems
+            of both domains are reported together.
     """
+    problems: list[Problem] = []
 
     def read(domain: str, reader: recipes.Reader) -> Collection | None:
         if not hasattr(reader.options, "problems"):
             return None  # its data are not files
-        return _read(reader, reader_options(recipe, domain), recipe.seed)
+        images = _read(reader, reader_options(recipe, domain), recipe.seed)
+        problems.extend(head_problems(recipe, domain, images))
+        return images
 
-    collections = {domain: images for domain, images in for_each_domain(recipe, read).items() if images}
-    if collections.keys() == readers_by_domain(recipe).keys():
-        split_domains(recipe, collections)
+    try:
+        collections = {domain: images for domain, images in for_each_domain(recipe, read).items() if images}
+        if collections.keys() == readers_by_domain(recipe).keys():
+            split_domains(recipe, collections)
+    except RequestError as error:
+        if not problems:
+            raise
+        problems.append(Problem("", message_of(error)))
+    raise_request(problems)
 
 
 def _read(reader: recipes.Reader, options: Any, seed: int) -> Collection:
@@ -89,16 +100,26 @@ def _read(reader: recipes.Reader, options: Any, seed: int) -> Collection:
     return images.with_records(replace(record, sha256=str(record.file)) for record in images.records)
 
 
-def _data_problem(section: str, reader: Any) -> str:
-    """Return the problem of the data of a reader in a recipe that has other problems, or an empty string."""
+def _data_findings(recipe: Any, section: str) -> Iterator[tuple[str, str]]:
+    """Yield the path and the message of the problems of the data of a reader in a recipe that has other problems."""
+    reader = getattr(recipe, section).reader
     try:
         if hasattr(reader.options, "problems"):
             images = _read(reader, reader.options, seed=0)
             if section == "data":
+                yield from (
+                    (problem.where, problem.message) for problem in head_problems(recipe, "source", images)
+                )
                 check_labels(f"{section}.reader", reader, images)
     except RequestError as error:
-        return message_of(error)
-    return ""
+        yield f"{section}.reader.path", message_of(error)
+
+
+def head_problems(recipe: Any, domain: str, images: Collection) -> list[Problem]:
+    """Return the problem of the head of a recipe, which may be only partly valid, with the classes of the source images."""
+    is_used = domain == "source" and rules.value_at(recipe, "head.binary")
+    message = rules.binary_problem(images.class_names) if is_used else ""
+    return [Problem("head.binary", message)] if message else []
 
 
 def for_each_domain(

@@ -152,10 +152,8 @@ def build_classifier(
         chosen, errors = Backbone.read({"name": backbone, "weights": weights, **options})
         errors = [(("backbone",) if loc == ("name",) else loc, message) for loc, message in errors]
     class_names = as_names(class_names)
-    if binary is True and len(class_names) > 2:
-        errors.append(
-            (("binary",), f"is for two classes, but there are {len(class_names)}. Use binary=False.")
-        )
+    if binary is True and (problem := rules.binary_problem(class_names)):
+        errors.append((("binary",), problem))
     spellings = check_class_list(class_names, identity=identity)
     problems = [*list_problems(errors), *spellings]
     is_spelling = any(

@@ -18,13 +18,13 @@ from kerastl.data.convert import NARROW, is_16_bit_file
 from kerastl.data.decode import FULL_WINDOW
 from kerastl.data.records import evenly_spaced, pluralize
 from kerastl.data.validate import PixelStatistics, pixel_statistics
-from kerastl.errors import RequestError
+from kerastl.errors import RequestError, raise_request
 from kerastl.evaluation import assign_subgroups, is_binned, subgroup_columns
 from kerastl.image_size import Resize, Size
 from kerastl.models import resolve_image_size
 from kerastl.recipe import Recipe
 from kerastl.runs import DataSummary, Run, Summary
-from kerastl.workflows.check_recipe import check_outside, for_each_domain
+from kerastl.workflows.check_recipe import check_outside, for_each_domain, head_problems
 from kerastl.workflows.domains import (
     NUM_LISTED,
     reader_options,
@@ -205,6 +205,7 @@ def _read_domain(recipe: Recipe, run: Run, domain: str, reader: recipes.Reader) 
     collection = registry.module("reader", reader.name).read(
         reader_options(recipe, domain), seed=recipe.seed, cache_dir=cache
     )
+    raise_request(head_problems(recipe, domain, collection))  # before each image is decoded
     if len(paths) > 1:
         name = f"the {domain}" + (f" ({'/'.join(path.parts[-2:])})" if path else "")
     if len(different) > len({path.name for path in different if path}):

@@ -33,6 +33,8 @@ check hospital-adaptation --data photos --target photos
 check hospital-adaptation --data photos --target photos/../photos
 check hospital-adaptation --data photos --target other
 run folder-classifier --data photos --set evaluation.positive=bird
+check folder-classifier --data three --set head.binary=true
+run folder-classifier --data three.csv --set head.binary=true
 lr folder-classifier --data photos --lowest 2 --highest 1
 lr folder-classifier --data photos --highest inf
 lr folder-classifier --data photos --out rate.pdf
@@ -57,7 +59,10 @@ for request in sys.stdin.read().strip().splitlines():
 
 def test_wrong_requests_are_refused_before_tensorflow_is_imported(tmp_path):
     (tmp_path / "empty").mkdir()
-    for folder in ("photos/cat", "photos/dog", "other/cat", "other/bird"):
+    (tmp_path / "three.csv").write_text(
+        "path,label\n" + "".join(f"three/{name}/{i}.png,{name}\n" for name in "abc" for i in range(8))
+    )
+    for folder in ("photos/cat", "photos/dog", "other/cat", "other/bird", "three/a", "three/b", "three/c"):
         (tmp_path / folder).mkdir(parents=True)
         for number in range(8):
             (tmp_path / folder / f"{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
@@ -96,6 +101,40 @@ def test_problems_of_options_recipe_and_data_are_reported_together(capsys, tmp_p
     assert text.startswith("Error: The request has 4 problems.\n")
     text = refusal(capsys, "adapt-curve", "hospital-adaptation", *data, "--labels", "x", "--set", "seed=x")
     assert text.startswith("Error: hospital-adaptation has 4 problems.\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (("--set", "seed=x"), ["2 problems", "--set seed:", "--set head.binary: a binary head"]),
+        (("--set", "seed=3"), ["2 problems", "head.binary: a binary head", "class 'c': has 2 groups"]),
+        (("--target", "gone", "--set", "target.labels=none"), ["2 problems", "--target: ", "--set head.binary: a binary"]),
+    ],
+)  # fmt: skip
+def test_a_binary_head_for_three_classes_is_reported_together_with_other_problems(
+    capsys, tmp_path, monkeypatch, words, parts
+):
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{name}{i}.png,{name}\n" for name, count in (("a", 8), ("b", 8), ("c", 2)) for i in range(count)]
+    Path("three.csv").write_text("path,label\n" + "".join(rows))
+    for row in rows:
+        Path(row.partition(",")[0]).touch()
+    recipe = "hospital-unlabelled" if "--target" in words else "folder-classifier"
+    text = refusal(capsys, "check", recipe, "--data", "three.csv", "--set", "head.binary=true", *words)
+    assert all(text.count(part) == 1 for part in parts), text
+    assert "for two classes, but there are 3: 'a', 'b', 'c'. Use binary: false." in text
+
+
+def test_a_binary_head_for_two_classes_is_accepted(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
+        Path("photos", name).mkdir(parents=True)
+        for number in range(6):
+            Path("photos", name, f"{number}.png").touch()
+    main(
+        ["check", "folder-classifier", "--data", "photos", "--set", "head.binary=true"], standalone_mode=False
+    )
+    assert "is valid" in capsys.readouterr().out
 
 
 def test_a_used_folder_is_reported_together_with_the_data(capsys, tmp_path, monkeypatch):

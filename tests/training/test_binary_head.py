@@ -78,7 +78,7 @@ def test_rows_of_both_classes_are_carried_over_in_any_order_and_between_both_kin
 
 def test_other_numbers_of_classes_are_refused():
     backbone = build_backbone("small_cnn", weights="none", image_size_px=32)
-    with pytest.raises(RequestError, match=r"for two classes, but there are 3: a, b, c"):
+    with pytest.raises(RequestError, match=r"for two classes, but there are 3: 'a', 'b', 'c'"):
         build_model(backbone, class_names="abc", binary=True)
 
 
