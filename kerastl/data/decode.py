@@ -484,19 +484,46 @@ def resize_image(image: tf.Tensor, size: Size, resize: Resize = "stretch", **met
     Returns:
         `[height, width, 3]` float32 in [0, 255].
     """
-    inner: Any = size
+    place = placement(tf.shape(image)[:2], size, resize)
     if resize == "crop":
-        window = fit_inside(size, tf.shape(image)[:2])
-        first = (tf.shape(image)[:2] - window) // 2
-        image = tf.slice(image, tf.concat([first, [0]], 0), tf.concat([window, [3]], 0))
-    elif resize == "pad":
-        inner = fit_inside(tf.shape(image)[:2], size)
+        image = tf.slice(image, tf.concat([place.first, [0]], 0), tf.concat([place.window, [3]], 0))
+    inner: Any = place.inner if resize == "pad" else size
     # The weights of the kernel sum to 1 up to rounding, so white may become 255.00002.
     resized = tf.clip_by_value(tf.image.resize(image, inner, **method or {"antialias": True}), 0.0, 255.0)
     if resize == "pad":
-        before = (size - inner) // 2
-        resized = tf.pad(resized, tf.concat([tf.stack([before, size - inner - before], axis=1), [[0, 0]]], 0))
+        borders = tf.stack([place.before, size - inner - place.before], axis=1)
+        resized = tf.pad(resized, tf.concat([borders, [[0, 0]]], 0))
     return tf.ensure_shape(resized, [*size, 3])
+
+
+class Placement(NamedTuple):
+    """The window of an image that a resized image shows, and where it shows it: `[2]` int32 each, rows first.
+
+    Args:
+        first: Top and left of the window in the image, in pixels.
+        window: Height and width of the window.
+        before: Top and left of what is shown in the resized image. The rest of it is padding.
+        inner: Height and width of what is shown.
+    """
+
+    first: tf.Tensor
+    window: tf.Tensor
+    before: tf.Tensor
+    inner: tf.Tensor
+
+
+def placement(shape: Any, size: Size, resize: Resize) -> Placement:
+    """Return what `resize_image` shows of an image, and where.
+
+    Args:
+        shape: (height, width) of the image, int32.
+        size: (height, width) of the resized image.
+        resize: The rule.
+    """
+    shape, inner = tf.convert_to_tensor(shape, tf.int32), tf.constant(size, tf.int32)
+    window = fit_inside(size, shape) if resize == "crop" else shape
+    inner = fit_inside(shape, size) if resize == "pad" else inner
+    return Placement((shape - window) // 2, window, (size - inner) // 2, inner)
 
 
 def fit_inside(shape: Any, box: Any, dtype: tf.DType = tf.int64) -> tf.Tensor:

@@ -1,6 +1,8 @@
 from .bootstrap import MIN_GROUPS as MIN_GROUPS
 from .bootstrap import groups_disagree as groups_disagree
 from .bootstrap import paired_difference as paired_difference
+from .heatmaps import Heatmap as Heatmap
+from .heatmaps import explain_images as explain_images
 from .inference import compare_passes as compare_passes
 from .inference import decode_twice as decode_twice
 from .inference import predict as predict

@@ -2,7 +2,7 @@
 
 `serving_default` takes complete image files, and `pixels` takes decoded images. Both return the outputs of
 `outputs_from_logits`. `classify` implements TF Serving's Classify interface; `features` and `explain` return
-pooled features and Grad-CAM heatmaps.
+pooled features and heatmaps.
 """
 
 from __future__ import annotations
@@ -12,16 +12,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from kerastl.data.decode import load_image
+from kerastl.data.decode import decode_image, placement, resize_image
+from kerastl.evaluation.heatmaps import ModelParts, explain, scale_heatmaps, split_at_pooling
 from kerastl.evaluation.trained_model import Trained
 from kerastl.export.graph_check import ENCODED
 from kerastl.export.postprocess import NO_POSTPROCESSING, SLACK, Postprocessing
 from kerastl.image_size import format_size
-from kerastl.models import has_single_logit
 from kerastl.tasks import SINGLE_LABEL
 
 Outputs = dict[str, tf.Tensor]
@@ -88,44 +87,6 @@ def _predicted(
 
 
 @dataclass(frozen=True)
-class ModelParts:
-    """A model that pools one feature map, in three parts that share its layers and weights.
-
-    Args:
-        trunk: Images to the last feature map `[n, h, w, channels]`.
-        pooling: The feature map to features `[n, channels]`.
-        head: Features to logits.
-    """
-
-    trunk: keras.Model
-    pooling: Any
-    head: keras.Model
-
-
-def split_at_pooling(model: keras.Model) -> ModelParts | None:
-    """Return the parts of a model; None if it does not pool one feature map to one vector, as those of `build_model` do.
-
-    Args:
-        model: A functional model.
-    """
-    pooled = [layer for layer in getattr(model, "layers", ()) if _pools(layer)]
-    if not pooled:
-        return None
-    pooling = pooled[-1]
-    try:
-        trunk = keras.Model(model.inputs, pooling.input)
-        head = keras.Model(pooling.output, model.outputs[0])
-    except (ValueError, KeyError, AttributeError):
-        return None  # a connection bypasses the pooling, or the pooling is called twice
-    return ModelParts(trunk, pooling, head)
-
-
-def _pools(layer: Any) -> bool:
-    kinds = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
-    return isinstance(layer, kinds) and not layer.keepdims
-
-
-@dataclass(frozen=True)
 class ServedModel:
     """The parts that all endpoints share: decoding and the network, each one function in the graph.
 
@@ -148,7 +109,9 @@ class ServedModel:
             "classify": (self.classify, tf.TensorSpec([None], tf.string, name=EXAMPLES)),
         }
         if self.parts is not None:
-            endpoints |= {"features": (self.features, files), "explain": (self.explain, files)}
+            endpoints["features"] = (self.features, files)
+            if not self.parts.problem:
+                endpoints["explain"] = (self.explain, files)
         return endpoints
 
     def from_files(self, image_bytes: tf.Tensor) -> Outputs:
@@ -185,50 +148,42 @@ class ServedModel:
     def features(self, image_bytes: tf.Tensor) -> Outputs:
         """Return the pooled `features` `[n, features]` float32 of files; `parts` must not be None."""
         assert self.parts is not None
-        return {"features": self.parts.pooling(self._feature_maps(image_bytes))}
+        features, _ = self.parts.head(self._network(self.decode(image_bytes)), training=False)
+        return {"features": tf.cast(features, tf.float32)}
 
     def explain(self, image_bytes: tf.Tensor) -> Outputs:
-        """Return Grad-CAM of the predicted class, `heatmap` and `predicted`, for files; `parts` must not be None.
+        """Return `heatmap` and `predicted` for files; `parts` must not be None, and have no problem.
 
-        `heatmap` is `[n, h, w]` float32 in [0, 1] on the grid of the last feature map: 1 for the strongest
-        evidence for the class, and 0 everywhere if there is none. `predicted` is that of `serving_default`.
-
-        Reference:
-            Selvaraju et al. 2017, arXiv:1610.02391, equations 1 and 2.
+        `heatmap` is `[n, h, w]` float32 in [0, 1] on the grid of the last feature map or of the patches, by the method in
+        `kerastl.evaluation.heatmaps`: 1 for the strongest evidence, and 0 for cells that lie wholly in the padding, and
+        everywhere if there is no evidence. `predicted` is that of `serving_default`.
         """
         assert self.parts is not None
-        maps = self._feature_maps(image_bytes)
-        with tf.GradientTape() as tape:
-            tape.watch(maps)
-            logits = self.parts.head(self.parts.pooling(maps), training=False)
-            predicted = self._outputs(logits)["predicted"]
-            names = tf.constant(list(self.trained.class_names), tf.string)
-            if has_single_logit(self.parts.head):  # the constant logit has no gradient
-                logits -= tf.reduce_mean(logits, axis=-1, keepdims=True)
-            score = tf.reduce_sum(logits * tf.cast(predicted[:, None] == names[None], logits.dtype))
-        weights = tf.reduce_mean(tape.gradient(score, maps), axis=[1, 2], keepdims=True)
-        heat = tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1))
+        images, before, inner = self._decode(image_bytes)
+        names = tf.constant(list(self.trained.class_names), tf.string)
+
+        def predicted(logits: tf.Tensor) -> tf.Tensor:
+            return tf.argmax(self._outputs(logits)["predicted"][:, None] == names[None], axis=-1)
+
+        evidence, labels = explain(self.parts, images, predicted, trunk=self._network)
         return {
-            "heatmap": tf.math.divide_no_nan(heat, tf.reduce_max(heat, axis=[1, 2], keepdims=True)),
-            "predicted": predicted,
+            "heatmap": scale_heatmaps(evidence, before, inner, self.trained.image_size_px),
+            "predicted": tf.gather(names, labels),
         }
 
     def predict(self, images: tf.Tensor) -> Outputs:
         """Return the outputs for decoded images."""
         logits = self._network(images)
         if self.parts is not None:
-            logits = self.parts.head(self.parts.pooling(logits), training=False)
+            _, logits = self.parts.head(logits, training=False)
         return self._outputs(logits)
 
     def _outputs(self, logits: tf.Tensor) -> Outputs:
         return outputs_from_logits(logits, self.trained.class_names, self.postprocessing)
 
-    def _feature_maps(self, image_bytes: tf.Tensor) -> tf.Tensor:
-        return tf.cast(self._network(self.decode(image_bytes)), tf.float32)
-
     @cached_property
     def parts(self) -> ModelParts | None:
-        """The parts of the model; None if it does not pool one feature map."""
+        """The parts of the model; None if it does not pool one feature map or sequence of tokens."""
         return split_at_pooling(self.trained.model)
 
     @cached_property
@@ -242,23 +197,27 @@ class ServedModel:
 
         return network
 
-    @cached_property
-    def decode(self) -> Any:
-        """From `[n]` whole files of any mixed types to `[n, height, width, 3]` float32 in [0, 255].
+    def decode(self, image_bytes: tf.Tensor) -> tf.Tensor:
+        """Decode `[n]` whole files of any mixed types to `[n, height, width, 3]` float32 in [0, 255].
 
         If an image cannot be decoded, the whole batch fails, with the reason.
         """
-        trained = self.trained
-        spec = tf.TensorSpec([*trained.image_size_px, 3], tf.float32)
+        return self._decode(image_bytes)[0]
 
-        def load(encoded: tf.Tensor) -> tf.Tensor:
-            return load_image(
-                encoded, image_size_px=trained.image_size_px, resize=trained.resize, window=trained.window,
-                max_pixels=trained.max_pixels,
-            )  # fmt: skip
+    @cached_property
+    def _decode(self) -> Any:
+        """From files to images, and to the `before` and `inner` `[n, 2]` of the `Placement` of each."""
+        trained = self.trained
+        sides = tf.TensorSpec([2], tf.int32)
+        specs = (tf.TensorSpec([*trained.image_size_px, 3], tf.float32), sides, sides)
+
+        def load(encoded: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            image = decode_image(encoded, window=trained.window, max_pixels=trained.max_pixels)
+            place = placement(tf.shape(image)[:2], trained.image_size_px, trained.resize)
+            return resize_image(image, trained.image_size_px, trained.resize), place.before, place.inner
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
-        def decode_all(image_bytes: tf.Tensor) -> tf.Tensor:
-            return tf.map_fn(load, image_bytes, fn_output_signature=spec)
+        def decode_all(image_bytes: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            return tf.map_fn(load, image_bytes, fn_output_signature=specs)
 
         return decode_all

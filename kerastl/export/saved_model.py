@@ -13,9 +13,11 @@ import tensorflow as tf
 from annotated_types import Ge
 
 from kerastl import __version__
+from kerastl.console import print_status
 from kerastl.data.decode import MAX_PIXELS
 from kerastl.data.records import check_class_list
 from kerastl.errors import RequestError, RunFailed, out_option, raise_problems
+from kerastl.evaluation.heatmaps import NO_HEATMAPS, heatmap_problem
 from kerastl.evaluation.trained_model import Trained, weights_fingerprint
 from kerastl.export.endpoints import ServedModel
 from kerastl.export.graph_check import prepare_for_server
@@ -123,8 +125,8 @@ def export_saved_model(
 
     Returns:
         The version folder, e.g. `out/1`. It holds the SavedModel with the endpoints `serving_default`,
-        `pixels`, `classify`, and, if the model pools one feature map, `features` and `explain` (see
-        `kerastl.export.endpoints`), warm-up requests, `MODEL_CARD.md` and `manifest.json`. `out` also holds
+        `pixels`, `classify`, and, if the model pools one feature map or sequence of tokens, `features` and `explain`
+        (see `kerastl.export.endpoints`; a message states why there is no `explain`), warm-up requests, `MODEL_CARD.md` and `manifest.json`. `out` also holds
         the files of `kerastl.export.serving_files`.
 
     Raises:
@@ -143,6 +145,8 @@ def export_saved_model(
     network = check_classifier(model, class_names=names, image_size_px=size, is_probed=True)
     trained = Trained(names, size, window, max_pixels, network, resize=resize)
     name = resolve_model_name(Path(out), model_name)
+    if problem := heatmap_problem(network):
+        print_status(f"{NO_HEATMAPS}: {problem}.")
     return write_saved_model(trained, Path(out), postprocessing, version, facts, name)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -137,22 +138,26 @@ def _in_call_order(model: keras.Model, layers: Sequence[Any]) -> list[Any]:
     called: list[int] = []
     with ExitStack() as stack:
         for layer in layers:
-            stack.enter_context(_recorded(layer, called))
+            stack.enter_context(wrapped_call(layer, partial(_record, called, id(layer))))
         model(keras.ops.zeros((1, *model.inputs[0].shape[1:])), training=False)
     order = {layer: index for index, layer in reversed(list(enumerate(called)))}
     return sorted(layers, key=lambda layer: order.get(id(layer), -1))
 
 
+def _record(called: list[int], layer: int, call: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a call that first appends a layer to the list of called layers."""
+
+    def recorded(*args: Any, **options: Any) -> Any:
+        called.append(layer)
+        return call(*args, **options)
+
+    return recorded
+
+
 @contextmanager
-def _recorded(layer: Any, called: list[int]) -> Iterator[None]:
-    """Append the id of a layer to a list whenever it is called within the context."""
-    original = layer.call
-
-    def call(*args: Any, **options: Any) -> Any:
-        called.append(id(layer))
-        return original(*args, **options)
-
-    vars(layer)["call"] = call  # an attribute of the instance, which Keras does not track
+def wrapped_call(layer: Any, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
+    """Replace the call of a layer by `wrap(call)` within the context."""
+    vars(layer)["call"] = wrap(layer.call)  # an attribute of the instance, which Keras does not track
     try:
         yield
     finally:

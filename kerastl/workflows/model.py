@@ -9,9 +9,11 @@ from pathlib import Path
 import keras
 
 from kerastl import models
+from kerastl.console import print_status
 from kerastl.data.decode import FULL_WINDOW
 from kerastl.errors import RequestError, setting
 from kerastl.evaluation import load_trained
+from kerastl.evaluation.heatmaps import NO_HEATMAPS, heatmap_problem
 from kerastl.evaluation.trained_model import check_manifest
 from kerastl.recipe import Backbone, Recipe
 from kerastl.runs import ModelSummary, sha256_of
@@ -81,6 +83,9 @@ def build_initial_model(recipe: Recipe, datasets: Datasets) -> InitialModel:
             f"Images are resized with {recipe.data.resize}, but those of {models.public_name(backbone.name)} were with "
             f"{loaded.resize}: {setting('data.resize', loaded.resize)}"
         )
+    if "saved_model" in recipe.export.formats and (problem := heatmap_problem(model)):
+        notes.append(f"{NO_HEATMAPS}: {problem}.")
+        print_status(notes[-1])
     return InitialModel(model, head, weights, tuple(notes))
 
 

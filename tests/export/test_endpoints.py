@@ -1,5 +1,6 @@
 """The endpoints, checked with NumPy on the layers of the model."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +8,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kerastl.evaluation import Trained, explain_images
 from kerastl.export import export_saved_model
+from kerastl.export._probe import ServingSession
 from kerastl.export.graph_check import check_endpoints
 from kerastl.export.manifest import read_manifest
 from kerastl.export.postprocess import Postprocessing, Prevalence, Threshold
+from kerastl.models import build_model, load_own_model
 from kerastl.runs.schemas import ServedPostprocessing
-from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SETTINGS, SIZE, WINDOW
+from tests.export.conftest import CLASS_NAMES, MAX_PIXELS, SETTINGS, SIZE, WINDOW, png
+
+sys.path.append(str(Path(__file__).parents[1] / "models"))
+from hub_backbones import OFFSET, SCALE, build
 
 POSTPROCESSING = Postprocessing(
     temperature=1.7,
@@ -77,6 +84,30 @@ def test_explain_returns_grad_cam_of_the_predicted_class(
     assert outputs["heatmap"].numpy() == pytest.approx(wanted, abs=1e-4)
     features = loaded.signatures["features"](tf.constant(encoded))["features"].numpy()
     assert features == pytest.approx(maps.mean(axis=(1, 2)), abs=1e-4)
+
+
+@pytest.mark.slow
+def test_explain_of_tokens_in_a_session_equals_python_and_leaves_out_the_padding(
+    tmp_path: Path, encoded: list[bytes]
+) -> None:
+    loaded = load_own_model(build("dinov2_with_registers"), scale=SCALE, offset=OFFSET)
+    model = build_model(
+        loaded.model, class_names=CLASS_NAMES, num_prefix_tokens=loaded.num_prefix_tokens, pooling="cls_mean"
+    )
+    trained = Trained(CLASS_NAMES, (32, 32), WINDOW, MAX_PIXELS, model, resize="pad")
+    files = [*encoded, png(np.random.default_rng(2).integers(0, 255, (60, 20, 3)).astype(np.uint8))]
+    export = export_saved_model(model, tmp_path, **SETTINGS | {"image_size_px": 32}, resize="pad")
+    with ServingSession(export) as session:
+        explained, served, features = (
+            session.run(signature, {"image_bytes": files})
+            for signature in ("explain", "serving_default", "features")
+        )
+    assert explained["predicted"].tolist() == served["predicted"].tolist()
+    expected = explain_images(trained, files)
+    assert explained["heatmap"] == pytest.approx(np.stack([heatmap.values for heatmap in expected]), abs=1e-4)
+    assert [name.decode() for name in explained["predicted"]] == [heatmap.class_name for heatmap in expected]
+    assert (explained["heatmap"][-1].max(axis=0) > 0).tolist() == [False, True, True, False]
+    assert features["features"].shape == (len(files), 2 * 16)
 
 
 @pytest.fixture(scope="module")
