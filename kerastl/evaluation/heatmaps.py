@@ -40,7 +40,7 @@ class ModelParts:
 
     Args:
         trunk: Images to the feature map `[n, h, w, channels]`, or to tokens `[n, tokens, channels]`.
-        head: These to the pooled features `[n, features]` and to logits.
+        head: These to logits, and to the pooled features `[n, features]`.
         grid: Rows and columns of the patches behind the tokens; None for a feature map, or if they are unknown.
         has_class_token: Whether the first token is pooled on its own.
         num_pooled_tokens: Number of tokens at the end of the sequence that are pooled together; 0 for none.
@@ -102,7 +102,7 @@ def split_at_pooling(model: keras.Model) -> ModelParts | None:
         features = (names["pooled"] if readers else pooling[-1]).output
         num_pooled = pooling[-1].input.shape[1] if pooling and len(maps.shape) == 3 else 0
         trunk = keras.Model(model.input, maps)
-        head = keras.Model(maps, [features, model.outputs[0]])
+        head = keras.Model(maps, [model.outputs[0], features])
     except (ValueError, KeyError, AttributeError):
         return None  # a connection bypasses the pooling, or the pooling is called twice
     grid = _grid_of_patches(trunk) if len(maps.shape) == 3 else None
@@ -177,7 +177,7 @@ def explain(
 def _grad_cam(parts: ModelParts, maps: tf.Tensor, choose: Choice) -> tuple[tf.Tensor, tf.Tensor]:
     with tf.GradientTape() as tape:
         tape.watch(maps)
-        _, logits = parts.head(maps, training=False)
+        logits, _ = parts.head(maps, training=False)
         labels = choose(logits)
         if has_single_logit(parts.head):  # the constant logit has no gradient
             logits -= tf.reduce_mean(logits, axis=-1, keepdims=True)
@@ -198,7 +198,7 @@ def _on_grid(parts: ModelParts, maps: tf.Tensor) -> tf.Tensor:
 
 def _attention_rollout(parts: ModelParts, images: tf.Tensor, choose: Choice) -> tuple[tf.Tensor, tf.Tensor]:
     with recorded_attention(parts.trunk) as scores, recorded_attention(parts.head) as pooling_scores:
-        _, logits = parts.head(parts.trunk(images, training=False), training=False)
+        logits, _ = parts.head(parts.trunk(images, training=False), training=False)
     rollout = _pooling_weights(parts, pooling_scores)
     for layer in reversed(scores):
         attention = tf.reduce_mean(tf.cast(layer, tf.float32), axis=1)

@@ -148,7 +148,7 @@ class ServedModel:
     def features(self, image_bytes: tf.Tensor) -> Outputs:
         """Return the pooled `features` `[n, features]` float32 of files; `parts` must not be None."""
         assert self.parts is not None
-        features, _ = self.parts.head(self._network(self.decode(image_bytes)), training=False)
+        _, features = self.parts.head(self._network(self.decode(image_bytes)), training=False)
         return {"features": tf.cast(features, tf.float32)}
 
     def explain(self, image_bytes: tf.Tensor) -> Outputs:
@@ -175,7 +175,7 @@ class ServedModel:
         """Return the outputs for decoded images."""
         logits = self._network(images)
         if self.parts is not None:
-            _, logits = self.parts.head(logits, training=False)
+            logits, _ = self.parts.head(logits, training=False)
         return self._outputs(logits)
 
     def _outputs(self, logits: tf.Tensor) -> Outputs:

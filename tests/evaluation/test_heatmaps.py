@@ -206,6 +206,21 @@ def test_tokens_with_unknown_attention_have_grad_cam_of_the_class():
     assert evidence.numpy().max() > 0
 
 
+def test_grad_cam_of_a_binary_head_differs_between_its_classes():
+    """The class of the constant logit is explained by what lowers the other one."""
+    backbone = own_transformer(attention=UnknownAttention())
+    model = build_model(
+        backbone, class_names=("cat", "dog"), binary=True, pooling="mean", num_prefix_tokens=0
+    )
+    parts = split_at_pooling(model)
+    tokens, kernel = parts.trunk(wide()).numpy(), model.get_layer("head").get_weights()[0][:, 0]
+    for label, sign in enumerate((-1, 1)):
+        evidence, _ = explain(parts, wide(), lambda logits, label=label: tf.constant([label, label]))
+        wanted = np.maximum(sign * tokens @ kernel / 16, 0).reshape(-1, 2, 4)
+        assert evidence.numpy() == pytest.approx(wanted, abs=1e-5)
+        assert wanted.max() > 0
+
+
 def test_models_without_heatmaps_have_a_reason():
     unknown = own_transformer(attention=UnknownAttention(), has_class_token=True)
     assert heatmap_problem(head_for(unknown, "cls", 1)) == (
