@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from skimage.transform import iradon, radon
 from sklearn.linear_model import LogisticRegression
@@ -20,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from kerastl.cli.data import command
 from kerastl.data import write_phantoms
 from kerastl.data.phantom import scanner as scanners
-from kerastl.data.phantom.anatomy import Grid
+from kerastl.data.phantom.anatomy import Grid, ellipse_distance_mm
 from kerastl.data.phantom.generate import assign_classes, draw_patient
 from kerastl.data.phantom.scanner import HOSPITALS, SCANNER_A
 from kerastl.data.readers.phantom import Options, read
@@ -120,6 +122,18 @@ def test_nodule_is_denser_than_its_surroundings_and_in_view(hospital: str, regio
         inside = np.median(patient_slice.stored[patient_slice.mask])
         assert inside > np.median(patient_slice.stored[around & ~patient_slice.mask]) + 15
         assert 10 < patient_slice.mask.sum() < 400
+
+
+@given(
+    st.tuples(*[st.floats(-200, 200)] * 2), st.tuples(*[st.floats(0.5, 170)] * 2), st.floats(-4, 4), st.floats(2, 3)
+)  # fmt: skip
+def test_no_pixel_that_an_ellipse_covers_is_left_out(center, axes, turn_rad, exponent) -> None:
+    grid = Grid(40, 340, center_column_mm=20)
+    near, everywhere = (
+        ellipse_distance_mm(grid, *center, *axes, turn_rad, exponent, reach_mm=reach) for reach in (0, 1e4)
+    )
+    assert np.isfinite(everywhere).all()
+    assert grid.coverage(near).tobytes() == grid.coverage(everywhere).tobytes()
 
 
 def disc(grid: Grid, radius_mm: float) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -53,6 +53,14 @@ class Grid:
         """Return the coverage of each pixel by a shape, 0 to 1, from the signed distance, which is negative inside."""
         return np.clip(np.float32(0.5) - distance_mm / np.float32(self.pixel_mm), 0, 1)
 
+    def window(
+        self, row_mm: float, column_mm: float, half_height_mm: float, half_width_mm: float
+    ) -> tuple[slice, slice]:
+        """Return the rows and columns of the pixels in a rectangle around a position."""
+        rows = np.searchsorted(self.rows_mm[:, 0], (row_mm - half_height_mm, row_mm + half_height_mm))
+        columns = np.searchsorted(self.columns_mm[0], (column_mm - half_width_mm, column_mm + half_width_mm))
+        return slice(*rows), slice(*columns)
+
 
 def ellipse_distance_mm(
     grid: Grid,
@@ -62,6 +70,7 @@ def ellipse_distance_mm(
     width_mm: float,
     turn_rad: float = 0.0,
     exponent: float = 2.0,
+    reach_mm: float = 0.0,
 ) -> Image:
     """Return the signed distance of each pixel to the edge of a superellipse, as a first-order approximation.
 
@@ -71,19 +80,27 @@ def ellipse_distance_mm(
         height_mm, width_mm: Semi-axes.
         turn_rad: Clockwise rotation.
         exponent: 2 for an ellipse. Larger values are closer to a rectangle.
+        reach_mm: Distances up to one pixel more than this are computed. Larger ones may be infinite.
 
     Returns:
         `[size, size]` float32, negative inside.
     """
-    down, right = grid.rows_mm - row_mm, grid.columns_mm - column_mm
     cos, sin = np.cos(turn_rad), np.sin(turn_rad)
+    # The approximate distance is at least (level - 1) / hypot(1 / height, 1 / width), and a semi-axis is at most `level` long.
+    level = 1 + (reach_mm + grid.pixel_mm) * float(np.hypot(1 / height_mm, 1 / width_mm))
+    tall, wide = level * height_mm, level * width_mm
+    window = grid.window(
+        row_mm, column_mm, tall * abs(cos) + wide * abs(sin), tall * abs(sin) + wide * abs(cos)
+    )
+    distance = np.full((grid.size_px, grid.size_px), np.inf, np.float32)
+    down, right = grid.rows_mm[window[0]] - row_mm, grid.columns_mm[:, window[1]] - column_mm
     tall = np.abs(down * cos - right * sin) / height_mm
     wide = np.abs(down * sin + right * cos) / width_mm
     level = (tall**exponent + wide**exponent) ** (1 / exponent) + np.float32(1e-6)
     steep = np.hypot(
         (tall / level) ** (exponent - 1) / height_mm, (wide / level) ** (exponent - 1) / width_mm
     )
-    distance: Image = ((level - 1) / (steep + np.float32(1e-6))).astype(np.float32)
+    distance[window] = (level - 1) / (steep + np.float32(1e-6))
     return distance
 
 
@@ -112,32 +129,57 @@ def paint(image: Image, coverage: Image, value: float | Image) -> None:
     image += coverage * (value - image)
 
 
-def cut_rods(grid: Grid, rods: list[Rod], height_mm: float) -> Image:
+def cut_rods(grid: Grid, rods: Sequence[Rod], height_mm: float) -> Image:
     """Return the coverage of each pixel by rods in the plane at a height: `[size, size]` float32, 0 to 1."""
     coverage = np.zeros((grid.size_px, grid.size_px), np.float32)
-    for rod in rods:
-        _cut_rod(coverage, grid, rod, height_mm)
+    radii = np.array([(rod.start_radius_mm, rod.end_radius_mm) for rod in rods]).reshape(-1, 2)
+    ends = np.array([(rod.start_mm, rod.end_mm) for rod in rods]).reshape(-1, 2, 3)
+    reach = (radii.max(axis=1) + grid.pixel_mm)[:, None]
+    low, high = ends.min(axis=1) - reach, ends.max(axis=1) + reach
+    is_cut = (low[:, 2] < height_mm) & (height_mm < high[:, 2])
+    first, last = (np.searchsorted(grid.axis_mm, bounds[is_cut, :2]) for bounds in (low, high))
+    rod, row, column = _window_pixels(first, last)
+    part = _rod_coverage(grid, ends[is_cut], radii[is_cut], height_mm, rod, row, column)
+    np.maximum.at(coverage, (row, column), part)
     return coverage
 
 
-def _cut_rod(coverage: Image, grid: Grid, rod: Rod, height_mm: float) -> None:
-    start, end = rod.start_mm, rod.end_mm
-    reach = max(rod.start_radius_mm, rod.end_radius_mm) + grid.pixel_mm
-    low, high = np.minimum(start, end) - reach, np.maximum(start, end) + reach
-    if not low[2] < height_mm < high[2]:
-        return
-    rows, columns = (slice(*np.searchsorted(grid.axis_mm, (low[axis], high[axis]))) for axis in (0, 1))
-    down, right = grid.axis_mm[rows, None] - start[0], grid.axis_mm[None, columns] - start[1]
-    along, up = end - start, height_mm - start[2]
-    share = (down * along[0] + right * along[1] + up * along[2]) / max(along @ along, 1e-9)
+def _window_pixels(
+    first: NDArray[np.int64], last: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the index of the window, the row and the column of each pixel of windows `[n, 2]` to `[n, 2]`."""
+    height, width = (last - first).T
+    window = np.repeat(np.arange(len(first)), height * width)
+    pixel = np.arange(len(window)) - np.repeat(np.cumsum(height * width) - height * width, height * width)
+    down, right = np.divmod(pixel, width[window])
+    return window, first[window, 0] + down, first[window, 1] + right
+
+
+def _rod_coverage(
+    grid: Grid,
+    ends_mm: Vector,
+    radii_mm: Vector,
+    height_mm: float,
+    rod: NDArray[np.int64],
+    row: NDArray[np.int64],
+    column: NDArray[np.int64],
+) -> Image:
+    """Return the coverage of pixels by one rod each, `[num_pixels]` float32, from `[n, 2, 3]` ends and `[n, 2]` radii."""
+    start = ends_mm[:, 0]
+    along, up = ends_mm[:, 1] - start, height_mm - start[:, 2]
+    square = np.array([max(vector @ vector, 1e-9) for vector in along])
+    down, right = grid.axis_mm[row] - start[rod, 0], grid.axis_mm[column] - start[rod, 1]
+    along_row, along_column, along_up = along.T[:, rod]
+    share = (down * along_row + right * along_column + (up * along[:, 2])[rod]) / square[rod]
     share = np.clip(share, 0, 1)
     away = np.sqrt(
-        (down - share * along[0]) ** 2 + (right - share * along[1]) ** 2 + (up - share * along[2]) ** 2
+        (down - share * along_row) ** 2
+        + (right - share * along_column) ** 2
+        + (up[rod] - share * along_up) ** 2
     )
-    radius = rod.start_radius_mm + share * (rod.end_radius_mm - rod.start_radius_mm)
+    radius = radii_mm[rod, 0] + share * (radii_mm[:, 1] - radii_mm[:, 0])[rod]
     thin = np.minimum(1, 2 * radius / grid.pixel_mm)
-    part = (grid.coverage(away - radius) * thin).astype(np.float32)
-    np.maximum(coverage[rows, columns], part, out=coverage[rows, columns])
+    return (grid.coverage(away - radius) * thin).astype(np.float32)
 
 
 CHEST_WIDTH_MM = 340.0
@@ -266,14 +308,18 @@ def draw_head(rng: np.random.Generator, grid: Grid) -> tuple[Image, Image]:
     tilt = rng.uniform(-0.12, 0.12)
     cos, sin = np.cos(tilt), np.sin(tilt)
 
-    def ellipse(row: float, column: float, height: float, width: float, turn: float = 0.0) -> Image:
+    def ellipse(
+        row: float, column: float, height: float, width: float, turn: float = 0.0, reach_mm: float = 0.0
+    ) -> Image:
         down, right = row * cos + column * sin, column * cos - row * sin
         row, column = center_row + down * scale, center_column + right * scale
-        return ellipse_distance_mm(grid, row, column, height * scale, width * scale, tilt + turn, 2.15)
+        return ellipse_distance_mm(
+            grid, row, column, height * scale, width * scale, tilt + turn, 2.15, reach_mm
+        )
 
     image = np.full((grid.size_px, grid.size_px), AIR_HU, np.float32)
     skull_mm = rng.uniform(5.5, 8.0)
-    brain = ellipse(0, 0, 84, 66)
+    brain = ellipse(0, 0, 84, 66, reach_mm=HEAD_WIDTH_MM)
     paint(image, grid.coverage(brain - np.float32(skull_mm + 6)), 20.0)
     paint(image, grid.coverage(brain - np.float32(skull_mm)), 1000.0)
     paint(image, grid.coverage(brain), 8.0)
@@ -404,7 +450,9 @@ def paint_nodule(image: Image, grid: Grid, nodule: Nodule, height_mm: float) -> 
     Returns:
         Coverage of each pixel by the nodule without its strands, `[n, n]` float32, 0 to 1.
     """
-    down, right = grid.rows_mm - nodule.row_mm, grid.columns_mm - nodule.column_mm
+    reach_mm = nodule.radius_mm * (1 + sum(height for _, height, _, _ in nodule.waves)) + grid.pixel_mm
+    window = grid.window(nodule.row_mm, nodule.column_mm, reach_mm, reach_mm)
+    down, right = grid.rows_mm[window[0]] - nodule.row_mm, grid.columns_mm[:, window[1]] - nodule.column_mm
     around = np.arctan2(down, right)
     away = np.hypot(down, right)
     radius_mm = np.sqrt(max(nodule.radius_mm**2 - height_mm**2, 0.0))
@@ -414,8 +462,9 @@ def paint_nodule(image: Image, grid: Grid, nodule: Nodule, height_mm: float) -> 
     )
     # Compensate for the area that waves add, so that neither mask nor box reveals the class.
     shape = shape / (1 + sum(height for _, height, _, _ in nodule.waves) * 0.09)
-    body = grid.coverage((away - radius_mm * shape).astype(np.float32))
-    paint(image, cut_rods(grid, list(nodule.strands), height_mm), nodule.hu)
+    body = np.zeros_like(image)
+    body[window] = grid.coverage((away - radius_mm * shape).astype(np.float32))
+    paint(image, cut_rods(grid, nodule.strands, height_mm), nodule.hu)
     paint(image, body, nodule.hu)
     if nodule.calcification is not None:
         row_mm, column_mm, wide_mm, hu = nodule.calcification

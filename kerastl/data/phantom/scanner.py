@@ -177,16 +177,18 @@ def _projector(size: int, width_mm: float) -> sparse.csr_array:
 @lru_cache(maxsize=4)
 def _back_projector(size: int, width_mm: float, view: Grid) -> sparse.csr_array:
     """Return the back-projection matrix with linear interpolation, `[num_pixels, views * size]`."""
-    blocks = []
-    for angle in np.concatenate([ANGLES, ANGLES + np.pi / 2]):
+    shape = (view.size_px**2, NUM_VIEWS, 2)
+    columns, weights, inside = np.empty(shape, np.int32), np.empty(shape, np.float32), np.empty(shape, bool)
+    for number, angle in enumerate(np.concatenate([ANGLES, ANGLES + np.pi / 2])):
         distance_mm = view.columns_mm * np.cos(angle) + view.rows_mm * np.sin(angle)
         position = distance_mm.ravel() * (size / width_mm) + (size - 1) / 2
-        entries = [
-            (np.flatnonzero(inside), index[inside], weight[inside])
-            for index, weight, inside in _interpolation(position, size)
-        ]
-        blocks.append(_matrix(entries, (view.size_px**2, size)))
-    return sparse.csr_array(sparse.hstack(blocks, format="csr"))
+        for side, (index, weight, is_inside) in enumerate(_interpolation(position, size)):
+            columns[:, number, side], weights[:, number, side] = number * size + index, weight
+            inside[:, number, side] = is_inside
+    starts = np.append(0, np.cumsum(np.count_nonzero(inside, axis=(1, 2)))).astype(np.int32)
+    return sparse.csr_array(
+        (weights[inside], columns[inside], starts), shape=(view.size_px**2, NUM_VIEWS * size)
+    )
 
 
 @dataclass(frozen=True)
