@@ -21,7 +21,7 @@ Facts = Sequence[tuple[str, str]]
 """Titles and texts for the terminal and the report. An empty title continues the previous fact."""
 TITLE_WIDTH = 12
 LINE_SECONDS, LINE_SECONDS_AT_MOST = 5, 60
-"""Seconds between two progress lines: at least, and at most if less than a tenth of the work is done in between."""
+"""Minimum seconds between two progress lines, and maximum if less than a tenth of the work was done in between."""
 MIN_WIDTH = 40
 
 _is_quiet = ContextVar("_is_quiet", default=False)

@@ -300,7 +300,7 @@ def join_words(words: Sequence[str], last: str = "or") -> str:
 
 
 ADDRESS = re.compile(r"^([a-z][a-z0-9+]+:)/+", re.IGNORECASE)
-"""The beginning of a URL, of which a path keeps only one slash."""
+"""The beginning of a URL. A path keeps only one of its slashes."""
 
 
 def shell_quote(word: object) -> str:

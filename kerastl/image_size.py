@@ -13,7 +13,7 @@ MAX_SIZE_PX = 4096
 Size = tuple[int, int]
 """(height, width) in pixels."""
 Resize = Literal["stretch", "pad", "crop"]
-"""How an image of another aspect ratio is resized; see `kerastl.data.decode.resize_image`."""
+"""How an image with a different aspect ratio is resized; see `kerastl.data.decode.resize_image`."""
 RESIZE_RULES: dict[Resize, str] = {
     "stretch": "Height and width are scaled separately, without keeping the aspect ratio.",
     "pad": "The aspect ratio is kept: the whole image is shown in the center, on black.",

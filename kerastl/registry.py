@@ -44,7 +44,7 @@ REQUIRED_NAMES = {
 }
 """What the module of an installed plug-in must define."""
 PRESET_PREFIX = "keras_hub/"
-"""Begins the names of backbones that are presets of KerasHub."""
+"""Prefix of the names of backbones that are presets of KerasHub."""
 
 
 @cache
@@ -224,7 +224,7 @@ def quantize_choices(format_name: str) -> tuple[str, ...]:
 
 
 def can_resize(format_name: str) -> bool:
-    """Return whether models in an export format can resize the images themselves: those of another runtime."""
+    """Return whether `with_resize` applies to an export format: only to the formats of other runtimes."""
     return hasattr(module("format", format_name), "convert")
 
 

@@ -227,7 +227,7 @@ def step_for(
     if "head" not in {layer.name for layer in model.layers}:
         raise RequestError(
             f"{name}: needs a model from build_classifier, but the model '{model.name}' has no layer 'head'. Use the losses of "
-            "kerastl.adaptation in a train_step of your own."
+            "kerastl.adaptation in your own train_step."
         )
 
     def build(phase: Phase, source: ImageDataset) -> training.Step:
@@ -261,8 +261,8 @@ def source_model_settings(path: Path) -> Mapping[str, Any]:
     """Return the recipe settings that a trained model defines.
 
     Args:
-        path: A run folder, or the output of `kerastl export RUN --format keras`; of several versions, the
-            last one is used.
+        path: A run folder, or the output of `kerastl export RUN --format keras`; if it has several versions, the last
+            one is used.
 
     Returns:
         `{"source": {"model"}, "backbone": {...}, "head": {...}, "data": {"image_size_px", "resize", "window"}}`.

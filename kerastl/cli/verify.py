@@ -19,7 +19,7 @@ from kerastl.cli._output import Choice, NonEmptyPath, json_option
 @click.option(
     "--url",
     metavar="HOST[:PORT]",
-    help="Also check a running server: TF Serving at this gRPC address (default port: 8500) and by REST on port 8501, or a "
+    help="Also check a running server: TF Serving at this gRPC address (default port: 8500) and over REST on port 8501, or a "
     "KServe server, such as Triton, at this HTTP address.",
 )
 @click.option(
@@ -30,7 +30,7 @@ from kerastl.cli._output import Choice, NonEmptyPath, json_option
 @click.option(
     "--protocol",
     type=Choice(["tf_serving", "kserve_v1", "kserve_v2"]),
-    help="What the server speaks. The default port of kserve_v1 is 8080, of kserve_v2 8000.  [default: detected]",
+    help="Protocol of the server. The default port of kserve_v1 is 8080, that of kserve_v2 is 8000.  [default: detected]",
 )
 @click.option("--model-name", help="Name of the model on the server.  [default: that of the export]")
 @click.option(
@@ -55,8 +55,8 @@ def command(
     the format keras, only files and weights are checked.
 
     With --url, the served version and its predictions are also checked: TF Serving over gRPC and REST, KServe v1 and v2
-    over HTTP. Checks that a protocol does not allow are listed with the reason. The images are sent to the server without
-    encryption. The exit code is 1 if a check fails.
+    over HTTP. Checks that the protocol does not support are listed with the reason. The images are sent to the server
+    without encryption. The exit code is 1 if a check fails.
 
     \b
     Examples:

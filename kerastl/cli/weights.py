@@ -30,7 +30,7 @@ def command() -> None:
 def list_weights(presets: tuple[str, ...], as_json: bool) -> None:
     """List all backbones and their cached weights. Prints size, parameters, published accuracy and image size.
 
-    Presets of KerasHub are listed with the license of their weights if they are downloaded. PRESETS are further ones,
+    Downloaded presets of KerasHub are listed with the license of their weights. PRESETS are further presets,
     keras_hub/PATH.
 
     \b

@@ -20,7 +20,7 @@ TOLERANCE = 0.5
 """Resizing can exceed the range of the pixels by rounding errors."""
 OVERSHOOT = 64
 """Resizing with a bicubic or Lanczos filter exceeds the range by up to about a quarter of it."""
-RESCALED = "The model rescales them, with keras.layers.Rescaling in a model of your own."
+RESCALED = "The model rescales them itself; your own model needs a keras.layers.Rescaling layer for this."
 CHUNK_BYTES = 2**26
 NOT_PIXELS = "must contain numbers in [0, 255]"
 NUMBERS, NAMES = "buif", "UST"
@@ -78,7 +78,7 @@ class PixelChecker:
         lowest, highest = (np.concatenate(values).astype(float) for values in (self._lowest, self._highest))
         invalid = np.flatnonzero(~np.isfinite(lowest + highest))
         if len(invalid):
-            return f"{pluralize(len(invalid), 'image')} with NaN or infinite pixels. The first has the index {invalid[0]}."
+            return f"contains {pluralize(len(invalid), 'image')} with NaN or infinite pixels. The first one has index {invalid[0]}."
         low, high = float(lowest.min()), float(highest.max())
         fix = ""
         if high <= 1:
@@ -89,7 +89,7 @@ class PixelChecker:
         elif high > 255 + OVERSHOOT:
             fix = f"Use x * (255 / {high:g})."
         elif low < -TOLERANCE or high > 255 + TOLERANCE:
-            fix = "Clip what the resize added: keras.ops.clip(x, 0, 255)."
+            fix = "Clip the overshoot of the resize: keras.ops.clip(x, 0, 255)."
         if fix:
             return (
                 f"has values from {low:.4g} to {high:.4g}, but images must be in [0, 255]. {RESCALED} {fix}"
@@ -98,7 +98,7 @@ class PixelChecker:
         if len(scaled_images):
             print_status(
                 f"Warning: {len(scaled_images)} of {pluralize(len(lowest), 'image')}, e.g. index {scaled_images[0]}, have "
-                "values from 0 to 1 only and look black. If they were rescaled, use the original values."
+                "only values from 0 to 1 and look black. If they were rescaled, use the original values."
             )
         return None
 
@@ -141,7 +141,7 @@ def encode_labels(labels: Any, class_names: Sequence[str]) -> Array:
     if len(wrong):
         raise RequestError(
             f"label {wrong[0]} is {values[wrong[0]].tolist()!r}, but must be an index from 0 to {number - 1}, a class name, or "
-            f"one-hot with a single 1. Classes: {list(class_names)}. {pluralize(len(wrong), 'label')} of {len(values)} are wrong."
+            f"one-hot with a single 1. Classes: {list(class_names)}. Invalid labels: {len(wrong)} of {len(values)}."
         )
     return indices.astype(np.int32)
 

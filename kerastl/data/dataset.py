@@ -184,8 +184,8 @@ class ImageDataset:
         class_names: Class names. Labels are indices into them, -1 for unlabeled images. None takes those of the
             collection.
         image_size_px: Side length of the images, or (height, width), in pixels.
-        resize: How images of another aspect ratio are resized: `stretch`, `pad` (the whole image on black) or `crop` (the
-            center of the image).
+        resize: How images with a different aspect ratio are resized: `stretch`, `pad` (the whole image on black) or
+            `crop` (the center of the image).
         batch_size: Number of images in a batch, summed over all shards. The last batch may be smaller.
         window: Window of 16-bit grayscale images: `auto` (0.5th to 99.5th percentile of the stored values of the
             training split), `full` or None (0 to 65535), `(low, high)` in stored values, or

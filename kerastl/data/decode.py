@@ -359,7 +359,7 @@ LITTLE, BIG = [0x49492A00, 0x4949002A], [0x4D4D002A, 0x4D4D2A00, 0x4D4D002B]
 
 @lru_cache(maxsize=1)
 def _number_formats() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the number of bytes of each type, `[17]`, and the bytes of 1 to 8 by order, type and value, `[2, 17, 8, 8]`."""
+    """Return the size of each type, `[17]`, and the bytes of 1 to 8 by byte order, type and value, `[2, 17, 8, 8]`."""
     sizes, patterns = np.zeros(17, np.int64), np.full((2, 17, 8, 8), -1)
     for kind, letters in (NUMBERS | NO_NUMBERS).items():
         sizes[kind] = struct.calcsize("<" + letters)
@@ -529,8 +529,8 @@ def placement(shape: Any, size: Size, resize: Resize) -> Placement:
 def fit_inside(shape: Any, box: Any, dtype: tf.DType = tf.int64) -> tf.Tensor:
     """Return the largest (height, width) with the aspect ratio of `shape` inside `box`, int32, at least 1.
 
-    The shorter side is rounded half up: `(2 * a * b + c) // (2 * c)` is a * b / c rounded. In `dtype`, where `2 * a * b`
-    must not overflow.
+    The shorter side is rounded half up: `(2 * a * b + c) // (2 * c)` is a * b / c rounded. It is computed in `dtype`,
+    in which `2 * a * b` must not overflow.
     """
     shape, box = (tf.cast(sides, dtype) for sides in (shape, box))
     other = shape[::-1]

@@ -31,7 +31,7 @@ def is_parquet(path: Path) -> bool:
 
 
 class ParquetTable:
-    """A Parquet file with one row per image. Rows are read in batches, and only the columns that are asked for.
+    """A Parquet file with one row per image. Rows are read in batches, and only the requested columns are read.
 
     Args:
         path: The file.
@@ -60,7 +60,7 @@ class ParquetTable:
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:
-        """Open the file, and report any error of the library, which hostile files raise in many types."""
+        """Open the file, and report any error of the library: invalid files raise errors of many types."""
         from pyarrow import parquet
 
         try:
@@ -73,7 +73,7 @@ class ParquetTable:
             raise RequestError(f"Cannot read the table {self.path}: {first_line(error)}.") from error
 
     def rows(self, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
-        """Yield the cells of each row as text, empty if missing. Classes of Hugging Face datasets have their names.
+        """Yield the cells of each row as text, empty if missing. Hugging Face class indices become class names.
 
         Raises:
             RequestError: A column contains neither text nor numbers.
@@ -107,7 +107,7 @@ class ParquetTable:
             return ["" if value is None else str(value) for value in values]
         if unknown := {value for value in values if value is not None and not -1 <= value < len(classes)}:
             raise RequestError(
-                f"The table {self.path}: column {name!r} has the value {min(unknown)}, but the file names the classes 0 to "
+                f"The table {self.path}: column {name!r} has the value {min(unknown)}, but the file defines only the classes 0 to "
                 f"{len(classes) - 1}."
             )
         return ["" if value in (None, -1) else classes[value] for value in values]
@@ -122,7 +122,7 @@ class ParquetTable:
         return []
 
     def image_paths(self, column: str) -> Iterator[str | None]:
-        """Yield None for each row of an image column that contains an image, and else its path, empty if it has none.
+        """For each row of an image column, yield None if it contains an image, and otherwise its path or "".
 
         The images are read only if some are missing.
         """
@@ -139,7 +139,7 @@ class ParquetTable:
                 yield from (row.get("path") or "" if row else "" for row in batch.column(name).to_pylist())
 
     def _missing_images(self, name: str) -> Iterator[bool]:
-        """Yield whether each row has no image. The statistics of the file often answer it."""
+        """For each row, yield whether it has no image. The statistics of the file often show this."""
         with self._opened() as file:
             statistics = [chunk.statistics for chunk in self._chunks(file, name)]
         known = [counted.null_count for counted in statistics if counted and counted.has_null_count]

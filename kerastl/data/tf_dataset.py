@@ -40,7 +40,7 @@ Element = tuple[tf.Tensor, Any, Any]
 INDEXED = "Use NumPy arrays, or a kerastl.ImageDataset."
 WHOLE = "tf.data.Dataset"
 SHUFFLED = 0.2
-"""Shuffled labels change from one image to the next at least this often, compared with a random order."""
+"""Minimum ratio of label changes between successive images to those in a random order, for a shuffled dataset."""
 MIN_IMAGES = 20
 
 
@@ -61,7 +61,7 @@ def _element_problems(dataset: tf.data.Dataset) -> Iterator[tuple[str, str]]:
         return
     for name, part in zip("xy", parts, strict=False):
         if not isinstance(part, tf.TensorSpec):
-            yield name, f"must be one tensor, got {describe_value(part)}. Resize the images before the batch."
+            yield name, f"must be one tensor, got {describe_value(part)}. Resize the images before batching."
             return
     x, y = parts[0], parts[-1]
     if not (x.dtype.is_floating or x.dtype.is_integer):
@@ -87,7 +87,7 @@ class _Pass:
     Args:
         class_names: Class names in the order of the logits.
         is_labeled: Whether to read the labels. Otherwise, each is -1.
-        first: The first pass, None if this is it.
+        first: The first pass; None if this is the first pass.
 
     Attributes:
         labels, checker: Labels and hashes of the images so far.
@@ -166,8 +166,8 @@ class TfDataset(ImageDataset):
     """An `ImageDataset` of a batched `tf.data.Dataset` of `(x, y)`. It is read once to count and check its images.
 
     An epoch is one pass over the dataset, in its own order. What depends on positions in the dataset is not
-    available: training on several devices, caches of frozen layers, and an exact resume. A resumed training starts a new
-    pass, so that a dataset that shuffles has another order than in an uninterrupted training.
+    available: training on several devices, caches of frozen layers, and an exact resume. Resumed training starts a new
+    pass, so the order of a dataset that shuffles differs from that of uninterrupted training.
 
     Args:
         dataset: Batches `(x, y)`: images `[batch, height, width, 3]` with values in [0, 255], of any numeric type, and
@@ -183,7 +183,7 @@ class TfDataset(ImageDataset):
         Problems: The dataset is not batched, is infinite, or has other elements than `(x, y)`; or its images or labels
             are invalid.
         RequestError: It has no images.
-        RunFailed: It raises an error, or a pass has other images.
+        RunFailed: It raises an error, or a pass yields different images.
 
     Example:
         >>> dataset = keras.utils.image_dataset_from_directory("photos", image_size=(160, 160))
@@ -208,7 +208,9 @@ class TfDataset(ImageDataset):
             "The dataset", [*problems, *(Problem(*problem) for problem in _element_problems(dataset))]
         )
         if dataset.cardinality() == tf.data.UNKNOWN_CARDINALITY:
-            print_status("Counting the batches of the dataset. If it does not end: dataset.take(STEPS)")
+            print_status(
+                "Counting the batches of the dataset. If this does not end, use dataset.take(STEPS)."
+            )
         self._source, self._is_constant = dataset, is_constant
         self._failure: Exception | None = None
         self._is_labeled = isinstance(dataset.element_spec, tuple) and len(dataset.element_spec) == 2
@@ -226,8 +228,8 @@ class TfDataset(ImageDataset):
             raise RequestError("The images are unlabeled. Mixing requires labels.")
         if not is_constant and _is_sorted(first.labels):
             print_status(
-                "Warning: the images are sorted by class and not shuffled, so that batches differ in their classes. Shuffle "
-                "them before the batch: dataset.unbatch().shuffle(10_000).batch(32)"
+                "Warning: the images are sorted by class and not shuffled, so batches contain different classes. Shuffle "
+                "them before batching: dataset.unbatch().shuffle(10_000).batch(32)"
             )
 
     def with_own_order(self, *, labeled: bool) -> TfDataset:
@@ -269,7 +271,7 @@ class TfDataset(ImageDataset):
         if one_pass.num_new and self._is_constant:
             raise RunFailed(
                 f"{one_pass.num_new:,} of {pluralize(counted, 'image')} of the dataset differ from those of the first pass, so "
-                "that scores would be random. Do not augment validation or test images."
+                "scores would be random. Do not augment validation or test images."
             )
 
     def explain(self, error: Exception) -> KerastlError:
@@ -281,7 +283,7 @@ class TfDataset(ImageDataset):
         return RunFailed(f"The tf.data.Dataset raised an error: {reason[2] or reason[0]}")
 
     def _load_one(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:  # noqa: ARG002
-        raise RequestError(f"The images of a tf.data.Dataset cannot be read by their index. {INDEXED}")
+        raise RequestError(f"The images of a tf.data.Dataset cannot be read by index. {INDEXED}")
 
 
 def as_image_dataset(
@@ -308,12 +310,14 @@ def as_image_dataset(
 
     Raises:
         Problems: The images, their labels or an option are invalid.
-        RequestError: The data are none of these, the class names are unknown, or an option has no effect.
+        RequestError: The data has none of these types, the class names are unknown, or an option has no effect.
     """
     if isinstance(images, ImageDataset):
         if options:
             given = ", ".join(f"{option}={value!r}" for option, value in options.items())
-            raise RequestError(f"{name}: is an {type(images).__name__}. Set its options there: {given}.")
+            raise RequestError(
+                f"{name}: is already an {type(images).__name__}. Set the options when you create it: {given}."
+            )
         return images
     if isinstance(images, Collection):
         options |= {"image_size_px": image_size_px, "resize": resize, "shuffle": is_training}
@@ -329,7 +333,7 @@ def as_image_dataset(
         raise RequestError(f"{name}: the model does not store class names. Pass class_names=[...].")
     is_tf = isinstance(images, tf.data.Dataset)
     if is_tf and "batch_size" in options:
-        raise RequestError(f"{name}: the dataset is batched already. Remove batch_size=.")
+        raise RequestError(f"{name}: the dataset is already batched. Remove batch_size=.")
     try:
         pair = images if is_pair else (images, None)
         dataset: ImageDataset = (

@@ -23,7 +23,7 @@ from kerastl.training import trace_inference
 
 
 def input_size(model: keras.Model, images: Images) -> Size | None:
-    """Return (height, width) of the images that a model takes. None if it takes any, which a collection does not allow."""
+    """Return (height, width) of the images that a model takes. None if it takes any size, which a collection does not allow."""
     is_open = isinstance(model, keras.Model) and not getattr(model, "inputs", None)
     return (
         None if is_open and not isinstance(images, Collection) else check_classifier(model).input_shape[1:3]
@@ -65,7 +65,8 @@ def match_dataset(
     network = check_classifier(model, class_names=dataset.class_names, image_size_px=dataset.image_size_px)
     if dataset.resize != resize and None not in (dataset.resize, resize):
         raise RequestError(
-            f"{name}: is resized by {dataset.resize!r}, but the training images by {resize!r}. Write resize={resize!r}."
+            f"{name}: is resized with {dataset.resize!r}, but the training images were resized with {resize!r}. "
+            f"Use resize={resize!r}."
         )
     return dataset, network
 
@@ -89,7 +90,7 @@ def predict(model: keras.Model, dataset: Images) -> Predictions:
     Raises:
         Problems: If the model does not return logits, or if its class names or image size differ from those of the
             dataset.
-        RunFailed: If an image cannot be read any more, or if its logits are not finite. The message names it.
+        RunFailed: If an image can no longer be read, or if its logits are not finite. The message names it.
 
     Example:
     ```python
@@ -109,7 +110,9 @@ def predict(model: keras.Model, dataset: Images) -> Predictions:
     with report_unreadable(dataset):
         for batch, _, indices in track(dataset.indexed_batches(0), "predicting", dataset.steps_per_epoch):
             if indices.numpy().max(initial=0) >= len(logits):
-                raise RunFailed("The dataset has other images than in its first pass. Do not augment them.")
+                raise RunFailed(
+                    "The dataset yields different images than in its first pass. Do not augment them."
+                )
             logits[indices.numpy()] = tf.cast(forward(batch), tf.float32).numpy()
     records = dataset.records
     paths = tuple(record.path for record in records)
@@ -146,7 +149,7 @@ def decode_twice(dataset: ImageDataset) -> tuple[Array, Array]:
         Two arrays `[n, height, width, 3]` float32 in [0, 255].
 
     Raises:
-        RunFailed: If an image cannot be read any more.
+        RunFailed: If an image can no longer be read.
     """
     count = dataset.num_examples
     images = dataset.decode(np.tile(np.arange(count), 2))

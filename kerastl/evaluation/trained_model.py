@@ -42,7 +42,7 @@ class Trained:
         model: `[n, height, width, 3]` float32 in [0, 255] to logits `[n, classes]`.
         folder: The folder that the model and its description were read from, or None.
         temperature: Divisor of the logits in the probabilities, above 0. None for 1.
-        resize: How images of another aspect ratio are resized.
+        resize: How images with a different aspect ratio are resized.
     """
 
     class_names: tuple[str, ...]
@@ -188,7 +188,7 @@ def _check_shapes(file: Path, model: Any, description: schemas.ModelDescription)
 
 
 def missing_message(run_folder: Path, name: str) -> str:
-    """Return why a folder without something, such as a file, is no finished run, and the command that finishes it."""
+    """Return why a folder that lacks something, such as a file, is not a finished run, and the command that finishes it."""
     if run_folder.exists() and not run_folder.is_dir():
         return f"{run_folder} is a file. Specify a run folder, or the output folder of kerastl export RUN --format keras."
     if not run_folder.is_dir():

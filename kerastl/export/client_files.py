@@ -162,7 +162,8 @@ def draw_sample(image_size_px: Size, window: tuple[float, float] | None, max_pix
     """Return a PNG with bars that become finer to the right and to the bottom, as in a resolution chart.
 
     Args:
-        image_size_px: (height, width) of the model's input in pixels. The sample is larger, with another aspect ratio.
+        image_size_px: (height, width) of the model's input in pixels. The sample is larger, with a different aspect
+            ratio.
         window: The window of the model. With a window, the sample is 16-bit gray, with values on both sides of it.
         max_pixels: Maximum height times width.
     """
@@ -197,13 +198,13 @@ def _load(encoded: bytes, trained: Trained) -> Floats:
 def preprocessing_variants(
     encoded: bytes, loaded: Floats, trained: Trained, with_resize: bool
 ) -> dict[str, Floats]:
-    """Return the input of the model by common ways to prepare an image that differ from training.
+    """Return the model's input for common ways to prepare an image that differ from training.
 
     Args:
         encoded: A whole image file that can be decoded.
         loaded: The same image, prepared as in training: `[height, width, 3]` float32 in [0, 255].
         trained: The description of the model.
-        with_resize: Whether the model resizes: then only ways that differ in values and colors.
+        with_resize: Whether the model resizes the images. Only ways that differ in values or colors are then returned.
     """
     size, rule = trained.image_size_px, trained.resize
     variants: dict[str, Any] = {}

@@ -354,7 +354,7 @@ def _check_wrong_size(outputs: dict[str, Any], image_size_px: Size) -> Finding:
 
 
 def _check_sizes(outputs: dict[str, Any], first: Floats, manifest: Manifest) -> list[Finding]:
-    """Check that a wrong size is rejected or, for a model that resizes, that it does so as `kerastl predict`."""
+    """Check that a wrong size is rejected or, for a model that resizes, that it resizes as `kerastl predict` does."""
     if not manifest.with_resize:
         return [_check_wrong_size(outputs, manifest.image_size_px)]
     resized = as_floats(outputs["resized"])

@@ -1,4 +1,4 @@
-"""Clients of a server that speaks KServe v1 or KServe v2 (the Open Inference Protocol) by HTTP, such as Triton and `kserve`.
+"""Clients of servers with KServe v1 or KServe v2 (the Open Inference Protocol) over HTTP, such as Triton and `kserve`.
 
 As in `live_clients`, responses are not trusted. A SavedModel receives whole image files, a converted model decoded images.
 
@@ -40,7 +40,7 @@ class KServeClient(live_clients.HttpClient):
         converted: The manifest of a converted model; None for a SavedModel.
     """
 
-    # An error of the runtime is passed on as one of these.
+    # A server reports an error of the runtime as one of these.
     refusal_codes = ("400", "422", "500")
     option = "--url HOST:PORT"
     protocol = name = ""
@@ -198,8 +198,8 @@ class KServeV2(KServeClient):
 def find_kserve(server: Server, converted: Manifest | None) -> KServeClient | None:
     """Return a client of a KServe server, whose protocol is detected if it is not given; None for TF Serving.
 
-    Many servers speak both versions of KServe. A SavedModel then uses v1, in which an image file is base64; a converted
-    model uses v2. TF Serving does not support a converted model, which always has a client.
+    Many servers support both versions of KServe. A SavedModel then uses v1, in which an image file is base64-encoded; a
+    converted model uses v2. A converted model always has a client, because TF Serving does not support it.
     """
     address = server.grpc or server.rest or ""
     hurried = replace(server, time_limit_s=min(server.time_limit_s, DETECTION_LIMIT_S))

@@ -1,4 +1,4 @@
-"""Check that a running server serves an export: send requests by gRPC or HTTP, and compare the responses."""
+"""Check that a running server serves an export: send requests over gRPC or HTTP, and compare the responses."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def _kserve_checks(
         return check_refusal(client, np.zeros([2, 3, 3], np.float32))
 
     def other_apis() -> str:
-        raise NotChecked(f"{client.name} has one format, and is checked by HTTP only")
+        raise NotChecked(f"{client.name} has only one request format, and is checked over HTTP only")
 
     return {
         "available": client.ready,
@@ -228,7 +228,8 @@ def check_version(served: int, version: int | None) -> str:
     if served != version:
         raise ServerFault(
             f"version {served} is served by default, but this is version {version}. Verify that version instead, or serve "
-            "this one: the highest number, or model_version_policy in models.config (Triton: version_policy in config.pbtxt)"
+            "this one: give it the highest number, or set model_version_policy in models.config (Triton: version_policy "
+            "in config.pbtxt)"
         )
     return f"version {served} is served by default"
 
@@ -294,7 +295,7 @@ def check_refusal(client: Client | KServeClient, invalid: Any = NOT_AN_IMAGE) ->
             raise
         reason, codes = fault.reason or "without a reason", " or ".join(client.refusal_codes)
         raise ServerFault(f"{fault.code} instead of {codes} and a reason: {reason}") from fault
-    raise ServerFault("an invalid image got a prediction")
+    raise ServerFault("an invalid image received a prediction")
 
 
 def _compared(

@@ -39,7 +39,7 @@ GRPC_PORT = 8500
 REST_PORT = 8501
 TF_SERVING, KSERVE_V1, KSERVE_V2 = "tf_serving", "kserve_v1", "kserve_v2"
 DEFAULT_PORTS = {TF_SERVING: GRPC_PORT, KSERVE_V1: 8080, KSERVE_V2: 8000}
-"""By protocol: of TF Serving's gRPC, of `kserve`, and of Triton's HTTP."""
+"""Default ports by protocol: TF Serving's gRPC, `kserve`, and Triton's HTTP."""
 JSON_LENGTH = "Inference-Header-Content-Length"
 """The header of a request in KServe v2 whose JSON is followed by other bytes."""
 TIME_LIMIT_S = 60.0
@@ -57,7 +57,7 @@ class Server:
     """A running server: TensorFlow Serving, or one that speaks KServe.
 
     Args:
-        grpc: `HOST:PORT`, with brackets around an IPv6 address; None to skip gRPC. For KServe, the address of HTTP.
+        grpc: `HOST:PORT`, with brackets around an IPv6 address; None to skip gRPC. For KServe, the HTTP address.
         rest: The same for REST; None to skip it.
         model_name: The server's name for the model.
         time_limit_s: Time limit for one request, in seconds.
@@ -77,7 +77,8 @@ def read_server(
     """Return the server that is given by command-line options.
 
     Args:
-        url: `HOST` or `HOST:PORT` of gRPC; REST is on the same host unless `rest_url` names another. For KServe, of HTTP.
+        url: `HOST` or `HOST:PORT` of gRPC; REST is on the same host unless `rest_url` names another. For KServe, the
+            HTTP address.
         rest_url: `HOST` or `HOST:PORT` of REST; without `url` only REST is used.
         model_name: The server's name for the model; None for `kerastl`.
         protocol: A key of `DEFAULT_PORTS`; None to detect it.
@@ -304,7 +305,7 @@ def _tensor_values(name: str, tensor: Any) -> Any:
 
 
 class HttpClient:
-    """A model on a server, by HTTP and JSON, with the standard library. Each method raises `ServerFault`."""
+    """A model on a server, over HTTP and JSON, with the standard library. Each method raises `ServerFault`."""
 
     refusal_codes: tuple[str, ...] = ("400",)
     root = "/v1/models"
@@ -403,7 +404,7 @@ class HttpClient:
 
 
 class RestClient(HttpClient):
-    """TensorFlow Serving by REST: the methods of `GrpcClient`, and the columnar format."""
+    """TensorFlow Serving over REST: the methods of `GrpcClient`, and the columnar format."""
 
     name = "REST"
 

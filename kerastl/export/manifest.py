@@ -34,7 +34,7 @@ class Manifest:
         variables_sha256: Fingerprint of the variables of a SavedModel, see `_probe.read_weights`; None for other
             formats. BatchNorm is folded in them, so that it differs from `model_sha256`.
         model_name: Name of the model on a server; None for a format that no server runs.
-        resize: How images of another aspect ratio are resized.
+        resize: How images with a different aspect ratio are resized.
     """
 
     class_names: tuple[str, ...]

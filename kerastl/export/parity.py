@@ -99,10 +99,10 @@ def compare_with_run(
         logits: `[n, classes]`, those of the run.
 
     Returns:
-        `{"pixels": {"compared", "differ", "largest_difference"}, "predictions": {"differ",
-        "largest_difference", "allowed"}, "faults"}`. `differ` counts images, for a quantized model those with
-        another label, which is not a fault. Pixels are read from the served graph and must be bit-identical. Probabilities may differ
-        by `allowed`; None for a quantized model, for which no difference of a probability is a fault.
+        `{"pixels": {"compared", "differ", "largest_difference"}, "predictions": {"differ", "largest_difference", "allowed"},
+        "faults"}`. `differ` counts images; for a quantized model, it counts those with a different label, which is not a
+        fault. Pixels are read from the served graph and must be bit-identical. Probabilities may differ by `allowed`; it is
+        None for a quantized model, for which no difference of a probability is a fault.
     """
     report: dict[str, Any] = {"pixels": None, "predictions": None, "faults": []}
     faults: list[str] = report["faults"]

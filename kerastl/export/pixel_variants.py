@@ -14,11 +14,11 @@ from kerastl.export.manifest import Manifest
 Images = npt.NDArray[Any]
 
 RESIZES: dict[str, dict[str, Any]] = {
-    "images are resized with nearest": {"method": "nearest"},
+    "images are resized with nearest-neighbor interpolation": {"method": "nearest"},
     "images are resized bilinearly without antialiasing": {"method": "bilinear"},
     "images are resized bicubically": {"method": "bicubic"},
     "images are resized bicubically with antialiasing": {"method": "bicubic", "antialias": True},
-    "images are resized by the mean of areas": {"method": "area"},
+    "images are resized by area averaging": {"method": "area"},
     "images are stretched to the size of the input": {"resize": "stretch"},
     "images are padded with black to keep their aspect ratio": {"resize": "pad"},
     "images are cropped to their center to keep their aspect ratio": {"resize": "crop"},

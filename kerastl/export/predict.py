@@ -132,8 +132,8 @@ def predict_batch(predictor: Predictor, batch: Sequence[Path]) -> list[FilePredi
 def map_ahead(function: Callable[[Batch], Result], batches: Iterable[Batch]) -> Generator[Result, None, None]:
     """Yield `function(batch)` in order, working on two batches at a time in threads.
 
-    Files are read and decoded for one batch while the model predicts another. The first batch is alone, because
-    TensorFlow optimizes the graph in the first call, and would do so in each of two simultaneous ones.
+    Files are read and decoded for one batch while the model predicts another. The first batch is processed alone:
+    TensorFlow optimizes the graph in the first call, and two simultaneous first calls would both optimize it.
     """
     batches = iter(batches)
     yield from map(function, islice(batches, 1))
@@ -203,7 +203,7 @@ class ModelOnDisk:
 
     @property
     def version(self) -> str:
-        """The version of an export, which is the name of its folder, or "" if it is not a number and for a run."""
+        """The version of an export, which is the name of its folder. "" for a run, or if the name is not a number."""
         name = self.folder.resolve().name
         return name if name.isdecimal() and (self.folder / MANIFEST).is_file() else ""
 

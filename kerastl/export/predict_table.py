@@ -384,7 +384,7 @@ def _check_same(folder: Path, before: TableRequest, now: TableRequest) -> None:
     """Refuse to mix the predictions of two requests."""
     problems = []
     if now.model != before.model:
-        reason = "it is another run or export, or was exported again, which changes its files"
+        reason = "it is a different run or export, or was exported again, which changes its files"
         problems.append(Problem("", f"the model changed: {reason}"))
     if now.files != before.files:
         same = "the same number of files, but with different names or in a different order"

@@ -114,7 +114,7 @@ def export_saved_model(
         out: The folder of all versions, the base path of TensorFlow Serving.
         class_names: Class names in the order of the logits.
         image_size_px: Side length of the input image, or (height, width), in pixels.
-        resize: How images of another aspect ratio are resized: `stretch`, `pad` or `crop`, as in `ImageDataset`.
+        resize: How images with a different aspect ratio are resized: `stretch`, `pad` or `crop`, as in `ImageDataset`.
         window: (low, high) in stored values for 16-bit gray PNG; None for the full range.
         max_pixels: Maximum height times width of an image that is decoded.
         postprocessing: Temperature, prevalence and threshold.

@@ -151,8 +151,8 @@ def _plugin_of(export: ExportFolder) -> str | None:
 def _started_probe(export: Path, plugin: str | None, mode: str = "") -> Generator[RunProbe, None, None]:
     """Start the fresh process, which imports TensorFlow for a SavedModel, and yield the function that sends it the images.
 
-    The process reads nothing of the export before. The function takes the files and images of `_probe_inputs`, or no files
-    and variants of the images. It returns the outputs of the export, or None and what went wrong.
+    Until then, the process reads nothing of the export. The function takes the files and images of `_probe_inputs`, or
+    no files and variants of the images. It returns the outputs of the export, or None and what went wrong.
 
     Args:
         export: The version folder.

@@ -174,7 +174,7 @@ class LoadedBackbone:
         num_prefix_tokens: Number of class and register tokens before the tokens of the patches, 0 if there are none.
             None if the model does not return tokens, or their meaning is unknown.
         license: The license of the weights, as far as their source states one.
-        resize: How the images of the weights were resized, as in `data.resize`; None if unknown.
+        resize: How the images that the weights were trained on were resized, as in `data.resize`; None if unknown.
     """
 
     model: keras.Model
@@ -197,7 +197,7 @@ def get_backbone(name: str) -> Backbone:
         RequestError: If there is no such backbone, or it has its own weights.
     """
     if registry.has_own_weights(name):
-        raise RequestError(f"No weights are published for {name}, which has its own.")
+        raise RequestError(f"No weights are published for {name}, because it contains its own.")
     backbone: Backbone = registry.module("backbone", name).BACKBONES[name]
     return backbone
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @cache
 def block_names(name: str) -> tuple[str, ...]:
-    """Return the names of the blocks of a backbone, starting at the input. Only a preset or a file is built for that.
+    """Return the names of the blocks of a backbone, starting at the input. Only presets and files are built for this.
 
     Raises:
         RequestError: If there is no such backbone.
@@ -103,7 +103,8 @@ def split_at_block(model: keras.Model, block: str) -> tuple[keras.Model, keras.M
     crossing = [operations[name].output for name in blocks[block].edge]
     if not crossing:
         raise RequestError(
-            f"The network cannot be split after block '{block}', because an operation with several outputs passes it."
+            f"The network cannot be split after block '{block}', because an operation with several "
+            "outputs crosses this point."
         )
     if any(tensor is model.output for tensor in crossing):
         raise RequestError(f"Nothing follows block '{block}'. Choose an earlier block.")
@@ -141,12 +142,12 @@ def _is_model(layer: Any) -> bool:
 
 @dataclass(frozen=True)
 class _Cut:
-    """A place in a graph that every path from the image to the output passes.
+    """A point in a graph that every path from the image to the output passes through.
 
     Args:
-        operation: The last operation before it, and its index.
-        index: See `operation`.
-        edge: Names of the operations whose outputs cross it. Empty if one has several outputs.
+        operation: The last operation before it.
+        index: Index of `operation`.
+        edge: Names of the operations whose outputs cross it. Empty if one of them has several outputs.
         shape: Shape of the tensor that depends on weights.
     """
 

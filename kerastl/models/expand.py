@@ -21,7 +21,7 @@ from kerastl.models.flatten import counted_names
 
 ADDED_LAYERS = ("image", "pixels", *HEAD_LAYERS)
 MAX_ERROR = 1e-4
-"""Maximum difference to the source, relative to its largest output. The same operations run in the same order."""
+"""Maximum difference from the source, relative to its largest output. The same operations run in the same order."""
 PROBE_SEED = 7
 
 
@@ -56,7 +56,7 @@ def expand(source: keras.Model, *, size: Size, scale: Any, offset: Any, name: st
         ) from failure
     if not error <= MAX_ERROR:
         raise RequestError(
-            f"{name} returns other features when it is rebuilt from its config (relative difference {error:.2g}), so that a "
+            f"{name} returns different features when it is rebuilt from its config (relative difference {error:.2g}), so a "
             "saved classifier would be wrong. One of its layers does not store all of its settings."
         )
     copy.trainable = True
@@ -69,7 +69,7 @@ def _rebuild(model: keras.Model, name: str) -> keras.Model:
 
 
 def _correct_shapes(model: keras.Model) -> bool:
-    """Return whether a layer states a wrong shape of its output. Keras then derives the shapes of its class from its call.
+    """Return whether a layer states a wrong output shape. If so, let Keras infer those of its class from `call`.
 
     The vision embedding of SigLIP (KerasHub 0.32) counts a class token that it does not have.
     """
@@ -93,7 +93,7 @@ def _difference(flat: keras.Model, copy: keras.Model, size: Size) -> float:
 
 
 class _Expander:
-    """Calls the operations of a graph one by one, and those inside of nested models and containers.
+    """Calls the operations of a graph one by one, and those inside nested models and containers.
 
     Attributes:
         is_expanded: Whether something was expanded in the last graph, which may contain more.
@@ -120,7 +120,7 @@ class _Expander:
         return functional._run_through_graph(args, lambda operation: operation, self._call)
 
     def _call(self, operation: Any, *args: Any, **kwargs: Any) -> Any:
-        """Call an operation on tensors of the new graph, or the operations inside of it."""
+        """Call an operation on tensors of the new graph, or the operations inside it."""
         if isinstance(operation, keras.layers.Identity):
             return args[0]  # without effect, and Keras cannot store the config of some
         if isinstance(operation, keras.Model) and getattr(operation, "inputs", None):
@@ -140,7 +140,7 @@ class _Expander:
         return operation(*args, **kwargs)
 
     def _set_unique_name(self, operation: Any, prefix: str) -> None:
-        """Prefix the name of an operation if another one has it, or if kerastl adds a layer of this name."""
+        """Prefix the name of an operation if another operation has the same name, or if kerastl adds a layer of this name."""
         while self._names.get(operation.name) is not operation:
             if operation.name not in (*ADDED_LAYERS, *self._names):
                 self._names[operation.name] = operation
@@ -148,7 +148,7 @@ class _Expander:
                 operation.name = f"{prefix}_{operation.name}"
 
     def _is_expandable(self, layer: Any, args: Any, kwargs: Any) -> bool:
-        """Return whether a layer is a container, and the operations inside of it can be called one by one."""
+        """Return whether a layer is a container, and the operations inside it can be called one by one."""
         if any(layer is opaque for opaque in self._opaque) or not _is_container(layer):
             return False
         try:
@@ -182,7 +182,9 @@ def _is_custom(layer: Any) -> bool:
 
 
 def _is_container(layer: Any) -> bool:
-    """Return whether a layer of KerasHub only calls other layers, which caches or folding need, or cannot be restored.
+    """Return whether to expand a layer of KerasHub.
+
+    Such a layer only calls other layers, which caches or folding need, or it cannot be restored from its config.
 
     Layers of the user are not expanded, because their calls may depend on whether the model is in training.
     """

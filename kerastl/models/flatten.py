@@ -181,7 +181,7 @@ def build_source(
 
 @contextmanager
 def without_values() -> Iterator[None]:
-    """Build networks of which only the graph is used. Initial values of variables take half of the time."""
+    """Build networks of which only the graph is used. Creating the initial values of variables would take half of the time."""
     import keras
     from keras.src.backend.common import global_state
 

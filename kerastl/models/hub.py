@@ -63,11 +63,11 @@ def image_network(backbone: Any, architecture: Architecture) -> keras.Model:
 
 
 def _for_classification(backbone: Any) -> Any:
-    """Return a DINOv2 or DINOv3 backbone without what classification does not use; any other backbone as it is.
+    """Return a DINOv2 or DINOv3 backbone without its parts for other tasks, and any other backbone unchanged.
 
-    The mask token is for self-supervised training and gets no gradient. KerasHub stores the positions of DINOv2 for the
-    original image size: trained positions would be interpolated back when they are saved, and again when they are
-    loaded, so that a saved classifier would compute something else.
+    The mask token is for self-supervised training and receives no gradient. KerasHub stores the positions of DINOv2 for
+    the original image size: trained positions would be interpolated back when they are saved, and again when they are
+    loaded, so a saved classifier would return different outputs.
     """
     config = backbone.get_config()
     if "use_mask_token" not in config:
@@ -92,7 +92,7 @@ def classifier_backbone(path: Path) -> LoadedBackbone:
     saved = load_model_file(path)
     head = [layer for layer in saved.layers if layer.name in HEAD_LAYERS]
     if not head or "pixels" not in {layer.name for layer in saved.layers}:
-        raise RequestError(f"{path} is not a classifier of kerastl, so that its backbone is unknown.")
+        raise RequestError(f"{path} is not a classifier of kerastl, so its backbone is unknown.")
     names = {layer.name: layer for layer in head}
     backbone = keras.Model(saved.inputs[0], head[0].input, name=path.parent.name)
     tokens = 1 if "class_token" in names else 0
@@ -111,7 +111,9 @@ def load_layers(path: Path, model: keras.Model) -> None:
         RequestError: The file cannot be read, or lacks a layer.
     """
     if path.suffix != ".keras":
-        raise RequestError(f"{path} must be a .keras file or a run folder for a preset of KerasHub.")
+        raise RequestError(
+            f"The weights of a KerasHub preset must be a .keras file or a run folder, got {path}."
+        )
     saved = load_model_file(path)
     layers = {layer.name: layer for layer in saved.layers}
     problems = []

@@ -1,6 +1,6 @@
 """KerasHub presets: folders with the config, the weights and the preprocessing of a backbone. TensorFlow is not imported.
 
-Everything in a preset is checked before keras_hub sees it: it may come from anywhere.
+Everything in a preset is checked before keras_hub reads it, because a preset may come from an untrusted source.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ DEFAULT_SIDE_PX = 224
 MIN_SIDE_PX = 32
 LICENSE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE")
 MINUS_ONE_TO_ONE = (1 / 127.5, -1.0)
-"""Scale and offset for initial weights, which no range of pixels belongs to."""
+"""Scale and offset for initial weights, which were not trained on any pixel range."""
 INITIAL_SPREAD = 1e-3
 """Initializers of KerasHub set biases and scales to constants, or to noise of standard deviation 1e-6."""
 Sizes = Literal["variable", "patches", "fixed"]
@@ -208,7 +208,7 @@ class Preset:
             return *complete_scaling(self.converter.get("scale"), self.converter.get("offset")), ""
         if has_weights and are_trained(self.read_vectors()):
             raise RequestError(
-                f"{self.folder} has no {CONVERTER}, so that the range of its pixels is unknown. Set it: "
+                f"{self.folder} has no {CONVERTER}, so its pixel range is unknown. Set "
                 f"{setting('scale', 0.00784)} and {setting('offset', -1.0)} for pixels in [-1, 1]; or save the image converter "
                 f"of the preset: converter.save_to_preset({str(self.folder)!r})"
             )
@@ -216,12 +216,12 @@ class Preset:
 
 
 def complete_scaling(scale: Any, offset: Any) -> tuple[Any, Any]:
-    """Return the scale and the offset of the pixels. None is the one that changes nothing."""
+    """Return the scale and the offset of the pixels. None is replaced by the value that changes nothing."""
     return (1.0 if scale is None else scale), (0.0 if offset is None else offset)
 
 
 def are_trained(vectors: Iterable[Any]) -> bool:
-    """Return whether weights are not initial ones, in which all values of a bias or of a scale are equal.
+    """Return whether weights are trained. In initial weights, all values of a bias or of a scale are equal.
 
     Args:
         vectors: The arrays of one dimension of a model.
@@ -262,7 +262,7 @@ def absolute_name(name: str) -> str:
 
 
 def _local_folder(name: str) -> Path | None:
-    """Return the folder that the name of a preset is the path of, or None if it is a published name."""
+    """Return the folder of a preset whose name contains its path, or None if the name is a published one."""
     text = name.removeprefix(PRESET_PREFIX)
     folder = Path(os.path.expanduser(text))  # noqa: PTH111 - Path raises for ~user without an account
     is_path = "/" in text or text.startswith((".", "~")) or folder.is_dir()
@@ -324,12 +324,12 @@ def _unknown_class(folder: Path, content: Mapping[str, Any], kind: str) -> str:
         )
     return (
         f"{folder / CONFIG} describes {quote(kind or 'no class')}, which is not an image backbone of KerasHub that kerastl "
-        f"supports: {join_words(sorted(ARCHITECTURES))}."
+        f"supports. Use one of {join_words(sorted(ARCHITECTURES))}."
     )
 
 
 def _check_config(file: Path, content: Any) -> None:
-    """Raise RequestError if a config contains classes of other packages than Keras and KerasHub, or huge numbers."""
+    """Raise RequestError if a config contains classes of packages other than Keras and KerasHub, or huge numbers."""
     for value in nested_values(content):
         if isinstance(value, int | float) and not abs(value) <= MAX_NUMBER:
             raise RequestError(f"{file} contains the number {value!r}, which is larger than {MAX_NUMBER:,}.")
@@ -354,7 +354,7 @@ POLICIES = ("DTypePolicy", "DTypePolicyMap", "FloatDTypePolicy")
 
 
 def nested_values(content: Any) -> Iterator[Any]:
-    """Yield JSON content and all values inside of it."""
+    """Yield JSON content and all values inside it."""
     yield content
     if isinstance(content, dict | list):
         for item in content.values() if isinstance(content, dict) else content:
@@ -533,18 +533,18 @@ def resolve_preset_size(name: str, image_size_px: int | Size | None) -> Size:
     match preset.architecture.sizes:
         case "fixed" if own is not None and size != own:
             raise RequestError(
-                f"{name} takes images of {format_size(own)} only, because its position embeddings are not interpolated. "
+                f"{name} accepts only images of {format_size(own)}, because its position embeddings are not interpolated. "
                 f"{received} Use {setting('image_size_px', plain_size(own))}."
             )
         case "patches" if isinstance(patch, int) and patch > 0 and (size[0] % patch or size[1] % patch):
             nearest_side = max(1, round(size[0] / patch)) * patch
             raise RequestError(
-                f"{name} takes images whose sides are multiples of {patch} px, the size of its patches. {received} "
+                f"{name} accepts only images whose sides are multiples of {patch} px, the size of its patches. {received} "
                 f"Use {setting('image_size_px', nearest_side)}."
             )
         case "patches" if size[0] != size[1] and preset.architecture.is_square:
             raise RequestError(
-                f"{name} takes square images only. {received} Use {setting('image_size_px', size[0])}."
+                f"{name} accepts only square images. {received} Use {setting('image_size_px', size[0])}."
             )
         case "variable" if min(size) < MIN_SIDE_PX:
             raise RequestError(

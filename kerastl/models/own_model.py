@@ -23,7 +23,7 @@ from kerastl.models.hub_presets import (
 )
 
 RESCALING = ("Rescaling", "Normalization", "Subtract", "Multiply", "TrueDivide", "Divide")
-"""Operations before the first layer with weights that are taken for preprocessing."""
+"""Operations that count as preprocessing if they come before the first layer with weights."""
 SCALE_HINT = "scale=1 / 127.5, offset=-1.0 for pixels in [-1, 1]"
 
 
@@ -50,7 +50,7 @@ def load_model(
 
     Raises:
         RequestError: It has several inputs or outputs, does not take RGB images, or does not return feature maps, tokens
-            or features; it is trained on an unknown range of pixels; or it cannot be rebuilt.
+            or features; it is trained, but its pixel range is unknown; or it cannot be rebuilt.
     """
     kind = type(model).__name__
     converter = getattr(getattr(model, "preprocessor", None), "image_converter", None)
@@ -106,7 +106,7 @@ def _as_network(model: keras.Model, size: Size, name: str) -> keras.Model:
     inputs, outputs = keras.tree.flatten(network.inputs), keras.tree.flatten(network.outputs)
     if len(inputs) != 1 or len(outputs) != 1:
         raise RequestError(
-            f"{name} has {len(inputs)} inputs and {len(outputs)} outputs, but a backbone has one of each: "
+            f"{name} has {len(inputs)} inputs and {len(outputs)} outputs, but a backbone has one of each. Use "
             "keras.Model(model.inputs[0], FEATURES)."
         )
     if len(inputs[0].shape) != 4 or inputs[0].shape[-1] != 3:
@@ -155,8 +155,8 @@ def _choose_scaling(network: keras.Model, scale: Any, offset: Any, name: str) ->
     ]
     if are_trained(vectors):
         raise RequestError(
-            f"{name} has no layer that rescales pixels, and its weights are trained, so that the range of its pixels is "
-            f"unknown. Set it: {SCALE_HINT}. Or start the model with keras.layers.Rescaling or keras.layers.Normalization."
+            f"{name} has trained weights and no layer that rescales pixels, so its pixel range is unknown. "
+            f"Set {SCALE_HINT}, or start the model with keras.layers.Rescaling or keras.layers.Normalization."
         )
     return MINUS_ONE_TO_ONE, f"{name} has initial weights and no preprocessing: pixels are scaled to [-1, 1]."
 

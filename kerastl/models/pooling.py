@@ -42,8 +42,8 @@ def pooling_problem(pooling: Pooling, rank: int, num_prefix_tokens: int | None) 
 def add_pooling(backbone: keras.Model, pooling: Pooling, num_prefix_tokens: int | None, seed: int) -> Any:
     """Return the features of a backbone, the output `[batch, features]` of a new layer `pooled`.
 
-    `cls` is the class token, `mean` the average of the tokens of the patches, without register tokens, and `cls_mean` both,
-    one after the other. `map` is multihead attention pooling with trained queries (Zhai et al. 2022, arXiv:2106.04560,
+    `cls` is the class token, `mean` the average of the tokens of the patches, without register tokens, and `cls_mean`
+    both, concatenated. `map` is multihead attention pooling with trained queries (Zhai et al. 2022, arXiv:2106.04560,
     section 3.2); its layer `attention_pooling` is trained with the head. `auto` is `cls` if there is a class token, and
     otherwise `mean`.
 
@@ -90,7 +90,7 @@ def _count_prefix_tokens(backbone: keras.Model, output: Any) -> int:
     prefix = None if total is None else total - math.isqrt(total) ** 2
     if prefix not in (0, 1):
         raise RequestError(
-            f"{backbone.name} returns {total} tokens, and which of them are class or register tokens is unknown. End the model "
+            f"{backbone.name} returns {total} tokens, but it is unknown which of them are class or register tokens. End the model "
             "with its own pooling, so that it returns [batch, features]."
         )
     return prefix

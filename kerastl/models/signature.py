@@ -156,7 +156,7 @@ def check_classifier(
         alone = np.asarray(network(noise[:1], training=False), np.float64)
         if not messages and np.abs(alone - first[:1]).max() > 0.02 * np.abs(first).max():
             messages = [
-                "returns different outputs for an image alone and in a batch. Remove what mixes the images."
+                "returns different outputs for an image alone and in a batch. Remove the operation that mixes images."
             ]
     raise_problems("The model", [Problem("", message) for message in messages])
     return network
@@ -197,8 +197,8 @@ def _signature_problems(
         yield f"must take [None, height, width, 3], got {[batch, *shape]}. {_input_remedy(shape)}"
     elif image_size_px not in (None, size):
         yield (
-            f"takes images of {format_size(size)}, but those of the data have {format_size(image_size_px)}. "
-            f"Write image_size_px={plain_size(size)}."
+            f"takes images of {format_size(size)}, but the data has images of {format_size(image_size_px)}. "
+            f"Use image_size_px={plain_size(size)}."
         )
     if len(outputs) != 2 or outputs[1] is None:
         yield f"must return logits [batch, classes], got {list(outputs)}. Pool and flatten before the last layer."

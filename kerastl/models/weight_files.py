@@ -228,8 +228,8 @@ def check_model_file(path: Path) -> dict[str, Any]:
         if value.get("class_name") in ("Lambda", "__lambda__") or package not in MODEL_PACKAGES:
             kind = f"{value.get('module') or 'keras'}.{value.get('class_name')}"
             raise RequestError(
-                f"{path} contains {quote(kind)}, which is not a class of Keras or KerasHub. Files cannot name code to run: "
-                "load the model in Python, and pass it to kerastl.build_classifier."
+                f"{path} contains {quote(kind)}, which is not an allowed class of Keras or KerasHub, because a file must not run code. "
+                "Load the model in Python, and pass it to kerastl.build_classifier."
             )
     return dict(config)
 

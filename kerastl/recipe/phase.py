@@ -178,11 +178,11 @@ def _rate_of_optimizer(options: dict[str, Any], optimizer: Any) -> Iterator[Erro
 class Phase(StrictModel):
     """A number of epochs with one optimizer and one set of trainable layers.
 
-    In Python, a phase also has a custom loss, metrics and an optimizer. A recipe can name none of them:
+    In Python, a phase can also have a custom loss, metrics and an optimizer. A recipe cannot contain them:
 
         loss: A `keras.losses.Loss` that takes logits, or a function of labels and logits that returns one value per image.
-            It gets one-hot labels `[batch, classes]` float32, or class indices if its name begins with Sparse. It replaces
-            the cross-entropy in `loss` and in `val_loss`.
+            It receives one-hot labels `[batch, classes]` float32, or class indices if its name begins with Sparse. It
+            replaces the cross-entropy in `loss` and in `val_loss`.
         metrics: `keras.metrics.Metric` objects. They are computed for the validation images after each epoch, from
             probabilities `[images, classes]` and labels as for `loss`, and reported as `val_<name>`, which `monitor` accepts.
         optimizer: A `keras.optimizers.Optimizer`. Each phase uses a new copy, with the learning rate of the optimizer.
@@ -241,8 +241,8 @@ class Phase(StrictModel):
         _unfreezing_takes_all_epochs,
     )
     RENAMED: ClassVar = {
-        "loss": "is set in Python only: kerastl.Phase(..., loss=keras.losses.CategoricalCrossentropy(from_logits=True)).",
-        "metrics": "is set in Python only: kerastl.Phase(..., metrics=[keras.metrics.AUC()]).",
+        "loss": "can be set only in Python: kerastl.Phase(..., loss=keras.losses.CategoricalCrossentropy(from_logits=True)).",
+        "metrics": "can be set only in Python: kerastl.Phase(..., metrics=[keras.metrics.AUC()]).",
         "momenta": "was renamed to 'optimizer_state' (renew is now reset).",
         "stretch": "was removed. Use trainable: {unfreeze: one_block_per_epoch} in one phase.",
     }

@@ -117,7 +117,7 @@ def resizing_format_is_exported(export: Export) -> Iterator[Finding]:
         return
     able = [name for name in registry.names("format") if registry.can_resize(name)]
     if not set(able) & set(export.formats):
-        yield "with_resize", f"true applies to the formats {join_words(able)}, of which none is in formats."
+        yield "with_resize", f"true requires the format {join_words(able)} in formats. Add one, or use false."
     if export.quantize == "int8" and "litert" in export.formats:
         yield (
             "with_resize",

@@ -107,8 +107,9 @@ class Backbone(Plugin):
     """The network without its classification head.
 
     Args:
-        name: Name of the network; options of its family, such as `alpha`, are written next to it. Or a preset of KerasHub:
-            `keras_hub/NAME`, or `keras_hub/PATH` with the path of its folder. Or the path of a `.keras` file.
+        name: Name of the network, such as `mobilenet_v2`, with options of its family, such as `alpha`, next to it; a
+            preset of KerasHub, as `keras_hub/NAME` or, with the path of its folder, `keras_hub/PATH`; or the path of a
+            `.keras` file.
         weights: Initial weights: `imagenet`, `none` (random), a weights file or a run folder. A preset and a `.keras`
             file have their own weights, `preset`, instead of `imagenet`.
         options: Options of the family.
@@ -180,8 +181,8 @@ class Data(StrictModel):
         split: How the images are split into training, validation and test sets.
         image_size_px: Size of the input images, `[height, width]` or the side length of a square; null uses the
             backbone's default.
-        resize: How images of another aspect ratio are resized: `stretch` fits height and width separately, `pad` shows the
-            whole image on black, and `crop` shows the center of the image.
+        resize: How images with a different aspect ratio are resized: `stretch` scales height and width separately,
+            `pad` shows the whole image on black, and `crop` shows the center of the image.
         batch_size: Images per step; `auto` is 32, or the largest power of two below it that needs at most
             half of the memory that is free when the run starts.
         window: For 16-bit images: `auto` (0.5th to 99.5th percentile of the training split, or of the target's training
@@ -247,7 +248,7 @@ class Head(StrictModel):
             patches; `cls_mean`, both; `map`, multihead attention pooling, which is trained with the head. `auto` is
             `cls` if there is a class token, and otherwise `mean`. Feature maps are averaged.
         binary: Whether a single sigmoid unit predicts the second of two classes, instead of one softmax unit per class.
-            All files have the probabilities of both classes.
+            All files contain the probabilities of both classes.
     """
 
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.2

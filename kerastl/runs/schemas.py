@@ -595,7 +595,7 @@ class ImageModel(RunFile):
     """In the order of the logits."""
     image_size_px: StoredSize
     resize: Resize = "stretch"
-    """How images of another aspect ratio are resized."""
+    """How images with a different aspect ratio are resized."""
     window: tuple[Number, Number] | None
     """(low, high) in stored values for 16-bit gray images. None for the full range."""
     max_pixels: int = Field(ge=1, le=MAX_PIXELS)

@@ -251,7 +251,7 @@ def _check_training(model: keras.Model, phase: Phase, trains: Sequence[ImageData
     with contextlib.suppress(RequestError):  # unknown layers have a message of their own
         if not count_trained(model, phase):
             yield (
-                f"no weight is trained: the last layer with weights, '{head_layers(model)[-1]}', has none that can be. Use "
+                f"no weight is trained: the last layer with weights, '{head_layers(model)[-1]}', has no trainable weights. Use "
                 f"{setting('trainable', 'all')}."
             )
     known = [block.name for block in list_blocks(model)]

@@ -66,7 +66,7 @@ def build_loss(custom: Any) -> LossFunction:
 def metric_values(metrics: Sequence[Any], logits: Array, labels: Array) -> dict[str, float]:
     """Return the value of each metric as `val_<name>`.
 
-    A metric gets probabilities, or logits if it was created with `from_logits=True`.
+    A metric receives probabilities, or logits if it was created with `from_logits=True`.
 
     Args:
         metrics: The metrics.
@@ -151,7 +151,7 @@ def _loss_form_problems(loss: Any, *, mixes: bool) -> Iterator[str]:
         yield "is for probabilities, but models return logits. Apply keras.ops.softmax in a loss of your own."
     if mixes and takes_indices(loss):
         yield (
-            "takes class indices, but the labels of mixed images are shares of the classes. Use a loss for one-hot "
+            "takes class indices, but mixed images have soft labels, with a fraction per class. Use a loss for one-hot "
             "labels, such as keras.losses.CategoricalCrossentropy(from_logits=True), or remove mix=."
         )
 

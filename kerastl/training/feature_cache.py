@@ -156,7 +156,7 @@ def cache_activations(
         about: Description of the trunk for `kerastl cache ls`: its `network` and the `boundary` block.
 
     Raises:
-        RunFailed: If an image cannot be read any more, or if the disk is full. No partial entry remains.
+        RunFailed: If an image can no longer be read, or if the disk is full. No partial entry remains.
     """
     layers = _describe_trunk(trunk, trunk_precision)
     build_trunk = cache(lambda: trace_inference(fold_batch_norm(trunk, trunk_precision)))

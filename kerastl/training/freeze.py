@@ -43,7 +43,7 @@ def batch_norm_layers(model: keras.Model) -> list[keras.layers.BatchNormalizatio
 
 
 def as_trainable(model: keras.Model, *datasets: ImageDataset) -> keras.Model:
-    """Return a model as the functional model that is trained, after checking that it can be, and that it fits the images.
+    """Return the functional model that is trained, after checking that it can be trained and matches the images.
 
     Raises:
         Problems: It does not return logits, its class names or image size are not those of the images, or it cannot be
@@ -72,8 +72,8 @@ def _training_problems(model: keras.Model, network: keras.Model) -> Iterator[str
     parts = network._flatten_layers()
     if any(part.compute_dtype == "float16" for part in parts):
         yield (
-            "computes in float16, which needs a scaled loss. Build it under "
-            "keras.config.set_dtype_policy('mixed_bfloat16') instead, which needs none."
+            "computes in float16, which requires loss scaling. Build it with "
+            "keras.config.set_dtype_policy('mixed_bfloat16') instead, which does not."
         )
     names = Counter(
         [part.name for part in parts if isinstance(part, keras.Model) and part._trainable_variables]
@@ -82,11 +82,11 @@ def _training_problems(model: keras.Model, network: keras.Model) -> Iterator[str
     paths = Counter(weight.path for weight in network.weights)
     if repeated := [name for counts in (names, paths) for name, count in counts.items() if count > 1]:
         yield (
-            f"has two layers or weights with the name '{repeated[0]}', so that they cannot be selected by name. Set "
+            f"has two layers or weights with the name '{repeated[0]}', so they cannot be selected by name. Set "
             "name= of one of the layers when it is created."
         )
     if not _names_with_weights(network):
-        yield "has no layer with weights, so that there is nothing to train."
+        yield "has no layer with weights, so there is nothing to train."
 
 
 def _table_blocks(model: keras.Model) -> list[Block] | None:
@@ -245,7 +245,7 @@ def check_initial_layers(model: keras.Model, phases: Sequence[Phase]) -> None:
     """Check that no phase freezes a Dense layer with initial weights, whose bias is 0, before a phase has trained it.
 
     Raises:
-        Problems: All such phases. The model may still train if all layers are trained at first.
+        Problems: All such phases. The model can still be trained if the first phase trains all layers.
     """
     initial = {
         layer.name

@@ -200,7 +200,7 @@ class PhaseLoop:
 
     Args:
         model: The model as a functional model.
-        keras_model: The model that callbacks get, which has the same layers.
+        keras_model: The model that callbacks receive, which has the same layers.
         callbacks, on_epoch, checkpoints, strategy: As in `fit`.
         all_phase_data: The data of each phase.
         cache_dir: Folder of the caches.

@@ -87,7 +87,7 @@ def find_learning_rate(
 
     Raises:
         RequestError: If the phase cannot be run, if there is no batch, or if the learning rates do not increase.
-        RunFailed: If an image cannot be read any more, or if the loss is not finite within the first 10 steps.
+        RunFailed: If an image can no longer be read, or if the loss is not finite within the first 10 steps.
 
     Example:
     ```python

@@ -164,7 +164,7 @@ def read_batches(
         for_update: Whether the update reads them, which does the augmentation itself if it is placed on the device.
 
     Raises:
-        RunFailed: If a file cannot be read any more. The message names it.
+        RunFailed: If a file can no longer be read. The message names it.
     """
     with report_unreadable(source):
         if for_update and source.placement == "device":

@@ -201,7 +201,7 @@ def build_phase_network(model: keras.Model, phase_data: PhaseData, folder: Path)
         folder: Folder of the cache.
 
     Raises:
-        RunFailed: If an image cannot be read any more, or if the disk is full.
+        RunFailed: If an image can no longer be read, or if the disk is full.
     """
     phase, val = phase_data.phase, phase_data.val
     if phase.cache == "none":
@@ -317,7 +317,7 @@ def split_at_head(model: keras.Model) -> tuple[keras.Model, keras.Model]:
         if not type(part).__module__.startswith(("keras.src.", "keras_hub.src.")) or isinstance(
             part, keras.layers.Lambda
         ):
-            raise RequestError(_no_features(f"the layer '{part.name}' has code of its own"))
+            raise RequestError(_no_features(f"the layer '{part.name}' contains custom code"))
         if part._seed_generators and not isinstance(part, keras.layers.Dropout):
             raise RequestError(_no_features(f"the layer '{part.name}' is random"))
     return trunk, keras.Model(tensor, model.outputs[0], name="tail")

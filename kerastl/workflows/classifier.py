@@ -42,7 +42,7 @@ from kerastl.training.loop import fit as fit_phases
 from kerastl.workflows.run_writer import epoch_line
 
 NO_GROUPS = (
-    "each image is its own group in the intervals, which are too narrow if several are of one patient. To set the "
+    "each image is its own group in the intervals, which are too narrow if several images are of one patient. To set the "
     "patients of arrays: kerastl.data.ArrayDataset(x, y, groups=..., class_names=...)"
 )
 
@@ -113,10 +113,10 @@ def build_classifier(
     """Build a classifier: a pretrained backbone with a new Dense head.
 
     Args:
-        backbone: Name of a backbone, as `kerastl weights ls` lists it, or a preset of KerasHub: `keras_hub/NAME`, or
-            `keras_hub/PATH` with the path of its folder. Or the path of a `.keras` file, a `keras.Model` or a
-            `keras_hub.models.Backbone`: a model from RGB images to feature maps, tokens or features, or a classifier, whose
-            last dense layer is left out. Its weights are copied if its config describes it.
+        backbone: Name of a backbone, as `kerastl weights ls` lists it; a preset of KerasHub, as `keras_hub/NAME` or,
+            with the path of its folder, `keras_hub/PATH`; the path of a `.keras` file; or a `keras.Model` or a
+            `keras_hub.models.Backbone`. A model or a file maps RGB images to feature maps, tokens or features, or is a
+            classifier, whose last dense layer is left out. Its weights are copied if its config describes it.
         class_names: At least two class names, in the order of the logits.
         image_size_px: Side length of the input images, or (height, width), in pixels. None uses the image size of
             the pretrained weights.
@@ -431,6 +431,6 @@ def _dataset(
     if window not in (None, dataset.window or FULL_WINDOW):
         raise RequestError(
             f"{name}: has the window {dataset.window or 'full'}, but the training images have {window}. "
-            f"Write window={window}."
+            f"Use window={window}."
         )
     return dataset

@@ -61,7 +61,7 @@ class Datasets:
         batch_size: Images per batch.
         max_pixels: Images with more pixels are rejected.
         seed: Seed of the order and of the augmentation.
-        resize: How images of another aspect ratio are resized.
+        resize: How images with a different aspect ratio are resized.
         summary: The images of `source` and `target` in numbers.
     """
 

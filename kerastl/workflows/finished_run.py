@@ -76,8 +76,8 @@ def load_run(path: str | Path) -> FinishedRun:
         path: The run folder.
 
     Raises:
-        RequestError: The folder does not contain a run, or one whose consistency checks were not made. The message has
-            the command that finishes it.
+        RequestError: The folder does not contain a run, or one whose consistency checks were not made. The message
+            contains the command that finishes it.
 
     Example:
         >>> kerastl.load_run("runs/mine").scores.test.overall["auc"].value

@@ -80,8 +80,8 @@ def build_initial_model(recipe: Recipe, datasets: Datasets) -> InitialModel:
     notes = [*loaded.notes, head.message]
     if loaded.resize not in (None, recipe.data.resize):
         notes.append(
-            f"Images are resized with {recipe.data.resize}, but those of {models.public_name(backbone.name)} were with "
-            f"{loaded.resize}: {setting('data.resize', loaded.resize)}"
+            f"Images are resized with {recipe.data.resize}, but the weights of {models.public_name(backbone.name)} were trained "
+            f"with {loaded.resize}. To use the same rule: {setting('data.resize', loaded.resize)}"
         )
     if "saved_model" in recipe.export.formats and (problem := heatmap_problem(model)):
         notes.append(f"{NO_HEATMAPS}: {problem}.")

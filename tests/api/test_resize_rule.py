@@ -45,12 +45,13 @@ def test_images_resized_by_another_rule_are_refused(padded_model, folder, tmp_pa
     stretched = kerastl.ImageDataset(collection, image_size_px=SIZE, shuffle=False)
     for call in (kerastl.evaluate, predict):
         with pytest.raises(
-            RequestError, match=r"by 'stretch', but the training images by 'pad'. Write resize='pad'"
+            RequestError,
+            match=r"with 'stretch', but the training images were resized with 'pad'. Use resize='pad'",
         ):
             call(padded_model, stretched)
     padded = kerastl.ImageDataset(collection, image_size_px=SIZE, resize="pad", batch_size=5)
     phases = [kerastl.Phase("all", epochs=1, trainable="all", batch_norm="trainable")]
-    with pytest.raises(RequestError, match="validation_data: is resized by 'stretch'"):
+    with pytest.raises(RequestError, match="validation_data: is resized with 'stretch'"):
         kerastl.fit(padded_model, padded, validation_data=stretched, phases=phases)
     with pytest.raises(RequestError, match=r"trained with 'pad'. Remove resize="):
         kerastl.export_model(padded_model, tmp_path / "served", resize="crop")

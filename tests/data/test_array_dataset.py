@@ -111,7 +111,7 @@ def test_all_encodings_of_labels_give_the_same_indices(indices):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (Y + 1, r"label 2 is 3, but must be an index from 0 to 2, .* 4 labels of 12 are wrong"),
+        (Y + 1, r"label 2 is 3, but must be an index from 0 to 2, .* Invalid labels: 4 of 12"),
         (Y * 2 - 1, "label 0 is -1"),
         (Y / 2, "label 1 is 0.5"),
         (np.where(Y, Y, np.nan), "label 0 is nan"),
@@ -227,9 +227,12 @@ def test_class_names_and_options_without_effect_are_refused():
     batched = tf.data.Dataset.from_tensors((X, Y))
     with pytest.raises(RequestError, match=r"Pass class_names=\["):
         as_image_dataset("train", (X, Y), class_names=None, image_size_px=(8, 8))
-    with pytest.raises(RequestError, match=r"is an ArrayDataset\. Set its options there: augment='light'"):
+    with pytest.raises(
+        RequestError,
+        match=r"is already an ArrayDataset\. Set the options when you create it: augment='light'",
+    ):
         as_image_dataset("train", dataset, class_names=NAMES, augment="light")
-    with pytest.raises(RequestError, match="batched already"):
+    with pytest.raises(RequestError, match="already batched"):
         as_image_dataset("train", batched, class_names=NAMES, image_size_px=(8, 8), batch_size=3)
     assert as_image_dataset("test", dataset, class_names=None) is dataset
     assert isinstance(
@@ -305,7 +308,7 @@ ONCE = iter([(X[:4], Y[:4]), (X[4:8], Y[4:8])])
         (batched((X, X), Y), "one tensor, got"),
         (
             tf.data.Dataset.from_tensors((tf.ragged.constant([[1], [2, 3]]), [0, 1])),
-            "Resize the images before the batch",
+            "Resize the images before batching",
         ),
         (batched(X, Y + 1), "batch 1, y: label 2 is 3"),
         (

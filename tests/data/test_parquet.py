@@ -75,7 +75,7 @@ def test_classes_of_hugging_face_datasets_have_their_names_and_minus_one_is_unla
     labels = [record.label for record in read_table(write(tmp_path, columns, ["cat", "dog"])).records]
     assert labels == ["cat", None, "dog", None, "dog", "cat"]
     with pytest.raises(
-        RequestError, match="column 'label' has the value 1, but the file names the classes 0 to 0"
+        RequestError, match="column 'label' has the value 1, but the file defines only the classes 0 to 0"
     ):
         read_table(write(tmp_path, columns, ["cat"]))
 

@@ -145,7 +145,7 @@ def test_all_problems_are_reported_together_with_line_numbers(root):
     lines = [problem.where for problem in error.value.problems]
     assert lines == ["line 3", "line 5", "line 8"]
     assert "does not exist" in str(error.value)
-    assert "is already on line 2" in str(error.value)
+    assert "is already listed (line 2)" in str(error.value)
     assert "got 'tset'" in str(error.value)
 
 

@@ -93,7 +93,7 @@ def test_ls_reports_the_license_of_a_preset(assets):
 @pytest.mark.parametrize("subcommand", ["fetch", "verify"])
 def test_a_model_file_has_no_published_weights(subcommand):
     result = CliRunner().invoke(command, [subcommand, "mine.keras"])
-    assert str(result.exception) == "No weights are published for mine.keras, which has its own."
+    assert str(result.exception) == "No weights are published for mine.keras, because it contains its own."
 
 
 def test_fetch_downloads_a_published_preset_of_keras_hub(monkeypatch):

@@ -252,7 +252,7 @@ def test_every_shard_is_checked_although_the_first_one_has_trained_weights(vit_p
 def test_trained_weights_without_an_image_converter_need_a_scale(vit_preset, tmp_path):
     folder = shutil.copytree(vit_preset, tmp_path / "bare")
     (folder / "image_converter.json").unlink()
-    assert "the range of its pixels is unknown" in message_of(build_backbone, f"keras_hub/{folder}")
+    assert "its pixel range is unknown" in message_of(build_backbone, f"keras_hub/{folder}")
     model = build_backbone(f"keras_hub/{folder}", scale=SCALE, offset=OFFSET)
     assert relative_error(model(pixels()), features_of_keras_hub(build("vit"), pixels())) < 1e-5
 
@@ -271,10 +271,10 @@ def test_sizes_that_the_positions_do_not_allow_are_refused(tmp_path):
     vit = write_preset(tmp_path / "vit")
     dino = write_preset(tmp_path / "dino", "DINOV2Backbone", {"patch_size": 14, "image_shape": [518, 518, 3]})
     assert resolve_preset_size(vit, None) == (32, 32)
-    assert "takes images of 32 x 32 px only" in message_of(resolve_preset_size, vit, 64)
+    assert "accepts only images of 32 x 32 px" in message_of(resolve_preset_size, vit, 64)
     assert resolve_preset_size(dino, 224) == (224, 224)
     assert "multiples of 14 px" in message_of(resolve_preset_size, dino, 160)
-    assert "square images only" in message_of(resolve_preset_size, dino, (28, 56))
+    assert "only square images" in message_of(resolve_preset_size, dino, (28, 56))
 
 
 def test_published_preset_that_is_not_downloaded_states_the_command(monkeypatch, tmp_path):

@@ -115,7 +115,7 @@ def test_trained_model_without_preprocessing_needs_a_scale(is_file, tmp_path):
     if is_file:
         source = str(tmp_path / "mine.keras")
         model.save(source)
-    with pytest.raises(RequestError, match="the range of its pixels is unknown"):
+    with pytest.raises(RequestError, match="its pixel range is unknown"):
         kerastl.build_classifier(source, class_names=NAMES)
     classifier = kerastl.build_classifier(
         source, class_names=NAMES, scale=(1 / 255, 1 / 128, 1), offset=(0, -1, 2)
@@ -147,7 +147,9 @@ def test_models_that_cannot_be_backbones_are_refused_with_the_reason(tmp_path):
         "takes [None, 8], but a backbone takes RGB images": vector,
         "has 2 inputs and 1 outputs": two,
         "takes [None, 48, 48, 1]": gray,
-        "'keras.layers.Lambda', which is not a class of Keras or KerasHub": str(tmp_path / "code.keras"),
+        "'keras.layers.Lambda', which is not an allowed class of Keras or KerasHub": str(
+            tmp_path / "code.keras"
+        ),
         "cannot be read as a weights file": str(tmp_path / "text.keras"),
         "There is no file": str(tmp_path / "nothing.keras"),
     }

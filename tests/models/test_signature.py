@@ -133,7 +133,7 @@ def test_other_class_names_are_refused_with_both_lists(names):
 def test_other_sizes_and_numbers_of_classes_are_refused_together():
     message = refusal(head(), class_names=["a", "b"], image_size_px=96)
     assert message.startswith("The model has 2 problems.")
-    assert "takes images of 8 x 8 px, but those of the data have 96 x 96 px" in message
+    assert "takes images of 8 x 8 px, but the data has images of 96 x 96 px" in message
     assert "3 outputs, but there are 2 classes: ['a', 'b']" in message
 
 

@@ -301,7 +301,7 @@ def test_formats_that_resize_must_be_exported_and_not_compute_in_8_bits():
     recipe = checked(GOOD, "export={formats: [saved_model, onnx], with_resize: true}")
     assert recipe.export.with_resize
     (problem,) = problems_of(GOOD, "export={formats: [saved_model], with_resize: true}")
-    assert "true applies to the formats litert or onnx, of which none is in formats" in problem
+    assert "true requires the format litert or onnx in formats. Add one, or use false" in problem
     (problem,) = problems_of(GOOD, "export={formats: [onnx, litert], with_resize: true, quantize: int8}")
     assert "true is not allowed with quantize: int8" in problem
     assert checked(

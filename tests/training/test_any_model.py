@@ -230,7 +230,7 @@ def test_features_are_cached_only_where_the_graph_allows_it(val):
     assert [type(layer).__name__ for layer in tail.layers] == ["InputLayer", "Dropout", "Dense"]
     for layer, reason in (
         (layers.RandomFlip(), "is random"),
-        (layers.Lambda(lambda image: image), "code of its own"),
+        (layers.Lambda(lambda image: image), "contains custom code"),
     ):
         with pytest.raises(RequestError, match=reason):
             split(layer, layers.Conv2D(4, 3))

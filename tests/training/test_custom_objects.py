@@ -79,7 +79,7 @@ def test_a_loss_that_does_not_fit_is_refused_with_the_reason(loss, message):
 
 
 def test_mixed_labels_need_a_loss_for_one_hot_labels():
-    assert "shares of the classes" in problems(loss=ACCEPTED[1], mixes=True)[0]
+    assert "soft labels" in problems(loss=ACCEPTED[1], mixes=True)[0]
     assert problems(loss=CROSS_ENTROPY, mixes=True) == []
 
 
@@ -160,7 +160,7 @@ def test_invalid_objects_and_contradictions_are_reported_together(options, messa
 def test_a_recipe_cannot_contain_objects():
     _, errors = Phase.read({"name": "a", "epochs": 1, "loss": CROSS_ENTROPY, "metrics": []})
     assert [loc for loc, _ in errors] == [("loss",), ("metrics",)]
-    assert "Python only" in errors[0][1]
+    assert "only in Python" in errors[0][1]
 
 
 def test_unsupported_optimizers_are_refused():

@@ -15,7 +15,8 @@ class Options(StrictModel):
     """Options of `random_crop`.
 
     Args:
-        max_fraction: 0.1 crops a window of 0.9 of the height and width, rounded to pixels, at least 2; below 1.
+        max_fraction: Fraction of the height and of the width that is cut off, from 0 to below 1. 0.1 crops a window of
+            0.9 times the height and width, rounded to whole pixels, at least 2.
         apply_probability: Fraction of the images that are changed, 0 to 1.
     """
 

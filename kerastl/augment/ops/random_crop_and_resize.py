@@ -21,8 +21,8 @@ class Options(StrictModel):
     """Options of `random_crop_and_resize`.
 
     Args:
-        min_area_fraction: Minimum area as a fraction of the image, above 0, to 1; uniform up to 1. 1 is the
-            identity.
+        min_area_fraction: Minimum area as a fraction of the image, above 0 and at most 1. The area is uniform up to 1;
+            1 is the identity.
         max_aspect_ratio: Maximum factor by which the aspect ratio of the window differs from that of the image, 1
             to 10. The logarithm of the factor is uniform over the range that fits into the image.
         apply_probability: Fraction of the images that are changed, 0 to 1.

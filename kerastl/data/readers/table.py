@@ -128,7 +128,8 @@ class Columns(StrictModel):
 
     Args:
         path: Column with the paths of the images, or with the images themselves in a Parquet file: their bytes, or the
-            images of a Hugging Face dataset. By default path, or else image or the only column with images.
+            images of a Hugging Face dataset. By default, the column path; in a Parquet file without it, the column
+            image, or the only column with images.
         label: Column with the class labels. An image with an empty cell, or with nan, None, N/A, NULL or -, is
             unlabeled.
         split: Column with the splits: train, val (validation, valid, dev) or test.
@@ -195,7 +196,7 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
     Args:
         options: Options of the reader.
         seed: Not used.
-        cache_dir: The cache folder. None is that of the user.
+        cache_dir: The cache folder. None means the user's cache folder.
 
     Raises:
         Problems: All problems of the table, with line numbers.
@@ -370,7 +371,7 @@ def _records(
             problems.append(Problem(where, file))
             continue
         if path in lines:
-            problems.append(Problem(where, f"{path} is already on {lines[path]}"))
+            problems.append(Problem(where, f"{path} is already listed ({lines[path]})"))
             continue
         lines[path] = where
         split = split_of(cells.get("split", ""))
