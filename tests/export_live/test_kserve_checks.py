@@ -143,7 +143,7 @@ V2_FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
     "one input more": ({"change": changed("v2 ", lambda response: merged(inputs=[*response["inputs"], {"name": "mask", "datatype": "FP32", "shape": [-1]}])(response))}, "signatures", "input mask is not in the export"),
     "no output": ({"change": changed("v2 ", merged(outputs=[]))}, "signatures", "output probabilities is missing on the server"),
     "tensors of another form": ({"change": changed("v2 ", merged(inputs=["images"]))}, "signatures", "has no 'name'"),
-    "any size": ({"rejects": False}, "invalid image rejected", "an invalid image got a prediction"),
+    "any size": ({"rejects": False}, "invalid image rejected", "an invalid image received a prediction"),
     "unavailable": ({"status": 503}, "invalid image rejected", "503 instead of 400 or 422 or 500 and a reason"),
 }  # fmt: skip
 
@@ -198,7 +198,7 @@ V1_FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
     "rows of numbers": ({"change": changed("v1 :predict", lambda _: {"predictions": [1]})}, "predictions", "has no 'probabilities'"),
     "not ready": ({"change": changed("v1 ", merged(ready="False"))}, "available", "the model is not ready"),
     "another protocol": ({"change": changed("v1 ", lambda _: {"model_version_status": []})}, "available", "has no 'ready'"),
-    "any bytes": ({"rejects": False}, "invalid image rejected", "an invalid image got a prediction"),
+    "any bytes": ({"rejects": False}, "invalid image rejected", "an invalid image received a prediction"),
 }  # fmt: skip
 
 

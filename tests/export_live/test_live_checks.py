@@ -154,7 +154,7 @@ def test_accepting_an_invalid_image_or_a_server_error_is_a_fault() -> None:
     refused = ServerFault("HTTP 400", code="400", reason="not an image")
     assert "400: not an image" in check_refusal(Answering(refused))
     for fault, words in (
-        (None, "got a prediction"),
+        (None, "received a prediction"),
         (ServerFault("HTTP 500", code="500", reason="crashed"), "500 instead of 400 and a reason: crashed"),
         (ServerFault("HTTP 400", code="400"), "without a reason"),
         (ServerFault("no 'predicted'"), "no 'predicted'"),
