@@ -70,7 +70,7 @@ def link_images(source: list[Path], folder: Path, count: int) -> Path:
 
 
 def measure(words: Sequence[str | Path], cache: Path, *, check: bool = True, **variables: str) -> Measured:
-    """Run a command of Python, with environment variables and with byte code in a cache, as after an installation."""
+    """Run a Python command, with environment variables and with cached byte code, as after an installation."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environment |= {"PYTHONPYCACHEPREFIX": str(cache), **variables}
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()

@@ -1,14 +1,14 @@
-"""Compare the rules for images of another aspect ratio: stretch, pad and crop, with frozen ImageNet features.
+"""Compare the rules for images with a different aspect ratio: stretch, pad and crop, with frozen ImageNet features.
 
     KERASTL_TEST_ASSETS=FOLDER python benchmarks/resizing.py [--quick] [--seeds 40] [--size 96]
 
 - Chest X-rays (Hannover, doi 10.25835/0090041; CC BY 3.0): AP or PA projection, split by patient. Logistic regression on
-  features of MobileNetV2, alpha 0.35, is trained on 24 patients and evaluated on the other ones; a seed is a split.
-- Photographs (google-coral/test_data, CC BY 2.0): probability that MobileNetV2, alpha 1.0, gives to the true object at
-  224 px. A resample is a bootstrap sample of the photographs.
+  features of MobileNetV2, alpha 0.35, is trained on 24 patients and evaluated on the others; each seed is a new split.
+- Photographs (google-coral/test_data, CC BY 2.0): probability that MobileNetV2, alpha 1.0, assigns to the true object
+  at 224 px. Each resample is a bootstrap sample of the photographs.
 
-All rules see the same splits and samples. The table lists the score and, compared with `stretch`, the difference with its
-95% interval. The last line is one JSON object.
+All rules use the same splits and samples. The table lists the score and, compared with `stretch`, the difference with
+its 95% interval. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ OBJECTS: dict[str, tuple[range, ...]] = {
     "dragonfly": (range(319, 320),),
     "grace": (range(652, 653),),
 }
-"""Beginning of the name of a photograph to the ImageNet classes of its object. Those with other names are left out."""
+"""ImageNet classes of the object, by the beginning of the photograph's name. Photographs with other names are left out."""
 
 
 def read_archive(path: Path) -> dict[str, bytes]:
@@ -134,8 +134,8 @@ def summarize(scores: dict[Resize, Array], *, is_bootstrapped: bool) -> dict[Res
 
     Args:
         scores: `[n]` by rule; row i of all rules is the same split or photograph.
-        is_bootstrapped: Whether the interval is that of the mean over bootstrap samples of the rows. Otherwise it holds 95%
-            of the rows: splits of the same patients are not independent.
+        is_bootstrapped: Whether the interval is that of the mean over bootstrap samples of the rows. Otherwise it
+            contains 95% of the rows, because splits of the same patients are not independent.
     """
     random = np.random.default_rng(0)
     summary: dict[Resize, dict[str, float]] = {}

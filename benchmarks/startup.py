@@ -11,10 +11,10 @@ take about a quarter of it. Limit: 20 seconds.
 `--verify` measures the CPU time and the duration of `kerastl verify EXPORT IMAGES --quick` for a `small_cnn` at 64 px with random
 weights and 8 images. Limit: 10 seconds on an idle machine with two cores.
 
-`--train` measures the seconds from the start of the process to the end of the first step, for `kerastl run` and for a script from
-Keras's guide, on the same 400 images at 96 px: frozen MobileNetV2 with ImageNet weights, without a cache. Before the first step,
-`kerastl run` decodes and checks every file, splits the images and writes its recipe. It remembers checked files, so
-the first run is reported separately. The last line is one JSON object of seconds.
+`--train` measures the seconds from the start of the process to the end of the first step, for `kerastl run` and for a
+script from the Keras guide, on the same 400 images at 96 px: frozen MobileNetV2 with ImageNet weights, without a cache.
+Before the first step, `kerastl run` decodes and checks every file, splits the images and writes its recipe. It
+remembers checked files, so the first run is reported separately. The last line is one JSON object of seconds.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ COMMANDS = (["--help"], ["ls"], ["check", "quickstart"], ["weights", "ls"], ["ca
 
 
 def time_command(words: list[str], runs: int) -> float:
-    """Return the median CPU time of a command of Python (user and system) in seconds."""
+    """Return the median CPU time of a Python command (user and system) in seconds."""
     seconds = []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(runs + 1):

@@ -1,4 +1,4 @@
-"""Accuracy, speed and size of every backbone whose weights are on this machine.
+"""Accuracy, speed and size of every backbone whose weights are available locally.
 
     python benchmarks/zoo.py [--presets FOLDER ...] [--tasks fashion_mnist,chest_x_rays] [--seeds 3] [--fine-tune] [--random]
                              [--names lite0,v2] [--image-size-px 96] [--images 600] [--quick]
@@ -6,17 +6,18 @@
 The backbones are those of keras.applications with ImageNet weights in KERAS_HOME, each at the image size of its weights, and
 the KerasHub presets in the folders of `--presets`, at the size of their image converter.
 
-- `fashion_mnist`: clothes, 10 classes, in the files of `--fashion-mnist` (Debian's package dataset-fashion-mnist). As many images
-  of each class, `--images` in all, are written as 28 x 28 px PNG files; 25 % are for training, 15 % for validation, 60 % for testing.
-- `chest_x_rays`: X-rays ap or pa, 243 images of 71 patients (doi 10.25835/0090041), in the archive `--chest-x-rays`. 35 % of the
-  patients are for training, 15 % for validation and 50 % for testing.
+- `fashion_mnist`: clothes, 10 classes, in the files of `--fashion-mnist` (Debian's package dataset-fashion-mnist).
+  `--images` images, equally many of each class, are written as 28 x 28 px PNG files; 25 % are for training, 15 % for
+  validation, 60 % for testing.
+- `chest_x_rays`: X-rays, projection AP or PA, 243 images of 71 patients (doi 10.25835/0090041), in the archive
+  `--chest-x-rays`. 35 % of the patients are for training, 15 % for validation and 50 % for testing.
 
 `frozen` trains a head on the features of the frozen backbone. `--fine-tune` then also trains the last 30 % of its layers. `--random`
 trains both with random weights: frozen with BatchNorm statistics of the training images, and all layers from scratch.
 Each seed has its own split, head and random weights. The balanced accuracy is that of the test images of all seeds.
 Its 95 % interval, and that of the paired difference from the most accurate backbone with the same training, resample whole images
 or patients. images/s is the median forward pass of a batch of 32. MB are those of float32 weights, without head. The last line is
-one JSON object. `--quick` has one seed, 200 images of Fashion-MNIST and, except for the head, two epochs.
+one JSON object. `--quick` uses one seed, 200 images of Fashion-MNIST and, except for the head, two epochs.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python plain_loop.py SAVED_MODEL FOLDER OUT.csv
 
-It neither checks the model and the images nor continues after an unreadable one.
+It does not check the model or the images, and stops at the first unreadable image.
 """
 
 import csv

@@ -150,7 +150,7 @@ def test_images_in_training_and_validation_and_missing_classes_are_reported(monk
     assert "there are no training images of 'light'" in capsys.readouterr().err
 
 
-def test_a_cache_of_a_tf_dataset_is_refused_and_auto_has_none():
+def test_a_cache_of_a_tf_dataset_is_refused_and_auto_uses_none():
     phase = kerastl.Phase("head", epochs=1, batch_norm="frozen", cache="features")
     classifier = build()
     kerastl.models.write_signature(classifier, class_names=NAMES)
@@ -162,7 +162,7 @@ def test_a_cache_of_a_tf_dataset_is_refused_and_auto_has_none():
         )
 
 
-def test_auto_caches_arrays_but_no_tf_dataset(monkeypatch):
+def test_auto_caches_arrays_but_not_tf_datasets(monkeypatch):
     decided = []
     monkeypatch.setattr("kerastl.workflows.classifier.has_random_backbone", lambda model: False)
     monkeypatch.setattr(
@@ -192,7 +192,7 @@ def test_an_error_in_a_later_pass_names_its_cause():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("data", [TRAIN, batched(*TRAIN)], ids=["arrays", "tf_data"])
-def test_training_resumes_after_an_epoch_to_equal_bytes(data, tmp_path):
+def test_resumed_training_ends_with_the_same_bytes(data, tmp_path):
     whole, expected = trained(data, augment=darken)
 
     class Stop(keras.callbacks.Callback):

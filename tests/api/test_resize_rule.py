@@ -1,4 +1,4 @@
-"""The model stores how its training images were resized: every later step resizes so, or is refused."""
+"""The model stores how its training images were resized: every later step uses the same rule, or is refused."""
 
 import json
 

@@ -39,7 +39,7 @@ def test_shear_keeps_the_center_and_areas():
 
 
 def test_crop_shows_exactly_its_window():
-    """42 x 54 of 56 x 72 px: the corners are pixels of the image, in every place that fits, each as often as another."""
+    """42 x 54 of 56 x 72 px: the corners are pixels of the image, at every position that fits, all equally often."""
     images = sample_images(1)[[0] * 600]
     cut = changed(CROP, images)
     params = sampled_params(build_policy([CROP], image_size_px=SIZE_PX), images)[0]["transformations"]

@@ -99,7 +99,7 @@ def test_progress_shows_count_and_speed_on_a_terminal_only(monkeypatch: pytest.M
         (61, [f"{count:,}" for count in range(500, 2200, 100)]),
     ],
 )
-def test_lines_off_a_terminal_are_a_tenth_of_the_work_or_a_minute_apart(
+def test_progress_lines_without_a_terminal_are_a_tenth_of_the_work_or_a_minute_apart(
     seconds: float, counts: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = 0.0
@@ -207,7 +207,7 @@ def test_strict_fails_after_all_other_files_are_predicted(
     assert lenient.read_text() == out.read_text()
 
 
-def test_files_that_are_no_images_are_refused_before_the_model_is_loaded(
+def test_files_that_are_not_images_are_refused_before_the_model_is_loaded(
     run_folder: Path, images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any) -> Any:

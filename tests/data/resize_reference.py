@@ -1,4 +1,4 @@
-"""The resize rules in Pillow and integers, as a program without TensorFlow implements them."""
+"""The resize rules in Pillow and integer arithmetic, as a program without TensorFlow implements them."""
 
 import numpy as np
 from PIL import Image

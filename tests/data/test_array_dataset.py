@@ -61,14 +61,14 @@ def test_passes_for_keras_and_decoded_images_are_those_of_files(files):
     rows = np.array([3, 0, 3])
     np.testing.assert_array_equal(from_files.decode(rows), from_arrays.decode(rows))
     first, second = (dataset.as_tf_dataset() for dataset in files)
-    for _ in range(2):  # each pass is another epoch
+    for _ in range(2):  # each pass is a new epoch
         assert_equal(
             [list(map(np.asarray, batch)) for batch in first],
             [list(map(np.asarray, batch)) for batch in second],
         )
 
 
-def test_arrays_are_neither_changed_nor_need_to_be_writable():
+def test_arrays_are_not_changed_and_may_be_read_only():
     images, labels = X.astype(np.float32), Y.copy()
     for array in (images, labels):
         array.flags.writeable = False

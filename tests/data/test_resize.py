@@ -1,4 +1,4 @@
-"""The rules by which images of another aspect ratio are resized, compared with Pillow and integer arithmetic."""
+"""The rules by which images with a different aspect ratio are resized, compared with Pillow and integer arithmetic."""
 
 import numpy as np
 import pytest

@@ -79,7 +79,7 @@ def test_a_backbone_of_kerashub(run, tmp_path):
 
 
 @pytest.mark.slow
-def test_losses_of_domain_adaptation_in_an_own_train_step(run):
+def test_losses_of_domain_adaptation_in_a_custom_train_step(run):
     names = run("CORAL and DANN in your own `train_step`")
     assert set(names["adapted"].history) == {"classification", "coral", "dann"}
     assert np.isfinite(list(names["adapted"].history.values())).all()

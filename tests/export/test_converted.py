@@ -184,7 +184,7 @@ def test_a_broken_file_is_reported_as_findings(
         read_export(folder)
 
 
-def test_changed_labels_of_a_quantized_model_are_counted_and_are_no_fault() -> None:
+def test_changed_labels_of_a_quantized_model_are_counted_and_are_not_a_fault() -> None:
     sure = np.tile([[0.6, 0.4]], (100, 1)).astype(np.float32)
     other = sure.copy()
     other[:3] = [0.4, 0.6]

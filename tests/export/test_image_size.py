@@ -57,7 +57,7 @@ def test_training_and_serving_read_equal_pixels_in_the_right_order(
     )
     ((pixels, _),) = dataset.batches(0)
     assert pixels.shape == (len(images), HEIGHT, WIDTH, 3)
-    # The last file is a JPEG, which Pillow decodes with another DCT.
+    # The last file is a JPEG, which Pillow decodes with a different DCT.
     theirs = np.stack([by_pillow(read_by_pillow(file), SIZE, rule) for file in images[:-1]])
     np.testing.assert_allclose(pixels[:-1], theirs, atol=0.01)
     settings = {

@@ -172,7 +172,7 @@ def test_the_readme_tests_promotes_and_rolls_back_a_version(steps):
         assert server.answers("stable") == stable
 
 
-def test_the_readme_ends_a_test_and_begins_the_next_one(steps):
+def test_the_readme_states_how_to_end_a_test_and_start_the_next_one(steps):
     server, server_of_step_4 = Server(), Server()
     for step in (1, 2, 1):
         assert server.read(steps[step], {1, 2})

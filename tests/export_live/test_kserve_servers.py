@@ -331,7 +331,7 @@ def test_kserve_serves_decoded_images_by_both_protocols(
     pixels: list[Any],
     expected: ExpectedPredictions,
 ) -> None:
-    """ONNX as the run predicts, and a quantized model as the export itself does, which is not what the run predicts."""
+    """The ONNX model predicts as the run does. The quantized model predicts as its own export does, and not as the run."""
     export = exported_run("onnx") / "export" / "onnx" / "1"
     findings = check(kserve_address, export, pixels, expected, "Lungen Ü 1", protocol)
     assert faults(findings) == {}

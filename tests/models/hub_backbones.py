@@ -94,7 +94,7 @@ def build(name):
 
 
 def save_preset(backbone, folder, **converter):
-    """Save a backbone as a preset. Its image converter scales each channel on its own."""
+    """Save a backbone as a preset. Its image converter scales each channel separately."""
     import keras_hub
 
     backbone.save_to_preset(str(folder))

@@ -221,7 +221,7 @@ def test_each_damaged_or_hostile_preset_is_refused_with_the_reason(tmp_path):
     assert "no settings" in messages["empty"]
 
 
-def test_shards_outside_of_the_folder_are_refused(tmp_path):
+def test_shards_outside_the_folder_are_refused(tmp_path):
     (tmp_path / "secret.weights.h5").write_bytes(b"")
     shards = {"weight_map": {"layer": ["../secret.weights.h5"]}}
     preset = read_preset(write_preset(tmp_path / "preset", **{"model.weights": shards}))

@@ -76,7 +76,7 @@ def test_head_with_a_single_unit_belongs_to_no_block():
     assert np.array_equal(tail(trunk(pixels())), classifier(pixels()))
 
 
-def test_head_of_a_classifier_is_left_out_although_its_layers_have_our_names():
+def test_head_of_a_classifier_is_left_out_although_its_layers_have_the_names_of_our_head():
     model = network(has_head=True)
     classifier = kerastl.build_classifier(model, class_names=NAMES)
     expected = keras.Model(model.inputs[0], model.get_layer("pooled").output)(pixels())

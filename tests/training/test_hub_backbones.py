@@ -104,7 +104,7 @@ def test_attention_pooling_is_trained_with_the_head(arrays):
 
 
 @pytest.mark.slow
-def test_dropout_inside_of_frozen_layers_is_disabled(arrays):
+def test_dropout_inside_frozen_layers_is_disabled(arrays):
     import keras_hub
 
     keras.utils.set_random_seed(1)

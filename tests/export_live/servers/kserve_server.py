@@ -1,8 +1,8 @@
 """A server of KServe's own Python package: `python kserve_server.py MODELS.json`. It prints its port and serves until it ends.
 
 MODELS.json has the name of each model, and its folder and format: a SavedModel, or a file with `load`, as in
-`kerastl/export/formats`. KServe leaves it to the model how a request becomes tensors; this is done here as TensorFlow
-Serving and Triton do. A model without a folder is never ready. The server listens on 127.0.0.1 only.
+`kerastl/export/formats`. KServe leaves the conversion of a request to tensors to the model; here, it is the same as in
+TensorFlow Serving and Triton. A model without a folder is never ready. The server listens on 127.0.0.1 only.
 """
 
 import base64
