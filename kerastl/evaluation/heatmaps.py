@@ -40,7 +40,7 @@ class ModelParts:
 
     Args:
         trunk: Images to the feature map `[n, h, w, channels]`, or to tokens `[n, tokens, channels]`.
-        head: These to logits, and to the pooled features `[n, features]`.
+        head: The feature map or the tokens to logits, and to the pooled features `[n, features]`.
         grid: Rows and columns of the patches behind the tokens; None for a feature map, or if they are unknown.
         has_class_token: Whether the first token is pooled on its own.
         num_pooled_tokens: Number of tokens at the end of the sequence that are pooled together; 0 for none.
@@ -212,7 +212,7 @@ def _pooling_weights(parts: ModelParts, scores: Sequence[tf.Tensor]) -> tf.Tenso
 
     Args:
         parts: The parts of a model of tokens.
-        scores: Those of multihead attention pooling, or none.
+        scores: The attention scores of multihead attention pooling; empty without it.
     """
     assert parts.num_tokens is not None
     weights = []
@@ -310,7 +310,7 @@ def explain_images(
     Args:
         trained: The model of a run, from `load_trained`.
         encoded: The bytes of image files.
-        class_name: Explain this class instead. Only possible for Grad-CAM.
+        class_name: A class to explain instead of the predicted one. Only possible with Grad-CAM.
 
     Raises:
         RequestError: There are no heatmaps for this model, or none for each class, or the class is unknown.
@@ -331,7 +331,7 @@ def explain_images(
             f"class_name: unknown class {quote(class_name)}. {did_you_mean(class_name, names)}"
         )
     if class_name is not None and parts.method == "attention_rollout":
-        raise RequestError("class_name: attention rollout is the same for all classes. Leave class_name out.")
+        raise RequestError("class_name: attention rollout is the same for all classes. Remove class_name=.")
 
     def choose(logits: tf.Tensor) -> tf.Tensor:
         return tf.argmax(logits, axis=-1) if class_name is None else tf.constant([names.index(class_name)])

@@ -152,7 +152,7 @@ class ServedModel:
         return {"features": tf.cast(features, tf.float32)}
 
     def explain(self, image_bytes: tf.Tensor) -> Outputs:
-        """Return `heatmap` and `predicted` for files; `parts` must not be None, and have no problem.
+        """Return `heatmap` and `predicted` for files; `parts` must not be None or have a `problem`.
 
         `heatmap` is `[n, h, w]` float32 in [0, 1] on the grid of the last feature map or of the patches, by the method in
         `kerastl.evaluation.heatmaps`: 1 for the strongest evidence, and 0 for cells that lie wholly in the padding, and

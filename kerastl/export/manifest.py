@@ -32,7 +32,7 @@ class Manifest:
         training: Identifiers of the run: `recipe_sha256` (without its paths), `seed`, `data_sha256`,
             `weights_sha256`; None if unavailable.
         variables_sha256: Fingerprint of the variables of a SavedModel, see `_probe.read_weights`; None for other
-            formats. BatchNorm is folded in them, so that it differs from `model_sha256`.
+            formats. BatchNorm is folded in them, so it differs from `model_sha256`.
         model_name: Name of the model on a server; None for a format that no server runs.
         resize: How images with a different aspect ratio are resized.
     """

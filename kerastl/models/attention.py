@@ -16,8 +16,8 @@ from kerastl.models.functional import wrapped_call
 def recorded_attention(model: keras.Model) -> Iterator[list[Any]]:
     """Collect the attention scores of all layers that are called within the context, in the order of the calls.
 
-    They are `[batch, heads, queries, keys]`, of the float type of the layer, and sum to 1 over the keys. Recorded are
-    `keras.layers.MultiHeadAttention`, and the attention of DINOv3 in KerasHub, also inside of other layers.
+    They are `[batch, heads, queries, keys]`, of the float type of the layer, and sum to 1 over the keys.
+    `keras.layers.MultiHeadAttention` and the attention of DINOv3 in KerasHub are recorded, also inside other layers.
 
     Args:
         model: The model; its layers may also be called by other models.
@@ -32,7 +32,7 @@ def recorded_attention(model: keras.Model) -> Iterator[list[Any]]:
 
 
 def has_unknown_attention(model: keras.Model) -> bool:
-    """Return whether a layer of a model is attention by its name, but `recorded_attention` cannot read its scores."""
+    """Return whether a model has a layer that is attention by its name, but whose scores `recorded_attention` cannot read."""
     return any(
         "attention" in type(layer).__name__.lower()
         and not any(_wrapper(part) for part in layer._flatten_layers())
@@ -60,7 +60,7 @@ def _with_scores(scores: list[Any], call: Callable[..., Any]) -> Callable[..., A
 
 
 def _with_rotary_scores(layer: Any, scores: list[Any], call: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the call of the attention of DINOv3, which computes its scores inside of one operation."""
+    """Return the call of the attention of DINOv3, which computes its scores inside one operation."""
 
     def recorded(
         inputs: Any, attention_mask: Any = None, position_embeddings: Any = None, num_prefix_tokens: int = 0,

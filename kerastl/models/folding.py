@@ -70,7 +70,7 @@ def fold_batch_norm(model: keras.Model, precision: TrunkPrecision = "float32") -
 
 
 def dropout_layers(model: keras.Model) -> list[Any]:
-    """Return the layers that drop values or paths at random, those inside of other layers included."""
+    """Return the layers that drop values or paths at random, including those inside other layers."""
     return [layer for layer in model._flatten_layers() if isinstance(getattr(layer, "rate", None), float)]
 
 

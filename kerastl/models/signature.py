@@ -2,8 +2,8 @@
 
 Class names, window and resize rule are stored in the config of the last layer without weights, so that every Keras file keeps
 them and loads without custom objects. Keras offers one place for text there: the keys of a dtype policy map, which
-select layers by their path. The key of the signature matches no path, so that it has no effect on the model. It names
-the output layer, so that it does not apply to a model in which that layer was replaced.
+select layers by their path. The key of the signature matches no path, so it has no effect on the model. It names the
+output layer, so that it does not apply to a model in which that layer was replaced.
 """
 
 from __future__ import annotations

@@ -424,7 +424,7 @@ def _dataset(
     num_labeled = int((dataset.labels >= 0).sum())
     if num_labeled == 0 or (name == "train" and num_labeled < dataset.num_examples):
         raise RequestError(
-            f"{name}: {num_labeled:,} of {dataset.num_examples:,} images are labeled. Labeled images are needed."
+            f"{name}: {num_labeled:,} of {dataset.num_examples:,} images are labeled. Labels are required."
         )
     if window and dataset.has_auto_window:
         return dataset.with_window(window)

@@ -1,4 +1,4 @@
-"""Heatmaps, compared with attention that NumPy computes from the weights, and with images that show where they are."""
+"""Heatmaps, compared with attention that NumPy computes from the weights, and with the known positions of objects in images."""
 
 import io
 import sys
@@ -151,14 +151,14 @@ def test_every_preset_of_tokens_has_a_rollout_on_its_patches(name):
 
 
 class UnknownAttention(keras.layers.Layer):
-    """Attention that keeps its scores to itself."""
+    """Attention whose scores cannot be read."""
 
     def call(self, x):
         return keras.ops.softmax(x @ keras.ops.swapaxes(x, 1, 2)) @ x
 
 
 def own_transformer(*, attention=None, has_class_token=False, returns_scores=False):
-    """A transformer of one layer of the user: patches of 8 px of an image of 16 x 32 px."""
+    """A user's transformer with one layer: patches of 8 px of an image of 16 x 32 px."""
     keras.utils.set_random_seed(2)
     image = keras.Input((16, 32, 3))
     x = keras.layers.Conv2D(6, 8, strides=8)(keras.layers.Rescaling(1 / 127.5, -1)(image))
@@ -179,7 +179,7 @@ def head_for(backbone, pooling, prefix):
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_rollout_of_an_own_transformer_equals_numpy_however_it_calls_attention(pooling):
+def test_rollout_of_a_custom_transformer_equals_numpy_however_it_calls_attention(pooling):
     prefix = int(pooling == "cls")
     for returns_scores in (True, False):
         backbone = own_transformer(has_class_token=pooling == "cls", returns_scores=returns_scores)
@@ -207,7 +207,7 @@ def test_tokens_with_unknown_attention_have_grad_cam_of_the_class():
 
 
 def test_grad_cam_of_a_binary_head_differs_between_its_classes():
-    """The class of the constant logit is explained by what lowers the other one."""
+    """The class of the constant logit is explained by what lowers the other logit."""
     backbone = own_transformer(attention=UnknownAttention())
     model = build_model(
         backbone, class_names=("cat", "dog"), binary=True, pooling="mean", num_prefix_tokens=0
