@@ -120,7 +120,7 @@ def check_export(
         return VerificationResult(folder, tuple(verify_keras_export(folder, run)))
     limit = min(limit, QUICK_IMAGES) if quick else limit
     with _started_probe(folder, _plugin_of(export), QUICK if quick else "") as run_probe:
-        load_tensorflow()  # while the process imports its own
+        load_tensorflow()  # in parallel with the import in the process
         try:
             probes = load_probe_set(folder, images=images, run=run, limit=limit)
         except RequestError as error:

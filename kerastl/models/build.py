@@ -123,7 +123,7 @@ def _load_own(
     has_own_weights = weights in ("imagenet", "preset")
     path = None if has_own_weights else _weights_file(weights)
     if path is not None and not preset_exists(name):
-        # A trained model without the preset that it started from.
+        # The preset is missing, but the trained model contains its backbone.
         return classifier_backbone(path)
     size = resolve_image_size(name, image_size_px)
     if registry.is_model_file(name):

@@ -311,7 +311,7 @@ def unfreeze(
         for norm in _batch_norms_of(layer):
             set_batch_norm(norm, rule, is_selected=layer.name in selected)
     for part in model._flatten_layers():
-        # The weights of a model itself, e.g. a class token, are trained if all of its layers are.
+        # The weights of a model itself, e.g. a class token, are trained only if all of its layers are trained.
         if isinstance(part, keras.Model):
             is_trained = all(layer.name in selected for layer in layers_inside(part) if layer.weights)
             for variable in part._trainable_variables:

@@ -253,7 +253,7 @@ def find_cached_boundary(model: keras.Model, phase: Phase) -> str:
         RequestError: If the trainable layers need another cache, or none.
     """
     if not has_table(model) and phase.trainable == "none" and phase.cache == "features":
-        split_at_head(model)  # raises the reason
+        split_at_head(model)  # raises an error with the reason
     boundary = find_boundary(model, phase)
     if not has_table(model) and phase.cache == "boundary":
         raise RequestError(

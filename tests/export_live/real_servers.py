@@ -49,7 +49,7 @@ def environment(name: str) -> Path:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             pytest.skip(f"pip cannot install {requirements.name}: {done.stderr.strip()[-300:]}")
-        # After its own packages, those of the tests.
+        # Its own packages come before those of the tests.
         (site_packages(folder) / "tests.pth").write_text(packages)
         complete.touch()
     return folder
@@ -80,7 +80,7 @@ def running(
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(30)
-        # The processes of the models, if they are left.
+        # End the processes of the models that are still running.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
