@@ -14,7 +14,6 @@ from kerastl.console import print_status
 from kerastl.data import cache_folder
 from kerastl.data.readers import reader_name
 from kerastl.errors import Problem, RequestError, did_you_mean, message_of, problems_of, quote, raise_request
-from kerastl.recipe import rules
 from kerastl.workflows.domains import (
     check_labels,
     reader_options,
@@ -117,6 +116,8 @@ def _data_findings(recipe: Any, section: str) -> Iterator[tuple[str, str]]:
 
 def head_problems(recipe: Any, domain: str, images: Collection) -> list[Problem]:
     """Return the problem of the head of a recipe, which may be only partly valid, with the classes of the source images."""
+    from kerastl.recipe import rules  # imports pydantic, which `kerastl --help` does without
+
     is_used = domain == "source" and rules.value_at(recipe, "head.binary")
     message = rules.binary_problem(images.class_names) if is_used else ""
     return [Problem("head.binary", message)] if message else []
