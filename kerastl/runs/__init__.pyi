@@ -18,6 +18,7 @@ from .files import unquote_cell as unquote_cell
 from .files import write_atomic as write_atomic
 from .files import write_csv as write_csv
 from .files import write_json as write_json
+from .folder import PARENT as PARENT
 from .folder import RESOLVED_RECIPE as RESOLVED_RECIPE
 from .folder import START_AGAIN as START_AGAIN
 from .folder import VERSIONS as VERSIONS
@@ -26,6 +27,7 @@ from .folder import check_run_folder as check_run_folder
 from .folder import create_folder as create_folder
 from .folder import create_run as create_run
 from .folder import find_unfinished_run as find_unfinished_run
+from .folder import finished_runs as finished_runs
 from .folder import machine_info as machine_info
 from .folder import package_versions as package_versions
 from .schemas import TEST_SPLITS as TEST_SPLITS

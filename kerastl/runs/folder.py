@@ -8,6 +8,7 @@ import platform
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,11 @@ class Run:
     def finished(self) -> bool:
         """Whether the run wrote all its files."""
         return self.file(FINISHED).is_file()
+
+    @property
+    def finished_at(self) -> datetime:
+        """When the last file of a finished run was written, in UTC."""
+        return datetime.fromtimestamp(self.file(FINISHED).stat().st_mtime, UTC)
 
     @property
     def started(self) -> bool:
@@ -217,6 +223,25 @@ def find_unfinished_run(name: str, out: Path | None, *, start_file: str = RESOLV
         paths = ", ".join(str(run.path) for run in runs)
         raise RequestError(f"Several runs of {name} are unfinished: {paths}. Select one with {out_option()}.")
     return runs[0]
+
+
+def finished_runs(folder: Path) -> list[Run]:
+    """Return the finished runs in a folder and its subfolders, the newest first.
+
+    Runs in the folder of another run are part of it and are not listed. Links to folders are not followed.
+
+    Raises:
+        RequestError: The folder does not exist.
+    """
+    if not folder.is_dir():
+        raise RequestError(f"Folder not found: {folder}. Specify a folder that contains run folders.")
+    found = []
+    for path, subfolders, files in os.walk(folder):
+        if FINISHED in files:
+            found.append(Run(Path(path)))
+        if RESOLVED_RECIPE in files:
+            subfolders.clear()
+    return sorted(found, key=lambda run: (run.finished_at, run.path), reverse=True)
 
 
 PACKAGES = (
