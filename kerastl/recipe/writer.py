@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import re
+from collections.abc import Iterator
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +15,16 @@ from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import SafeRepresenter
 
 from kerastl.options import Plugin, StrictModel, hints, members
-from kerastl.recipe.loader import BOOL, FLOAT, INT, NULL
+from kerastl.recipe.loader import BOOL, FLOAT, INT, NULL, read_plain
 from kerastl.recipe.schema import Recipe
 
 LINE_WIDTH = 100
 # Text that YAML 1.1 would read as something else: other programs may read the file with it.
 YAML_1_1 = re.compile(r"y|n|yes|no|on|off|[-+]?[0-9.][0-9_:.]*", re.IGNORECASE)
 UNICODE_LINE_BREAKS = "\x85\u2028\u2029"
+MAX_VALUE_LENGTH = 80
+MISSING = object()
+"""Marks a value that a recipe does not have."""
 
 
 class _Representer(SafeRepresenter):
@@ -95,3 +101,53 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return value
+
+
+def diff_recipes(old_text: str, new_text: str) -> list[str]:
+    """Return one line per value that differs, with its dotted key; empty if the old text is not YAML.
+
+    Args:
+        old_text, new_text: Resolved recipes.
+    """
+    try:
+        old = read_plain(old_text)
+    except ValueError:
+        return []
+    return list(_diff("", old, read_plain(new_text)))
+
+
+def _diff(key: str, old: Any, new: Any) -> Iterator[str]:
+    """Report the differences of two values; one of them may be `MISSING`."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in dict.fromkeys((*old, *new)):
+            child = f"{key}.{name}" if key else str(name)
+            yield from _diff(child, old.get(name, MISSING), new.get(name, MISSING))
+    elif isinstance(old, list) and isinstance(new, list):
+        yield from _diff_lists(key, old, new)
+    elif old is MISSING:
+        yield f"{key}: added {_short(new)}"
+    elif new is MISSING:
+        yield f"{key}: removed {_short(old)}"
+    elif old != new:
+        yield f"{key}: changed from {_short(old)} to {_short(new)}"
+
+
+def _diff_lists(key: str, old: list[Any], new: list[Any]) -> Iterator[str]:
+    """Report inserted, removed and changed items, but not equal items at a different index."""
+    old_items, new_items = ([json.dumps(item, default=str) for item in items] for items in (old, new))
+    matcher = SequenceMatcher(None, old_items, new_items, autojunk=False)
+    for _, first, last, new_first, new_last in matcher.get_opcodes():
+        removed, added = old[first:last], new[new_first:new_last]
+        if len(removed) == len(added):
+            for index, (old_item, new_item) in enumerate(zip(removed, added, strict=True), first):
+                yield from _diff(f"{key}[{index}]", old_item, new_item)
+            continue
+        for index, item in enumerate(removed, first):
+            yield from _diff(f"{key}[{index}]", item, MISSING)
+        for index, item in enumerate(added, new_first):
+            yield from _diff(f"{key}[{index}]", MISSING, item)
+
+
+def _short(value: Any) -> str:
+    text = to_yaml(value, in_one_line=True)
+    return text if len(text) <= MAX_VALUE_LENGTH else f"{text[: MAX_VALUE_LENGTH - 1]}\N{HORIZONTAL ELLIPSIS}"

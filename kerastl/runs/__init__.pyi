@@ -30,6 +30,7 @@ from .folder import find_unfinished_run as find_unfinished_run
 from .folder import finished_runs as finished_runs
 from .folder import machine_info as machine_info
 from .folder import package_versions as package_versions
+from .folder import refuse_changes as refuse_changes
 from .schemas import TEST_SPLITS as TEST_SPLITS
 from .schemas import Adaptation as Adaptation
 from .schemas import Difference as Difference

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -23,6 +23,8 @@ VERSIONS = "versions.json"
 """Written last before the training starts."""
 START_AGAIN = "Start again in a new folder, without --resume."
 """Remedy for an unfinished run whose files are damaged."""
+NUM_DIFFERENCES = 10
+"""Number of differences that a refused resume lists."""
 FINISHED = "finished.json"
 """Written last. A folder with this file is a finished run."""
 
@@ -268,3 +270,14 @@ def machine_info() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "python": platform.python_version(),
     }
+
+
+def refuse_changes(folder: Path, changes: Sequence[str]) -> None:
+    """Raise RequestError with the first changes since the run or curve was started, if there are any."""
+    if changes:
+        more = len(changes) - NUM_DIFFERENCES
+        lines = [*changes[:NUM_DIFFERENCES], *([f"... and {more} more"] if more > 0 else [])]
+        raise RequestError(
+            "\n  ".join([f"{folder} cannot be resumed:", *lines])
+            + "\nUndo the changes, or start again in a new folder without --resume."
+        )

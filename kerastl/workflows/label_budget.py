@@ -35,7 +35,7 @@ from kerastl.workflows.curve_plan import ADAPTED, SOURCE, Job, Plan
 from kerastl.workflows.datasets import Datasets, load_datasets
 from kerastl.workflows.model import build_initial_model
 from kerastl.workflows.resolve import resolve
-from kerastl.workflows.run_writer import diff_recipes, refuse_changes, set_determinism
+from kerastl.workflows.run_writer import set_determinism
 from kerastl.workflows.summarize import write_summary
 
 
@@ -64,7 +64,7 @@ def check_same(plan: Plan, request: dict[str, Any], run: Run) -> None:
         if first.get(key) != value
     ]
     old_recipe = run.file(curve_plan.RECIPE).read_text(encoding="utf-8")
-    refuse_changes(run, [*changes, *diff_recipes(old_recipe, recipes.write(plan.recipe))])
+    runs.refuse_changes(run.path, [*changes, *recipes.diff_recipes(old_recipe, recipes.write(plan.recipe))])
 
 
 MIN_CLASSES = 2

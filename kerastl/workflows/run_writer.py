@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -19,69 +18,14 @@ from kerastl.console import format_duration, print_status
 from kerastl.data.records import pluralize
 from kerastl.errors import PermanentFailure, RequestError, report_damage
 from kerastl.evaluation.trained_model import fingerprint
-from kerastl.recipe import Recipe, read_plain, to_yaml
+from kerastl.recipe import Recipe, diff_recipes
 from kerastl.recipe.phase import MONITORS
-from kerastl.runs import RESOLVED_RECIPE, START_AGAIN, VERSIONS, Freeze, ModelDescription, Run
+from kerastl.runs import RESOLVED_RECIPE, START_AGAIN, VERSIONS, Freeze, ModelDescription, Run, refuse_changes
 from kerastl.workflows.datasets import Datasets
 from kerastl.workflows.model import InitialModel
 
-NUM_DIFFERENCES = 10
-"""Number of differences that a refused resume lists."""
-MAX_VALUE_LENGTH = 80
-MISSING = object()
-"""Marks a value that a recipe does not have."""
 SPLIT_COLUMNS = ("path", "label", "split", "group", "domain")
 """Attributes of a record that `split.csv` lists."""
-
-
-def diff_recipes(old_text: str, new_text: str) -> list[str]:
-    """Return one line per value that differs, with its dotted key; empty if the old text is not YAML.
-
-    Args:
-        old_text, new_text: Resolved recipes.
-    """
-    try:
-        old = read_plain(old_text)
-    except ValueError:
-        return []
-    return list(_diff("", old, read_plain(new_text)))
-
-
-def _diff(key: str, old: Any, new: Any) -> Iterator[str]:
-    """Report the differences of two values; one of them may be `MISSING`."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in dict.fromkeys((*old, *new)):
-            child = f"{key}.{name}" if key else str(name)
-            yield from _diff(child, old.get(name, MISSING), new.get(name, MISSING))
-    elif isinstance(old, list) and isinstance(new, list):
-        yield from _diff_lists(key, old, new)
-    elif old is MISSING:
-        yield f"{key}: added {_short(new)}"
-    elif new is MISSING:
-        yield f"{key}: removed {_short(old)}"
-    elif old != new:
-        yield f"{key}: changed from {_short(old)} to {_short(new)}"
-
-
-def _diff_lists(key: str, old: list[Any], new: list[Any]) -> Iterator[str]:
-    """Report inserted, removed and changed items, but not equal items at a different index."""
-    old_items, new_items = ([json.dumps(item, default=str) for item in items] for items in (old, new))
-    matcher = SequenceMatcher(None, old_items, new_items, autojunk=False)
-    for _, first, last, new_first, new_last in matcher.get_opcodes():
-        removed, added = old[first:last], new[new_first:new_last]
-        if len(removed) == len(added):
-            for index, (old_item, new_item) in enumerate(zip(removed, added, strict=True), first):
-                yield from _diff(f"{key}[{index}]", old_item, new_item)
-            continue
-        for index, item in enumerate(removed, first):
-            yield from _diff(f"{key}[{index}]", item, MISSING)
-        for index, item in enumerate(added, new_first):
-            yield from _diff(f"{key}[{index}]", MISSING, item)
-
-
-def _short(value: Any) -> str:
-    text = to_yaml(value, in_one_line=True)
-    return text if len(text) <= MAX_VALUE_LENGTH else f"{text[: MAX_VALUE_LENGTH - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 CONFIDENTIAL = (
@@ -208,19 +152,8 @@ def _check_unchanged(text: str, versions: dict[str, Any], run: Run) -> None:
     for key, what in (("data_sha256", "the images or labels"), ("weights", "the initial weights")):
         if old_versions[key] != versions[key]:
             changes.append(f"{what} have changed")
-    refuse_changes(run, changes)
+    refuse_changes(run.path, changes)
     _warn_about_packages(old_versions["packages"], versions["packages"])
-
-
-def refuse_changes(run: Run, changes: Sequence[str]) -> None:
-    """Raise RequestError with the first changes since the run or curve was started, if there are any."""
-    if changes:
-        more = len(changes) - NUM_DIFFERENCES
-        lines = [*changes[:NUM_DIFFERENCES], *([f"... and {more} more"] if more > 0 else [])]
-        raise RequestError(
-            "\n  ".join([f"{run.path} cannot be resumed:", *lines])
-            + "\nUndo the changes, or start again in a new folder without --resume."
-        )
 
 
 def _warn_about_packages(old: dict[str, str], new: dict[str, str]) -> None:

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from kerastl.workflows.run_writer import diff_recipes
+from kerastl.recipe import diff_recipes
 
 OLD = {
     "seed": 0,
