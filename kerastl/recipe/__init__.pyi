@@ -44,5 +44,6 @@ from .schema import Views as Views
 from .schema import Window as Window
 from .writer import as_plain as as_plain
 from .writer import diff_recipes as diff_recipes
+from .writer import diff_values as diff_values
 from .writer import to_yaml as to_yaml
 from .writer import write as write

@@ -113,7 +113,12 @@ def diff_recipes(old_text: str, new_text: str) -> list[str]:
         old = read_plain(old_text)
     except ValueError:
         return []
-    return list(_diff("", old, read_plain(new_text)))
+    return diff_values(old, read_plain(new_text))
+
+
+def diff_values(old: Any, new: Any) -> list[str]:
+    """Return one line per value that differs between two nested structures of plain values, with its dotted key."""
+    return list(_diff("", old, new))
 
 
 def _diff(key: str, old: Any, new: Any) -> Iterator[str]:

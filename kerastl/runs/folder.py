@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kerastl import registry
-from kerastl.errors import RequestError, out_option, shell_command
+from kerastl.errors import RequestError, in_syntax, out_option, shell_command
 from kerastl.runs.files import LOCK, is_new_or_empty, locked, remove_partial_files, write_json
 
 RESOLVED_RECIPE = "recipe.resolved.yaml"
@@ -279,5 +279,5 @@ def refuse_changes(folder: Path, changes: Sequence[str]) -> None:
         lines = [*changes[:NUM_DIFFERENCES], *([f"... and {more} more"] if more > 0 else [])]
         raise RequestError(
             "\n  ".join([f"{folder} cannot be resumed:", *lines])
-            + "\nUndo the changes, or start again in a new folder without --resume."
+            + f"\nUndo the changes, or start again in a new folder {in_syntax('without --resume', 'with resume=False')}."
         )

@@ -16,9 +16,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from kerastl.data import ImageDataset
 from kerastl.errors import RequestError
 from kerastl.recipe.phase import Phase
 from kerastl.runs import PhaseSummary, write_atomic
+from kerastl.training.custom_objects import describe_objects
 from kerastl.training.freeze import Array, copy_of
 from kerastl.training.optimizer import WeightAverages
 from kerastl.training.step import Step
@@ -92,6 +94,7 @@ class TrainingState:
         joined_at: The optimizer step at which each variable joined the optimizer, by path.
         phases: The content of a `PhaseSummary` for each finished phase.
         objects: The custom objects of the finished phases, as in `History`.
+        plan: The phases and the images of the training, see `describe_training`.
     """
 
     phase: int = 0
@@ -108,6 +111,7 @@ class TrainingState:
     joined_at: dict[str, int] = field(default_factory=dict)
     phases: list[dict[str, Any]] = field(default_factory=list)
     objects: list[dict[str, Any]] = field(default_factory=list)
+    plan: dict[str, Any] = field(default_factory=dict)
 
     def history(self) -> History:
         """Return the history so far."""
@@ -161,6 +165,44 @@ class TrainingState:
         if len(callbacks) == len(self.callbacks):
             for callback, counters in zip(callbacks, self.callbacks, strict=True):
                 vars(callback).update(counters)
+
+
+def describe_training(
+    model: keras.Model, phases: Sequence[Phase], images: Mapping[str, Mapping[str, ImageDataset]]
+) -> dict[str, Any]:
+    """Return what a training and its continuation must have in common, as plain values.
+
+    Args:
+        model: The model. The names of its weights are compared, by which a checkpoint identifies them.
+        phases: All phases.
+        images: The datasets `train` and `val` by domain. Their settings are compared, not the pixels.
+    """
+    settings = {
+        use: {domain: _describe_images(dataset) for domain, dataset in datasets.items()}
+        for use, datasets in images.items()
+    }
+    weights = [weight.path for weight in model.weights]
+    plan = {"phases": [_describe_phase(phase) for phase in phases], **settings, "weights": weights}
+    plain: dict[str, Any] = json.loads(json.dumps(plan))
+    return plain
+
+
+SETTINGS = (
+    "num_examples", "class_names", "image_size_px", "resize", "window", "batch_size", "seed", "views", "augmented", "mixes",
+)  # fmt: skip
+
+
+def _describe_images(dataset: ImageDataset) -> dict[str, Any]:
+    policy = getattr(dataset, "_augment", None)  # a function of the user has no fingerprint
+    settings = {name: getattr(dataset, name, None) for name in SETTINGS}
+    return {**settings, "augment": getattr(policy, "fingerprint", None)}
+
+
+def _describe_phase(phase: Phase) -> dict[str, Any]:
+    objects = {key: item for key, item in describe_objects(phase).items() if key != "phase"}
+    for key in ("loss", "optimizer"):  # Keras counts their names in a process: adam, adam_1
+        objects.get(key, {}).get("config", {}).pop("name", None)
+    return {**phase.model_dump(mode="json", warnings=False, exclude={*objects}), **objects}
 
 
 KEPT_CHECKPOINTS = 2

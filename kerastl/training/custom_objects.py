@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import keras
@@ -106,8 +108,15 @@ def _describe(custom: Any) -> dict[str, Any]:
     if hasattr(custom, "get_config"):
         described["config"] = {}
         with suppress(Exception):  # a class of the user
-            described["config"] = json.loads(json.dumps(custom.get_config(), default=str))
+            described["config"] = json.loads(json.dumps(custom.get_config(), default=_text))
+    elif isinstance(custom, partial):
+        described["config"] = {"function": _name(custom.func), "args": _text([custom.args, custom.keywords])}
     return described
+
+
+def _text(value: Any) -> str:
+    """Return a value as text, without addresses in memory, which differ in each process."""
+    return re.sub(r" at 0x[0-9a-f]+", "", str(value))
 
 
 def custom_problems(phase: Phase, num_classes: int, *, mixes: bool, has_val: bool) -> Iterator[str]:

@@ -25,7 +25,9 @@ from kerastl.data import ImageDataset
 from kerastl.errors import Diverged, RequestError, in_syntax, set_option
 from kerastl.models import TrunkPrecision, fold_batch_norm
 from kerastl.options import checked
+from kerastl.recipe import diff_values
 from kerastl.recipe.phase import Phase, Unfreeze
+from kerastl.runs import refuse_changes
 from kerastl.tasks import SINGLE_LABEL
 from kerastl.training import freeze
 from kerastl.training.checkpoint import (
@@ -34,6 +36,7 @@ from kerastl.training.checkpoint import (
     History,
     TrainingState,
     WeightSnapshot,
+    describe_training,
     newest_checkpoint,
     write_checkpoint,
 )
@@ -205,6 +208,7 @@ class PhaseLoop:
         all_phase_data: The data of each phase.
         cache_dir: Folder of the caches.
         saved: The checkpoint to resume from, or None.
+        plan: The description of the training, see `describe_training`.
     """
 
     model: keras.Model
@@ -216,10 +220,11 @@ class PhaseLoop:
     cache_dir: Path
     strategy: tf.distribute.Strategy
     saved: Checkpoint | None
+    plan: dict[str, Any]
     optimizer: Any = None
 
     def __post_init__(self) -> None:
-        self.state = self.saved.state if self.saved else TrainingState()
+        self.state = self.saved.state if self.saved else TrainingState(plan=self.plan)
         self.timer = EpochTimer([data.phase for data in self.all_phase_data])
         self.snapshot = WeightSnapshot(self.model)
         is_penalized = any(data.phase.l2_sp for data in self.all_phase_data)
@@ -479,7 +484,8 @@ def fit(
         on_epoch: Called with all rows so far, and with `seconds`, `images_per_s` and the remaining time after
             the last epoch (see `EpochTimer.add_epoch`).
         checkpoints: Folder for a checkpoint after each epoch. It must be empty unless `resume` is set.
-        resume: Whether to continue from the newest checkpoint.
+        resume: Whether to continue from the newest checkpoint. The phases, with their custom objects, the settings of the
+            images and the names of the weights must be those of the interrupted training.
         cache_dir: Folder for cached activations. None uses the user's cache folder.
         strategy: A `tf.distribute` strategy. None uses the current one.
         step_for: Builds the step of each phase, before the first phase starts (see `PhaseStartStep`).
@@ -492,7 +498,8 @@ def fit(
 
     Raises:
         RequestError: If the model does not return logits, or its class names or image size are not those of the
-            images; if a phase needs a domain, block, layer, stream or metric that does not exist. Nothing was trained.
+            images; if a phase needs a domain, block, layer, stream or metric that does not exist; if the training that is
+            resumed differs from the interrupted one. Nothing was trained.
         RunFailed: If an image can no longer be read, or if there is no disk space for a cache.
         PermanentFailure: If frozen weights changed, or, as its subclass `Diverged`, if a loss or a weight is
             not finite.
@@ -517,9 +524,10 @@ def fit(
         network, [data.phase for data in all_phase_data], phase_images, vals=vals, cache_dir=cache_dir
     )
     all_phase_data = [replace(data, phase=phase) for data, phase in zip(all_phase_data, phases, strict=True)]
-    saved = _read_checkpoint(checkpoints, resume=resume)
+    plan = describe_training(network, phases, {"train": trains, "val": vals})
+    saved = _read_checkpoint(checkpoints, plan, resume=resume)
     loop = PhaseLoop(
-        network, model, all_phase_data, callbacks, on_epoch, checkpoints, cache_dir, strategy, saved
+        network, model, all_phase_data, callbacks, on_epoch, checkpoints, cache_dir, strategy, saved, plan
     )
     return loop.run(on_freeze_report=on_freeze_report, on_phase_end=on_phase_end)
 
@@ -550,10 +558,15 @@ def _by_domain(images: ImageDataset | Sources | None) -> Sources:
     return images if isinstance(images, Mapping) else {"source": images}
 
 
-def _read_checkpoint(folder: Path | None, *, resume: bool) -> Checkpoint | None:
+def _read_checkpoint(folder: Path | None, plan: dict[str, Any], *, resume: bool) -> Checkpoint | None:
+    """Return the newest checkpoint of a training with the same plan, or None if there is none."""
     path = newest_checkpoint(folder) if folder else None
-    if path and not resume:
+    if not path:
+        return None
+    if not resume:
         raise RequestError(
             f"{path.parent} contains checkpoints of a different training run. Choose a new folder, or resume that run."
         )
-    return Checkpoint(path) if path else None
+    saved = Checkpoint(path)
+    refuse_changes(path.parent, diff_values(saved.state.plan, plan))
+    return saved

@@ -75,6 +75,17 @@ def test_an_edited_patient_column_is_refused_on_resume(kerastl, recipe, images, 
     stop_at(monkeypatch, (run, "train"), *command[1:])
 
 
+@pytest.mark.slow
+def test_another_resize_rule_is_refused_on_resume(kerastl, recipe, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    stop_at(monkeypatch, (run, "train"), recipe, *SHORT, "--out", out)
+    before = {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+    answer = kerastl("run", recipe, *SHORT, "--set", "data.resize=pad", "--out", out, "--resume")
+    assert answer.code == 1
+    assert f"{out} cannot be resumed:\n  data.resize: changed from stretch to pad\n" in answer.err
+    assert before == {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+
+
 def test_a_run_inside_its_data_is_refused_and_leaves_no_file(kerastl, recipe, images):
     before = sorted(images.rglob("*"))
     for out in (images / "run", images / "dark" / "a" / "run"):
