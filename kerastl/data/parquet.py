@@ -94,7 +94,7 @@ class ParquetTable:
         kind = cells.type.value_type if types.is_dictionary(cells.type) else cells.type
         if types.is_nested(kind):
             raise RequestError(
-                f"The table {self.path}: column {name!r} has values of type {str(kind)[:60]}, but text or numbers are needed."
+                f"The table {self.path}: column {name!r} has values of type {str(kind)[:60]}, but it must contain text or numbers."
             )
         try:
             values = cells.cast("string").to_pylist() if _is_bytes(kind) else cells.to_pylist()

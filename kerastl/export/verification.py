@@ -195,7 +195,7 @@ def _started_probe(export: Path, plugin: str | None, mode: str = "") -> Generato
 def _probe_inputs(
     encoded: Sequence[bytes], manifest: Manifest, *, is_converted: bool
 ) -> tuple[list[Any], Any]:
-    """Return what the fresh process needs besides decoded images, and these, as the manifest states.
+    """Return what the fresh process needs besides decoded images, and the decoded images, as the manifest states.
 
     A SavedModel receives the files as well, and a model with its own resize some images in their own sizes.
     """

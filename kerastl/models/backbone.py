@@ -203,7 +203,7 @@ def get_backbone(name: str) -> Backbone:
 
 
 def resolve_image_size(name: str, image_size_px: int | Size | None) -> Size:
-    """Return (height, width) in pixels, given it or a side length; None means the published size.
+    """Return (height, width) in pixels for a size or a side length; None means the published size.
 
     Raises:
         RequestError: If a side is below the minimum of the backbone.

@@ -517,7 +517,7 @@ def check_installed() -> None:
 
 
 def resolve_preset_size(name: str, image_size_px: int | Size | None) -> Size:
-    """Return (height, width) in pixels for a preset, given it or a side length; None means the size of the preset.
+    """Return (height, width) in pixels for a preset and a size or a side length; None means the size of the preset.
 
     Raises:
         RequestError: The preset does not take images of this size.

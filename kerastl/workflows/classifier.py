@@ -194,8 +194,8 @@ def fit(
     Args:
         model: A model from `build_classifier`, or any other `keras.Model` from images `[batch, height, width, 3]` in
             [0, 255] to logits `[batch, classes]`, or to one logit for the second of two classes: functional, Sequential or
-            subclassed, also with nested models. In these, each layer is a block, and the head is the last layer with
-            weights.
+            subclassed, also with nested models. In such models, each layer is a block, and the head is the last layer
+            with weights.
         train: Labeled training images: an `ImageDataset`, a collection such as `collection.train`, NumPy arrays `(x, y)`,
             or a batched `tf.data.Dataset` of `(x, y)`. Images in `x` are `[n, height, width, 3]` in [0, 255], of any numeric
             type; `y` has class indices, one-hot rows or class names. Collections and arrays are shuffled. If the images
