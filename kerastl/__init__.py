@@ -13,5 +13,5 @@ def __getattr__(name: str) -> Any:
     if name in __all__ and name not in WITHOUT_TENSORFLOW:
         from kerastl.console import load_tensorflow
 
-        load_tensorflow()
+        load_tensorflow(freeze=False)
     return _load(name)
