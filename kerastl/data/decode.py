@@ -18,16 +18,14 @@ from __future__ import annotations
 import itertools
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
 from kerastl.data.convert import (
-    NUM_THREADS,
     TIFF_STARTS,
     TRUNCATED,
     ZERO_TAIL,
@@ -733,9 +731,22 @@ def decode_images(
     Raises:
         tf.errors.InvalidArgumentError: An image cannot be decoded.
     """
+    load = _traced_batch_loader(image_size_px, resize, window, max_pixels)
+    return cast(npt.NDArray[np.float32], load(tf.constant(list(encoded))).numpy())
+
+
+@lru_cache(maxsize=8)
+def _traced_batch_loader(
+    image_size_px: Size, resize: Resize, window: tuple[float, float] | None, max_pixels: int
+) -> Any:
+    """Return `load_image` as a `tf.function` of the bytes of files, which takes two thirds of the time of single calls."""
     load = traced_loader(image_size_px, resize, window, max_pixels)
-    with ThreadPoolExecutor(min(NUM_THREADS, len(encoded))) as pool:
-        return np.stack([image.numpy() for image in pool.map(load, encoded)])
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+    def load_batch(encoded: tf.Tensor) -> tf.Tensor:
+        return tf.map_fn(load, encoded, fn_output_signature=tf.float32)
+
+    return load_batch
 
 
 @lru_cache(maxsize=8)
