@@ -24,7 +24,7 @@ VERSIONS = "versions.json"
 START_AGAIN = "Start again in a new folder, without --resume."
 """Remedy for an unfinished run whose files are damaged."""
 NUM_DIFFERENCES = 10
-"""Number of differences that a refused resume lists."""
+"""Maximum number of differences in the error of a refused resume."""
 FINISHED = "finished.json"
 """Written last. A folder with this file is a finished run."""
 

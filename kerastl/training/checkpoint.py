@@ -173,7 +173,7 @@ def describe_training(
     """Return what a training and its continuation must have in common, as plain values.
 
     Args:
-        model: The model. The names of its weights are compared, by which a checkpoint identifies them.
+        model: The model. The names of its weights are compared, because a checkpoint identifies weights by name.
         phases: All phases.
         images: The datasets `train` and `val` by domain. Their settings are compared, not the pixels.
     """
@@ -200,7 +200,7 @@ def _describe_images(dataset: ImageDataset) -> dict[str, Any]:
 
 def _describe_phase(phase: Phase) -> dict[str, Any]:
     objects = {key: item for key, item in describe_objects(phase).items() if key != "phase"}
-    for key in ("loss", "optimizer"):  # Keras counts their names in a process: adam, adam_1
+    for key in ("loss", "optimizer"):  # Keras numbers their names per process: adam, adam_1
         objects.get(key, {}).get("config", {}).pop("name", None)
     return {**phase.model_dump(mode="json", warnings=False, exclude={*objects}), **objects}
 

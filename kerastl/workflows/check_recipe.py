@@ -116,7 +116,7 @@ def _data_findings(recipe: Any, section: str) -> Iterator[tuple[str, str]]:
 
 def head_problems(recipe: Any, domain: str, images: Collection) -> list[Problem]:
     """Return the problem of the head of a recipe, which may be only partly valid, with the classes of the source images."""
-    from kerastl.recipe import rules  # imports pydantic, which `kerastl --help` does without
+    from kerastl.recipe import rules  # imports pydantic, which `kerastl --help` does not need
 
     is_used = domain == "source" and rules.value_at(recipe, "head.binary")
     message = rules.binary_problem(images.class_names) if is_used else ""

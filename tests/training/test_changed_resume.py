@@ -1,4 +1,4 @@
-"""A training that is resumed with other phases, objects or images than it was started with is refused."""
+"""Resuming a training with phases, objects or images that differ from those at its start is refused."""
 
 import dataclasses
 import functools
@@ -99,7 +99,7 @@ def test_another_loss_metric_or_optimizer_is_a_difference(before, after, differe
 
 
 @pytest.mark.parametrize("name", objects(None))
-def test_equal_objects_are_no_difference(name):
+def test_equal_objects_are_not_a_difference(name):
     assert differences(objects(name), objects(name)) == []
 
 
