@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ COMMON = (
 AUDITED_SPLITS = ("train", "val")
 """Test images are only read by the evaluation after training."""
 BATCH_SIZE = 32
+WITHOUT_PADDING = "The images are stretched instead of padded, so that only their content is audited."
 
 
 def trials_of(recipe: Recipe, operations: Sequence[str]) -> list[audit.Trial]:
@@ -82,6 +84,9 @@ def audit_recipe(
     with tempfile.TemporaryDirectory() as folder:
         datasets = load_datasets(recipe, Run(Path(folder)))
         datasets.print()
+        if datasets.resize == "pad":
+            # Padding shows the aspect ratio: classes that differ in it would be separated, whatever an operation does.
+            datasets = replace(datasets, resize="stretch", notes=(*datasets.notes, WITHOUT_PADDING))
         records = datasets.in_split(*AUDITED_SPLITS)
         if not records:
             raise RequestError(

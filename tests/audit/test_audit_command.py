@@ -10,10 +10,12 @@ from PIL import Image
 
 from kerastl import recipe as recipes
 from kerastl.cli import app
+from kerastl.workflows.augment_audit import audit_recipe
 from kerastl.workflows.check_recipe import check_recipe
 
 pytestmark = pytest.mark.slow
 OPTIONS = ("data.image_size_px=32", "backbone.name=small_cnn", "backbone.weights=none")
+PHASES = "phases=[{name: all, epochs: 1, learning_rate: 1e-3, trainable: all}]"
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,7 @@ def audit_output(mirrored, tmp_path_factory):
     sets = (
         f"data.reader.path={mirrored}",
         *OPTIONS,
-        "phases=[{name: all, epochs: 1, learning_rate: 1e-3, trainable: all}]",
+        PHASES,
         "augment=[{name: random_flip}, {name: random_brightness, max_fraction: 0.05}, {name: random_hue, max_deg: 20}]",
     )
     done = CliRunner().invoke(app, [*words, *(word for setting in sets for word in ("--set", setting))])
@@ -80,6 +82,30 @@ def test_the_page_contains_the_worst_images_and_loads_nothing(audit_output):
     assert page.count("data:image/png;base64,") >= 3
     assert "http" not in page.replace("http-equiv", "")
     assert json.loads((out / "audit.json").read_text())["operations"]
+
+
+def test_a_mirrored_class_is_recognized_although_its_padding_differs(tmp_path):
+    """The padding would show the class, so that mirroring would be safe."""
+    images = np.round(digits(7) * 0.7 + 60).astype(np.uint8)
+    for name, class_images, size in (
+        ("seven", images[::2], (30, 48)),
+        ("mirrored", images[1::2, :, ::-1], (48, 30)),
+    ):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number, image in enumerate(class_images):
+            Image.fromarray(image).resize(size).save(tmp_path / "images" / name / f"{number:03d}.png")
+    sets = (
+        *OPTIONS,
+        f"data.reader.path={tmp_path / 'images'}",
+        "data.resize=pad",
+        PHASES,
+        "augment=[{name: random_flip}]",
+    )
+    recipe = check_recipe(recipes.find("folder-classifier"), sets)
+    result = audit_recipe(recipe, operations=["recipe"], most_per_class=70)
+    assert [verdict.state for verdict in result.result.verdicts] == ["harmful"]
+    assert result.images.min() > 0
+    assert any("stretched instead of padded" in note for note in result.notes)
 
 
 def test_a_folder_that_is_not_empty_is_refused(audit_output):
