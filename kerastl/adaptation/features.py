@@ -13,6 +13,14 @@ from kerastl.models import has_single_logit
 _heads: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
+def has_head(model: Any) -> bool:
+    """Return whether a model ends in a Dense layer `head`, as those of `build_model` do."""
+    layers = {layer.name: layer for layer in getattr(model, "layers", ())}
+    head = layers.get("head")
+    is_dense = isinstance(head, keras.layers.Dense) and len(getattr(model, "outputs", None) or ()) == 1
+    return is_dense and _with_features(model)[0] is head
+
+
 def features_and_logits(model: keras.Model, images: Any, *, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
     """Run a classifier once and return the input of its head and its output.
 

@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt, Le
 
 from kerastl import registry, training
 from kerastl.errors import RequestError, raise_problems, setting
-from kerastl.options import list_problems
+from kerastl.options import describe_value, list_problems
 from kerastl.recipe import LayerNames, Phase
 from kerastl.recipe import Method as MethodOptions
 from kerastl.tasks import SINGLE_LABEL
@@ -219,15 +219,18 @@ def step_for(
         without_source: As in `build_step`. Pass `{}` to `fit` instead of source images.
 
     Raises:
-        RequestError: There is no such method or option, a value is not allowed, or the method needs source
-            images. The returned function also raises it if a phase does not fit the method, see
+        RequestError: There is no such method or option, a value is not allowed, the model is not one of
+            `build_classifier`, or the method needs source images. The returned function also raises it if a phase does not fit the method, see
             `check_phase`.
     """
+    from kerastl.adaptation.features import has_head
+
     checked, method = method_options(name, options), get_method(name)
-    if "head" not in {layer.name for layer in model.layers}:
+    if not has_head(model):
         raise RequestError(
-            f"{name}: needs a model from build_classifier, but the model '{model.name}' has no layer 'head'. Use the losses of "
-            "kerastl.adaptation in your own train_step."
+            f"{name}: needs a model from build_classifier, but {describe_value(model)} does not end in a Dense layer named 'head'. "
+            "Build it with kerastl.build_classifier(MODEL, class_names=[...]), which keeps the weights of MODEL but for its last "
+            "layer, or use the losses of kerastl.adaptation in your own train_step."
         )
 
     def build(phase: Phase, source: ImageDataset) -> training.Step:

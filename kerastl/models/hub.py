@@ -105,10 +105,11 @@ def load_layers(path: Path, model: keras.Model) -> None:
 
     Args:
         path: A `.keras` file, such as `model.keras` of a run.
-        model: A backbone. Layers of the file that it does not have are ignored, such as a head.
+        model: A backbone. Layers of the file that it does not have are ignored, such as a head, unless the file is a
+            classifier of kerastl, whose head is known.
 
     Raises:
-        RequestError: The file cannot be read, or lacks a layer.
+        RequestError: The file cannot be read, lacks a layer, or is a classifier with other layers.
     """
     if path.suffix != ".keras":
         raise RequestError(
@@ -116,7 +117,12 @@ def load_layers(path: Path, model: keras.Model) -> None:
         )
     saved = load_model_file(path)
     layers = {layer.name: layer for layer in saved.layers}
-    problems = []
+    known = {*HEAD_LAYERS, *(layer.name for layer in model.layers)}
+    problems = [
+        Problem(f"layer {name}", f"is in the file, but not in {model.name}")
+        for name, layer in layers.items()
+        if "head" in layers and layer.weights and name not in known
+    ]
     for layer in model.layers:
         shapes = [tuple(weight.shape) for weight in layer.weights]
         stored = [tuple(weight.shape) for weight in getattr(layers.get(layer.name), "weights", ())]

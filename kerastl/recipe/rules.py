@@ -149,10 +149,11 @@ def phase_names_differ(recipe: Recipe) -> Iterator[Finding]:
 
 def _random_weights_are_trained(recipe: Recipe) -> Iterator[Finding]:
     if recipe.backbone.weights == "none":
-        yield from random_weights_are_trained(recipe.phases)
+        pretrained = "preset" if registry.has_own_weights(recipe.backbone.name) else "imagenet"
+        yield from random_weights_are_trained(recipe.phases, pretrained)
 
 
-def random_weights_are_trained(phases: Sequence[Phase]) -> Iterator[Finding]:
+def random_weights_are_trained(phases: Sequence[Phase], pretrained: str = "imagenet") -> Iterator[Finding]:
     """Random weights are not frozen before a phase has trained all of them.
 
     A frozen random network gives random features to the head, and random weights behind frozen BatchNorm
@@ -165,7 +166,7 @@ def random_weights_are_trained(phases: Sequence[Phase]) -> Iterator[Finding]:
             yield (
                 f"phases[{index}].trainable",
                 f"must be 'all' with {setting('backbone.weights', None)}, because otherwise random features would be frozen. "
-                f"Use {setting('trainable', 'all')}, or {setting('weights', 'imagenet')}.",
+                f"Use {setting('trainable', 'all')}, or {setting('weights', pretrained)}.",
             )
         elif phase.batch_norm == "frozen":
             yield (

@@ -95,7 +95,35 @@ def test_frozen_head_has_equal_logits_and_zero_gradients(model):
     assert np.any(tape.gradient(loss, kernel))
 
 
-def test_a_method_refuses_a_model_without_a_head():
-    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
-    with pytest.raises(RequestError, match=r"needs a model from build_classifier.*your own train_step"):
-        adaptation.step_for("coral", model)
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.flat, self.top = keras.layers.Flatten(), keras.layers.Dense(2, name="head")
+
+    def call(self, images):
+        return self.top(self.flat(images))
+
+
+def sequential(*layers):
+    return keras.Sequential([keras.Input((8, 8, 3)), *layers])
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: sequential(keras.layers.Flatten(), keras.layers.Dense(2)),
+        lambda: sequential(keras.layers.Flatten(), keras.layers.Dense(2, name="head"), keras.layers.Dense(2)),
+        lambda: sequential(
+            keras.layers.Flatten(), keras.layers.Dense(2, name="head"), keras.layers.Activation("relu")
+        ),
+        lambda: sequential(keras.layers.Conv2D(2, 8, name="head"), keras.layers.Flatten()),
+        lambda: sequential(sequential(keras.layers.Flatten(), keras.layers.Dense(2, name="head"))),
+        Subclassed,
+        lambda: "model.keras",
+    ],
+    ids=["no_head", "head_inside", "activation", "convolution", "nested", "subclassed", "path"],
+)
+def test_a_method_refuses_a_model_that_does_not_end_in_a_head(build):
+    message = r"^coral: needs a model from build_classifier, but .* does not end in a Dense layer named 'head'\. Build"
+    with pytest.raises(RequestError, match=message):
+        adaptation.step_for("coral", build())

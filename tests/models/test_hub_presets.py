@@ -10,9 +10,11 @@ from click.testing import CliRunner
 from hub_backbones import NAMES, OFFSET, SCALE, build, save_preset
 
 import kerastl
+from kerastl import recipe as recipes
 from kerastl.cli.weights import command as weights_command
-from kerastl.errors import RequestError
+from kerastl.errors import Problems, RequestError
 from kerastl.models import build_backbone, get_blocks, load_backbone, pooling_problem, split_at_block
+from kerastl.models.hub import load_layers
 from kerastl.models.hub_presets import absolute_name, published_presets, read_preset, resolve_preset_size
 
 VIT = {
@@ -295,3 +297,52 @@ def test_path_of_a_preset_becomes_absolute(monkeypatch, tmp_path):
     assert absolute_name("keras_hub/vit_base") == "keras_hub/vit_base"
     (tmp_path / "mine").mkdir()
     assert absolute_name("keras_hub/mine") == f"keras_hub/{tmp_path}/mine"
+
+
+@pytest.mark.slow
+def test_weights_of_a_run_replace_those_of_the_preset(vit_preset, tmp_path):
+    """The classifier of the run has a head, other weights, and the pooling of the class token."""
+    name = f"keras_hub/{vit_preset}"
+    trained = kerastl.build_classifier(name, class_names=["a", "b", "c"], weights=None, seed=5)
+    (tmp_path / "run").mkdir()
+    trained.save(tmp_path / "run" / "model.keras")
+    for weights in (tmp_path / "run", tmp_path / "run" / "model.keras"):
+        loaded = load_backbone(name, weights=weights, seed=9)
+        assert loaded.weights_path == tmp_path / "run" / "model.keras"
+        tokens = keras.Model(trained.inputs[0], trained.get_layer(loaded.model.layers[-1].name).output)
+        assert relative_error(loaded.model(pixels()), tokens(pixels())) < 1e-6
+    assert relative_error(loaded.model(pixels()), build_backbone(name)(pixels())) > 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        ({"mlp_dim": 48}, "layer transformer_block_1: expected shapes"),
+        ({"num_layers": 3}, "layer transformer_block_3: is in the file, but not in tiny_vit"),
+        ({"num_layers": 1}, "found no such layer"),
+    ],
+)
+def test_weights_of_another_architecture_are_refused_by_layer(vit_preset, tmp_path, config, problem):
+    other = write_preset(tmp_path / "other", config=VIT | config)
+    kerastl.build_classifier(other, class_names=["a", "b"], weights=None).save(tmp_path / "other.keras")
+    name = f"keras_hub/{vit_preset}"
+    message = message_of(load_backbone, name, weights=tmp_path / "other.keras")
+    assert problem in message
+    assert message.endswith("It belongs to a different architecture than tiny_vit.")
+
+
+def test_a_weights_file_without_layer_names_is_refused_for_a_preset(tmp_path):
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save_weights(tmp_path / "x.weights.h5")
+    with pytest.raises(RequestError, match=r"must be a \.keras file or a run folder, got"):
+        load_layers(tmp_path / "x.weights.h5", keras.Sequential())
+
+
+def test_the_suggested_weights_of_a_preset_are_its_own(tmp_path):
+    name = write_preset(tmp_path / "tiny")
+    sets = ["data.reader.path=x", f"backbone={{name: {name}, weights: none}}"]
+    with pytest.raises(Problems) as refused:
+        recipes.check(recipes.find("folder-classifier").text, name="x", sets=sets)
+    assert any(
+        str(problem).endswith("Use trainable: all, or weights: preset.") for problem in refused.value.problems
+    )
