@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,8 @@ from kerastl.runs import EXPORT_AGAIN, SAMPLES, TEST_SPLITS, write_atomic, write
 MAX_IMAGES = 32
 MAX_SAMPLES = 8
 EXPECTED = "expected.json"
+MAX_DEPTH = 100
+GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,26 @@ def select_test_images(run_folder: Path, limit: int = MAX_IMAGES) -> list[Path]:
         if split in TEST_SPLITS and (file := resolve_image(description.root_of(split), path)) is not None
     )
     return [file for _, _, file in evenly_spaced(images, limit)]
+
+
+def spread_over_folders(files: Sequence[Path], depth: int = 0) -> list[Path]:
+    """Return the files in an order in which the first ones are from different folders, at each level, or far apart.
+
+    The images of a folder of classes are sorted by class, and all classes are needed to verify predictions.
+
+    Args:
+        files: The files.
+        depth: Number of folders that their paths have in common.
+    """
+    below = defaultdict[tuple[str, ...], list[Path]](list)
+    for file in files:
+        below[file.parts[depth : depth + 1]].append(file)
+    if depth > MAX_DEPTH or set(below) <= {()}:
+        return list(files)
+    # Multiples of the golden ratio modulo 1 are spread over the list without a period.
+    order = sorted(enumerate(below.values()), key=lambda item: item[0] * GOLDEN_RATIO % 1)
+    branches = [spread_over_folders(inner, depth + 1) for _, inner in order]
+    return [file for row in zip_longest(*branches) for file in row if file is not None]
 
 
 def read_probe_images(files: Sequence[Path], *, max_pixels: int) -> ProbeSet:
@@ -180,7 +204,8 @@ def load_probe_set(
 
     Args:
         folder: The version folder.
-        images: Files and folders; if empty, test images of `run`, or else the samples of the export.
+        images: Files and folders, of which images from different folders are used; if empty, test images of `run`, or
+            else the samples of the export.
         run: The run that was exported; None if unavailable.
         limit: Maximum number of images.
 
@@ -189,7 +214,7 @@ def load_probe_set(
     """
     manifest = read_manifest(folder)
     trained = load_trained(run) if run is not None else None
-    files = list(find_images(images))[:limit]
+    files = spread_over_folders(list(find_images(images)))[:limit]
     if not images and run is not None:
         files = select_test_images(run, limit)
     samples = read_samples(folder) if not files and not images else None
