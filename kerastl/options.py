@@ -95,7 +95,8 @@ class NameOf:
         if registry.has(self.kind, name):
             return name
         title = registry.TITLES[self.kind]
-        message = f"unknown {title} {quote(name)}. {did_you_mean(name, registry.names(self.kind))}"
+        hint = registry.path_hint(name) if self.kind == "backbone" else ""
+        message = f"unknown {title} {quote(name)}. {hint or did_you_mean(name, registry.names(self.kind))}"
         if (self.kind, name) in RENAMED_PLUGINS:
             message = f"{quote(name)} was renamed to '{RENAMED_PLUGINS[self.kind, name]}'."
         for other, key in AUGMENTING.items():

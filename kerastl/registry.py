@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import pkgutil
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -14,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from kerastl.errors import RequestError, did_you_mean, join_words
+from kerastl.errors import RequestError, did_you_mean, join_words, quote, setting
 
 FOLDERS = {
     "reader": "kerastl.data.readers",
@@ -154,6 +155,17 @@ def is_model_file(backbone: str) -> bool:
 def has_own_weights(backbone: str) -> bool:
     """Return whether a backbone is a preset of KerasHub or a `.keras` file, which contain their own weights."""
     return is_preset(backbone) or is_model_file(backbone)
+
+
+def path_hint(backbone: str) -> str:
+    """Return how to use an existing path that was given as the name of a backbone, or an empty string."""
+    path = Path(os.path.expanduser(backbone))  # noqa: PTH111 - Path raises for ~user without an account
+    if os.path.isfile(path / "config.json"):  # noqa: PTH113 - Path raises for names that are too long
+        folder = backbone if "/" in backbone else f"./{backbone}"
+        return f"Did you mean {quote(PRESET_PREFIX + folder)}?"
+    if os.path.isfile(path / "model.keras") or (path.suffix == ".h5" and os.path.isfile(path)):  # noqa: PTH113
+        return f"It contains weights. Use {setting('weights', backbone)}, and the name of its backbone."
+    return ""
 
 
 def has(kind: str, name: str) -> bool:

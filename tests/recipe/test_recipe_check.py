@@ -6,7 +6,7 @@ from example_plug_ins import GOOD, checked
 from inline_snapshot import snapshot
 
 from kerastl import registry
-from kerastl.errors import Problems
+from kerastl.errors import Problems, quote
 from kerastl.options import StrictModel
 from kerastl.recipe import Backbone, FromBlock, LayerNames, Operation, TopFraction, Window
 
@@ -322,3 +322,23 @@ def test_a_plug_in_option_cannot_have_the_name_of_a_key(monkeypatch):
     monkeypatch.setattr(registry, "options_of", lambda kind, name: Clash)
     with pytest.raises(TypeError, match="may not be called"):
         Backbone("small_cnn")
+
+
+@pytest.mark.parametrize(
+    ("content", "given", "hint"),
+    [
+        ("config.json", "lite", "Did you mean 'keras_hub/./lite'?"),
+        ("config.json", "./lite", "Did you mean 'keras_hub/./lite'?"),
+        ("config.json", "~/lite", "Did you mean 'keras_hub/~/lite'?"),
+        ("model.keras", "./lite", "It contains weights. Use weights='./lite', and the name of its backbone."),
+        ("notes.txt", "efficientnet_lite0", "Did you mean 'efficientnet_b0'?"),
+        ("config.json", "lite\0" * 2000, "Known: "),
+    ],
+)
+def test_the_path_of_a_preset_or_of_a_run_is_recognized(content, given, hint, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "lite").mkdir()
+    (tmp_path / "lite" / content).write_text("{}")
+    _, errors = Backbone.read({"name": given})
+    assert errors[0][1].startswith(f"unknown backbone {quote(given)}. {hint}")
