@@ -1,5 +1,6 @@
 """Fixtures for every test: the optional folder of real weights and images. Which tests share a worker."""
 
+import gc
 import os
 import zipfile
 from pathlib import Path
@@ -13,6 +14,14 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).parent.parent
+# The garbage collector would visit TensorFlow and all test modules again and again: a tenth of the CPU time of a worker.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage again, but not among the modules and tests, which live as long as the process."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -6,6 +6,7 @@ checks nothing; `kerastl.export.verification` does that, and has checked the gra
 process starts.
 """
 
+import gc
 import hashlib
 import importlib.util
 import json
@@ -302,6 +303,7 @@ def main() -> None:
     """Write the outputs of the export, or the error, to the response."""
     response: dict[str, Any] = {"outputs": None, "error": None}
     try:
+        gc.disable()  # the process is short, and most of its objects are those of TensorFlow
         if not PLUGIN:
             import tensorflow as tf  # noqa: F401 - takes seconds, while the parent checks the graph
         if not sys.stdin.readline():
