@@ -35,6 +35,13 @@ def format_monitor(value: float) -> str:
     return f"{value:.2g}" if 0 < abs(value) < 0.0005 else f"{value:.3f}"
 
 
+FILTERS: dict[str, Any] = {
+    "by_count": lambda counts: sorted(counts.items(), key=lambda item: (not item[0], -item[1], item[0])),
+    "decimal": "{:.3f}".format, "thousands": "{:,}".format, "metric": format_metric, "monitor": format_monitor, "pluralize": pluralize,
+    "printable": printable, "title_of": column_title, "plain": lambda split: split.removeprefix("target_").replace("unlabelled", "without labels"),
+}  # fmt: skip
+
+
 def summary_facts(
     summary: Summary,
     *sections: Literal["data", "model", "result"],
@@ -51,13 +58,8 @@ def summary_facts(
         planned: Each phase that will be trained, with the number of its trainable parameters.
         phases: The phases whose outcomes are included.
     """
-    filters: dict[str, Any] = {
-        "by_count": lambda counts: sorted(counts.items(), key=lambda item: (not item[0], -item[1], item[0])),
-        "decimal": "{:.3f}".format, "thousands": "{:,}".format, "metric": format_metric, "monitor": format_monitor, "pluralize": pluralize,
-        "printable": printable, "title_of": column_title, "plain": lambda split: split.removeprefix("target_").replace("unlabelled", "without labels"),
-    }  # fmt: skip
     text = render(
-        "facts.txt.jinja", filters=filters, summary=summary, sections=sections, adaptation=adaptation,
+        "facts.txt.jinja", filters=FILTERS, summary=summary, sections=sections, adaptation=adaptation,
         planned=planned, phases=phases, kinds=KINDS,
     )  # fmt: skip
     lines = [line.partition("\t") for line in text.splitlines()]

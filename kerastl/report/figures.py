@@ -10,6 +10,7 @@ import unicodedata
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import cycle, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -404,18 +405,26 @@ def write_page(file: Path, template: str, **content: Any) -> Path:
 
 def render(template: str, *, filters: Mapping[str, Callable[..., str]] | None = None, **content: Any) -> str:
     """Return the text of a template. Invisible characters in the content are escaped and, in a page, HTML."""
+    environment = _environment(template.endswith(".html"), tuple((filters or {}).items()))
+    text: str = environment.get_template(template).render(content)
+    return text
+
+
+@lru_cache(maxsize=8)
+def _environment(is_page: bool, filters: tuple[tuple[str, Callable[..., str]], ...]) -> Any:
+    """Return the Jinja environment, which compiles each template once."""
     import jinja2
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
-        autoescape=template.endswith(".html"),
+        autoescape=is_page,
         finalize=escape_invisible,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= filters or {}
-    return environment.get_template(template).render(content)
+    environment.filters |= filters
+    return environment
 
 
 BREAKS = "\n\r\t"
