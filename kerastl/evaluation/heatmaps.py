@@ -21,7 +21,7 @@ from kerastl.data.decode import decode_image, placement, resize_image
 from kerastl.errors import RequestError, did_you_mean, quote
 from kerastl.evaluation.trained_model import Trained
 from kerastl.image_size import Resize, Size
-from kerastl.models import has_single_logit, has_unknown_attention, recorded_attention
+from kerastl.models import has_single_logit, recorded_attention
 from kerastl.options import checked
 
 Method = Literal["grad_cam", "attention_rollout"]
@@ -30,6 +30,8 @@ Choice = Callable[[tf.Tensor], tf.Tensor]
 TOKEN_LAYERS = ("class_token", "patch_tokens")
 """The layers of `build_model` that select tokens, each followed by its part of the pooling."""
 NO_HEATMAPS = "The export has no heatmaps (signature explain)"
+MAX_ROUNDING = 1e-5
+"""Difference between equal tokens, relative to the largest value."""
 MAX_PREFIX_TOKENS = 16
 """Class and register tokens. The largest known number is 5."""
 
@@ -59,30 +61,46 @@ class ModelParts:
         return shape[1] if len(shape) == 3 else None
 
     @cached_property
-    def has_scores(self) -> bool:
-        """Whether every layer that exchanges information between tokens is attention with known scores."""
-        if self.num_tokens is None or has_unknown_attention(self.trunk):
-            return False
-        with recorded_attention(self.trunk) as scores:
-            self.trunk(np.zeros((1, *self.trunk.input_shape[1:]), np.float32), training=False)
+    def scores(self) -> Literal["complete", "incomplete", "misplaced"]:
+        """Whether the known attention scores describe all exchange of information between tokens.
+
+        Without attention, a token must depend on its own patch only. `misplaced` means that it depends on another patch.
+        """
+        if self.grid is None or self.num_tokens is None:
+            return "incomplete"
+        height, width, _ = self.trunk.input_shape[1:]
+        row, column = self.grid[0] // 2, self.grid[1] // 3
+        patch = tuple(
+            slice(round((cell + 0.25) * side / cells), round((cell + 0.75) * side / cells) + 1)
+            for cell, side, cells in zip((row, column), (height, width), self.grid, strict=True)
+        )
+        images = np.random.default_rng(0).uniform(0, 255, (1, height, width, 3)).repeat(2, axis=0)
+        images[1, *patch] = 255 - images[1, *patch]
+        with recorded_attention(self.trunk, is_silent=True) as scores:
+            tokens = np.asarray(self.trunk(images.astype(np.float32), training=False), np.float64)
         square = (self.num_tokens, self.num_tokens)
-        return bool(scores) and all(tuple(layer.shape[2:]) == square for layer in scores)
+        differs = np.abs(tokens[0] - tokens[1]).max(axis=-1) > MAX_ROUNDING * np.abs(tokens).max()
+        if not scores or any(tuple(layer.shape[2:]) != square for layer in scores) or differs.sum() != 1:
+            return "incomplete"
+        first_patch = self.num_tokens - math.prod(self.grid)
+        is_own = differs[first_patch + row * self.grid[1] + column]
+        return "complete" if is_own else "misplaced"
 
     @cached_property
     def problem(self) -> str:
         """Why there are no heatmaps; empty if there are."""
         if len(self.trunk.output_shape) == 4:
             return ""
-        if self.grid is None:
+        if self.grid is None or self.scores == "misplaced":
             return "the rows and columns of its patches are unknown"
-        if not self.num_pooled_tokens and not self.has_scores:
+        if not self.num_pooled_tokens and self.scores == "incomplete":
             return "it pools the class token, and its attention scores are unknown"
         return ""
 
     @property
     def method(self) -> Method:
         """The method of `explain`."""
-        return "attention_rollout" if self.has_scores else "grad_cam"
+        return "attention_rollout" if self.scores == "complete" else "grad_cam"
 
 
 def split_at_pooling(model: keras.Model) -> ModelParts | None:
@@ -103,6 +121,7 @@ def split_at_pooling(model: keras.Model) -> ModelParts | None:
         num_pooled = pooling[-1].input.shape[1] if pooling and len(maps.shape) == 3 else 0
         trunk = keras.Model(model.input, maps)
         head = keras.Model(maps, [model.outputs[0], features])
+        keras.Model(features, model.outputs[0])
     except (ValueError, KeyError, AttributeError):
         return None  # a connection bypasses the pooling, or the pooling is called twice
     grid = _grid_of_patches(trunk) if len(maps.shape) == 3 else None

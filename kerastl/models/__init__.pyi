@@ -1,4 +1,3 @@
-from .attention import has_unknown_attention as has_unknown_attention
 from .attention import recorded_attention as recorded_attention
 from .backbone import HEAD_LAYERS as HEAD_LAYERS
 from .backbone import Backbone as Backbone

@@ -13,7 +13,7 @@ from kerastl.models.functional import wrapped_call
 
 
 @contextmanager
-def recorded_attention(model: keras.Model) -> Iterator[list[Any]]:
+def recorded_attention(model: keras.Model, *, is_silent: bool = False) -> Iterator[list[Any]]:
     """Collect the attention scores of all layers that are called within the context, in the order of the calls.
 
     They are `[batch, heads, queries, keys]`, of the float type of the layer, and sum to 1 over the keys.
@@ -21,45 +21,39 @@ def recorded_attention(model: keras.Model) -> Iterator[list[Any]]:
 
     Args:
         model: The model; its layers may also be called by other models.
+        is_silent: Whether these layers return 0 within the context.
     """
     scores: list[Any] = []
     with ExitStack() as stack:
         for layer in {id(layer): layer for layer in model._flatten_layers()}.values():
             wrapper = _wrapper(layer)
             if wrapper is not None:
-                stack.enter_context(wrapped_call(layer, partial(wrapper, scores)))
+                stack.enter_context(wrapped_call(layer, partial(wrapper, scores, 1 - is_silent)))
         yield scores
 
 
-def has_unknown_attention(model: keras.Model) -> bool:
-    """Return whether a model has a layer that is attention by its name, but whose scores `recorded_attention` cannot read."""
-    return any(
-        "attention" in type(layer).__name__.lower()
-        and not any(_wrapper(part) for part in layer._flatten_layers())
-        for layer in model._flatten_layers()
-    )
-
-
 def _wrapper(layer: Any) -> Callable[..., Any] | None:
-    """Return a function that wraps the call of a layer, given a list of scores; None if the layer has no scores."""
+    """Return a function that wraps the call of a layer, given a list of scores and a factor of the output, or None."""
     if isinstance(layer, keras.layers.MultiHeadAttention):
         return _with_scores
     is_rotary = type(layer).__name__ == "DINOV3Attention" and type(layer).__module__.startswith("keras_hub.")
     return partial(_with_rotary_scores, layer) if is_rotary else None
 
 
-def _with_scores(scores: list[Any], call: Callable[..., Any]) -> Callable[..., Any]:
+def _with_scores(scores: list[Any], factor: int, call: Callable[..., Any]) -> Callable[..., Any]:
     """Return the call of MultiHeadAttention that also appends its scores to a list."""
 
     def recorded(*args: Any, return_attention_scores: bool = False, **kwargs: Any) -> Any:
         output, attention = call(*args, return_attention_scores=True, **kwargs)
         scores.append(attention)
-        return (output, attention) if return_attention_scores else output
+        return (output * factor, attention) if return_attention_scores else output * factor
 
     return recorded
 
 
-def _with_rotary_scores(layer: Any, scores: list[Any], call: Callable[..., Any]) -> Callable[..., Any]:
+def _with_rotary_scores(
+    layer: Any, scores: list[Any], factor: int, call: Callable[..., Any]
+) -> Callable[..., Any]:
     """Return the call of the attention of DINOv3, which computes its scores inside one operation."""
 
     def recorded(
@@ -74,6 +68,6 @@ def _with_rotary_scores(layer: Any, scores: list[Any], call: Callable[..., Any])
             query, key = layer._apply_rotary(query, key, *position_embeddings, num_prefix_tokens)
         products = keras.ops.einsum("nqhd,nkhd->nhqk", query, key) * layer.scale
         scores.append(keras.ops.softmax(products, axis=-1))
-        return call(inputs, attention_mask, position_embeddings, num_prefix_tokens, **kwargs)
+        return factor * call(inputs, attention_mask, position_embeddings, num_prefix_tokens, **kwargs)
 
     return recorded

@@ -23,6 +23,7 @@ sys.path.append(str(Path(__file__).parents[1] / "models"))
 from hub_backbones import OFFSET, SCALE, build
 
 CLASS_NAMES = ("cat", "dog", "bird")
+UNKNOWN_GRID = "the rows and columns of its patches are unknown"
 RULES = ("stretch", "pad", "crop")
 
 
@@ -204,6 +205,32 @@ def test_tokens_with_unknown_attention_have_grad_cam_of_the_class():
     wanted = np.maximum(np.einsum("ntc,cn->nt", parts.trunk(wide()).numpy(), kernel[:, [2, 0]]), 0)
     assert evidence.numpy() == pytest.approx(wanted.reshape(-1, 2, 4), abs=1e-5)
     assert evidence.numpy().max() > 0
+
+
+@pytest.mark.parametrize(
+    ("layers", "method", "problem"),
+    [
+        ([keras.layers.Conv1D(6, 3, padding="same")], "grad_cam", ""),
+        ([keras.layers.Permute((2, 1)), keras.layers.Dense(8), keras.layers.Permute((2, 1))], "grad_cam", ""),
+        ([keras.layers.Dense(6, activation="tanh")], "attention_rollout", ""),
+        ([keras.layers.Lambda(lambda x: x[:, ::-1])], "grad_cam", UNKNOWN_GRID),
+    ],
+)
+def test_rollout_is_for_tokens_that_only_attention_mixes(layers, method, problem):
+    backbone = own_transformer()
+    tokens = backbone.output
+    for layer in layers:
+        tokens = layer(tokens)
+    parts = split_at_pooling(head_for(keras.Model(backbone.input, tokens), "mean", 0))
+    assert (parts.method, parts.problem) == (method, problem)
+
+
+def test_tokens_that_bypass_the_pooling_have_no_heatmaps():
+    backbone = own_transformer()
+    average = keras.layers.GlobalAveragePooling1D()(backbone.output)
+    first = keras.layers.Flatten()(keras.layers.Cropping1D((0, 7))(backbone.output))
+    logits = keras.layers.Dense(3)(keras.layers.Concatenate()([first, average]))
+    assert split_at_pooling(keras.Model(backbone.input, logits)) is None
 
 
 def test_grad_cam_of_a_binary_head_differs_between_its_classes():
