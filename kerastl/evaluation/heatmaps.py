@@ -71,11 +71,11 @@ class ModelParts:
         height, width, _ = self.trunk.input_shape[1:]
         row, column = self.grid[0] // 2, self.grid[1] // 3
         patch = tuple(
-            slice(round((cell + 0.25) * side / cells), round((cell + 0.75) * side / cells) + 1)
+            slice(int((cell + 0.25) * side / cells), int((cell + 0.75) * side / cells) + 1)
             for cell, side, cells in zip((row, column), (height, width), self.grid, strict=True)
         )
         images = np.random.default_rng(0).uniform(0, 255, (1, height, width, 3)).repeat(2, axis=0)
-        images[1, *patch] = 255 - images[1, *patch]
+        images[1][patch] = 255 - images[1][patch]
         with recorded_attention(self.trunk, is_silent=True) as scores:
             tokens = np.asarray(self.trunk(images.astype(np.float32), training=False), np.float64)
         square = (self.num_tokens, self.num_tokens)
