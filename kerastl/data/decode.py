@@ -482,14 +482,14 @@ def resize_image(image: tf.Tensor, size: Size, resize: Resize = "stretch", **met
     Returns:
         `[height, width, 3]` float32 in [0, 255].
     """
-    place = placement(tf.shape(image)[:2], size, resize)
+    shown = placement(tf.shape(image)[:2], size, resize)
     if resize == "crop":
-        image = tf.slice(image, tf.concat([place.first, [0]], 0), tf.concat([place.window, [3]], 0))
-    inner: Any = place.inner if resize == "pad" else size
+        image = tf.slice(image, tf.concat([shown.first, [0]], 0), tf.concat([shown.window, [3]], 0))
+    inner: Any = shown.inner if resize == "pad" else size
     # The weights of the kernel sum to 1 up to rounding, so white may become 255.00002.
     resized = tf.clip_by_value(tf.image.resize(image, inner, **method or {"antialias": True}), 0.0, 255.0)
     if resize == "pad":
-        borders = tf.stack([place.before, size - inner - place.before], axis=1)
+        borders = tf.stack([shown.before, size - inner - shown.before], axis=1)
         resized = tf.pad(resized, tf.concat([borders, [[0, 0]]], 0))
     return tf.ensure_shape(resized, [*size, 3])
 

@@ -76,11 +76,15 @@ class ModelParts:
         )
         images = np.random.default_rng(0).uniform(0, 255, (1, height, width, 3)).repeat(2, axis=0)
         images[1][patch] = 255 - images[1][patch]
-        with recorded_attention(self.trunk, is_silent=True) as scores:
+        with recorded_attention(self.trunk, is_silent=True) as recorded:
             tokens = np.asarray(self.trunk(images.astype(np.float32), training=False), np.float64)
         square = (self.num_tokens, self.num_tokens)
         differs = np.abs(tokens[0] - tokens[1]).max(axis=-1) > MAX_ROUNDING * np.abs(tokens).max()
-        if not scores or any(tuple(layer.shape[2:]) != square for layer in scores) or differs.sum() != 1:
+        if (
+            not recorded
+            or any(tuple(scores.shape[2:]) != square for scores in recorded)
+            or differs.sum() != 1
+        ):
             return "incomplete"
         first_patch = self.num_tokens - math.prod(self.grid)
         is_own = differs[first_patch + row * self.grid[1] + column]
@@ -289,35 +293,21 @@ class Heatmap:
         It is interpolated bilinearly between the centers of the cells of the image, without those of the padding. What
         `crop` cuts off is NaN, because the model does not receive it.
         """
-        place = placement(self.image_shape, self.image_size_px, self.resize)
-        rows, columns = (
-            _interpolation(
-                self.image_shape[axis], self.values.shape[axis], self.image_size_px[axis],
-                *(int(values[axis]) for values in place),
-            )
-            for axis in (0, 1)
-        )  # fmt: skip
-        return (rows @ self.values @ columns.T).astype(np.float32)
+        return (self._weights(0) @ self.values @ self._weights(1).T).astype(np.float32)
 
-
-def _interpolation(
-    length: int, cells: int, size: int, first: int, window: int, before: int, inner: int
-) -> npt.NDArray[np.float32]:
-    """Return the weights `[length, cells]` of the cells for each row or column of an original image.
-
-    Args:
-        length: Height or width of the original image.
-        cells: Cells of the heatmap along this axis.
-        size: Height or width of the image that the model takes.
-        first, window, before, inner: As in `Placement`, along this axis.
-    """
-    offsets = np.arange(length) + 0.5 - first
-    positions = (before + offsets * inner / window) * cells / size - 0.5
-    lowest, highest = before * cells // size, ((before + inner) * cells - 1) // size
-    positions = np.clip(positions, lowest, highest)
-    weights = np.maximum(0.0, 1.0 - np.abs(positions[:, None] - np.arange(cells)))
-    weights[(offsets < 0) | (offsets > window)] = np.nan
-    return weights.astype(np.float32)
+    def _weights(self, axis: int) -> npt.NDArray[np.float32]:
+        """Return the weights `[length, cells]` of the cells for each row (axis 0) or column of the original image."""
+        first, window, before, inner = (
+            int(sides[axis]) for sides in placement(self.image_shape, self.image_size_px, self.resize)
+        )
+        cells, size = self.values.shape[axis], self.image_size_px[axis]
+        offsets = np.arange(self.image_shape[axis]) + 0.5 - first
+        positions = (before + offsets * inner / window) * cells / size - 0.5
+        lowest, highest = before * cells // size, ((before + inner) * cells - 1) // size
+        positions = np.clip(positions, lowest, highest)
+        weights = np.maximum(0.0, 1.0 - np.abs(positions[:, None] - np.arange(cells)))
+        weights[(offsets < 0) | (offsets > window)] = np.nan
+        return weights.astype(np.float32)
 
 
 @checked
@@ -346,9 +336,8 @@ def explain_images(
     if parts is None or parts.problem:
         raise RequestError(f"There are no heatmaps for this model: {heatmap_problem(trained.model)}.")
     if class_name is not None and class_name not in names:
-        raise RequestError(
-            f"class_name: unknown class {quote(class_name)}. {did_you_mean(class_name, names)}"
-        )
+        hint = did_you_mean(class_name, names)
+        raise RequestError(f"class_name: unknown class {quote(class_name)}. {hint}")
     if class_name is not None and parts.method == "attention_rollout":
         raise RequestError("class_name: attention rollout is the same for all classes. Remove class_name=.")
 
@@ -359,8 +348,8 @@ def explain_images(
     for content in encoded:
         image = decode_image(content, window=trained.window, max_pixels=trained.max_pixels)
         shape = (int(image.shape[0]), int(image.shape[1]))
-        place = placement(shape, size, resize)
+        shown = placement(shape, size, resize)
         evidence, labels = explain(parts, resize_image(image, size, resize)[None], choose)
-        values = scale_heatmaps(evidence, place.before[None], place.inner[None], size)
+        values = scale_heatmaps(evidence, shown.before[None], shown.inner[None], size)
         heatmaps.append(Heatmap(values[0].numpy(), names[int(labels[0])], shape, size, resize))
     return heatmaps

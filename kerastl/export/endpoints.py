@@ -213,8 +213,8 @@ class ServedModel:
 
         def load(encoded: tf.Tensor) -> tuple[tf.Tensor, ...]:
             image = decode_image(encoded, window=trained.window, max_pixels=trained.max_pixels)
-            place = placement(tf.shape(image)[:2], trained.image_size_px, trained.resize)
-            return resize_image(image, trained.image_size_px, trained.resize), place.before, place.inner
+            shown = placement(tf.shape(image)[:2], trained.image_size_px, trained.resize)
+            return resize_image(image, trained.image_size_px, trained.resize), shown.before, shown.inner
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
         def decode_all(image_bytes: tf.Tensor) -> tuple[tf.Tensor, ...]:

@@ -275,8 +275,8 @@ def test_only_cells_wholly_in_padding_are_0(shape, grid, cell):
     size = (grid[0] * cell, grid[1] * cell)
     white = resize_image(tf.fill([*shape, 3], 255.0), size, "pad").numpy()[..., 0]
     is_image = white.reshape(grid[0], cell, grid[1], cell).max(axis=(1, 3)) > 0
-    place = placement(shape, size, "pad")
-    heatmap = scale_heatmaps(tf.fill([1, *grid], 0.2), place.before[None], place.inner[None], size)
+    shown = placement(shape, size, "pad")
+    heatmap = scale_heatmaps(tf.fill([1, *grid], 0.2), shown.before[None], shown.inner[None], size)
     assert heatmap[0].numpy() == pytest.approx(is_image.astype(float))
 
 
