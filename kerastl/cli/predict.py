@@ -126,6 +126,7 @@ def _report(num_unreadable: int, count: int) -> None:
 @contextmanager
 def _file_list(paths: tuple[Path, ...], list_file: Path | None, out: Path | None) -> Iterator[FileList]:
     from kerastl.data.convert import reason_to_ignore
+    from kerastl.data.readers import predicted_table_hint
     from kerastl.data.readers.folder import Skipped
     from kerastl.export.predict import MAX_REPORTED, find_images, read_file_list, store_file_list
 
@@ -139,12 +140,18 @@ def _file_list(paths: tuple[Path, ...], list_file: Path | None, out: Path | None
         files = stack.enter_context(store_file_list(track(images, "finding images"), folder))
         if paths and not any(path.is_dir() or reason_to_ignore(path) is None for path in paths):
             names = [f"{shell_path(path)} ({reason_to_ignore(path)})" for path in dict.fromkeys(paths)]
-            raise RequestError(f"No images: {', '.join(names[:MAX_REPORTED])}.")
+            raise RequestError(f"No images: {', '.join(names[:MAX_REPORTED])}.{predicted_table_hint(paths)}")
         if not files.count and list_file is not None:
             raise RequestError("The list is empty.")
         if not files.count:
             raise RequestError(
-                "\n".join([f"No images found in {', '.join(map(shell_path, paths))}.", *skipped.notes()])
+                "\n".join(
+                    [
+                        f"No images found in {', '.join(map(shell_path, paths))}.",
+                        *skipped.notes(),
+                        *skipped.table_hint(paths[0]),
+                    ]
+                )
             )
         for note in skipped.notes():
             print_status(note)

@@ -325,9 +325,11 @@ def as_image_dataset(
     is_pair = isinstance(images, tuple | list) and len(images) == 2
     is_array = hasattr(images, "shape") and hasattr(images, "__array__")
     if not (is_pair or is_array or isinstance(images, tf.data.Dataset)):
+        is_path = isinstance(images, str | Path)
+        hint = f" Read it first: kerastl.read_images({str(images)!r})." if is_path else ""
         raise RequestError(
             f"{name}: must be a kerastl.ImageDataset, a Collection from kerastl.read_images, a batched tf.data.Dataset of "
-            f"(x, y), or NumPy arrays (x, y), got {describe_value(images)}."
+            f"(x, y), or NumPy arrays (x, y), got {describe_value(images)}.{hint}"
         )
     if class_names is None:
         raise RequestError(f"{name}: the model does not store class names. Pass class_names=[...].")

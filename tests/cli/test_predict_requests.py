@@ -224,6 +224,17 @@ def test_files_that_are_not_images_are_refused_before_the_model_is_loaded(
     assert "loaded" in str(predict(run_folder, tmp_path / "notes.txt", images[0]).exception)
 
 
+@pytest.mark.parametrize("name", ["a.parquet", "a.csv"])
+def test_a_table_is_refused_with_the_call_that_scores_its_images(
+    run_folder: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_text("x")
+    message = str(predict(run_folder, tmp_path / name).exception)
+    call = f"kerastl.evaluate(kerastl.load_run(RUN).model, kerastl.read_images({str(tmp_path / name)!r}))"
+    assert f"{name} is a table. To score its labeled images, in Python: {call}." in message
+    assert ("--list FILE" in message) == (name == "a.csv")
+
+
 def test_a_folder_without_images_names_its_files(run_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.txt").write_text("x")

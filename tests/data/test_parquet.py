@@ -1,6 +1,7 @@
 """Parquet tables with images in a column: the records, the stored files, and what hostile or invalid files give."""
 
 import json
+import shlex
 import sys
 
 import numpy as np
@@ -218,3 +219,31 @@ def test_a_split_keeps_the_names_of_the_rows(tmp_path):
     divided = checked.collection.split(val_fraction=0.25, test_fraction=0.25, seed=1)
     names = [record.path for part in (divided.train, divided.val, divided.test) for record in part.records]
     assert sorted(names) == sorted(record.path for record in collection.records)
+
+
+def test_a_folder_of_parquet_files_is_refused_with_a_command_that_joins_them(tmp_path, monkeypatch):
+    folder = tmp_path / "it's 1"
+    (folder / "data").mkdir(parents=True)
+    for index, name in ((0, "a.parquet"), (3, "b.parquet")):
+        rows = slice(index, index + 3)
+        write(folder / "data", {"image": NESTED[rows], "label": LABELS[rows]}, ["cat", "dog"], name=name)
+    with pytest.raises(RequestError) as refused:
+        kerastl.read_images(folder)
+    (line,) = [line for line in str(refused.value).splitlines() if "Parquet files are tables" in line]
+    python, option, script = shlex.split(line.partition(" split: ")[2])
+    assert (python, option) == ("python", "-c")
+    monkeypatch.chdir(tmp_path)
+    exec(script, {})
+    records = read_table(tmp_path / "all.parquet").records
+    assert [record.label for record in records] == ["dog", "cat"] * 3
+    assert [record.file.read_bytes() for record in records] == CONTENTS
+
+
+def test_a_path_in_place_of_images_is_refused_with_the_call_that_reads_it(tmp_path):
+    import keras
+
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    for path in ("photos", tmp_path / "x.parquet"):
+        with pytest.raises(RequestError) as refused:
+            kerastl.evaluate(model, path)
+        assert str(refused.value).endswith(f"Read it first: kerastl.read_images({str(path)!r}).")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -49,6 +50,20 @@ def path_hint(path: Path) -> str:
         near = nearest(path.name, [sibling.name for sibling in path.parent.glob("*")])
         hint = f"There is {quote(near)}" if near else ""
     return f". {hint}" if hint else ""
+
+
+def predicted_table_hint(paths: Iterable[Path]) -> str:
+    """Return how the images of the first table among some paths are predicted, or an empty string without a table."""
+    table = next((path for path in paths if path.suffix.lower() in TABLE_SUFFIXES), None)
+    if table is None:
+        return ""
+    call = f"kerastl.evaluate(kerastl.load_run(RUN).model, kerastl.read_images({str(table)!r}))"
+    listed = (
+        " For paths, one per line and without a header: --list FILE."
+        if table.suffix.lower() != ".parquet"
+        else ""
+    )
+    return f" {table.name} is a table. To score its labeled images, in Python: {call}.{listed}"
 
 
 def reader_name(path: Path | str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 from collections import defaultdict
@@ -24,7 +25,7 @@ from kerastl.data.records import (
     natural_order,
     pluralize,
 )
-from kerastl.errors import Problem, RequestError, raise_problems
+from kerastl.errors import Problem, RequestError, raise_problems, shell_command
 from kerastl.options import StrictModel
 
 SHOWN_KINDS = 20
@@ -93,6 +94,19 @@ class Skipped:
                 examples = ", ".join([*dict.fromkeys(names)][:SHOWN_NAMES])
                 lines.append(f"Ignored {pluralize(len(names), noun)} {text.format(examples)}")
         return lines
+
+    def table_hint(self, folder: Path) -> list[str]:
+        """Return how a folder of Parquet files is read, if there are some, and no images."""
+        if ".parquet" not in self.kinds:
+            return []
+        source = f'dataset.dataset({json.dumps(str(folder))}, format="parquet")'
+        script = (
+            f'from pyarrow import dataset, parquet; parquet.write_table({source}.to_table(), "all.parquet")'
+        )
+        return [
+            "Parquet files are tables. Use the path of one file, or join the files of all classes of one split: "
+            + shell_command("python", "-c", script)
+        ]
 
 
 def find_images(root: Path, skipped: Skipped) -> tuple[dict[Parts, list[Path]], list[Parts]]:
@@ -221,7 +235,9 @@ def read(options: Options, *, seed: int = 0, cache_dir: Path | None = None) -> C
     except PermissionError as error:
         raise RequestError(f"Cannot read {error.filename}: permission denied.") from error
     if not images:
-        raise RequestError("\n".join([f"{root} has no images.", *skipped.notes(), FOOTER]))
+        raise RequestError(
+            "\n".join([f"{root} has no images.", *skipped.notes(), *skipped.table_hint(options.path), FOOTER])
+        )
     _remove_mask_files(images, root, skipped)
     layout = _read_layout(root, images, options)
     records = _records(root, layout, images, options)
