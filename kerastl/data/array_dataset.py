@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from kerastl.console import print_status
 from kerastl.data.dataset import ImageDataset, Indices, no_autograph, refuse_resize
+from kerastl.data.identity import is_missing
 from kerastl.data.records import Record, as_names, check_class_list, pluralize
 from kerastl.errors import KerastlError, Problem, RequestError, RunFailed, first_line, raise_problems
 
@@ -146,6 +147,11 @@ def encode_labels(labels: Any, class_names: Sequence[str]) -> Array:
     return indices.astype(np.int32)
 
 
+def _group(value: Any) -> str | None:
+    """Return the group of an image, None if it is missing, as it is in a column with NaN."""
+    return None if value is None or is_missing(str(value)) else str(value)
+
+
 def _read_images(x: Any) -> tuple[Array, list[str], list[Problem]]:
     """Return images as an array, the hash of each, and their problems."""
     try:
@@ -181,7 +187,7 @@ class ArrayDataset(ImageDataset):
             images, such as those of a target domain.
         class_names: Class names in the order of the logits.
         groups: Group of each image, such as its patient. Whole groups are resampled for intervals. By default, each
-            image is its own group.
+            image is its own group, and so is an image whose group is None, NaN, empty, or a word such as `nan`.
         **options: Options of `ImageDataset`, such as `batch_size`, `seed`, `shuffle` and `augment`. The size is that of
             the images.
 
@@ -216,17 +222,18 @@ class ArrayDataset(ImageDataset):
                 labels = [class_names[index] for index in encode_labels(y, class_names)]
             except (RequestError, ValueError) as error:
                 problems.append(Problem("y", str(error)))
-        groups = [None] * count if groups is None else list(groups)
+        has_groups = groups is not None
+        groups = [None] * count if groups is None else [_group(value) for value in groups]
         problems = problems or [
             Problem(name, f"has the length {len(values):,}, but x has {pluralize(count, 'image')}.")
             for name, values in (("y", labels), ("groups", groups))
             if len(values) != count
         ]
         raise_problems("The ArrayDataset", problems)
+        if has_groups and (missing := groups.count(None)):
+            print_status(f"{pluralize(missing, 'image')} without a group: each is its own group.")
         records = [
-            Record(
-                f"x[{row}]", Path(digest), label, group=None if group is None else str(group), sha256=digest
-            )
+            Record(f"x[{row}]", Path(digest), label, group=group, sha256=digest)
             for row, (digest, label, group) in enumerate(zip(hashes, labels, groups, strict=True))
         ]
         height, width = self._x.shape[1:3]

@@ -36,9 +36,11 @@ from kerastl.options import describe_value
 
 Images: TypeAlias = ImageDataset | Collection | tf.data.Dataset | tuple[Any, Any]
 """Images with labels, in any form that `as_image_dataset` takes."""
+NESTED = (Mapping, list, tuple)
 Element = tuple[tf.Tensor, Any, Any]
 INDEXED = "Use NumPy arrays, or a kerastl.ImageDataset."
 WHOLE = "tf.data.Dataset"
+NO_WEIGHTS = "Sample weights are not supported; Phase(class_weights=...) weights classes."
 SHUFFLED = 0.2
 """Minimum ratio of label changes between successive images to those in a random order, for a shuffled dataset."""
 MIN_IMAGES = 20
@@ -48,21 +50,32 @@ def _element_problems(dataset: tf.data.Dataset) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with the elements of a dataset, as far as it is known before they are read."""
     spec = dataset.element_spec
     parts = [spec] if isinstance(spec, tf.TypeSpec) else [*spec]
-    if isinstance(spec, Mapping) or not 1 <= len(parts) <= 2:
+    if isinstance(spec, Mapping):
         image, label = [*map(repr, parts), "'label'"][:2]
-        rows = f"row: (row[{image}], row[{label}])" if isinstance(spec, Mapping) else "x, y, *rest: (x, y)"
         yield (
             WHOLE,
             (
-                f"has elements of {len(parts)} parts, but needs (x, y). Sample weights are not supported; "
-                f"Phase(class_weights=...) weights classes. Use dataset.map(lambda {rows})."
+                f"has elements with the keys {parts}, but needs (x, y). Use dataset.map(lambda row: (row[{image}], row[{label}]))."
             ),
         )
         return
-    for name, part in zip("xy", parts, strict=False):
-        if not isinstance(part, tf.TensorSpec):
-            yield name, f"must be one tensor, got {describe_value(part)}. Resize the images before batching."
-            return
+    if not 1 <= len(parts) <= 2:
+        yield (
+            WHOLE,
+            (
+                f"has elements of {len(parts)} parts, but needs (x, y). {NO_WEIGHTS} Use dataset.map(lambda x, y, *rest: (x, y))."
+            ),
+        )
+        return
+    named = dict(zip("xy", parts, strict=False))
+    invalid = {name: part for name, part in named.items() if not isinstance(part, tf.TensorSpec)}
+    for name, part in invalid.items():
+        advice = "Resize the images before batching." if name == "x" else "Use one label per image."
+        if isinstance(part, NESTED):
+            advice = f"Use dataset.map(lambda {', '.join(named)}: ({', '.join(map(_first_tensor, named, parts))}))."
+        yield name, f"must be one tensor, got {describe_value(part)}. {advice}"
+    if invalid:
+        return
     x, y = parts[0], parts[-1]
     if not (x.dtype.is_floating or x.dtype.is_integer):
         yield "x", f"{NOT_PIXELS}, got values of type {x.dtype.name}. For files, use kerastl.read_images."
@@ -71,6 +84,39 @@ def _element_problems(dataset: tf.data.Dataset) -> Iterator[tuple[str, str]]:
         yield "x", "has single images. Use dataset.batch(32)." if is_single else message
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         yield WHOLE, "is infinite. Remove .repeat(), or use dataset.take(STEPS)."
+
+
+def _first_tensor(name: str, part: Any) -> str:
+    """Return the code that selects one tensor of a part of an element."""
+    key = next(iter(part), None) if isinstance(part, Mapping) else 0
+    return f"{name}[{key!r}]" if isinstance(part, NESTED) else name
+
+
+def _class_names_problem(dataset: tf.data.Dataset, class_names: Sequence[str]) -> str | None:
+    """Return how the class names that Keras stored in a dataset differ from those of the logits, or None.
+
+    Keras stores the indices "0", "1" and so on if it received the labels as numbers.
+    """
+    own, names = _own_class_names(dataset), list(class_names)
+    if own in (None, names):
+        return None
+    if own == [str(index) for index in range(len(own))] and not {*own} & {*names}:
+        return None
+    remedy = ""
+    if set(own) == set(names):
+        remedy = f" Create the dataset with class_names={names}."
+    elif set(own) < set(names):
+        remedy = f" Use kerastl.read_images(FOLDER) with class_names={names}, or add an empty folder for each missing class."
+    return (
+        f"are {names}, but the labels of the dataset are indices of its own class_names, {own}. They must be equal and in "
+        f"the same order.{remedy}"
+    )
+
+
+def _own_class_names(images: Any) -> Any:
+    """Return the class names that images of any form have, or None. Datasets of Keras have an attribute."""
+    names = as_names(getattr(images, "class_names", None))
+    return list(names) if names and isinstance(names, list | tuple) else None
 
 
 def _is_sorted(classes: Sequence[int]) -> bool:
@@ -172,7 +218,8 @@ class TfDataset(ImageDataset):
     Args:
         dataset: Batches `(x, y)`: images `[batch, height, width, 3]` with values in [0, 255], of any numeric type, and
             labels: class indices `[batch]` or `[batch, 1]`, one-hot rows or class names. Without labels, batches `x`.
-        class_names: Class names in the order of the logits.
+        class_names: Class names in the order of the logits. They must be those of the attribute `class_names`, which the
+            datasets of `keras.utils.image_dataset_from_directory` have.
         is_constant: Whether each pass must yield the same images, in any order, as for validation and testing.
         **options: `augment`, `mix`, `placement` and `seed` of `ImageDataset`.
 
@@ -180,8 +227,8 @@ class TfDataset(ImageDataset):
         records, labels: Those of the first pass, in its order. An image has the same index in each pass.
 
     Raises:
-        Problems: The dataset is not batched, is infinite, or has other elements than `(x, y)`; or its images or labels
-            are invalid.
+        Problems: The dataset is not batched, is infinite, or has other elements than `(x, y)`; its images or labels
+            are invalid; or it has other class names.
         RequestError: It has no images.
         RunFailed: It raises an error, or a pass yields different images.
 
@@ -204,6 +251,8 @@ class TfDataset(ImageDataset):
         refuse_resize(options)
         class_names = as_names(class_names)
         problems = check_class_list(class_names, least=1)
+        if not problems and (message := _class_names_problem(dataset, class_names)):
+            problems.append(Problem("class_names", message))
         raise_problems(
             "The dataset", [*problems, *(Problem(*problem) for problem in _element_problems(dataset))]
         )
@@ -302,7 +351,8 @@ def as_image_dataset(
         name: Name of the argument, for messages.
         images: An `ImageDataset`, a `Collection`, a batched `tf.data.Dataset` of `(x, y)`, a pair of arrays `(x, y)`, or
             an array of unlabeled images.
-        class_names: Class names in the order of the logits. None uses those of a collection.
+        class_names: Class names in the order of the logits. None uses those of a collection, or the attribute `class_names`
+            of a dataset of Keras.
         is_training: Whether the images are shuffled, and may change from pass to pass.
         image_size_px: (height, width) that the images must have. None allows any. Those of a collection are resized.
         resize: The resize rule of a collection.
@@ -319,20 +369,23 @@ def as_image_dataset(
                 f"{name}: is already an {type(images).__name__}. Set the options when you create it: {given}."
             )
         return images
-    if isinstance(images, Collection):
-        options |= {"image_size_px": image_size_px, "resize": resize, "shuffle": is_training}
-        return ImageDataset(images, class_names=class_names, **options)
     is_pair = isinstance(images, tuple | list) and len(images) == 2
     is_array = hasattr(images, "shape") and hasattr(images, "__array__")
-    if not (is_pair or is_array or isinstance(images, tf.data.Dataset)):
+    if isinstance(images, tuple) and len(images) == 3:
+        raise RequestError(f"{name}: has 3 parts, but must be NumPy arrays (x, y). {NO_WEIGHTS}")
+    if not (is_pair or is_array or isinstance(images, tf.data.Dataset | Collection)):
         is_path = isinstance(images, str | Path)
         hint = f" Read it first: kerastl.read_images({str(images)!r})." if is_path else ""
         raise RequestError(
             f"{name}: must be a kerastl.ImageDataset, a Collection from kerastl.read_images, a batched tf.data.Dataset of "
             f"(x, y), or NumPy arrays (x, y), got {describe_value(images)}.{hint}"
         )
+    class_names = _own_class_names(images) if class_names is None else class_names
     if class_names is None:
         raise RequestError(f"{name}: the model does not store class names. Pass class_names=[...].")
+    if isinstance(images, Collection):
+        options |= {"image_size_px": image_size_px, "resize": resize, "shuffle": is_training}
+        return ImageDataset(images, class_names=class_names, **options)
     is_tf = isinstance(images, tf.data.Dataset)
     if is_tf and "batch_size" in options:
         raise RequestError(f"{name}: the dataset is already batched. Remove batch_size=.")

@@ -13,6 +13,7 @@ import tensorflow as tf
 from kerastl.console import track
 from kerastl.data import Collection, ImageDataset, Images, as_image_dataset, report_unreadable
 from kerastl.data.duplicates import names_of_copies
+from kerastl.data.records import as_names
 from kerastl.errors import Problem, RequestError, RunFailed, raise_problems
 from kerastl.evaluation.predictions import Array, Predictions
 from kerastl.evaluation.subgroups import subgroup_columns
@@ -56,7 +57,12 @@ def match_dataset(
         RequestError: The class names are unknown, or the images are resized by another rule than `resize`.
     """
     signature = read_signature(model)
-    if class_names is None and not isinstance(images, Collection):
+    given = as_names(class_names)
+    if isinstance(images, ImageDataset) and given not in (None, (own := images.class_names), [*own]):
+        raise RequestError(
+            f"{name}: has the classes {[*own]}, but class_names is {given}. Remove class_names=, or create the dataset with it."
+        )
+    if class_names is None and not (isinstance(images, Collection) and images.class_names):
         class_names = signature.get("class_names")
     rule = resize or signature.get("resize", "stretch")
     dataset = as_image_dataset(

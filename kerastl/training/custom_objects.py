@@ -17,6 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kerastl.data.records import evenly_spaced
 from kerastl.errors import first_line
 from kerastl.recipe.phase import Phase
 from kerastl.tasks import SINGLE_LABEL
@@ -26,6 +27,8 @@ LossFunction = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 FOR_PROBABILITIES = ("KLDivergence", "Poisson", "Dice", "Tversky", "MeanSquaredLogarithmicError")
 """Keras losses that are defined for probabilities and have no `from_logits`."""
 UNSUPPORTED_OPTIMIZERS = ("LossScaleOptimizer", "MultiOptimizer", "ScheduleFreeAdamW")
+MAX_CLASSES = 10
+"""Number of classes that are tried one by one, because each takes two passes over the examples."""
 MARGIN = 3.0
 """Absolute logit of the predictions on which losses and metrics are checked."""
 
@@ -60,7 +63,10 @@ def build_loss(custom: Any) -> LossFunction:
             labels = tf.one_hot(labels, logits.shape[-1])
         if isinstance(custom, keras.losses.Loss):
             return custom(labels, logits, sample_weight=weights)
-        return tf.reduce_mean(weights * tf.ensure_shape(custom(labels, logits), [None]))
+        values = tf.convert_to_tensor(custom(labels, logits))
+        if values.shape.rank != 1 or not values.shape.is_compatible_with(weights.shape):
+            raise ValueError(f"it must return one value per image, got the shape {values.shape}")
+        return tf.reduce_mean(weights * values)
 
     return loss
 
@@ -168,11 +174,13 @@ def _loss_form_problems(loss: Any, *, mixes: bool) -> Iterator[str]:
 def _examples(num_classes: int) -> tuple[Array, Array, Array]:
     """Return labels `[n]` of all classes, and the logits `[n, classes]` of correct and of wrong predictions."""
     labels = np.tile(np.arange(num_classes, dtype=np.int32), 4)
-    shifted = np.roll(np.eye(num_classes), 1, axis=1)
-    correct, wrong = (
-        (MARGIN * (2 * rows[labels] - 1)).astype(np.float32) for rows in (np.eye(num_classes), shifted)
-    )
-    return labels, correct, wrong
+    return labels, _logits(labels, labels), _logits(labels, (labels + 1) % num_classes)
+
+
+def _logits(labels: Array, predicted: Array) -> Array:
+    """Return logits `[n, classes]` of predicted classes. The label of a wrong prediction has the smallest logit."""
+    rows, is_wrong = np.eye(labels.max() + 1), (labels != predicted)[:, None]
+    return (MARGIN * (2 * rows[predicted] - 1 - is_wrong * rows[labels])).astype(np.float32)
 
 
 def _loss_problems(custom: Any, num_classes: int) -> Iterator[str]:
@@ -205,8 +213,34 @@ def _loss_problems(custom: Any, num_classes: int) -> Iterator[str]:
 def _values_for_examples(metric: Any, num_classes: int) -> tuple[float, float]:
     """Return the values of a metric for correct and for wrong predictions."""
     labels, *predictions = _examples(num_classes)
-    correct, wrong = (metric_values([metric], logits, labels)[f"val_{metric.name}"] for logits in predictions)
+    correct, wrong = (_value(metric, logits, labels) for logits in predictions)
     return correct, wrong
+
+
+def _value(metric: Any, logits: Array, labels: Array) -> float:
+    return metric_values([metric], logits, labels)[f"val_{metric.name}"]
+
+
+def _ignored_classes(metric: Any, num_classes: int) -> list[int]:
+    """Return the classes that a metric for several classes ignores: no prediction of their images changes its value.
+
+    A metric for one class, such as its recall, ignores all others. A metric that was created for fewer classes than the
+    model has ignores the last ones. Of many classes, some are tried.
+    """
+    labels, correct, _ = _examples(num_classes)
+    value, tried = _value(metric, correct, labels), evenly_spaced(range(num_classes), MAX_CLASSES)
+    ignored = [
+        label
+        for label in tried
+        if all(
+            _value(metric, _logits(labels, np.where(labels == label, other, labels)), labels) == value
+            for other in ((label + 1) % num_classes, (label - 1) % num_classes)
+        )
+    ]
+    selects = getattr(metric, "num_classes", num_classes) == num_classes and any(
+        getattr(metric, name, None) is not None for name in ("class_id", "target_class_ids")
+    )
+    return [] if selects or len(ignored) >= len(tried) - 1 else ignored
 
 
 def _metric_problems(metric: Any, num_classes: int) -> Iterator[str]:
@@ -222,6 +256,11 @@ def _metric_problems(metric: Any, num_classes: int) -> Iterator[str]:
         yield "is not finite."
     elif correct == wrong:
         yield f"has the same value, {correct:g}, for correct and for wrong predictions of {num_classes} classes."
+    elif ignored := _ignored_classes(metric, num_classes):
+        yield (
+            f"does not depend on the images of class {', '.join(map(str, ignored))}. Create it for {num_classes} classes, or name "
+            "the classes that it is for in its attribute target_class_ids."
+        )
 
 
 def with_direction(phase: Phase, num_classes: int) -> Phase:

@@ -239,7 +239,7 @@ def fit(
                 model,
                 "validation_data",
                 validation_data,
-                class_names=class_names,
+                class_names=class_names if isinstance(validation_data, Collection) else train.class_names,
                 window=window,
                 resize=train.resize,
             )

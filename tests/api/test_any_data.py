@@ -110,6 +110,35 @@ def test_predictions_of_a_shuffled_dataset_keep_their_labels(model):
     assert all(by_logit[round(float(logits[0]), 2)] == label for logits, label in pairs)
 
 
+@pytest.mark.parametrize("own", [["light", "dark"], ["light", "night"], ["light"]])
+def test_a_dataset_of_keras_with_other_class_names_is_refused_everywhere(own):
+    classifier, dataset = build(), batched(*TEST)
+    initial = classifier.get_weights()
+    dataset.class_names = own
+    calls = {
+        "train": lambda: kerastl.fit(classifier, dataset, phases=PHASES),
+        "validation_data": lambda: trained(TRAIN, dataset),
+        "test": lambda: kerastl.evaluate(classifier, dataset),
+        "dataset": lambda: predict(classifier, dataset),
+    }
+    for name, call in calls.items():
+        with pytest.raises(RequestError, match=f"{name} has 1 problem.\n  class_names: are .*{own}"):
+            call()
+    assert all(map(np.array_equal, initial, classifier.get_weights()))
+
+
+def test_a_model_without_class_names_gets_those_of_a_dataset_of_keras(model):
+    dataset, copy = batched(*TEST), keras.models.clone_model(model)
+    dataset.class_names = ["dark", "light"]
+    assert predict(copy, dataset).class_names == NAMES
+    with pytest.raises(RequestError, match=r"class_names is .*Remove class_names="):
+        kerastl.evaluate(copy, ArrayDataset(*TEST, class_names=NAMES), class_names=NAMES[::-1])
+    kerastl.fit(copy, dataset, validation_data=VAL, verbose=False, phases=[kerastl.Phase("all", epochs=1)])
+    dataset.class_names = ["light", "dark"]
+    with pytest.raises(RequestError, match="must be equal and in the same order"):
+        predict(copy, dataset)
+
+
 def test_unlabeled_images_are_predicted_and_not_evaluated():
     classifier = build()
     images = TEST[0]

@@ -94,6 +94,14 @@ def test_groups_and_labels_are_in_the_records():
     ]
 
 
+def test_missing_groups_are_groups_of_their_own_and_are_counted(capsys):
+    missing = [None, np.nan, np.float32("nan"), "<NA>", "NaT", "", " ", "nan", "N/A"]
+    groups = np.array([1.0, *missing, "P1", "0"], dtype=object)
+    dataset = ArrayDataset(X, None, class_names=NAMES, groups=groups)
+    assert [record.group for record in dataset.records] == ["1.0", *[None] * 9, "P1", "0"]
+    assert "9 images without a group: each is its own group." in capsys.readouterr().err
+
+
 @given(st.lists(st.integers(0, 2), min_size=1, max_size=9))
 def test_all_encodings_of_labels_give_the_same_indices(indices):
     values, names = np.array(indices), np.array(NAMES)[indices]
@@ -207,7 +215,7 @@ def test_some_rescaled_images_are_reported(capsys):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ((X, Y, np.ones(12)), r"NumPy arrays \(x, y\)"),
+        ((X, Y, np.ones(12)), r"NumPy arrays \(x, y\)\. Sample weights are not supported"),
         ("photos", "read_images"),
         (None, "got None"),
         (
@@ -305,7 +313,13 @@ ONCE = iter([(X[:4], Y[:4]), (X[4:8], Y[4:8])])
         (batched({"image": X, "label": Y}), r"\(row\['image'\], row\['label'\]\)"),
         (batched(X, Y).take(0), "has no images"),
         (batched(np.array([b"a"] * 12), Y), "read_images"),
-        (batched((X, X), Y), "one tensor, got"),
+        (batched((X, X), Y), r"x: must be one tensor, got .* dataset.map\(lambda x, y: \(x\[0\], y\)\)"),
+        (batched({"image": X}, {"id": Y}), r"y: must be one tensor, got .*\(x\['image'\], y\['id'\]\)"),
+        (tf.data.Dataset.from_tensors(({"image": X},)), r"dataset.map\(lambda x: \(x\['image'\]\)\)"),
+        (
+            tf.data.Dataset.from_tensors((X, tf.ragged.constant([[1], [2, 3]]))),
+            "y: .* Use one label per image",
+        ),
         (
             tf.data.Dataset.from_tensors((tf.ragged.constant([[1], [2, 3]]), [0, 1])),
             "Resize the images before batching",
@@ -321,6 +335,39 @@ ONCE = iter([(X[:4], Y[:4]), (X[4:8], Y[4:8])])
 def test_invalid_tf_datasets_are_refused_with_the_fix(dataset, message):
     with pytest.raises(RequestError, match=message):
         TfDataset(dataset, class_names=NAMES)
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        (["dog", "cat", "owl"], r"Create the dataset with class_names=\['cat', 'dog', 'owl'\]"),
+        (["dog", "owl"], "add an empty folder for each missing class"),
+        (["cat", "dog"], "read_images"),
+        (np.array(["owl", "dog", "cat"]), "Create the dataset with"),
+        (["ant", "bee", "cat"], "They must be equal and in the same order.$"),
+        (["1", "0", "2"], "They must be equal"),
+        (("cat", "dog", "owl"), None),
+        (["0", "1", "2"], None),  # Keras received numbers
+        (["0", "1"], None),
+        (None, None),
+    ],
+)
+def test_the_class_names_that_keras_stores_in_a_dataset_are_those_of_the_logits(own, message):
+    dataset = batched(X, Y)
+    dataset.class_names = own
+    if message is None:
+        assert TfDataset(dataset, class_names=NAMES).class_names == NAMES
+        return
+    with pytest.raises(RequestError, match=message):
+        TfDataset(dataset, class_names=NAMES)
+
+
+def test_class_names_can_be_the_indices_that_keras_stores_only_in_order():
+    dataset = batched(X, Y)
+    dataset.class_names = ["0", "1", "2"]
+    assert as_image_dataset("test", dataset, class_names=None).class_names == ("0", "1", "2")
+    with pytest.raises(RequestError, match="must be equal and in the same order"):
+        as_image_dataset("test", dataset, class_names=["0", "2", "1"])
 
 
 def test_errors_of_a_generator_are_reported_in_each_pass():

@@ -69,6 +69,8 @@ def test_losses_for_logits_are_accepted(loss, num_classes):
         (lambda labels, logits: logits - labels, "cannot be computed"),
         (lambda labels, logits: squared_error(labels, logits) * np.nan, "not finite"),
         (lambda labels, logits: keras.ops.zeros_like(logits[:, 0]), "no gradient"),
+        (lambda labels, logits: total(labels, logits), "one value per image, got the shape ()"),
+        (lambda labels, logits: squared_error(labels, logits)[:1], "one value per image, got the shape (1,)"),
         (Total(), "depends on the number of images"),
         (flipped, "must be smaller for correct predictions"),
     ],
@@ -100,12 +102,59 @@ def test_the_loss_is_the_weighted_mean_over_the_images(loss):
         (metrics.Accuracy(name="own"), "the same value, 0, for correct and for wrong"),
         (metrics.TopKCategoricalAccuracy(k=3), "the same value, 1, for correct and for wrong"),
         (metrics.TopKCategoricalAccuracy(k=1), None),
+        (metrics.TopKCategoricalAccuracy(k=2), None),
         (metrics.SparseCategoricalCrossentropy(from_logits=True, name="nll"), None),
     ],
 )
 def test_a_metric_must_be_a_number_that_depends_on_the_predictions(metric, message):
     found = problems(metrics=[metric])
     assert message in found[0] if message else found == []
+
+
+class Matched(metrics.Metric):
+    """The fraction of images of some classes that are recognized."""
+
+    def __init__(self, labels):
+        super().__init__(name="matched")
+        self.chosen = labels
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        self.labels, self.predicted = (np.argmax(values, axis=1) for values in (y_true, y_pred))
+
+    def result(self):
+        is_chosen = np.isin(self.labels, self.chosen)
+        return np.mean((self.labels == self.predicted)[is_chosen])
+
+
+@pytest.mark.parametrize(
+    ("metric", "num_classes", "ignored"),
+    [
+        (metrics.OneHotMeanIoU(2), 3, "class 2. Create it for 3 classes"),
+        (metrics.OneHotMeanIoU(3), 5, "class 3, 4. "),
+        (metrics.OneHotMeanIoU(29), 30, "class 29. "),
+        (metrics.OneHotIoU(2, target_class_ids=[0, 1]), 3, "class 2. "),
+        (Matched([0, 1]), 3, "class 2. "),
+        (Matched([1, 2]), 3, "class 0. "),
+        (metrics.OneHotMeanIoU(3), 3, None),
+        (metrics.OneHotMeanIoU(4), 3, None),
+        (metrics.OneHotIoU(3, target_class_ids=[0, 2]), 3, None),
+        (Matched([1]), 3, None),
+        (metrics.Recall(class_id=1), 3, None),
+        (metrics.Precision(class_id=0), 4, None),
+        (metrics.BinaryIoU(), 3, None),
+        (metrics.AUC(multi_label=True, name="own"), 3, None),
+        (metrics.SpecificityAtSensitivity(0.5), 3, None),
+        (metrics.TopKCategoricalAccuracy(k=5), 30, None),
+        (metrics.SparseTopKCategoricalAccuracy(k=2), 3, None),
+        (metrics.SparseCategoricalAccuracy(name="own"), 2, None),
+    ],
+)
+def test_a_metric_for_fewer_classes_is_refused_and_one_for_some_classes_is_not(metric, num_classes, ignored):
+    found = problems(num_classes, metrics=[metric])
+    if ignored is None:
+        assert found == []
+    else:
+        assert f"does not depend on the images of {ignored}" in found[0]
 
 
 def test_metrics_get_probabilities_unless_they_are_for_logits():
