@@ -95,6 +95,10 @@ ARCHITECTURES = {
     "SigLIPVisionEncoder": Architecture("fixed", is_pooled=True),
     "ViTBackbone": Architecture("fixed", "use_class_token"),
 }  # fmt: skip
+UNSUPPORTED = (
+    "which is not an image backbone of KerasHub that kerastl supports. "
+    f"Use one of {join_words(sorted(ARCHITECTURES))}."
+)
 
 
 @dataclass(frozen=True)
@@ -322,10 +326,7 @@ def _unknown_class(folder: Path, content: Mapping[str, Any], kind: str) -> str:
             f"{folder} has the format of another library. Convert it: keras_hub.models.Backbone.from_preset"
             f"({str(folder)!r}).save_to_preset(FOLDER)"
         )
-    return (
-        f"{folder / CONFIG} describes {quote(kind or 'no class')}, which is not an image backbone of KerasHub that kerastl "
-        f"supports. Use one of {join_words(sorted(ARCHITECTURES))}."
-    )
+    return f"{folder / CONFIG} describes {quote(kind or 'no class')}, {UNSUPPORTED}"
 
 
 def _check_config(file: Path, content: Any) -> None:

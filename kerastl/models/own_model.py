@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerastl.errors import RequestError, first_line
+from kerastl.errors import RequestError, first_line, quote
 from kerastl.image_size import Size
 from kerastl.models.backbone import LoadedBackbone
 from kerastl.models.expand import custom_classes, expand
@@ -17,6 +17,7 @@ from kerastl.models.hub_presets import (
     ARCHITECTURES,
     DEFAULT_SIDE_PX,
     MINUS_ONE_TO_ONE,
+    UNSUPPORTED,
     are_trained,
     complete_scaling,
     prefix_tokens,
@@ -57,17 +58,25 @@ def load_model(
     if converter is not None and scale is None and offset is None:
         scale, offset = converter.scale, converter.offset
     size = size or _own_size(model)
-    network = _as_network(_copy(model, has_weights=has_weights, seed=seed), size, name)
+    copy, shared = _copy(model, has_weights=has_weights, seed=seed), ""
+    network = _as_network(copy, size, name)
     scaling, note = _choose_scaling(network, scale, offset, name)
     tokens = prefix_tokens(kind, model.get_config()) if kind in ARCHITECTURES else None
     try:
         flat = expand(network, size=size, scale=scaling[0], offset=scaling[1], name=name)
-    except RequestError:
+    except RequestError as error:
+        if type(model).__module__.startswith("keras_hub.") and kind not in ARCHITECTURES:
+            raise RequestError(f"{name} is {quote(kind)}, {UNSUPPORTED}") from error
         if not any(isinstance(layer, keras.Model) and not is_functional(layer) for layer in network.layers):
             raise
         flat = _on_pixels(network, size, scaling, name)  # a subclassed model, which Keras cannot rebuild
+        if copy is model:
+            shared = (
+                f"The classifier shares the weights of {name}, because its config does not rebuild it. Training changes both, "
+                f"and all other classifiers of it. To prevent this, build a new {kind} for each classifier, or add get_config."
+            )
     flat, head_note = _without_head(flat, name)
-    return LoadedBackbone(flat, None, tuple(text for text in (note, head_note) if text), tokens)
+    return LoadedBackbone(flat, None, tuple(text for text in (note, head_note, shared) if text), tokens)
 
 
 def _own_size(model: keras.Model) -> Size:

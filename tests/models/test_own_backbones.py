@@ -94,6 +94,31 @@ def test_nested_models_are_expanded():
     assert {"conv_8", "conv_32", "head"} <= {layer.name for layer in classifier.layers}
 
 
+def test_classifiers_that_share_the_weights_of_a_subclassed_model_are_reported(capsys):
+    model = Subclassed(4)
+    first, second = (kerastl.build_classifier(model, class_names=NAMES, image_size_px=16) for _ in range(2))
+    note = "shares the weights of subclassed, because its config does not rebuild it. Training changes both"
+    assert capsys.readouterr().err.count(note) == 2
+    before = features(second, pixels(16, 16))
+    model.second.bias.assign([1.0] * 8)  # as the training of the first classifier does
+    for classifier in (first, second):
+        assert np.asarray(features(classifier, pixels(16, 16)) - before).min() > 0.9
+    kerastl.build_classifier(network(), class_names=NAMES)
+    assert "shares the weights" not in capsys.readouterr().err
+
+
+def test_an_unsupported_backbone_of_keras_hub_is_refused_with_those_that_are_supported():
+    import keras_hub
+
+    swin = keras_hub.models.SwinTransformerBackbone(
+        image_shape=(32, 32, 3), embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=2
+    )
+    with pytest.raises(
+        RequestError, match=r"is 'SwinTransformerBackbone', which is not .* Use one of CLIPBackbone,"
+    ):
+        kerastl.build_classifier(swin, class_names=NAMES, image_size_px=32, scale=1 / 255, offset=0.0)
+
+
 def test_subclassed_model_is_not_expanded_and_is_frozen_layer_by_layer():
     model = Subclassed(4)
     classifier = kerastl.build_classifier(model, class_names=NAMES, image_size_px=16)
