@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,9 @@ from kerastl.data.cache import fill_entry
 from kerastl.errors import KerastlError, RequestError, first_line
 
 BATCH_ROWS, BATCH_BYTES = 65_536, 2**24
+MAX_UNPACKING = 20
+"""Maximum ratio of unpacked to packed size of a column."""
+ALWAYS_UNPACKED_BYTES, ALWAYS_STORED_BYTES = 2**27, 2**30
 NAME_DIGITS = 8
 
 
@@ -59,13 +63,18 @@ class ParquetTable:
         ]
 
     @contextmanager
-    def _opened(self) -> Iterator[Any]:
-        """Open the file, and report any error of the library: invalid files raise errors of many types."""
+    def _opened(self, repetitive: Sequence[str] = ()) -> Iterator[Any]:
+        """Open the file, and report any error of the library: invalid files raise errors of many types.
+
+        Equal cells of `repetitive` columns are stored once in memory, because a small file can repeat a large cell.
+        """
         from pyarrow import parquet
 
         try:
             # Without these options, a whole row group is read into memory.
-            with parquet.ParquetFile(self.path, buffer_size=2**20, pre_buffer=False) as file:
+            with parquet.ParquetFile(
+                self.path, buffer_size=2**20, pre_buffer=False, read_dictionary=list(repetitive)
+            ) as file:
                 yield file
         except KerastlError:
             raise
@@ -78,11 +87,46 @@ class ParquetTable:
         Raises:
             RequestError: A column contains neither text nor numbers.
         """
+        from pyarrow import types
+
         names = [self._column(name) for name in columns]
-        with self._opened() as file:
-            for batch in file.iter_batches(BATCH_ROWS, columns=names, use_threads=False):
-                cells = [self._texts(name, batch.column(name)) for name in names]
-                yield from zip(*cells, strict=True) if names else [()] * len(batch)
+        for name in names:
+            kind = self._schema.types[self._schema.names.index(name)]
+            if types.is_nested(kind):
+                raise RequestError(
+                    f"The table {self.path}: column {name!r} has values of type {str(kind)[:60]}, but it must contain text or numbers."
+                )
+        for batch in self._batches(names):
+            cells = [self._texts(name, batch.column(name)) for name in names]
+            yield from zip(*cells, strict=True) if names else [()] * len(batch)
+
+    def _batches(self, leaves: Sequence[str], *, by_row: bool = False) -> Iterator[Any]:
+        """Yield some columns in batches of many rows, or row by row if the cells can be large or nested.
+
+        Raises:
+            RequestError: A column would unpack to far more bytes than it has in the file.
+        """
+        with self._opened(() if by_row else leaves) as file:
+            num_bytes = self._unpacked_bytes(self._chunks(file, leaves))
+            rows = 1 if by_row else max(1, min(BATCH_ROWS, BATCH_BYTES * self.num_rows // max(1, num_bytes)))
+            yield from file.iter_batches(rows, columns=leaves, use_threads=False)
+
+    def _unpacked_bytes(self, chunks: Sequence[Any]) -> int:
+        """Return the number of bytes to which columns unpack, after a check of each column."""
+        unpacked, packed = Counter[str](), Counter[str]()
+        for chunk in chunks:
+            unpacked[chunk.path_in_schema] += chunk.total_uncompressed_size
+            packed[chunk.path_in_schema] += chunk.total_compressed_size
+        for leaf, num_bytes in unpacked.items():
+            self._check_unpacking(leaf, packed[leaf], num_bytes, ALWAYS_UNPACKED_BYTES)
+        return unpacked.total()
+
+    def _check_unpacking(self, column: str, packed: int, unpacked: int, always: int) -> None:
+        if unpacked > max(always, MAX_UNPACKING * packed):
+            raise RequestError(
+                f"The table {self.path}: column {column!r} would unpack from {packed:,} to {unpacked:,} bytes or more, but at most "
+                f"{MAX_UNPACKING} times its size is read. Store images as PNG or JPEG, which hardly compress."
+            )
 
     def _column(self, name: str) -> str:
         """Return the name of a column in the file, which can have surrounding spaces."""
@@ -91,11 +135,10 @@ class ParquetTable:
     def _texts(self, name: str, cells: Any) -> list[str]:
         from pyarrow import types
 
-        kind = cells.type.value_type if types.is_dictionary(cells.type) else cells.type
-        if types.is_nested(kind):
-            raise RequestError(
-                f"The table {self.path}: column {name!r} has values of type {str(kind)[:60]}, but it must contain text or numbers."
-            )
+        kind = cells.type
+        if types.is_dictionary(kind):
+            texts = self._texts(name, cells.dictionary)
+            return ["" if index is None else texts[index] for index in cells.indices.to_pylist()]
         try:
             values = cells.cast("string").to_pylist() if _is_bytes(kind) else cells.to_pylist()
         except ValueError as error:
@@ -134,14 +177,15 @@ class ParquetTable:
         yield from (path if is_missing else None for path, is_missing in zip(paths, missing, strict=True))
 
     def _path_fields(self, name: str) -> Iterator[str]:
-        with self._opened() as file:
-            for batch in file.iter_batches(BATCH_ROWS, columns=[f"{name}.path"], use_threads=False):
-                yield from (row.get("path") or "" if row else "" for row in batch.column(name).to_pylist())
+        for batch in self._batches([f"{name}.path"], by_row=True):
+            yield from (row.get("path") or "" if row else "" for row in batch.column(name).to_pylist())
 
     def _missing_images(self, name: str) -> Iterator[bool]:
         """For each row, yield whether it has no image. The statistics of the file often show this."""
         with self._opened() as file:
-            statistics = [chunk.statistics for chunk in self._chunks(file, name)]
+            chunks = self._chunks(file, [self._leaf(name)])
+            self._unpacked_bytes(chunks)
+            statistics = [chunk.statistics for chunk in chunks]
         known = [counted.null_count for counted in statistics if counted and counted.has_null_count]
         count = sum(known) if known and len(known) == len(statistics) else None
         if count in (0, self.num_rows):
@@ -150,26 +194,30 @@ class ParquetTable:
             yield from (image is None for image in self.images(name))
 
     def images(self, column: str) -> Iterator[bytes | None]:
-        """Yield the bytes of the image in each row, None if there is none."""
+        """Yield the bytes of the image in each row, None if there is none.
+
+        Raises:
+            RequestError: The images have far more bytes than the file.
+        """
         name = self._column(column)
-        leaf = self._leaf(name)
-        with self._opened() as file:
-            num_bytes = sum(chunk.total_uncompressed_size for chunk in self._chunks(file, name))
-            rows = max(1, min(BATCH_ROWS, BATCH_BYTES * self.num_rows // max(1, num_bytes)))
-            for batch in file.iter_batches(rows, columns=[leaf], use_threads=False):
-                for scalar in batch.column(name):
-                    value = scalar.as_py()
-                    yield value.get("bytes") if isinstance(value, dict) else value
+        num_bytes, file_bytes = 0, self.path.stat().st_size
+        for batch in self._batches([self._leaf(name)], by_row=True):
+            for scalar in batch.column(name):
+                value = scalar.as_py()
+                image = value.get("bytes") if isinstance(value, dict) else value
+                num_bytes += len(image or b"")
+                self._check_unpacking(column, file_bytes, num_bytes, ALWAYS_STORED_BYTES)
+                yield image
 
     def _leaf(self, name: str) -> str:
         """Return the path of the column of bytes in the file."""
         return f"{name}.bytes" if _has_bytes(self._schema.field(name).type) else name
 
-    def _chunks(self, file: Any, name: str) -> list[Any]:
-        """Return the metadata of the column of bytes in each row group."""
+    def _chunks(self, file: Any, leaves: Sequence[str]) -> list[Any]:
+        """Return the metadata of some columns in each row group."""
         groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
         chunks = [group.column(index) for group in groups for index in range(group.num_columns)]
-        return [chunk for chunk in chunks if chunk.path_in_schema == self._leaf(name)]
+        return [chunk for chunk in chunks if chunk.path_in_schema in leaves]
 
     def entry(self, column: str, cache_dir: Path) -> Path:
         """Return the cache entry for the images of a column, which depends on the path, size and time of the file."""

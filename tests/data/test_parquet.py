@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+import tracemalloc
 
 import numpy as np
 import pyarrow
@@ -14,6 +15,7 @@ import kerastl
 from kerastl.cli import main
 from kerastl.data import check_images, read_table
 from kerastl.data.cache import cache_entries
+from kerastl.data.parquet import ParquetTable
 from kerastl.data.readers.table import Columns
 from kerastl.errors import RequestError
 
@@ -247,3 +249,56 @@ def test_a_path_in_place_of_images_is_refused_with_the_call_that_reads_it(tmp_pa
         with pytest.raises(RequestError) as refused:
             kerastl.evaluate(model, path)
         assert str(refused.value).endswith(f"Read it first: kerastl.read_images({str(path)!r}).")
+
+
+LARGE = b"\0" * 140_000_000
+ROWS = 20_000
+
+
+def repeated(cell):
+    """Return a column with the same cell in each row, which is stored once."""
+    return pyarrow.DictionaryArray.from_arrays(np.zeros(ROWS, np.int32), pyarrow.array([cell]))
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (lambda: {"image": [*CONTENTS, LARGE]}, "'image' would unpack from"),
+        (lambda: {"image": [*NESTED, {"bytes": LARGE}]}, "'image.bytes' would unpack from"),
+        (lambda: {"image": CONTENTS, "label": [*"abcde", LARGE.decode()]}, "'label' would unpack from"),
+        (lambda: {"image": repeated(bytes(2**20))}, "'image' would unpack from"),
+        (lambda: {"image": repeated(b"x"), "label": repeated("a" * 2**20)}, ""),
+    ],
+    ids=["bytes", "structure", "text", "repeated bytes", "repeated text"],
+)
+def test_a_small_file_with_gigabytes_of_cells_needs_little_memory(tmp_path, columns, message):
+    path = write(tmp_path, columns(), compression="zstd", dictionary_pagesize_limit=2**30)
+    assert path.stat().st_size < 2_000_000
+    default = pyarrow.default_memory_pool()
+    pool = pyarrow.proxy_memory_pool(default)
+    pyarrow.set_memory_pool(pool)
+    tracemalloc.start()
+    try:
+        table, found = ParquetTable(path), ""
+        try:
+            num_rows = sum(1 for _ in table.rows([name for name in table.names if name == "label"]))
+            assert sum(1 for _ in table.image_paths("image")) == table.num_rows
+            num_images = sum(1 for _ in table.images("image"))
+            assert num_rows == num_images == table.num_rows
+        except RequestError as error:
+            found = str(error)
+        peak = pool.max_memory() + tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+        pyarrow.set_memory_pool(default)
+    assert message in found
+    assert bool(message) == bool(found)
+    assert peak < 100_000_000
+
+
+def test_images_that_are_compressed_in_the_table_are_read(tmp_path):
+    """Uncompressed images can be smaller in a table by a factor of 10."""
+    contents = [encoded(pixels.repeat(4, 0).repeat(4, 1), "BMP") for pixels in IMAGES] * 1000
+    path = write(tmp_path, {"image": contents}, compression="zstd", use_dictionary=False)
+    assert sum(map(len, contents)) / path.stat().st_size > 5
+    assert list(ParquetTable(path).images("image")) == contents
