@@ -205,11 +205,14 @@ def find_kserve(server: Server, converted: Manifest | None) -> KServeClient | No
     hurried = replace(server, time_limit_s=min(server.time_limit_s, DETECTION_LIMIT_S))
     kinds: Sequence[type[KServeClient]] = (KServeV1, KServeV2) if converted is None else (KServeV2, KServeV1)
     for kind in kinds:
-        with suppress(ServerFault):
+        try:
             if server.protocol is None:
                 kind(address, hurried, converted).describe()
             if server.protocol in (None, kind.protocol):
                 return kind(address, server, converted)
+        except ServerFault as fault:
+            if fault.is_unreachable:
+                break
     return None if converted is None else KServeV2(address, server, converted)
 
 

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from kerastl.cli import app
 from kerastl.errors import Problems
 from kerastl.export import ExpectedPredictions, Finding
-from kerastl.export.live_clients import DEFAULT_PORTS, HttpClient, Server, read_server
+from kerastl.export.kserve_clients import KServeV1, KServeV2, find_kserve
+from kerastl.export.live_clients import DEFAULT_PORTS, HttpClient, Server, ServerFault, read_server
 from tests.export.conftest import CLASS_NAMES, SIZE
 from tests.export.stand_in_server import LOOPBACK, StandIn
 from tests.export_live.conftest import address, ask, canned, described, faults, formula, sending
@@ -51,6 +52,23 @@ def check(plan: Plan, export: Path, *, protocol: str | None = None, name: str = 
 def by_name(findings: dict[str, Finding], protocol: str) -> dict[str, Finding]:
     assert list(findings) == [f"{protocol}: {name}" for name in CHECKS]
     return {name: findings[f"{protocol}: {name}"] for name in CHECKS}
+
+
+@pytest.mark.parametrize("manifest", [described(), CONVERTED], ids=["saved_model", "converted"])
+def test_an_unreachable_server_is_asked_once_for_its_protocol(
+    manifest: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = []
+
+    def fail(client: Any) -> None:
+        requests.append(client)
+        raise ServerFault("no response", is_unreachable=True)
+
+    for kind in (KServeV1, KServeV2):
+        monkeypatch.setattr(kind, "describe", fail)
+    client = find_kserve(Server("localhost:9", None), manifest if manifest.conversion else None)
+    assert len(requests) == 1
+    assert (client is None) == (manifest.conversion is None)
 
 
 @pytest.mark.parametrize("is_converted", [False, True])
