@@ -99,8 +99,12 @@ def command(
     options = export.PostprocessingOptions(temperature, _shares(prevalence), threshold)
     postprocessing, problems = export.resolve_postprocessing(run, described.class_names, options)
     target = out or run / export.EXPORT_FOLDER / format_name
+    problems += [str(problem) for problem in problems_of("--out", export.check_writable, target)]
     if format_name != export.PORTABLE:
         named = problems_of("--model-name", export.resolve_model_name, target, model_name, run)
+        if not named:
+            name = export.resolve_model_name(target, model_name, run)
+            named = problems_of("--model-name", export.check_formats, [format_name], model_name=name)
         problems += [str(problem) for problem in named]
     elif model_name is not None:
         problems.append(f"--model-name: no server runs the format {export.PORTABLE}. Remove --model-name.")

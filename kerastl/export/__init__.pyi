@@ -5,7 +5,6 @@ from .formats import PORTABLE as PORTABLE
 from .formats import ExportFolder as ExportFolder
 from .formats import check_formats as check_formats
 from .formats import find_export as find_export
-from .formats import find_verifiable as find_verifiable
 from .live_clients import read_server as read_server
 from .loaded_export import read_export as read_export
 from .manifest import read_manifest as read_manifest
@@ -35,6 +34,7 @@ from .verification import check_export as check_export
 from .verification import verify as verify
 from .verification import verify_keras_export as verify_keras_export
 from .versions import check_version_free as check_version_free
+from .versions import check_writable as check_writable
 from .versions import highest_version as highest_version
 from .versions import prune as prune
 from .versions import resolve_model_name as resolve_model_name

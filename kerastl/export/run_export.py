@@ -66,6 +66,7 @@ def export_run(
     named = (
         {"model_name": resolve_model_name(target, model_name, run_folder)} if format_name != PORTABLE else {}
     )
+    check_formats([format_name], model_name=named.get("model_name", ""))
     trained = load_trained(run_folder)
     postprocessing, _ = resolve_postprocessing(run_folder, trained.class_names, options)
     if hasattr(module, "convert"):

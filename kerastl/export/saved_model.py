@@ -25,7 +25,13 @@ from kerastl.export.manifest import write_manifest
 from kerastl.export.model_card import NO_FACTS, ModelFacts, write_card
 from kerastl.export.postprocess import NO_POSTPROCESSING, Postprocessing
 from kerastl.export.serving_files import write_serving_files, write_warm_up
-from kerastl.export.versions import check_version_free, next_version, resolve_model_name, version_exists_error
+from kerastl.export.versions import (
+    check_version_free,
+    check_writable,
+    next_version,
+    resolve_model_name,
+    version_exists_error,
+)
 from kerastl.image_size import Resize, Size, as_size
 from kerastl.models import check_classifier, fold_for_inference
 from kerastl.options import checked
@@ -53,6 +59,7 @@ def write_version(
     if out.exists() and not out.is_dir():
         raise RequestError(f"{out} is a file, but an export is a folder. Choose another: {out_option()}")
     check_version_free(out, next_version(out) if version is None else version)
+    check_writable(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from kerastl import recipe
-from kerastl.errors import RequestError, quote, report_damage, shell_command
+from kerastl.errors import RequestError, out_option, quote, report_damage, shell_command
 from kerastl.export.formats import find_export
 from kerastl.export.manifest import read_manifest, read_model_name
 from kerastl.options import allowed, describe_value
@@ -17,6 +18,17 @@ from kerastl.runs.schemas import RUN_AGAIN
 
 HIGHEST = 2**63 - 1
 """TensorFlow Serving stores a version in 64 bits."""
+
+
+def check_writable(out: Path) -> None:
+    """Check that a folder of versions can be written, or created in the innermost folder that exists.
+
+    Raises:
+        RequestError: It cannot.
+    """
+    folder = next(path for path in (out, *out.absolute().parents) if path.is_dir())
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise RequestError(f"The folder {folder} cannot be written. Choose another: {out_option()}")
 
 
 def list_versions(out: Path) -> dict[Path, int]:

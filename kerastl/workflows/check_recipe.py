@@ -183,7 +183,7 @@ def check_requirements(
     """
     problems = [
         *problems_of("", runs.check_run_folder, name, out, resume=resume),
-        *problems_of("", export.check_formats, recipe.export.formats),
+        *problems_of("", export.check_formats, recipe.export.formats, model_name=recipe.export.model_name),
     ]
     if not problems or recipe.backbone.weights != "imagenet":
         problems += problems_of("", check_weights, recipe)

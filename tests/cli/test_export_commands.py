@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from kerastl.cli import app
 from kerastl.errors import RequestError
+from kerastl.export import export_run
 from tests.export.conftest import CLASS_NAMES
 
 pytestmark = pytest.mark.xdist_group("exported_run")
@@ -24,6 +26,24 @@ def kerastl(*words: Any) -> Result:
 
 def rows_of(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
+
+
+@pytest.mark.parametrize("inner", ["", "new", "new/served"])
+def test_a_folder_that_cannot_be_written_is_named_before_the_export(
+    inner: str, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    # Root may write to every folder, except on a read-only disk.
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != locked or mode == os.R_OK)
+    result = kerastl("export", run_folder, "--out", locked / inner, "--model-name", "Not valid")
+    assert result.exit_code == 1
+    message = str(result.exception)
+    assert f"--out: The folder {locked} cannot be written. Choose another: --out DIR" in message
+    assert "--model-name: " in message, "all problems are reported together"
+    with pytest.raises(RequestError, match=f"The folder {locked} cannot be written"):
+        export_run(run_folder, "saved_model", locked / inner)
+    assert not list(locked.iterdir())
 
 
 @pytest.mark.slow

@@ -9,10 +9,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from kerastl.errors import Problems, RequestError
-from kerastl.export import resolve_model_name
+from kerastl.export import check_formats, resolve_model_name
 from kerastl.export.client_files import render_templates
 from kerastl.export.serving_files import write_serving_files
-from kerastl.recipe import Export
+from kerastl.recipe import Export, Recipe
+from kerastl.workflows.check_recipe import check_requirements
 from tests.export.test_serving_files import parsed_models, read_all, read_compose, read_service
 
 VALID = ["a", "x" * 63, "no", "null", "y", "e1", "lungs", "lung-ct-2", "a--b", "kerastl"]
@@ -38,6 +39,28 @@ def test_invalid_names_are_refused_with_the_allowed_form(name, tmp_path):
         Problems, match=r"model_name: must (be .*lowercase letters, digits and '-'|not be empty)"
     ):
         Export(model_name=name)
+
+
+@pytest.mark.parametrize("name", ["x" * 53, "x" * 54, "x" * 52 + "-y"])
+def test_a_name_that_kserve_would_exceed_is_refused_for_onnx(name):
+    check_formats(["saved_model"], model_name=name)
+    if len(name) <= 53:
+        check_formats(["onnx"], model_name=name)
+        return
+    with pytest.raises(RequestError, match="at most 53 are allowed") as refused:
+        check_formats(["saved_model", "onnx"], model_name=name)
+    suggested = re.search(r" Use (\S*)\.$", str(refused.value))[1]
+    assert name.startswith(suggested)
+    check_formats(["onnx"], model_name=suggested)
+    recipe = Recipe(
+        format=1,
+        data={"reader": {"name": "folder", "path": "images"}},
+        backbone={"name": "small_cnn", "weights": "none"},
+        phases=[{"name": "all", "epochs": 1, "trainable": "all"}],
+        export={"formats": ["onnx"], "model_name": name},
+    )
+    with pytest.raises(RequestError, match="at most 53 are allowed"):
+        check_requirements(recipe, name="new")
 
 
 @given(st.text(max_size=70))

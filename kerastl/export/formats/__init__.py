@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from kerastl import registry
-from kerastl.errors import RequestError, join_words, shell_command
+from kerastl.errors import RequestError, join_words, quote, shell_command
 from kerastl.runs import EXPORT_AGAIN, MANIFEST
 
 SAVED_MODEL = "saved_model"
@@ -84,17 +84,20 @@ def find_verifiable(path: Path) -> ExportFolder:
     return export
 
 
-def check_formats(names: Sequence[str], quantize: str | None = None, with_resize: bool = False) -> None:
+def check_formats(
+    names: Sequence[str], quantize: str | None = None, with_resize: bool = False, model_name: str = ""
+) -> None:
     """Check that formats can be written, without importing their packages.
 
     Args:
         names: Names of formats.
         quantize: The requested quantization; None for none.
         with_resize: Whether the resize is requested as a part of the model.
+        model_name: The name of the model on a server; empty if it is not known.
 
     Raises:
-        RequestError: A package is missing (the text names the extra), no format has that quantization, or a
-            format cannot have the resize.
+        RequestError: A package is missing (the text names the extra), no format has that quantization, a format
+            cannot have the resize, or the name is too long for the servers of a format.
     """
     problems = [problem for name in names if (problem := _missing_packages(name))]
     if quantize is not None and not any(quantize in registry.quantize_choices(name) for name in names):
@@ -105,6 +108,13 @@ def check_formats(names: Sequence[str], quantize: str | None = None, with_resize
         )
     if with_resize:
         problems += [problem for name in names if (problem := _resize_problem(name, quantize))]
+    for name in names:
+        longest = getattr(registry.module("format", name), "MAX_NAME_LENGTH", len(model_name))
+        if len(model_name) > longest:
+            problems.append(
+                f"The model name {quote(model_name)} has {len(model_name)} characters, but for the format {name} at most "
+                f"{longest} are allowed, because KServe appends '-predictor'. Use {model_name[:longest].rstrip('-')}."
+            )
     if problems:
         raise RequestError("\n".join(problems))
 

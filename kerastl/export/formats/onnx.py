@@ -18,6 +18,8 @@ REQUIRED_PACKAGES = ("tf2onnx", "onnx", "onnxruntime")
 OPSET = 17
 """Supported by ONNX Runtime 1.12 (2022) and later; no model here needs a newer one."""
 NAMES = "class_names"
+MAX_NAME_LENGTH = 53
+"""KServe appends `-predictor` to the name of a model, and a name in Kubernetes has up to 63 characters."""
 OPEN_DIMENSIONS = ("n", "height", "width")
 TITLE = "ONNX Runtime"
 PACKAGE = "onnxruntime"
