@@ -21,17 +21,19 @@ from PIL import Image, ImageOps
 
 from kerastl.data.decode import FULL_WINDOW, decode_image, resize_image
 from kerastl.evaluation.trained_model import Trained
+from kerastl.export.manifest import Manifest
 from kerastl.export.model_card import TEMPLATES, escape_markdown, template_environment
 from kerastl.export.postprocess import Postprocessing
 from kerastl.export.probe_images import read_probe_images, select_test_images
 from kerastl.image_size import Resize, Size, plain_size
-from kerastl.runs import write_atomic, write_json
+from kerastl.runs import json_text, write_atomic, write_json
 
 Floats = npt.NDArray[np.float32]
 Predict = Callable[[Floats], Floats]
 
 LABELS = "labels.txt"
 PREPROCESS = "preprocess.json"
+CLIENT = "client.py"
 SAMPLE = "sample.png"
 SAMPLE_OUTPUT = "sample.json"
 MAX_TEST_IMAGES = 16
@@ -92,9 +94,10 @@ def write_client_files(
     """
     size, names, with_resize = trained.image_size_px, trained.class_names, conversion["with_resize"]
     sample = draw_sample(size, trained.window, trained.max_pixels)
-    loaded = _load(sample, trained)
+    decoded = _decode(sample, trained).numpy()
+    loaded = resize_image(decoded, size, trained.resize).numpy()
     expected = predict(loaded[None])[0]
-    pixels = _decode(sample, trained).numpy() if with_resize else loaded
+    pixels = decoded if with_resize else loaded
     encoded: Sequence[bytes] = ()
     if trained.folder is not None:
         files = select_test_images(trained.folder, MAX_TEST_IMAGES)
@@ -112,7 +115,6 @@ def write_client_files(
         "num_images": len(encoded),
         "costs": _measure_costs(sample, encoded, trained, predict, with_resize),
     }
-    write_atomic(folder / LABELS, "".join(f"{name}\n" for name in names))
     write_atomic(folder / SAMPLE, sample)
     output = {
         "probabilities": dict(zip(names, expected.tolist(), strict=True)),
@@ -121,22 +123,41 @@ def write_client_files(
         "input_standard_deviation": np.std(pixels, axis=(0, 1), dtype=np.float64).tolist(),
     }
     write_json(folder / SAMPLE_OUTPUT, output)
-    write_json(folder / PREPROCESS, _preprocessing(trained, conversion))
-    for name, content in render_templates("converted", values).items():
+    contents = render_templates("converted", values, "README.md") | derived_files(
+        trained, runtime, conversion
+    )
+    for name, content in contents.items():
         write_atomic(folder / name, content)
 
 
-def render_templates(name: str, values: Mapping[str, Any]) -> dict[str, bytes]:
+def derived_files(
+    described: Trained | Manifest, runtime: ModuleType, conversion: Mapping[str, Any]
+) -> dict[str, bytes]:
+    """Return the content of each file that depends only on the description of the model: labels, preprocessing and client.
+
+    Args:
+        described: The model or the manifest of its export.
+        runtime, conversion: As in `write_client_files`.
+    """
+    values = {"runtime": runtime, "resize": described.resize, "with_resize": conversion["with_resize"]}
+    return {
+        LABELS: "".join(f"{name}\n" for name in described.class_names).encode(),
+        PREPROCESS: json_text(_preprocessing(described, conversion)).encode(),
+        **render_templates("converted", values, CLIENT),
+    }
+
+
+def render_templates(name: str, values: Mapping[str, Any], file_name: str = "*") -> dict[str, bytes]:
     """Return the content of each file of a folder of templates. Values in Markdown are escaped."""
     files = {}
-    for file in sorted((TEMPLATES / name).glob("*.jinja")):
+    for file in sorted((TEMPLATES / name).glob(f"{file_name}.jinja")):
         environment = template_environment(finalize=escape_markdown if ".md" in file.suffixes else None)
         text = environment.get_template(f"{name}/{file.name}").render(values)
         files[file.stem] = text.encode("utf-8", "replace")
     return files
 
 
-def _preprocessing(trained: Trained, conversion: dict[str, Any]) -> dict[str, Any]:
+def _preprocessing(trained: Trained | Manifest, conversion: Mapping[str, Any]) -> dict[str, Any]:
     """Return the steps from an image file to the input of the model, and their settings."""
     return {
         "input": conversion["input"],
@@ -191,17 +212,14 @@ def _decode(encoded: bytes, trained: Trained) -> tf.Tensor:
     return decode_image(tf.constant(encoded), window=trained.window, max_pixels=trained.max_pixels)
 
 
-def _load(encoded: bytes, trained: Trained) -> Floats:
-    return resize_image(_decode(encoded, trained), trained.image_size_px, trained.resize).numpy()
-
-
 def preprocessing_variants(
-    encoded: bytes, loaded: Floats, trained: Trained, with_resize: bool
+    encoded: bytes, decoded: tf.Tensor, loaded: Floats, trained: Trained, with_resize: bool
 ) -> dict[str, Floats]:
     """Return the model's input for common ways to prepare an image that differ from training.
 
     Args:
         encoded: A whole image file that can be decoded.
+        decoded: Its pixels.
         loaded: The same image, prepared as in training: `[height, width, 3]` float32 in [0, 255].
         trained: The description of the model.
         with_resize: Whether the model resizes the images. Only ways that differ in values or colors are then returned.
@@ -209,18 +227,17 @@ def preprocessing_variants(
     size, rule = trained.image_size_px, trained.resize
     variants: dict[str, Any] = {}
     if not with_resize:
-        pixels = _decode(encoded, trained)
-        rounded = Image.fromarray(np.round(pixels).astype(np.uint8))
+        rounded = Image.fromarray(np.round(decoded).astype(np.uint8))
         by_pillow = PILLOW_RESIZES[rule](rounded, size[::-1], Image.Resampling.BILINEAR)
         variants = {
             "resized in 8 bits (Pillow's resize of an RGB image)": np.asarray(by_pillow, np.float32),
             "bilinear without antialiasing (OpenCV's INTER_LINEAR)": resize_image(
-                pixels, size, rule, method="bilinear"
+                decoded, size, rule, method="bilinear"
             ),
-            "nearest neighbor": resize_image(pixels, size, rule, method="nearest"),
+            "nearest neighbor": resize_image(decoded, size, rule, method="nearest"),
         }
         variants |= {
-            text: resize_image(pixels, size, other) for other, text in OTHER_RULES.items() if other != rule
+            text: resize_image(decoded, size, other) for other, text in OTHER_RULES.items() if other != rule
         }
     variants |= {"values divided by 255": loaded / 255, "BGR instead of RGB": loaded[..., ::-1]}
     if trained.window is not None:
@@ -235,9 +252,11 @@ def _measure_costs(
     changes: dict[str, list[float]] = {}
     labels: dict[str, list[bool]] = {}
     for image in (sample, *encoded):
-        loaded = _load(image, trained)
+        decoded = _decode(image, trained)
+        loaded = resize_image(decoded, trained.image_size_px, trained.resize).numpy()
         right = predict(loaded[None])[0]
-        for variant, pixels in preprocessing_variants(image, loaded, trained, with_resize).items():
+        variants = preprocessing_variants(image, decoded, loaded, trained, with_resize)
+        for variant, pixels in variants.items():
             wrong = predict(pixels[None])[0]
             changes.setdefault(variant, []).append(float(np.abs(wrong - right).max()))
             labels.setdefault(variant, []).append(bool(wrong.argmax() != right.argmax()))

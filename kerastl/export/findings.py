@@ -86,6 +86,7 @@ class ExpectedPredictions:
 
 
 FILES, SETTINGS, WEIGHTS, CLASS_NAMES = "files", "settings", "weights", "class names"
+CLIENT_FILES = "client files"
 ENDPOINTS, FRESH_PROCESS, WARM_UP, TYPES, SIZE = "endpoints", "fresh process", "warm-up", "types", "size"
 EQUAL, CLOSE, PIXELS = "equal to kerastl predict", "close to kerastl predict", "pixels equal to files"
 RESIZE = "resize equal to kerastl predict"
@@ -102,8 +103,8 @@ CONSEQUENCES: dict[str, frozenset[str]] = {
     ENDPOINTS: frozenset({FRESH_PROCESS}),
     REDUCED: OUTPUTS,
     WEIGHTS: AGREEMENT | {FEATURES},
-    SETTINGS: AGREEMENT,
-    CLASS_NAMES: LABELS,
+    SETTINGS: AGREEMENT | {CLIENT_FILES},
+    CLASS_NAMES: LABELS | {CLIENT_FILES},
     REPEATABLE: OUTPUTS | {WRITES},
     INDEPENDENT: OUTPUTS | {WRITES},
     PROBABILITIES: OUTPUTS,
@@ -115,6 +116,8 @@ CONSEQUENCES: dict[str, frozenset[str]] = {
 """The checks that fail for the same reason as another one, which is sought in this order."""
 
 
+OUTPUT_FILES = ("README.md ", "sample.json ")
+"""The files of a converted model that contain its outputs, as they begin a change."""
 AVAILABLE = ": available"
 """End of the name of the first check of each API of a server. All others fail if the model is not available."""
 
@@ -140,9 +143,14 @@ def explain(findings: Sequence[Finding]) -> list[Finding]:
         if cause in by_check and not by_check[cause].ok:
             mark(cause, checks)
     if FILES in by_check and not by_check[FILES].ok:
-        mark(FILES, [FRESH_PROCESS])
+        mark(FILES, [FRESH_PROCESS, CLIENT_FILES])
         files = by_check[FILES].detail.split("; ")
-        effects = [_effect_of_change(file, by_check.values()) for file in files]
+        effects = [
+            _effect_of_change(file, by_check.values())
+            for file in files
+            # They contain outputs of the model, so that another model comes with others.
+            if not (file.startswith(OUTPUT_FILES) and any(change.startswith("model.") for change in files))
+        ]
         if effects[0] is not None and None not in effects:
             mark(effects[0], [FILES])
     return [by_check[finding.check] for finding in findings]

@@ -16,11 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from kerastl import __version__
 from kerastl.console import load_tensorflow, status
 from kerastl.errors import RequestError, shell_command
 from kerastl.evaluation.trained_model import load_trained, read_unverified_model, weights_fingerprint
 from kerastl.export._probe import QUICK, VARIANTS
 from kerastl.export.findings import (
+    CLIENT_FILES,
     ENDPOINTS,
     EQUAL,
     FILES,
@@ -50,7 +52,8 @@ from kerastl.export.graph_check import check_endpoints, graph_findings, is_safe_
 from kerastl.export.live_clients import TF_SERVING, Server
 from kerastl.export.manifest import Manifest, read_manifest
 from kerastl.export.probe_images import MAX_IMAGES, ProbeSet, find_enclosing_run, load_probe_set
-from kerastl.runs import compare_hashes
+from kerastl.export.versions import list_versions
+from kerastl.runs import EXPORT_AGAIN, MANIFEST, compare_hashes
 
 TIME_LIMIT_S = 1200
 QUICK_IMAGES = 8
@@ -101,6 +104,8 @@ def check_export(
         RequestError: It is not an export, there are no images, its runtime is not installed, or the server does not
             support its format.
     """
+    if damaged := _newest_without_model(path):
+        return VerificationResult(damaged, (check_files(damaged, read_manifest(damaged)),))
     export = find_verifiable(path)
     folder = export.folder
     if server is not None and export.format_name == PORTABLE:
@@ -129,6 +134,18 @@ def check_export(
             return VerificationResult(folder, (Finding("samples", False, str(error)),))
         findings = _verify_on(folder, probes, server, run_probe)
     return VerificationResult(folder, tuple(findings), len(probes.encoded), probes.problems)
+
+
+def _newest_without_model(path: Path) -> Path | None:
+    """Return the export in `path`, or else its highest version, if it has a manifest but no model; otherwise None."""
+    versions = list_versions(path)
+    for folder in (path, *sorted(versions, key=versions.__getitem__, reverse=True)):
+        export = find_export(folder)
+        if export is not None and export.folder == folder:
+            return None
+        if (folder / MANIFEST).is_file():
+            return folder
+    return None
 
 
 def _verify_on(folder: Path, probes: ProbeSet, server: Server | None, run_probe: RunProbe) -> list[Finding]:
@@ -261,6 +278,7 @@ def verify(
         findings.append(_check_settings(manifest, expected.settings))
     if model.is_converted:
         check_formats([model.format_name])
+        findings.append(_check_client_files(model, manifest))
     plugin = _plugin_of(model)
     static = [] if model.is_converted else [*check_endpoints(export), *graph_findings(export)]
     findings += static
@@ -365,6 +383,25 @@ def check_files(export: Path, manifest: Manifest) -> Finding:
     faults = compare_hashes(export, manifest.files)
     passed = f"{len(manifest.files)} files match their sha256 in the manifest"
     return Finding(FILES, not faults, faults or passed)
+
+
+def _check_client_files(export: ExportFolder, manifest: Manifest) -> Finding:
+    """Compare the files that are used without kerastl with the manifest, which could have been changed with their hashes."""
+    from kerastl.export.client_files import derived_files
+
+    if manifest.versions.get("kerastl") != __version__:
+        return Finding(CLIENT_FILES, None, "not compared, because another version of kerastl wrote them")
+    try:
+        contents = derived_files(manifest, export.module, manifest.conversion or {})
+    except KeyError as error:
+        return Finding(CLIENT_FILES, False, f"the manifest has no {error} of the conversion. {EXPORT_AGAIN}")
+    changed = [
+        name
+        for name, content in contents.items()
+        if not (export.folder / name).is_file() or (export.folder / name).read_bytes() != content
+    ]
+    detail = f"{', '.join(changed)}: not what the manifest states. {EXPORT_AGAIN}"
+    return Finding(CLIENT_FILES, not changed, detail if changed else f"{', '.join(contents)} are as exported")
 
 
 def _check_settings(manifest: Manifest, settings: dict[str, Any]) -> Finding:

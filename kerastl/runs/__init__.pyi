@@ -8,6 +8,7 @@ from .files import csv_line as csv_line
 from .files import format_bytes as format_bytes
 from .files import hash_files as hash_files
 from .files import is_new_or_empty as is_new_or_empty
+from .files import json_text as json_text
 from .files import locked as locked
 from .files import name_file_in_errors as name_file_in_errors
 from .files import next_free_path as next_free_path

@@ -107,10 +107,14 @@ def next_free_path(stem: str, suffix: str = "") -> Path:
     return next(path for path in numbered if not path.exists())
 
 
+def json_text(value: Any) -> str:
+    """Return a value as indented JSON with sorted keys. NaN raises a `ValueError`."""
+    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as indented JSON with sorted keys, atomically. NaN raises a `ValueError`."""
-    text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    write_atomic(path, text + "\n")
+    """Write a value as `json_text`, atomically."""
+    write_atomic(path, json_text(value))
 
 
 def csv_cell(value: Any) -> str:

@@ -1,6 +1,7 @@
 """ONNX, LiteRT and OpenVINO: files predict in their own runtimes as the run does, and verify finds those that do not."""
 
 import dataclasses
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -136,7 +137,7 @@ def test_planted_faults_are_named(
     # With a corrected manifest, only the probabilities differ.
     shutil.copy(honest / "manifest.json", other)
     messages = faults(other, encoded, expected)
-    assert {"equal to kerastl predict"} <= set(messages) <= {"files", "equal to kerastl predict"}
+    assert set(messages) == {"equal to kerastl predict"}
 
     manifest = json.loads((honest / "manifest.json").read_text())
     manifest["class_names"] = CLASS_NAMES[::-1]
@@ -144,6 +145,56 @@ def test_planted_faults_are_named(
     assert "class names" in faults(honest, encoded, expected)
     with pytest.raises(RequestError, match="damaged"):
         read_export(honest)
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    """Replace text in a file, and the hash of the file in the manifest, as somebody who wants to hide it does."""
+    content = path.read_text()
+    assert old in content
+    path.write_text(content.replace(old, new))
+    manifest = json.loads((path.parent / "manifest.json").read_text())
+    manifest["files"][path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (path.parent / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("file_name", "old", "new"),
+    [
+        ("labels.txt", "benign\n", ""),
+        ("labels.txt", "benign", "malignant"),
+        ("preprocess.json", "bilinear", "nearest"),
+        ("preprocess.json", "1000.0", "0.0"),
+        ("client.py", "transpose(2, 0, 1)", "transpose(2, 0, 1)[::-1]"),
+    ],
+)
+def test_an_edited_file_of_the_client_is_named_although_its_hash_was_changed(
+    file_name: str, old: str, new: str, run_with_export: Callable[[str], Path], encoded: list[bytes]
+) -> None:
+    folder = run_with_export("onnx") / "export" / "onnx" / "1"
+
+    def client_files() -> Finding:
+        findings = verify(folder, encoded=encoded[:1], expected=None, run_probe=lambda *_: (None, "not run"))
+        return {finding.check: finding for finding in findings}["client files"]
+
+    assert client_files().passed is True
+    edit(folder / file_name, old, new)
+    assert client_files().passed is False
+    assert client_files().detail.startswith(f"{file_name}: not what the manifest states.")
+    edit(folder / "manifest.json", '"kerastl": "', '"kerastl": "0.')
+    assert client_files().passed is None, "another version of kerastl writes other files"
+
+
+@pytest.mark.parametrize("newest", [False, True])
+def test_a_missing_model_is_a_finding(newest: bool, run_with_export: Callable[[str], Path]) -> None:
+    out = run_with_export("onnx") / "export" / "onnx"
+    shutil.copytree(out / "1", out / "12")
+    (out / "12" / "model.onnx").unlink()
+    result = CliRunner().invoke(app, ["verify", str(out if newest else out / "12")])
+    assert result.exit_code == 1
+    assert result.stdout.splitlines() == [
+        f"{out / '12'}: files: FAULT in 1 checks.",
+        "files  FAULT  model.onnx is missing",
+    ]
 
 
 @pytest.mark.slow
