@@ -148,7 +148,7 @@ def test_planted_faults_are_named(
 
 
 def edit(path: Path, old: str, new: str) -> None:
-    """Replace text in a file, and the hash of the file in the manifest, as somebody who wants to hide it does."""
+    """Replace text in a file, and the hash of the file in the manifest, so that the hash does not reveal the change."""
     content = path.read_text()
     assert old in content
     path.write_text(content.replace(old, new))
