@@ -123,14 +123,13 @@ class ShiftedMixture:
     @property
     def centers(self) -> Array:
         """`[components, d]` on the target; the extra component is the last one."""
-        shifted = self.scale * self.means + self.shift
-        return shifted if self.extra is None else np.concatenate([shifted, self.extra[None]])
+        return _centers(self.means, self.shift, self.scale, self.extra)
 
     def joint(self, images: Array) -> Array:
         """Return `[n, components]` float64: log of share times density."""
         unit = 1 / np.sqrt(self.variance)
         images, centers = images * unit, self.centers * unit
-        distances = (images**2).sum(axis=1)[:, None] - 2 * images @ centers.T + (centers**2).sum(axis=1)
+        distances = (images**2).sum(axis=1)[:, None] - 2 * (images @ centers.T) + (centers**2).sum(axis=1)
         constant = np.log(2 * np.pi * self.variance).sum()
         return np.log(self.shares) - 0.5 * (distances + constant)
 
@@ -145,6 +144,11 @@ class ShiftedMixture:
         centers = self.centers
         distances = (centers[:-1] - centers[-1]) ** 2 / self.variance
         return float(np.sqrt(distances.sum(axis=1).min()))
+
+
+def _centers(means: Array, shift: Array, scale: float, extra: Array | None) -> Array:
+    shifted = scale * means + shift
+    return shifted if extra is None else np.concatenate([shifted, extra[None]])
 
 
 def fit_shifted_mixture(images: Array, starts: Sequence[ShiftedMixture], weights: Array) -> ShiftedMixture:
@@ -176,23 +180,25 @@ def initial_mixtures(means: Array, shares: Array, images: Array) -> list[Shifted
 
 
 def _run_em(images: Array, model: ShiftedMixture, weights: Array) -> tuple[ShiftedMixture, float]:
-    previous = -np.inf
+    previous, total, squares = -np.inf, weights.sum(), images**2
     for _ in range(MAX_ITERATIONS):
         logs = model.joint(images)
         highest = logs.max(axis=1)
         likelihoods = highest + np.log(np.exp(logs - highest[:, None]).sum(axis=1))
-        current = float((weights * likelihoods).sum() / weights.sum())
+        current = float((weights * likelihoods).sum() / total)
         if current - previous < TOLERANCE:
             break
         previous = current
-        model = _maximize(images, model, np.exp(logs - likelihoods[:, None]) * weights[:, None])
+        parts = np.exp(logs - likelihoods[:, None]) * weights[:, None]
+        model = _maximize(images, squares, model, parts)
     return model, current
 
 
-def _maximize(images: Array, model: ShiftedMixture, parts: Array) -> ShiftedMixture:
+def _maximize(images: Array, squares: Array, model: ShiftedMixture, parts: Array) -> ShiftedMixture:
     """Maximize over shares, then extra, scale and shift by weighted least squares, then the variance."""
     masses = parts.sum(axis=0)
-    shares = np.maximum(masses / masses.sum(), MIN_MIXTURE_WEIGHT)
+    mass_of_all = masses.sum()
+    shares = np.maximum(masses / mass_of_all, MIN_MIXTURE_WEIGHT)
     sums = parts.T @ images
     classes = len(model.means)
     mass = masses[:classes]
@@ -202,14 +208,13 @@ def _maximize(images: Array, model: ShiftedMixture, parts: Array) -> ShiftedMixt
     observed = sums[:classes] - mass[:, None] * center
     power = float((mass[:, None] * offsets**2 / model.variance).sum())
     scale = float((offsets * observed / model.variance).sum()) / power if power > 1e-6 * total else 1.0
-    scale = float(np.clip(scale, *SCALE_RANGE))
+    scale = min(max(scale, SCALE_RANGE[0]), SCALE_RANGE[1])
     extra = None if model.extra is None else sums[-1] / max(float(masses[-1]), 1e-9)
-    shifted = replace(
-        model, shares=shares / shares.sum(), shift=center - scale * center_of_means, scale=scale, extra=extra
-    )
-    centers = shifted.centers
-    squares = parts.sum(axis=1) @ images**2 - 2 * (sums * centers).sum(axis=0) + masses @ centers**2
-    return replace(shifted, variance=np.maximum(squares / masses.sum(), MIN_VARIANCE))
+    shift = center - scale * center_of_means
+    centers = _centers(model.means, shift, scale, extra)
+    spread = parts.sum(axis=1) @ squares - 2 * (sums * centers).sum(axis=0) + masses @ centers**2
+    variance = np.maximum(spread / mass_of_all, MIN_VARIANCE)
+    return ShiftedMixture(model.means, shares / shares.sum(), shift, scale, variance, extra)
 
 
 MIN_DISTANCE = 4.0
