@@ -18,7 +18,7 @@ from kerastl.data.convert import NARROW, is_16_bit_file
 from kerastl.data.decode import FULL_WINDOW
 from kerastl.data.records import evenly_spaced, pluralize
 from kerastl.data.validate import PixelStatistics, pixel_statistics
-from kerastl.errors import RequestError, raise_request
+from kerastl.errors import RequestError, join_words, raise_request
 from kerastl.evaluation import assign_subgroups, is_binned, subgroup_columns
 from kerastl.image_size import Resize, Size
 from kerastl.models import resolve_image_size
@@ -39,6 +39,8 @@ MAX_STATISTICS_IMAGES = 64
 VALIDATION = ("val", "target_val")
 TARGET_TRAINING = ("target_train", "target_unlabelled")
 TARGET_SPLITS = (*TARGET_TRAINING, "target_val", "target_test")
+STYLES = ("fda", "histogram_matching", "reinhard")
+"""Adaptation methods that transfer statistics of all pixels of an image."""
 
 
 @dataclass(frozen=True)
@@ -293,6 +295,7 @@ def warn_about_target(recipe: Recipe, datasets: Datasets, *, oracle: bool = Fals
     if recipe.target is not None:
         notes += _label_warnings(recipe, recipe.target)
         notes += _group_warnings(recipe.target, datasets)
+        notes += _padding_warnings(recipe)
         notes += _pixel_warnings(recipe, datasets)
     for note in notes:
         print_status(note)
@@ -311,6 +314,17 @@ def _label_warnings(recipe: Recipe, target: recipes.Target) -> Iterator[str]:
         f"target.labels is {target.labels}, but none of the methods ({', '.join(methods)}) uses target labels."
         f"{remedy}"
     )
+
+
+def _padding_warnings(recipe: Recipe) -> Iterator[str]:
+    """Warn about methods that count padding as part of the image."""
+    methods = [method.name for method in recipe.adapts_by.methods] if recipe.adapts_by else []
+    counting = [name for name in methods if name in STYLES]
+    if recipe.data.resize == "pad" and counting:
+        yield (
+            f"{join_words(counting, 'and')} count the padding of data.resize: pad as part of the image, so that colors are wrong "
+            "if the aspect ratios differ. Use data.resize: stretch or crop."
+        )
 
 
 def _group_warnings(target: recipes.Target, datasets: Datasets) -> Iterator[str]:

@@ -107,6 +107,7 @@ def test_classifiers_that_share_the_weights_of_a_subclassed_model_are_reported(c
     assert "shares the weights" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_unsupported_backbone_of_keras_hub_is_refused_with_those_that_are_supported():
     import keras_hub
 

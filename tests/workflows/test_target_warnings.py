@@ -201,3 +201,19 @@ def test_an_oracle_without_labeled_test_images_is_reported(warnings, usual):
     assert warnings(usual[:4], oracle=False) == []
     [line] = warnings(usual[:4])
     assert "--oracle" in line
+
+
+@pytest.mark.parametrize(
+    ("resize", "methods", "names"),
+    [
+        ("pad", "[reinhard, coral, {name: fda, beta: 0.05}]", "reinhard and fda count"),
+        ("pad", "[coral, adabn]", None),
+        ("crop", "[reinhard, fda]", None),
+        ("stretch", "[histogram_matching]", None),
+    ],
+)
+def test_style_methods_with_padding_are_reported(warnings, usual, resize, methods, names):
+    texts = warnings(usual, f"data.resize={resize}", f"adaptation.methods={methods}")
+    padding = [text for text in texts if "padding" in text]
+    assert bool(padding) == bool(names)
+    assert all(text.startswith(names) and "stretch or crop" in text for text in padding)
