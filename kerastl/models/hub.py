@@ -39,7 +39,7 @@ def build_preset(preset: Preset, size: Size, *, seed: int | None = None, has_wei
     if "image_shape" in preset.config and architecture.sizes != "fixed":
         options["image_shape"] = (*size, 3)
     if has_weights:
-        preset.read_vectors()
+        preset.check_weights()
     if seed is not None:
         keras.utils.set_random_seed(seed)
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,16 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Len
 
-from kerastl.errors import RequestError, first_line, join_words, quote, setting, shell_command, suggest
+from kerastl.errors import (
+    RequestError,
+    first_line,
+    in_syntax,
+    join_words,
+    quote,
+    setting,
+    shell_command,
+    suggest,
+)
 from kerastl.image_size import Resize, Size, as_size, format_size, plain_size
 from kerastl.models.pooling import pooling_problem
 from kerastl.options import StrictModel
@@ -40,6 +50,9 @@ MIN_SIDE_PX = 32
 LICENSE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE")
 MINUS_ONE_TO_ONE = (1 / 127.5, -1.0)
 """Scale and offset for initial weights, which were not trained on any pixel range."""
+RESCALING = ("Rescaling", "Normalization", "Subtract", "Multiply", "TrueDivide", "Divide")
+"""Operations that count as preprocessing if they come before the first layer with weights."""
+NO_PREFIX = "\0"
 INITIAL_SPREAD = 1e-3
 """Initializers of KerasHub set biases and scales to constants, or to noise of standard deviation 1e-6."""
 Sizes = Literal["variable", "patches", "fixed"]
@@ -194,6 +207,33 @@ class Preset:
                 vectors += read_vectors(file)
         return vectors
 
+    def check_weights(self) -> None:
+        """Check that the files of its weights are complete, and belong to its config and to its metadata.
+
+        Raises:
+            RequestError: A file is missing, damaged or not safe, or belongs to another preset.
+        """
+        from kerastl.models.weight_files import array_shapes
+
+        arrays = [item for file in self.weight_files() for item in array_shapes(file).items()]
+        groups = {group for name, _ in arrays for group in name.split("/")}
+        prefixes = {kind: layer_prefix(kind) for kind in ARCHITECTURES}
+        found = [
+            kind for kind, prefix in prefixes.items() if any(group.startswith(prefix) for group in groups)
+        ]
+        own = [kind for kind, prefix in prefixes.items() if prefix == prefixes[self.kind] != NO_PREFIX]
+        if found != own:
+            raise RequestError(
+                f"{self.folder}: {CONFIG} describes {self.kind}, but the weights belong to {join_words(found) or 'another class'}. "
+                "Save the preset again: backbone.save_to_preset(FOLDER)"
+            )
+        count = sum(math.prod(shape) for _, shape in arrays)
+        if self.parameters and not self.architecture.vision_encoder and count != self.parameters:
+            raise RequestError(
+                f"{self.folder}: the weights have {count:,} values, but metadata.json states {self.parameters:,}. The files belong "
+                "to different presets. Save the preset again: backbone.save_to_preset(FOLDER)"
+            )
+
     def choose_scaling(
         self, scale: Any = None, offset: Any = None, *, has_weights: bool = True
     ) -> tuple[Any, Any, str]:
@@ -217,6 +257,25 @@ class Preset:
                 f"of the preset: converter.save_to_preset({str(self.folder)!r})"
             )
         return *MINUS_ONE_TO_ONE, f"{self.folder.name} has no image converter: pixels are scaled to [-1, 1]."
+
+
+def layer_prefix(kind: str) -> str:
+    """Return how the names of the layers of a transformer begin in its weights, such as `vi_t_`."""
+    from kerastl.models.flatten import snake_case
+
+    architecture = ARCHITECTURES[kind]
+    has_own_layers = architecture.tokens is not None or architecture.is_pooled or architecture.vision_encoder
+    name = kind.removesuffix("Backbone").removesuffix("VisionEncoder")
+    return f"{snake_case(name)}_" if has_own_layers else NO_PREFIX
+
+
+def unknown_range(name: str) -> RequestError:
+    """Return the error for a trained model that does not rescale pixels."""
+    example = in_syntax("scale: 0.00784 and offset: -1", "scale=1 / 127.5, offset=-1.0")
+    return RequestError(
+        f"{name} has trained weights and no layer that rescales pixels, so its pixel range is unknown. Set {example} for pixels "
+        "in [-1, 1], or start the model with keras.layers.Rescaling or keras.layers.Normalization."
+    )
 
 
 def complete_scaling(scale: Any, offset: Any) -> tuple[Any, Any]:
@@ -470,9 +529,16 @@ def preset_findings(
         image_size_px: `data.image_size_px`, or None.
         pooling: `head.pooling`, or None.
     """
+    has_weights = getattr(backbone, "weights", None) == "preset"
+    options = getattr(backbone, "options", None)
+    scaling = getattr(options, "scale", None), getattr(options, "offset", None)
     try:
         if is_model_file(backbone.name):
             _file_size(backbone.name)
+            if has_weights and scaling == (None, None):
+                from kerastl.models.weight_files import check_pixel_range
+
+                check_pixel_range(Path(backbone.name))
             return
         check_installed()
         preset = read_preset(backbone.name)
@@ -485,14 +551,10 @@ def preset_findings(
         yield "data.image_size_px", str(error)
     if problem := pooling_problem(pooling or "auto", preset.output_rank, preset.num_prefix_tokens):
         yield "head.pooling", problem
-    has_weights = getattr(backbone, "weights", None) == "preset"
-    options = getattr(backbone, "options", None)
     try:
         if has_weights:
-            preset.weight_files()
-        preset.choose_scaling(
-            getattr(options, "scale", None), getattr(options, "offset", None), has_weights=has_weights
-        )
+            preset.check_weights()
+        preset.choose_scaling(*scaling, has_weights=has_weights)
     except RequestError as error:
         yield "backbone.name", str(error)
 
@@ -505,7 +567,12 @@ def _file_size(name: str) -> Size:
     settings = config.get("config")
     hub_shape = settings.get("image_shape") if isinstance(settings, dict) else None
     inputs = [value.get("batch_shape") for value in nested_values(config) if isinstance(value, dict)]
-    sizes = [shape[1:3] for shape in inputs if isinstance(shape, list) and len(shape) == 4]
+    shapes = [shape for shape in inputs if isinstance(shape, list)]
+    sizes = [shape[1:3] for shape in shapes if len(shape) == 4 and shape[-1] in (3, None)]
+    if shapes and not sizes:
+        raise RequestError(
+            f"{name} takes {shapes[0]}, but a backbone takes RGB images [None, height, width, 3]."
+        )
     sizes.append(((config.get("build_config") or {}).get("input_shape") or [])[1:3])
     size = tuple(hub_shape[:2] if isinstance(hub_shape, list) else sizes[0])
     return (size[0], size[1]) if len(size) == 2 and None not in size else (DEFAULT_SIDE_PX, DEFAULT_SIDE_PX)

@@ -17,15 +17,13 @@ from kerastl.models.hub_presets import (
     ARCHITECTURES,
     DEFAULT_SIDE_PX,
     MINUS_ONE_TO_ONE,
+    RESCALING,
     UNSUPPORTED,
     are_trained,
     complete_scaling,
     prefix_tokens,
+    unknown_range,
 )
-
-RESCALING = ("Rescaling", "Normalization", "Subtract", "Multiply", "TrueDivide", "Divide")
-"""Operations that count as preprocessing if they come before the first layer with weights."""
-SCALE_HINT = "scale=1 / 127.5, offset=-1.0 for pixels in [-1, 1]"
 
 
 def load_model(
@@ -163,16 +161,14 @@ def _choose_scaling(network: keras.Model, scale: Any, offset: Any, name: str) ->
         if len(weight.shape) == 1 and "seed" not in weight.path
     ]
     if are_trained(vectors):
-        raise RequestError(
-            f"{name} has trained weights and no layer that rescales pixels, so its pixel range is unknown. "
-            f"Set {SCALE_HINT}, or start the model with keras.layers.Rescaling or keras.layers.Normalization."
-        )
+        raise unknown_range(name)
     return MINUS_ONE_TO_ONE, f"{name} has initial weights and no preprocessing: pixels are scaled to [-1, 1]."
 
 
 def _rescales(network: Any) -> bool:
     """Return whether a model changes pixel values before its first layer with weights."""
-    for operation in network.operations:
+    graph = network._functional if isinstance(network, keras.Sequential) else network
+    for operation in graph.operations:
         kind = type(operation).__name__
         if kind in RESCALING:
             return True

@@ -9,7 +9,7 @@ import os
 import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import count, takewhile
 from pathlib import Path
@@ -23,7 +23,7 @@ from kerastl.image_size import Size
 from kerastl.models import flatten, weights
 from kerastl.models.backbone import PublishedWeights
 from kerastl.models.functional import layers_inside
-from kerastl.models.hub_presets import nested_values
+from kerastl.models.hub_presets import ARCHITECTURES, RESCALING, are_trained, nested_values, unknown_range
 from kerastl.runs import atomic_path
 
 if TYPE_CHECKING:
@@ -120,18 +120,30 @@ def dataset_inside(group: h5py.Group, path: str) -> h5py.Dataset:
 def read_vectors(path: Path) -> list[np.ndarray[Any, Any]]:
     """Return the arrays of one dimension in an HDF5 file: biases, and the parameters of normalization layers.
 
-    Every array is checked, so that another library can read the file afterwards.
-
     Raises:
         OSError: It contains a link, an array in another file, or text.
     """
+    with open_h5(path) as file:
+        return [np.asarray(array, np.float32) for array in _arrays(file).values() if array.ndim == 1]
+
+
+def array_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each array in an HDF5 file by its path in the file, without the states of random generators.
+
+    Raises:
+        RequestError: The file is damaged, or contains a link, an array in another file, or text.
+    """
+    with weights_file_errors(path), open_h5(path) as file:
+        return {name: array.shape for name, array in _arrays(file).items() if SEED_GENERATOR not in name}
+
+
+def _arrays(file: h5py.File) -> dict[str, h5py.Dataset]:
+    """Return all arrays of a file. Each one is checked, so that another library can read the file afterwards."""
     import h5py
 
-    with open_h5(path) as file:
-        names: list[str] = []
-        file.visititems(lambda name, entry: names.append(name) if isinstance(entry, h5py.Dataset) else None)
-        arrays = [dataset_inside(file, name) for name in names]
-        return [np.asarray(array, np.float32) for array in arrays if array.ndim == 1]
+    names: list[str] = []
+    file.visititems(lambda name, entry: names.append(name) if isinstance(entry, h5py.Dataset) else None)
+    return {name: dataset_inside(file, name) for name in names}
 
 
 def _inside(group: h5py.Group, path: str) -> Any:
@@ -204,6 +216,8 @@ def saved_layers(path: Path) -> Iterator[list[SavedLayer]]:
         yield [layer._replace(name=stable.get(layer.name, layer.name)) for layer in layers]
 
 
+STARTS = (*RESCALING, *ARCHITECTURES)
+"""Layers that rescale pixels, and backbones, which may do so inside."""
 MODEL_PACKAGES = ("keras", "keras_hub", "builtins")
 """Packages whose classes a `.keras` file can contain. `builtins` are functions of Keras, such as activations."""
 
@@ -224,14 +238,32 @@ def check_model_file(path: Path) -> dict[str, Any]:
     for value in nested_values(config):
         if not isinstance(value, dict) or "class_name" not in value:
             continue
-        package = str(value.get("module") or "keras").partition(".")[0]
+        # A class that was defined in a script has a registered name, but no module.
+        module = value.get("module") or ("__main__" if value.get("registered_name") else "keras")
+        package = str(module).partition(".")[0]
         if value.get("class_name") in ("Lambda", "__lambda__") or package not in MODEL_PACKAGES:
-            kind = f"{value.get('module') or 'keras'}.{value.get('class_name')}"
+            kind = f"{module}.{value.get('class_name')}"
             raise RequestError(
                 f"{path} contains {quote(kind)}, which is not an allowed class of Keras or KerasHub, because a file must not run code. "
                 "Load the model in Python, and pass it to kerastl.build_classifier."
             )
     return dict(config)
+
+
+def check_pixel_range(path: Path) -> None:
+    """Check that the pixel range of the model in a `.keras` file is known, as far as the file shows.
+
+    Raises:
+        RequestError: It has trained weights, and no layer before the first one of them rescales pixels.
+    """
+    is_trained = False
+    with suppress(Exception), saved_layers(path) as layers:  # loading the file reports its damages
+        first = next((layer for layer in layers if layer.kind in STARTS or layer.holds_weights), None)
+        if first is not None and first.kind not in STARTS:
+            vectors = (array for layer in layers for array in layer.arrays if array.ndim == 1)
+            is_trained = are_trained(np.asarray(array) for array in vectors)
+    if is_trained:
+        raise unknown_range(path.stem)
 
 
 def layer_groups(group: h5py.Group) -> h5py.Group:

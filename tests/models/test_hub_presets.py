@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -13,7 +14,14 @@ import kerastl
 from kerastl import recipe as recipes
 from kerastl.cli.weights import command as weights_command
 from kerastl.errors import Problems, RequestError
-from kerastl.models import build_backbone, get_blocks, load_backbone, pooling_problem, split_at_block
+from kerastl.models import (
+    build_backbone,
+    get_blocks,
+    load_backbone,
+    pooling_problem,
+    preset_findings,
+    split_at_block,
+)
 from kerastl.models.hub import load_layers
 from kerastl.models.hub_presets import absolute_name, published_presets, read_preset, resolve_preset_size
 
@@ -231,8 +239,6 @@ def test_shards_outside_the_folder_are_refused(tmp_path):
 
 
 def test_weights_file_with_a_link_is_refused_before_keras_hub_opens_it(vit_preset, tmp_path):
-    import h5py
-
     folder = shutil.copytree(vit_preset, tmp_path / "linked")
     with h5py.File(folder / "model.weights.h5", "a") as file:
         file["more"] = h5py.ExternalLink("/etc/passwd", "/")
@@ -240,8 +246,6 @@ def test_weights_file_with_a_link_is_refused_before_keras_hub_opens_it(vit_prese
 
 
 def test_every_shard_is_checked_although_the_first_one_has_trained_weights(vit_preset, tmp_path):
-    import h5py
-
     folder = shutil.copytree(vit_preset, tmp_path / "shards")
     shutil.copy(folder / "model.weights.h5", folder / "a.h5")
     with h5py.File((folder / "model.weights.h5").rename(folder / "b.h5"), "a") as file:
@@ -249,6 +253,54 @@ def test_every_shard_is_checked_although_the_first_one_has_trained_weights(vit_p
     (folder / "model.weights.json").write_text(json.dumps({"weight_map": {"/layers": ["a.h5", "b.h5"]}}))
     result = CliRunner().invoke(weights_command, ["verify", f"keras_hub/{folder}"])
     assert "/more is a link" in str(result.exception)
+
+
+def truncated(folder):
+    file = folder / "model.weights.h5"
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def of_another_class(folder):
+    write_preset(folder, "DINOV2Backbone", {"image_shape": [32, 32, 3], "patch_size": 8})
+
+
+def of_a_convolutional_network(folder):
+    write_preset(folder, "ResNetBackbone", {"image_shape": [None, None, 3]})
+
+
+def smaller(folder):
+    with h5py.File(folder / "model.weights.h5", "a") as file:
+        del file["layers/vi_t_encoder/encoder_layers/vi_t_encoder_block"]
+
+
+def without_arrays(folder):
+    with h5py.File(folder / "model.weights.h5", "w"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (truncated, "truncated file"),
+        (of_another_class, "config.json describes DINOV2Backbone, but the weights belong to ViTBackbone"),
+        (
+            of_a_convolutional_network,
+            "config.json describes ResNetBackbone, but the weights belong to ViTBackbone",
+        ),
+        (smaller, "but metadata.json states 7,856"),
+        (without_arrays, "the weights belong to another class"),
+    ],
+)
+def test_check_refuses_weights_that_are_damaged_or_of_another_preset(vit_preset, tmp_path, change, reason):
+    folder = shutil.copytree(vit_preset, tmp_path / "changed")
+    name = f"keras_hub/{folder}"
+    assert list(preset_findings(recipes.Backbone(name=name), 32, None)) == []
+    change(folder)
+    ((where, message),) = preset_findings(recipes.Backbone(name=name), 32, None)
+    assert where == "backbone.name"
+    assert reason in message
+    assert reason in message_of(build_backbone, name, image_size_px=32)
+    assert list(preset_findings(recipes.Backbone(name=name, weights="none"), 32, None)) == []
 
 
 def test_trained_weights_without_an_image_converter_need_a_scale(vit_preset, tmp_path):

@@ -7,7 +7,8 @@ from hub_backbones import OFFSET, SCALE, build
 
 import kerastl
 from kerastl.errors import RequestError
-from kerastl.models import get_blocks, split_at_block
+from kerastl.models import get_blocks, preset_findings, split_at_block
+from kerastl.recipe import Backbone
 from kerastl.training import unfreeze
 
 NAMES = ["a", "b"]
@@ -149,6 +150,60 @@ def test_trained_model_without_preprocessing_needs_a_scale(is_file, tmp_path):
     inputs = pixels() * np.float32([1 / 255, 1 / 128, 1]) + np.float32([0, -1, 2])
     expected = np.asarray(model(inputs)).mean(axis=(1, 2))
     np.testing.assert_allclose(features(classifier, pixels()), expected, rtol=1e-4, atol=1e-5)
+
+
+class InAScript(Subclassed):
+    """A class of a script, which a file names without a module."""
+
+    __module__ = "__main__"
+
+    def get_config(self):
+        return {"filters": 2}
+
+
+def on_images(*layers):
+    return keras.Sequential([keras.Input((48, 48, 3)), *layers])
+
+
+def normalization():
+    return keras.layers.Normalization(mean=[0.0, 1, 2], variance=[1.0, 2, 3])
+
+
+UNKNOWN, NOT_RGB, CODE = "its pixel range is unknown", "takes RGB images", "a file must not run code"
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "reason"),
+    [
+        (lambda: network(rescales=False), {}, UNKNOWN),
+        (lambda: network(rescales=False, has_head=True), {}, UNKNOWN),
+        (lambda: on_images(network(rescales=False)), {}, UNKNOWN),
+        (lambda: on_images(keras.layers.ZeroPadding2D(), *network(rescales=False).layers[1:]), {}, UNKNOWN),
+        (lambda: network(rescales=False), {"scale": 1.0}, None),
+        (lambda: network(rescales=False), {"offset": (0.0, 1.0, 2.0)}, None),
+        (network, {}, None),
+        (lambda: on_images(network()), {}, None),
+        (lambda: on_images(keras.Sequential([keras.layers.Rescaling(2)]), network(rescales=False)), {}, None),
+        (lambda: on_images(normalization(), network(rescales=False)), {}, None),
+        (lambda: on_images(keras.layers.Conv2D(2, 3)), {}, None),
+        (lambda: keras.Sequential([keras.Input((48, 48, 1)), keras.layers.Conv2D(2, 3)]), {}, NOT_RGB),
+        (lambda: keras.Sequential([keras.Input((8,)), keras.layers.Dense(2)]), {}, NOT_RGB),
+        (lambda: InAScript(2), {}, CODE),
+    ],
+)
+def test_check_finds_what_a_run_would_find_in_a_file(model, options, reason, tmp_path):
+    path, built = str(tmp_path / "mine.keras"), model()
+    built(pixels()) if isinstance(built, Subclassed) else None
+    built.save(path)
+    messages = [message for _, message in preset_findings(Backbone(name=path, **options), None, None)]
+    if reason is None:
+        assert messages == []
+        kerastl.build_classifier(path, class_names=NAMES, **options)
+    else:
+        assert len(messages) == 1
+        assert reason in messages[0]
+        with pytest.raises(RequestError, match=reason):
+            kerastl.build_classifier(path, class_names=NAMES, **options)
 
 
 def test_file_is_a_backbone_for_another_image_size(tmp_path):
