@@ -35,6 +35,7 @@ from kerastl.data.convert import (
 )
 from kerastl.image_size import Resize, Size, as_size
 from kerastl.options import checked
+from kerastl.recipe import AnyImageSize
 
 UNKNOWN, PNG, JPEG, GIF, BMP, WEBP, TIFF = range(7)
 HEAD_BYTES = 64
@@ -444,7 +445,7 @@ def decode_image(
 def load_image(
     encoded: tf.Tensor | bytes,
     *,
-    image_size_px: int | Size,
+    image_size_px: AnyImageSize,
     resize: Resize = "stretch",
     window: Window | None = None,
     max_pixels: int = MAX_PIXELS,
@@ -458,6 +459,9 @@ def load_image(
 
     Returns:
         `[height, width, 3]` float32 in [0, 255], resized bilinearly with antialiasing.
+
+    Raises:
+        Problems: The size is not from 1 to 4096 pixels, or another argument has a wrong type.
     """
     image = decode_image(encoded, window=window, max_pixels=max_pixels)
     return resize_image(image, as_size(image_size_px), resize)

@@ -69,8 +69,8 @@ class Trials:
         if not is_extreme(limits):
             if self.images is None:
                 return limits
-            if self.images > self.groups:
-                trials = min(float(self.images), float(value * (1 - value) / np.nanvar(resampled)))
+            if self.images > self.groups and (variance := float(np.nanvar(resampled))):
+                trials = min(float(self.images), value * (1 - value) / variance)
         low, high = proportion_interval(value, trials, level=level)
         return min(low, limits[0]), max(high, limits[1])
 

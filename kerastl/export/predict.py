@@ -79,7 +79,7 @@ class FilePrediction:
 
 
 def predict_files(
-    predictor: Predictor, paths: Iterable[Path], *, batch_size: int = BATCH_SIZE, strict: bool = False
+    predictor: Predictor, paths: Iterable[str | Path], *, batch_size: int = BATCH_SIZE, strict: bool = False
 ) -> Iterator[FilePrediction]:
     """Predict image files in order, holding one batch in memory.
 
@@ -93,9 +93,12 @@ def predict_files(
         One `FilePrediction` per file. A file that cannot be read has a `problem`.
 
     Raises:
+        RequestError: `paths` is a single path.
         Problems: With `strict`, after all files, if some could not be read.
     """
-    problems, remaining = list[Problem](), iter(paths)
+    if isinstance(paths, str | Path):
+        raise RequestError(f"paths: must be a list of paths, got {str(paths)!r}. Use [{str(paths)!r}].")
+    problems, remaining = list[Problem](), map(Path, paths)
     while batch := list(islice(remaining, batch_size)):
         with no_pillow_warnings():
             predictions = predict_batch(predictor, batch)

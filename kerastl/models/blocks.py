@@ -49,6 +49,11 @@ def get_blocks(model_or_name: keras.Model | str) -> list[Block]:
     # Layer names identify the architecture; ResNet101 contains all edges of ResNet50.
     rows = max(_matches(graph := _Graph(model_or_name)).values(), key=len, default=[]) if has_graph else []
     if not rows:
+        if not has_graph and {"image", "pixels"} <= {layer.name for layer in model_or_name.layers}:
+            raise RequestError(
+                f"The model '{model_or_name.name}' has no blocks, because it contains a subclassed model, which has no graph. "
+                "Each of its layers can be frozen by name."
+            )
         if not has_graph or "pixels" not in graph.layers:
             raise RequestError(
                 f"The model '{model_or_name.name}' is not built on a known backbone. "

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Len
 
@@ -58,15 +58,23 @@ INITIAL_SPREAD = 1e-3
 Sizes = Literal["variable", "patches", "fixed"]
 
 
+def _scale_is_not_zero(options: Options) -> Iterator[tuple[str, str]]:
+    if options.scale is not None and 0 in (
+        options.scale if isinstance(options.scale, tuple) else (options.scale,)
+    ):
+        yield "scale", "must not be 0, because all pixels would be equal. For unchanged pixels, use 1."
+
+
 class Options(StrictModel):
     """Options of a preset or of a `.keras` file.
 
     Args:
         scale: The network takes `pixels * scale + offset`, where pixels are 0 to 255: a number, or one for each of R, G
-            and B. null uses the preprocessing of the preset or the file.
+            and B, not 0. null uses the preprocessing of the preset or the file.
         offset: See `scale`; null is 0 if `scale` is set.
     """
 
+    RULES: ClassVar = (_scale_is_not_zero,)
     scale: PerChannel | None = None
     offset: PerChannel | None = None
 
@@ -272,9 +280,10 @@ def layer_prefix(kind: str) -> str:
 def unknown_range(name: str) -> RequestError:
     """Return the error for a trained model that does not rescale pixels."""
     example = in_syntax("scale: 0.00784 and offset: -1", "scale=1 / 127.5, offset=-1.0")
+    unchanged = in_syntax("scale: 1 and offset: 0", "scale=1, offset=0")
     return RequestError(
         f"{name} has trained weights and no layer that rescales pixels, so its pixel range is unknown. Set {example} for pixels "
-        "in [-1, 1], or start the model with keras.layers.Rescaling or keras.layers.Normalization."
+        f"in [-1, 1], or {unchanged} if it rescales pixels in [0, 255] in code; or start the model with keras.layers.Rescaling or keras.layers.Normalization."
     )
 
 

@@ -48,17 +48,23 @@ def load_model(
         seed: Seed of random weights; None uses Keras's global generator.
 
     Raises:
-        RequestError: It has several inputs or outputs, does not take RGB images, or does not return feature maps, tokens
-            or features; it is trained, but its pixel range is unknown; or it cannot be rebuilt.
+        RequestError: It has several inputs or outputs, does not take RGB images, does not return feature maps, tokens or
+            features, or contains a `Lambda` layer; it is trained, but its pixel range is unknown; or it cannot be rebuilt.
     """
     kind = type(model).__name__
-    converter = getattr(getattr(model, "preprocessor", None), "image_converter", None)
-    if converter is not None and scale is None and offset is None:
-        scale, offset = converter.scale, converter.offset
     size = size or _own_size(model)
+    if is_functional(model) and (code := _lambda_name(model)):
+        raise RequestError(
+            f"{name} contains the Lambda layer '{code}', which cannot be copied, because its code is not in the config of the "
+            "model. Replace it by a layer of Keras, such as keras.layers.Rescaling(1 / 127.5, offset=-1), or of your own."
+        )
     copy, shared = _copy(model, has_weights=has_weights, seed=seed), ""
     network = _as_network(copy, size, name)
-    scaling, note = _choose_scaling(network, scale, offset, name)
+    converter = getattr(getattr(model, "preprocessor", None), "image_converter", None)
+    if converter is not None and scale is None and offset is None:
+        scaling, note = complete_scaling(converter.scale, converter.offset), ""
+    else:
+        scaling, note = _choose_scaling(network, scale, offset, name)
     tokens = prefix_tokens(kind, model.get_config()) if kind in ARCHITECTURES else None
     try:
         flat = expand(network, size=size, scale=scaling[0], offset=scaling[1], name=name)
@@ -75,6 +81,16 @@ def load_model(
             )
     flat, head_note = _without_head(flat, name)
     return LoadedBackbone(flat, None, tuple(text for text in (note, head_note, shared) if text), tokens)
+
+
+def _lambda_name(model: keras.Model) -> str | None:
+    """Return the name of a `Lambda` layer in the graph of a functional model, or None."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Lambda):
+            return str(layer.name)
+        if isinstance(layer, keras.Model) and is_functional(layer) and (name := _lambda_name(layer)):
+            return name
+    return None
 
 
 def _own_size(model: keras.Model) -> Size:
@@ -146,13 +162,16 @@ def _without_head(network: keras.Model, name: str) -> tuple[keras.Model, str]:
 
 
 def _choose_scaling(network: keras.Model, scale: Any, offset: Any, name: str) -> tuple[tuple[Any, Any], str]:
-    """Return scale and offset of the pixels, and a note.
+    """Return scale and offset of the pixels, and a note if they are a guess or are applied in addition to the model's own.
 
     Raises:
         RequestError: The model has no preprocessing, and its weights are trained.
     """
     if scale is not None or offset is not None:
-        return complete_scaling(scale, offset), ""
+        scaling = complete_scaling(scale, offset)
+        is_twice = scaling != (1.0, 0.0) and _rescales(network)
+        note = f"{name} rescales pixels itself. scale and offset are applied before it: remove them if it takes [0, 255]."
+        return scaling, note if is_twice else ""
     if _rescales(network):
         return (1.0, 0.0), ""
     vectors = [

@@ -243,9 +243,12 @@ def check_model_file(path: Path) -> dict[str, Any]:
         package = str(module).partition(".")[0]
         if value.get("class_name") in ("Lambda", "__lambda__") or package not in MODEL_PACKAGES:
             kind = f"{module}.{value.get('class_name')}"
+            remedy = "Load the model in Python, and pass it to kerastl.build_classifier."
+            if "ambda" in kind:
+                remedy = "Replace it by a layer of Keras, such as keras.layers.Rescaling, and save the model again."
             raise RequestError(
                 f"{path} contains {quote(kind)}, which is not an allowed class of Keras or KerasHub, because a file must not run code. "
-                "Load the model in Python, and pass it to kerastl.build_classifier."
+                f"{remedy}"
             )
     return dict(config)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import Field, PrivateAttr
 
-from kerastl.errors import in_syntax, quote, setting
+from kerastl.errors import in_syntax, join_words, quote, setting
 from kerastl.options import Error, StrictModel, describe_value, iter_findings
 
 BatchNorm = Literal["frozen", "statistics", "trainable"]
@@ -23,6 +23,8 @@ Label = Annotated[
 ]
 ClassWeights = Literal["none", "balanced"] | Annotated[dict[str, Annotated[float, Gt(0)]], MinLen(1)]
 MINIMIZED = ("val_loss",)
+Optimizer = Literal["adam", "adamw", "sgd"]
+OPTIMIZERS: tuple[str, ...] = get_args(Optimizer)
 Monitor = Literal["val_loss", "val_accuracy", "val_balanced_accuracy", "val_auc"]
 MONITORS: tuple[str, ...] = get_args(Monitor)
 
@@ -142,6 +144,16 @@ def _object_errors(objects: Mapping[str, Any]) -> Iterator[Error]:
     if loss is not None and not _is_keras(loss, "Loss") and (not callable(loss) or isinstance(loss, type)):
         example = "keras.losses.CategoricalCrossentropy(from_logits=True)"
         yield ("loss",), f"must be a keras.losses.Loss such as {example}, got {describe_value(loss)}."
+    optimizer = objects.get("optimizer")
+    if optimizer is not None and not _is_keras(optimizer, "Optimizer"):
+        name = optimizer.__name__ if isinstance(optimizer, type) else "Lion"
+        yield (
+            ("optimizer",),
+            (
+                f"must be {join_words([*map(repr, OPTIMIZERS)], 'or')}, or an instance such as "
+                f"keras.optimizers.{name}(learning_rate=1e-3), got {describe_value(optimizer)}."
+            ),
+        )
     if not isinstance(metrics, list | tuple) or not all(_is_keras(metric, "Metric") for metric in metrics):
         yield (
             ("metrics",),
@@ -155,10 +167,6 @@ def _object_errors(objects: Mapping[str, Any]) -> Iterator[Error]:
                 ("metrics", index),
                 f"val_{name} is already reported. Create the metric with a different name=.",
             )
-    optimizer = objects.get("optimizer")
-    if optimizer is not None and not _is_keras(optimizer, "Optimizer"):
-        example = f"keras.optimizers.{optimizer.__name__}(learning_rate=1e-3)"
-        yield ("optimizer",), f"must be an instance such as {example}, got {describe_value(optimizer)}."
 
 
 def _rate_of_optimizer(options: dict[str, Any], optimizer: Any) -> Iterator[Error]:
@@ -252,7 +260,7 @@ class Phase(StrictModel):
     learning_rate: Annotated[float, Gt(0), Le(10)] = 1e-3
     trainable: Trainable = "none"
     domain: Literal["source", "target"] = "source"
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    optimizer: Optimizer = "adam"
     schedule: Literal["constant", "cosine"] = "constant"
     warmup_epochs: Annotated[float, Ge(0), Le(100_000)] = 0.0
     batch_norm: BatchNorm | None = None
@@ -300,7 +308,7 @@ class Phase(StrictModel):
         if isinstance(given, Mapping) and not in_syntax("recipe", ""):
             objects = {key: given[key] for key in ("loss", "metrics") if key in given}
             optimizer = given.get("optimizer")
-            if _is_keras(optimizer, "Optimizer") or isinstance(optimizer, type):
+            if optimizer is not None and not (isinstance(optimizer, str) and optimizer in OPTIMIZERS):
                 objects["optimizer"] = optimizer
         if not objects:
             return super().read(given, other_keys)

@@ -165,8 +165,12 @@ def random_weights_are_trained(phases: Sequence[Phase], pretrained: str = "image
         if phase.trainable != "all":
             yield (
                 f"phases[{index}].trainable",
-                f"must be 'all' with {setting('backbone.weights', None)}, because otherwise random features would be frozen. "
-                f"Use {setting('trainable', 'all')}, or {setting('weights', pretrained)}.",
+                in_syntax(
+                    f"must be 'all' with {setting('backbone.weights', None)}, because otherwise random features would be frozen. "
+                    f"Use {setting('trainable', 'all')}, or {setting('weights', pretrained)}.",
+                    "must be 'all', because the backbone has initial weights, and random features would be frozen. Use "
+                    "trainable='all', or a backbone with trained weights.",
+                ),
             )
         elif phase.batch_norm == "frozen":
             yield (

@@ -248,6 +248,13 @@ def _check_training(model: keras.Model, phase: Phase, trains: Sequence[ImageData
     for train in trains:
         if not train.steps_per_epoch:
             yield f"{train.num_examples} training images are fewer than one batch of {train.batch_size}. Use a smaller batch."
+    accumulate = getattr(phase.optimizer, "gradient_accumulation_steps", phase.accumulate) or 1
+    batches = phase.epochs * trains[0].steps_per_epoch if trains else accumulate
+    if 0 < batches < accumulate:
+        name = setting("accumulate", accumulate)
+        if not isinstance(phase.optimizer, str):
+            name = f"optimizer: gradient_accumulation_steps={accumulate}"
+        yield f"{name} needs {accumulate} batches for one update, but the phase has {batches}. Use at most {batches}."
     with contextlib.suppress(RequestError):  # unknown layers have a message of their own
         if not count_trained(model, phase):
             yield (

@@ -32,7 +32,15 @@ from kerastl.models import (
     write_signature,
 )
 from kerastl.models.hub_presets import Options as OwnModelOptions
-from kerastl.options import Fraction, StrictModel, check_arguments, checked, list_problems, option_problems
+from kerastl.options import (
+    Fraction,
+    StrictModel,
+    check_arguments,
+    checked,
+    describe_value,
+    list_problems,
+    option_problems,
+)
 from kerastl.recipe import Backbone, Evaluation, Head, ImageSize, Phase, Pooling, Seed, rules
 from kerastl.report import summary_facts
 from kerastl.runs import Summary
@@ -41,6 +49,10 @@ from kerastl.training.freeze import as_trainable, check_initial_layers, has_rand
 from kerastl.training.loop import fit as fit_phases
 from kerastl.workflows.run_writer import epoch_line
 
+BACKBONES = (
+    "the name of a backbone, 'keras_hub/' with a preset, the path of a '.keras' file, a keras.Model or a "
+    "keras_hub.models.Backbone"
+)
 NO_GROUPS = (
     "each image is its own group in the intervals, which are too narrow if several images are of one patient. To set the "
     "patients of arrays: kerastl.data.ArrayDataset(x, y, groups=..., class_names=...)"
@@ -146,6 +158,8 @@ def build_classifier(
     """
     if isinstance(backbone, keras.Model):
         chosen, errors = OwnModelOptions.read(options)
+    elif not isinstance(backbone, str):
+        chosen, errors = None, [(("backbone",), f"must be {BACKBONES}, got {describe_value(backbone)}.")]
     else:
         if registry.has_own_weights(str(backbone)) and weights == "imagenet":
             weights = "preset"

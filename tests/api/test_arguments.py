@@ -106,6 +106,13 @@ def test_build_classifier_reports_all_problems_with_the_nearest_names():
     assert "alpa" in problems_of(kerastl.build_classifier, "mobilenet_v2", class_names=["a", "b"], alpa=1)
 
 
+@pytest.mark.parametrize("backbone", [3, None, keras.layers.Dense(3), keras.Sequential])
+def test_anything_but_a_name_or_a_model_is_answered_with_all_kinds_of_backbones(backbone):
+    problems = problems_of(kerastl.build_classifier, backbone, class_names=["a"])
+    assert "'keras_hub/' with a preset, the path of a '.keras' file, a keras.Model" in problems["backbone"]
+    assert "two different names" in problems["class_names"]
+
+
 def test_a_dataset_reports_all_problems():
     problems = problems_of(
         kerastl.ImageDataset, EMPTY, image_size_px="160", batch_size=0, window="atuo", cache="memry", seed=None
@@ -293,7 +300,9 @@ def test_a_random_backbone_is_not_frozen_before_it_is_trained(model, monkeypatch
     frozen, whole = kerastl.Phase("head", 1), kerastl.Phase("all", 1, trainable="all")
     for phases in ((), [frozen], [kerastl.Phase("top", 1, trainable={"top_fraction": 0.5}), whole]):
         problems = problems_of(kerastl.fit, model, images(), phases=phases)
-        assert problems["phases[0].trainable"].startswith("must be 'all' with weights=None, because")
+        assert problems["phases[0].trainable"].startswith(
+            "must be 'all', because the backbone has initial weights"
+        )
     statistics = kerastl.Phase("all", 1, trainable="all", batch_norm="frozen")
     assert "batch_norm='trainable'" in refusal(kerastl.fit, model, images(), phases=[statistics])
     kerastl.fit(model, images(), phases=[whole, frozen])

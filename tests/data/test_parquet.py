@@ -83,6 +83,13 @@ def test_classes_of_hugging_face_datasets_have_their_names_and_minus_one_is_unla
         read_table(write(tmp_path, columns, ["cat"]))
 
 
+@pytest.mark.parametrize(("labels", "is_noted"), [([0, -1, 1, 1, 0, 0], True), ([-1, 1, 1, 1, -1, 1], False)])
+def test_minus_one_is_a_class_next_to_others_without_the_metadata_of_hugging_face(tmp_path, labels, is_noted):
+    collection = read_table(write(tmp_path, {"image": CONTENTS, "label": labels}))
+    assert [record.label for record in collection.records] == list(map(str, labels))
+    assert any("Label -1 is read as a class" in note for note in collection.notes) == is_noted
+
+
 def test_images_may_be_paths_next_to_stored_images(tmp_path):
     (tmp_path / "a.png").write_bytes(CONTENTS[0])
     columns = {"image": [{"bytes": None, "path": "a.png"}, *NESTED[1:]], "label": LABELS}
@@ -94,7 +101,7 @@ def test_images_may_be_paths_next_to_stored_images(tmp_path):
     outside = {"image": pyarrow.array(paths, kind), "label": [0, 1, 1]}
     with pytest.raises(
         RequestError,
-        match=r"(?s)3 problems.*row 0: \.\./a\.png is outside.*row 1: there is no image\n.*row 2: there",
+        match=r"(?s)3 problems.*row 0: \.\./a\.png is outside.*row 1: there is no image\. Remove the row.*\n.*row 2: there",
     ):
         read_table(write(tmp_path, outside))
 

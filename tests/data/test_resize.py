@@ -9,6 +9,7 @@ from PIL import Image
 from resize_reference import by_pillow
 
 from kerastl.data.decode import load_image, resize_image
+from kerastl.errors import Problems
 from kerastl.export.converted import resize_images
 
 RULES = ("stretch", "pad", "crop")
@@ -18,6 +19,12 @@ SIZES = [(32, 48), (33, 17)]
 
 def noise(shape):
     return np.random.default_rng(sum(shape)).uniform(0, 255, (*shape, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("size", [0, -1, (0, 8), (8, 5000), 2.5])
+def test_an_image_is_not_loaded_with_an_impossible_size(size):
+    with pytest.raises(Problems, match=r"image_size_px.*: "):
+        load_image(b"", image_size_px=size)
 
 
 @pytest.mark.parametrize("rule", RULES)

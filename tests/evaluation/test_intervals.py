@@ -10,7 +10,7 @@ from scipy.stats import binom
 from synthetic_predictions import make_predictions, make_splits
 
 from kerastl.evaluation import Predictions, paired_difference, read_predictions, score, write_predictions
-from kerastl.evaluation.bootstrap import mean_trials, proportion_interval, resample_predictions
+from kerastl.evaluation.bootstrap import Trials, mean_trials, proportion_interval, resample_predictions
 from kerastl.evaluation.metrics import CALIBRATION_METRICS, accuracy
 from kerastl.selection import domain_auc
 
@@ -244,3 +244,9 @@ def test_perfectly_separated_domains_have_an_interval_below_1():
     result = domain_auc(features, features + 5)
     assert result["value"] == 1
     assert 0.5 < result["low"] < 0.95
+
+
+def test_a_proportion_without_variance_has_the_interval_of_its_groups():
+    low, high = Trials(groups=12.0, images=30).interval(0.5, np.full(100, 0.5), level=0.95)
+    assert (low, high) == pytest.approx(proportion_interval(0.5, 12.0, level=0.95))
+    assert low < 0.5 < high

@@ -62,7 +62,9 @@ def test_unreadable_files_have_a_problem_and_the_others_predictions(
     Image.new("L", (400, 300)).save(tmp_path / "large.png")
     Image.fromarray(np.arange(30 * 40, dtype=np.uint8).reshape(30, 40)).save(tmp_path / "page.tif")
     names = [images[0], *(tmp_path / name for name in [*bad, "large.png", "page.tif"]), tmp_path]
-    answers = list(predict_files(trained, names))
+    answers = list(predict_files(trained, [str(names[0]), *names[1:]]))
+    with pytest.raises(RequestError, match="must be a list of paths"):
+        next(predict_files(trained, str(names[0])))
     assert [bool(answer.problem) for answer in answers] == [False, *[True] * 4, False, True]
     assert "40000" in answers[4].problem
     assert all(sum(answer.probabilities) == pytest.approx(1) for answer in (answers[0], answers[5]))

@@ -206,6 +206,59 @@ def test_check_finds_what_a_run_would_find_in_a_file(model, options, reason, tmp
             kerastl.build_classifier(path, class_names=NAMES, **options)
 
 
+class Halved(keras.layers.Layer):
+    """Rescales pixels in code."""
+
+    def call(self, images):
+        return images / 510
+
+
+def with_front(front):
+    inputs = keras.Input((48, 48, 3))
+    return keras.Model(inputs, network(rescales=False)(front(inputs)), name="mine")
+
+
+def test_scale_and_offset_in_addition_to_a_rescaling_layer_are_reported(capsys):
+    double = kerastl.build_classifier(network(), class_names=NAMES, scale=1 / 255, offset=0)
+    assert "mine rescales pixels itself. scale and offset are applied before it" in capsys.readouterr().err
+    expected = np.asarray(network()(pixels() / 255)).mean(axis=(1, 2))
+    np.testing.assert_allclose(features(double, pixels()), expected, rtol=1e-4, atol=1e-5)
+    for model, options in (
+        (network(), {}),
+        (network(), {"scale": 1}),
+        (network(rescales=False), {"scale": 1 / 255}),
+    ):
+        kerastl.build_classifier(model, class_names=NAMES, **options)
+    assert capsys.readouterr().err == ""
+
+
+def test_model_that_rescales_in_code_is_used_unchanged_with_the_scale_of_the_message():
+    model = with_front(Halved())
+    with pytest.raises(RequestError, match="or scale=1, offset=0 if it rescales pixels"):
+        kerastl.build_classifier(model, class_names=NAMES)
+    classifier = kerastl.build_classifier(model, class_names=NAMES, scale=1, offset=0)
+    expected = np.asarray(model(pixels())).mean(axis=(1, 2))
+    np.testing.assert_allclose(features(classifier, pixels()), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_lambda_layer_is_refused_with_a_replacement():
+    model = with_front(keras.layers.Lambda(lambda image: image / 255, name="scaled"))
+    with pytest.raises(RequestError, match=r"the Lambda layer 'scaled', .* such as keras\.layers\.Rescaling"):
+        kerastl.build_classifier(model, class_names=NAMES, scale=1, offset=0)
+
+
+@pytest.mark.parametrize("scale", [0, 0.0, -0.0, (1, 0, 1)])
+def test_scale_of_zero_is_refused(scale):
+    with pytest.raises(RequestError, match="scale: must not be 0, because all pixels would be equal"):
+        kerastl.build_classifier(network(), class_names=NAMES, scale=scale)
+
+
+def test_blocks_of_a_subclassed_model_are_refused_with_the_reason():
+    classifier = kerastl.build_classifier(Subclassed(4), class_names=NAMES, image_size_px=16)
+    with pytest.raises(RequestError, match=r"contains a subclassed model, .* can be frozen by name"):
+        get_blocks(classifier)
+
+
 def test_file_is_a_backbone_for_another_image_size(tmp_path):
     path = tmp_path / "mine.keras"
     network(has_head=True).save(path)
@@ -223,6 +276,7 @@ def test_models_that_cannot_be_backbones_are_refused_with_the_reason(tmp_path):
     gray = keras.Sequential([keras.Input((48, 48, 1)), keras.layers.Conv2D(3, 3)])
     code = keras.Sequential([keras.Input((48, 48, 3)), keras.layers.Lambda(lambda image: image / 2)])
     code.save(tmp_path / "code.keras")
+    with_front(Halved()).save(tmp_path / "own.keras")
     (tmp_path / "text.keras").write_text("text")
     reasons = {
         "takes [None, 8], but a backbone takes RGB images": vector,
@@ -231,6 +285,7 @@ def test_models_that_cannot_be_backbones_are_refused_with_the_reason(tmp_path):
         "'keras.layers.Lambda', which is not an allowed class of Keras or KerasHub": str(
             tmp_path / "code.keras"
         ),
+        "Halved', which is not an allowed class": str(tmp_path / "own.keras"),
         "cannot be read as a weights file": str(tmp_path / "text.keras"),
         "There is no file": str(tmp_path / "nothing.keras"),
     }

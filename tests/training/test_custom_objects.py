@@ -190,6 +190,9 @@ def test_the_direction_of_a_monitored_metric_is_found(metric, is_minimized):
         ({"metrics": [metrics.AUC(name="auc")]}, ["metrics[0]: val_auc is already reported"]),
         ({"metrics": [metrics.AUC(name="a"), metrics.AUC(name="a")]}, ["metrics[1]: val_a is already reported"]),
         ({"optimizer": optimizers.Adam}, ["keras.optimizers.Adam(learning_rate=1e-3)"]),
+        ({"optimizer": "lion", "metrics": 5}, ["or an instance such as keras.optimizers.Lion(learning_rate=1e-3), got 'lion'"]),
+        ({"optimizer": 3, "epochs": 0}, ["optimizer: must be 'adam', 'adamw' or 'sgd', or an instance", "epochs: "]),
+        ({"optimizer": None}, ["optimizer: must be"]),
         ({"optimizer": optimizers.Adam(), "learning_rate": 1e-3, "clip_norm": 1.0}, ["learning_rate: cannot be combined"]),
         ({"optimizer": optimizers.Adam(), "clip_norm": 1.0}, ["clip_norm: cannot be combined with a custom optimizer"]),
         ({"loss": CROSS_ENTROPY, "label_smoothing": 0.1, "focal_gamma": 2.0}, ["label_smoothing: ", "focal_gamma: "]),
@@ -223,12 +226,31 @@ def test_unsupported_optimizers_are_refused():
     assert "validation_data" in problems(metrics=[metrics.AUC(name="own")], has_val=False)[0]
 
 
+def color_model():
+    inputs = keras.Input((32, 32, 3))
+    hidden = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(inputs))
+    return keras.Model(inputs, keras.layers.Dense(2)(hidden))
+
+
+def test_gradients_of_more_batches_than_a_phase_has_are_not_accumulated(train):
+    def phase(epochs, steps, *, is_named):
+        options = {"accumulate": steps}
+        if not is_named:
+            options = {"optimizer": optimizers.Adam(0.01, gradient_accumulation_steps=steps)}
+        return plain_phase("a", epochs, keep="last", **options)
+
+    for is_named, name in ((True, "accumulate=11"), (False, "gradient_accumulation_steps=11")):
+        with pytest.raises(
+            RequestError, match=f"{name} needs 11 batches for one update, but the phase has 10"
+        ):
+            fit(color_model(), train, phases=[phase(2, 11, is_named=is_named)])
+        fit(color_model(), train, phases=[phase(2, 10, is_named=is_named)])
+
+
 def test_training_equals_that_with_the_built_in_loss_and_optimizer(train, val):
     def trained(**options):
-        inputs = keras.Input((32, 32, 3))
         keras.utils.set_random_seed(1)
-        hidden = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(inputs))
-        model = keras.Model(inputs, keras.layers.Dense(2)(hidden))
+        model = color_model()
         phases = [plain_phase(name, 1, keep="last", **options) for name in ("a", "b")]
         return model, fit(model, train, val=val, phases=phases)
 

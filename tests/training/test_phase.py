@@ -30,7 +30,9 @@ def test_all_problems_are_reported_at_once():
     }  # fmt: skip
     problems = dict(problems_of(**wrong))
     assert set(problems) == set(wrong)
-    assert problems["optimizer"] == "must be 'adam', 'adamw' or 'sgd', got 'rmsprop'."
+    assert problems["optimizer"] == (
+        "must be 'adam', 'adamw' or 'sgd', or an instance such as keras.optimizers.Lion(learning_rate=1e-3), got 'rmsprop'."
+    )
     assert problems["monitor"].endswith("got 'val_acc'. Did you mean 'val_accuracy'?")
     assert problems["learning_rat"] == "unknown argument. Did you mean 'learning_rate'?"
     assert problems["class_weights"].startswith("must be 'none', 'balanced' or a mapping from names")

@@ -35,6 +35,7 @@ SHOWN = 20
 
 Row = tuple[str, dict[str, str]]
 """Where a row is, e.g. `line 2` or `row 0`, and its cells by column name."""
+NO_IMAGE = "there is no image. Remove the row from the table."
 IMAGE = "\0image"
 """The cell of an image that is stored in the table."""
 
@@ -235,6 +236,10 @@ def read_names(options: Options, *, seed: int = 0, cache_dir: Path | None = None
         hint = f"The column {min(unused)!r} contains images. To read them: columns.path: {min(unused)}"
         problems.insert(0, Problem("", hint))
     names = natural_order(record.label for record in records if record.label is not None)
+    if "-1" in map(normalize, names) and len(names) > 2 and all(map(is_number, names)):
+        notes.append(
+            "Label -1 is read as a class. If it marks images without a label, leave these cells empty."
+        )
     problems += check_class_names(names)  # spellings are reported with their lines
     raise_problems(f"The table {options.path}", problems, footer_of(problems), SHOWN)
     if outside := [record.path for record in records if Path(record.path).is_absolute()]:
@@ -355,7 +360,7 @@ def _locate(cell: str, where: str, table: Path, entry: Path | None, root: Path) 
     if cell == IMAGE and entry is not None:
         row = int(where.removeprefix("row "))
         return f"{table.name}#{row}", image_file(entry, row)
-    file = _file(cell, root) if cell or entry is None else "there is no image"
+    file = _file(cell, root) if cell or entry is None else NO_IMAGE
     return ("", file) if isinstance(file, str) else (_output_path(file, root), file)
 
 
