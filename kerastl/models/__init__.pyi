@@ -13,6 +13,7 @@ from .blocks import block_names as block_names
 from .blocks import get_blocks as get_blocks
 from .blocks import identify_backbone as identify_backbone
 from .blocks import split_at_block as split_at_block
+from .blocks import weights_file_problem as weights_file_problem
 from .build import build_backbone as build_backbone
 from .build import build_model as build_model
 from .build import load_backbone as load_backbone

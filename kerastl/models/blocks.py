@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerastl import registry
@@ -29,6 +30,30 @@ def block_names(name: str) -> tuple[str, ...]:
         # Blocks do not depend on the values of weights and pixels.
         return tuple(block.name for block in get_blocks(build_backbone(name, weights="none", scale=1.0)))
     return tuple(block for block, _ in _rows(get_backbone(name)))
+
+
+def weights_file_problem(path: Path, name: str) -> str:
+    """Return why weights cannot be those of a backbone, as far as this is known without the model, or an empty string.
+
+    A saved model must have the last layer of at least one block of the backbone.
+
+    Args:
+        path: A weights file, or the folder of a run.
+        name: The backbone.
+    """
+    from kerastl.models import weight_files
+
+    file = path / "model.keras" if path.is_dir() else path
+    try:
+        if file.suffix != ".keras" or registry.has_own_weights(name) or not file.is_file():
+            weight_files.check_readable(file)
+            return ""
+        ends = {end for _, edges in _rows(get_backbone(name)) for edge in edges for end in edge.split("|")}
+        with weight_files.weights_file_errors(file), weight_files.saved_layers(file) as layers:
+            names = {layer.name for layer in layers}
+    except RequestError as error:
+        return str(error)
+    return "" if ends & names else f"{file} is a model without the layers of {name}. Use weights of {name}."
 
 
 def get_blocks(model_or_name: keras.Model | str) -> list[Block]:

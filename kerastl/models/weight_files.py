@@ -253,6 +253,23 @@ def check_model_file(path: Path) -> dict[str, Any]:
     return dict(config)
 
 
+def check_readable(path: Path) -> None:
+    """Check that a weights file exists, has a known type and is complete.
+
+    Raises:
+        RequestError: Otherwise, or if it contains code or classes of other packages.
+    """
+    if not path.is_file():
+        raise RequestError(f"There is no file {path}.")
+    if path.suffix == ".keras":
+        check_model_file(path)
+    elif path.suffix != ".h5":
+        raise RequestError(f"{path} is not a weights file. Supported types: .keras, .weights.h5, .h5.")
+    else:
+        with weights_file_errors(path), open_h5(path):
+            pass
+
+
 def check_pixel_range(path: Path) -> None:
     """Check that the pixel range of the model in a `.keras` file is known, as far as the file shows.
 

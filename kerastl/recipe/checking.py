@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -95,6 +97,7 @@ def check(
             findings.append(("source.model", problem))
         if tables is not None and defined is not None:
             findings += iter_findings(rules.backbone_findings(recipe, tables))
+            findings += iter_findings(_weights_findings(recipe, tables, models))
         findings += iter_findings(_source_findings(recipe, defined or {}, models))
         for path, message in findings:
             _add(document, split_path(path) or (), message)
@@ -240,6 +243,27 @@ def _definition(source: Any, models: ModuleType | None) -> tuple[Mapping[str, An
         return models.source_model_settings(section.model), ""
     except RequestError as error:
         return None, str(error)
+
+
+def _weights_findings(recipe: Any, tables: ModuleType, models: ModuleType | None) -> Iterator[Finding]:
+    """Yield why initial weights from a file or a run cannot be used, as far as this is known without the model."""
+    weights, name = recipe.backbone.weights, recipe.backbone.name
+    if not isinstance(weights, Path) or recipe.source is not None or not os.path.exists(weights):  # noqa: PTH110
+        return
+    saved: Any = {}
+    with suppress(RequestError):
+        saved = models.source_model_settings(weights)["backbone"] if models and weights.is_dir() else {}
+    other, public = saved.get("name", name), tables.public_name(name)
+    is_own = registry.has_own_weights(name)
+    options = {} if is_own else recipe.backbone.family_options
+    values = [f"{key}: {saved[key]}" for key, value in options.items() if saved.get(key, value) != value]
+    if other != name and not (is_own and registry.has_own_weights(other)):
+        yield "backbone.weights", f"{weights} is a run of {other}, not of {public}. Use weights of {public}."
+    elif values:
+        options_of_run = join_words(values, "and")
+        yield "backbone.weights", f"{weights} is a run of {name} with {options_of_run}. Use the same options."
+    elif problem := tables.weights_file_problem(weights, name):
+        yield "backbone.weights", problem
 
 
 def _source_findings(recipe: Any, defined: Mapping[str, Any], models: ModuleType | None) -> Iterator[Finding]:
