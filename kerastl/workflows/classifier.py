@@ -18,7 +18,7 @@ from kerastl.data.identity import Identity
 from kerastl.data.readers import as_path, reader_name
 from kerastl.data.records import RESERVED, as_names, check_class_list, pluralize
 from kerastl.data.validate import check_cached
-from kerastl.errors import Problem, RequestError, join_words, nearest, raise_problems
+from kerastl.errors import Problem, RequestError, join_words, nearest, quote, raise_problems
 from kerastl.evaluation.inference import input_size, match_dataset, predict
 from kerastl.evaluation.scores import score
 from kerastl.export import Postprocessing, export_saved_model
@@ -32,15 +32,7 @@ from kerastl.models import (
     write_signature,
 )
 from kerastl.models.hub_presets import Options as OwnModelOptions
-from kerastl.options import (
-    Fraction,
-    StrictModel,
-    check_arguments,
-    checked,
-    describe_value,
-    list_problems,
-    option_problems,
-)
+from kerastl.options import Fraction, StrictModel, check_arguments, checked, list_problems, option_problems
 from kerastl.recipe import Backbone, Evaluation, Head, ImageSize, Phase, Pooling, Seed, rules
 from kerastl.report import summary_facts
 from kerastl.runs import Summary
@@ -159,7 +151,7 @@ def build_classifier(
     if isinstance(backbone, keras.Model):
         chosen, errors = OwnModelOptions.read(options)
     elif not isinstance(backbone, str):
-        chosen, errors = None, [(("backbone",), f"must be {BACKBONES}, got {describe_value(backbone)}.")]
+        chosen, errors = None, [(("backbone",), f"must be {BACKBONES}, got {quote(repr(backbone), '')}.")]
     else:
         if registry.has_own_weights(str(backbone)) and weights == "imagenet":
             weights = "preset"
