@@ -15,6 +15,7 @@ from kerastl.errors import RequestError, first_line
 from kerastl.export.formats import PORTABLE, ExportFolder, check_formats, find_export
 from kerastl.export.graph_check import DEFAULT_SIGNATURE, GRAPH, check_graph
 from kerastl.export.manifest import Manifest, read_manifest
+from kerastl.options import checked
 
 Floats = npt.NDArray[np.float32]
 Predict = Callable[[Sequence[bytes]], tuple[list[str], Floats]]
@@ -36,6 +37,7 @@ class LoadedExport:
     predict: Predict
 
 
+@checked
 def read_export(path: Path) -> LoadedExport:
     """Load an export. A SavedModel is loaded only if the static check of its graph finds no forbidden operation.
 

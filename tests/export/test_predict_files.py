@@ -31,7 +31,7 @@ pytestmark = pytest.mark.xdist_group("exported_run")
 def test_a_run_and_its_export_give_the_same_predictions(
     exported_run: Callable[[str], Path], trained: Trained, images: list[Path]
 ) -> None:
-    export = read_export(exported_run("saved_model") / "export" / "saved_model")
+    export = read_export(str(exported_run("saved_model") / "export" / "saved_model"))
     by_run = list(predict_files(trained, images, batch_size=3))
     by_export = list(predict_files(export, images))
     assert [row.predicted for row in by_run] == [row.predicted for row in by_export]
