@@ -50,22 +50,16 @@ def _element_problems(dataset: tf.data.Dataset) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with the elements of a dataset, as far as it is known before they are read."""
     spec = dataset.element_spec
     parts = [spec] if isinstance(spec, tf.TypeSpec) else [*spec]
-    if isinstance(spec, Mapping):
+    is_row = isinstance(spec, Mapping)
+    if is_row or not 1 <= len(parts) <= 2:
         image, label = [*map(repr, parts), "'label'"][:2]
-        yield (
-            WHOLE,
-            (
-                f"has elements with the keys {parts}, but needs (x, y). Use dataset.map(lambda row: (row[{image}], row[{label}]))."
-            ),
+        content = (
+            f"the keys {parts}, but needs (x, y)."
+            if is_row
+            else f"{len(parts)} parts, but needs (x, y). {NO_WEIGHTS}"
         )
-        return
-    if not 1 <= len(parts) <= 2:
-        yield (
-            WHOLE,
-            (
-                f"has elements of {len(parts)} parts, but needs (x, y). {NO_WEIGHTS} Use dataset.map(lambda x, y, *rest: (x, y))."
-            ),
-        )
+        rows = f"row: (row[{image}], row[{label}])" if is_row else "x, y, *rest: (x, y)"
+        yield WHOLE, f"has elements with {content} Use dataset.map(lambda {rows})."
         return
     named = dict(zip("xy", parts, strict=False))
     invalid = {name: part for name, part in named.items() if not isinstance(part, tf.TensorSpec)}

@@ -235,21 +235,17 @@ def check_model_file(path: Path) -> dict[str, Any]:
         config = json.loads(archive.read("config.json"))
         with open_h5(io.BytesIO(archive.read("model.weights.h5"))):
             pass
-    for value in nested_values(config):
-        if not isinstance(value, dict) or "class_name" not in value:
-            continue
+    objects = (value for value in nested_values(config) if isinstance(value, dict) and "class_name" in value)
+    for value in objects:
         # A class that was defined in a script has a registered name, but no module.
         module = value.get("module") or ("__main__" if value.get("registered_name") else "keras")
-        package = str(module).partition(".")[0]
-        if value.get("class_name") in ("Lambda", "__lambda__") or package not in MODEL_PACKAGES:
-            kind = f"{module}.{value.get('class_name')}"
+        is_code = value["class_name"] in ("Lambda", "__lambda__")
+        if is_code or str(module).partition(".")[0] not in MODEL_PACKAGES:
             remedy = "Load the model in Python, and pass it to kerastl.build_classifier."
-            if "ambda" in kind:
-                remedy = "Replace it by a layer of Keras, such as keras.layers.Rescaling, and save the model again."
-            raise RequestError(
-                f"{path} contains {quote(kind)}, which is not an allowed class of Keras or KerasHub, because a file must not run code. "
-                f"{remedy}"
-            )
+            remedy = "Replace it by keras.layers.Rescaling or another layer of Keras." if is_code else remedy
+            kind = quote(f"{module}.{value['class_name']}")
+            reason = "is not an allowed class of Keras or KerasHub, because a file must not run code"
+            raise RequestError(f"{path} contains {kind}, which {reason}. {remedy}")
     return dict(config)
 
 
