@@ -12,6 +12,7 @@ from .backbone import resolve_options as resolve_options
 from .blocks import block_names as block_names
 from .blocks import get_blocks as get_blocks
 from .blocks import identify_backbone as identify_backbone
+from .blocks import possible_blocks as possible_blocks
 from .blocks import split_at_block as split_at_block
 from .blocks import weights_file_problem as weights_file_problem
 from .build import build_backbone as build_backbone

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kerastl import registry
 from kerastl.errors import RequestError, did_you_mean
 from kerastl.models.backbone import HEAD_LAYERS, Backbone, Block, get_backbone
+from kerastl.models.hub_presets import read_preset
 
 if TYPE_CHECKING:
     import keras
@@ -30,6 +31,25 @@ def block_names(name: str) -> tuple[str, ...]:
         # Blocks do not depend on the values of weights and pixels.
         return tuple(block.name for block in get_blocks(build_backbone(name, weights="none", scale=1.0)))
     return tuple(block for block, _ in _rows(get_backbone(name)))
+
+
+def possible_blocks(name: str) -> tuple[str, ...]:
+    """Return the names of the blocks of a backbone, as far as they are known without building it, and otherwise nothing.
+
+    A convolutional preset has the levels of its pyramid or the blocks of a table; all of them are returned.
+    """
+    if not registry.has_own_weights(name):
+        return block_names(name)
+    if registry.is_model_file(name):
+        return ()
+    try:
+        preset = read_preset(name)
+    except RequestError:
+        return ()  # reported at the name of the backbone
+    if preset.output_rank < 4:
+        return preset.block_names
+    tables = (block for table in registry.names("backbone") for block in block_names(table))
+    return tuple(dict.fromkeys([*(f"P{level}" for level in range(6)), *tables]))
 
 
 def weights_file_problem(path: Path, name: str) -> str:

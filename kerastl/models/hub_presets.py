@@ -92,6 +92,8 @@ class Architecture:
         is_pooled: Whether the output is pooled features.
         is_square: Whether only square images are accepted.
         vision_encoder: Whether the image backbone is the vision encoder of a model of images and texts.
+        blocks: Names of its blocks, with `{}` for the number of a transformer layer. Empty if they depend on the graph.
+        first_layer: The number of the first transformer layer.
     """
 
     sizes: Sizes = "variable"
@@ -100,21 +102,25 @@ class Architecture:
     is_pooled: bool = False
     is_square: bool = False
     vision_encoder: bool = False
+    blocks: tuple[str, ...] = ()
+    first_layer: int = 0
 
 
+CLIP_BLOCKS, DINO_BLOCKS = ("embedding", "encoder_block_{}"), ("embeddings", "layers_{}")
+VIT_BLOCKS = ("vit_patching_and_embedding", "transformer_block_{}")
 ARCHITECTURES = {
     **{
         f"{name}Backbone": Architecture()
         for name in ("CSPNet", "DenseNet", "EfficientNet", "HGNetV2", "MobileNet", "MobileNetV5", "ResNet", "VGG", "Xception")
     },
     "CLIPBackbone": Architecture("fixed", 1, vision_encoder=True),
-    "CLIPVisionEncoder": Architecture("fixed", 1),
-    "DeiTBackbone": Architecture("fixed", 2),
-    "DINOV2Backbone": Architecture("patches", "num_register_tokens", is_square=True),
-    "DINOV3Backbone": Architecture("patches", "num_register_tokens", default_registers=4),
+    "CLIPVisionEncoder": Architecture("fixed", 1, blocks=CLIP_BLOCKS),
+    "DeiTBackbone": Architecture("fixed", 2, blocks=("deit_patching_and_embedding", "deit_encoder")),
+    "DINOV2Backbone": Architecture("patches", "num_register_tokens", is_square=True, blocks=DINO_BLOCKS),
+    "DINOV3Backbone": Architecture("patches", "num_register_tokens", default_registers=4, blocks=DINO_BLOCKS),
     "SigLIPBackbone": Architecture("fixed", is_pooled=True, vision_encoder=True),
-    "SigLIPVisionEncoder": Architecture("fixed", is_pooled=True),
-    "ViTBackbone": Architecture("fixed", "use_class_token"),
+    "SigLIPVisionEncoder": Architecture("fixed", is_pooled=True, blocks=(*CLIP_BLOCKS, "backbone_head")),
+    "ViTBackbone": Architecture("fixed", "use_class_token", blocks=VIT_BLOCKS, first_layer=1),
 }  # fmt: skip
 UNSUPPORTED = (
     "which is not an image backbone of KerasHub that kerastl supports. "
@@ -165,6 +171,17 @@ class Preset:
         return next(
             ((size[0], size[1]) for size in sizes if all(isinstance(side, int) for side in size)), None
         )
+
+    @property
+    def block_names(self) -> tuple[str, ...]:
+        """Names of its blocks as far as its config defines them, otherwise empty."""
+        count, first = self.config.get("num_layers"), self.architecture.first_layer
+        layers = range(first, first + count) if isinstance(count, int) else ()
+        names = [
+            [name.format(layer) for layer in layers] if "{}" in name else [name]
+            for name in self.architecture.blocks
+        ]
+        return tuple(name for series in names for name in series)
 
     @property
     def resize(self) -> Resize:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from kerastl.recipe.schema import Adaptation, Backbone, Evaluation, Export, Reader, Recipe, Split, Target
 
 Finding = tuple[str, str]
+MAX_LISTED = 200
+"""More blocks than a table has."""
 
 
 def training_split_is_not_empty(split: Split) -> Iterator[Finding]:
@@ -261,9 +263,25 @@ def backbone_findings(recipe: Any, tables: ModuleType) -> Iterator[Finding]:
     name = recipe.backbone.name
     size = value_at(recipe, "data.image_size_px")
     if registry.has_own_weights(name):
-        if recipe.source is None:
-            yield from tables.preset_findings(recipe.backbone, size, value_at(recipe, "head.pooling"))
-        return
+        if recipe.source is not None:
+            return
+        yield from tables.preset_findings(recipe.backbone, size, value_at(recipe, "head.pooling"))
+    else:
+        yield from _table_findings(recipe, size, tables)
+    known = tables.possible_blocks(name)
+    listed = (
+        ", ".join(known) if len(known) <= MAX_LISTED else f"kerastl.models.get_blocks({name!r}) lists them"
+    )
+    for path, block in _named_blocks(recipe):
+        if known and block not in known:
+            yield (
+                path,
+                f"{tables.public_name(name)} has no block {quote(block)}. {suggest(block, known)}Blocks: {listed}.",
+            )
+
+
+def _table_findings(recipe: Any, size: int | Size | None, tables: ModuleType) -> Iterator[Finding]:
+    name = recipe.backbone.name
     try:
         tables.resolve_image_size(name, size)
     except RequestError as error:
@@ -272,11 +290,6 @@ def backbone_findings(recipe: Any, tables: ModuleType) -> Iterator[Finding]:
     if problem := tables.pooling_problem(value_at(recipe, "head.pooling") or "auto", 4, None):
         yield "head.pooling", problem
     yield from _weights_are_published(recipe.backbone, size, tables)
-    known = tables.block_names(name)
-    for path, block in _named_blocks(recipe):
-        if block not in known:
-            hint = suggest(block, known)
-            yield (path, f"{name} has no block {quote(block)}. {hint}Blocks: {', '.join(known)}.")
 
 
 def _named_blocks(recipe: Any) -> Iterator[tuple[str, str]]:

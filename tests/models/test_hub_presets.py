@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import h5py
 import keras
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 from hub_backbones import NAMES, OFFSET, SCALE, build, save_preset
 
 import kerastl
+from kerastl import models
 from kerastl import recipe as recipes
 from kerastl.cli.weights import command as weights_command
 from kerastl.errors import Problems, RequestError
@@ -19,11 +21,13 @@ from kerastl.models import (
     get_blocks,
     load_backbone,
     pooling_problem,
+    possible_blocks,
     preset_findings,
     split_at_block,
 )
 from kerastl.models.hub import load_layers
 from kerastl.models.hub_presets import absolute_name, published_presets, read_preset, resolve_preset_size
+from kerastl.recipe import rules
 
 VIT = {
     "image_shape": [32, 32, 3],
@@ -103,6 +107,7 @@ def test_backbone_has_the_features_of_keras_hub(name, tmp_path):
     blocks = get_blocks(model)
     layers = [layer for block in blocks for layer in block.layers]
     assert layers == [layer.name for layer in model.layers]
+    assert {block.name for block in blocks} <= set(possible_blocks(f"keras_hub/{folder}"))
     for block in blocks[:-1]:
         if block.edge:
             trunk, tail = split_at_block(model, block.name)
@@ -301,6 +306,32 @@ def test_check_refuses_weights_that_are_damaged_or_of_another_preset(vit_preset,
     assert reason in message
     assert reason in message_of(build_backbone, name, image_size_px=32)
     assert list(preset_findings(recipes.Backbone(name=name, weights="none"), 32, None)) == []
+
+
+def problems_of_blocks(name, *blocks):
+    """Return what the check of a recipe reports for phases from these blocks on."""
+    phases = [
+        kerastl.Phase(block, epochs=1, trainable=recipes.FromBlock(from_block=block)) for block in blocks
+    ]
+    recipe = SimpleNamespace(
+        backbone=recipes.Backbone(name=name),
+        source=None,
+        phases=phases,
+        data=SimpleNamespace(image_size_px=32),
+    )
+    return dict(rules.backbone_findings(recipe, models))
+
+
+def test_blocks_of_a_preset_are_checked_without_building_it(vit_preset, tmp_path):
+    names = [block.name for block in get_blocks(build_backbone(f"keras_hub/{vit_preset}"))]
+    assert problems_of_blocks(f"keras_hub/{vit_preset}", *names) == {}
+    assert problems_of_blocks(f"keras_hub/{vit_preset}", *names, "transformer_block_3") == {
+        "phases[3].trainable.from_block": "keras_hub/tiny_vit has no block 'transformer_block_3'. "
+        f"Blocks: {', '.join(names)}."
+    }
+    resnet = write_preset(tmp_path / "resnet", "ResNetBackbone", {"image_shape": [None, None, 3]})
+    found = problems_of_blocks(resnet, "P3", "conv4_block1", "bogus")
+    assert found.keys() == {"backbone.name", "phases[2].trainable.from_block"}
 
 
 def test_trained_weights_without_an_image_converter_need_a_scale(vit_preset, tmp_path):
