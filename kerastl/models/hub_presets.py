@@ -11,6 +11,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -243,13 +244,13 @@ class Preset:
         arrays = [item for file in self.weight_files() for item in array_shapes(file).items()]
         groups = {group for name, _ in arrays for group in name.split("/")}
         prefixes = {kind: layer_prefix(kind) for kind in ARCHITECTURES}
-        found = [
+        kinds = [
             kind for kind, prefix in prefixes.items() if any(group.startswith(prefix) for group in groups)
         ]
         own = [kind for kind, prefix in prefixes.items() if prefix == prefixes[self.kind] != NO_PREFIX]
-        if found != own:
+        if kinds != own:
             raise RequestError(
-                f"{self.folder}: {CONFIG} describes {self.kind}, but the weights belong to {join_words(found) or 'another class'}. "
+                f"{self.folder}: {CONFIG} describes {self.kind}, but the weights belong to {join_words(kinds) or 'another class'}. "
                 "Save the preset again: backbone.save_to_preset(FOLDER)"
             )
         count = sum(math.prod(shape) for _, shape in arrays)
@@ -562,9 +563,7 @@ def preset_findings(
         if is_model_file(backbone.name):
             _file_size(backbone.name)
             if has_weights and scaling == (None, None):
-                from kerastl.models.weight_files import check_pixel_range
-
-                check_pixel_range(Path(backbone.name))
+                _check_pixel_range(Path(backbone.name))
             return
         check_installed()
         preset = read_preset(backbone.name)
@@ -583,6 +582,26 @@ def preset_findings(
         preset.choose_scaling(*scaling, has_weights=has_weights)
     except RequestError as error:
         yield "backbone.name", str(error)
+
+
+def _check_pixel_range(path: Path) -> None:
+    """Check that the pixel range of the model in a `.keras` file is known, as far as the file shows.
+
+    Raises:
+        RequestError: It has trained weights, and no layer before the first one of them rescales pixels.
+    """
+    import numpy as np
+
+    from kerastl.models.weight_files import saved_layers
+
+    is_trained, starts = False, (*RESCALING, *ARCHITECTURES)
+    with suppress(Exception), saved_layers(path) as layers:  # loading the file reports its damages
+        first = next((layer for layer in layers if layer.kind in starts or layer.holds_weights), None)
+        if first is not None and first.kind not in starts:
+            vectors = (array for layer in layers for array in layer.arrays if array.ndim == 1)
+            is_trained = are_trained(np.asarray(array) for array in vectors)
+    if is_trained:
+        raise unknown_range(path.stem)
 
 
 def _file_size(name: str) -> Size:

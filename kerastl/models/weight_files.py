@@ -9,7 +9,7 @@ import os
 import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import count, takewhile
 from pathlib import Path
@@ -23,7 +23,7 @@ from kerastl.image_size import Size
 from kerastl.models import flatten, weights
 from kerastl.models.backbone import PublishedWeights
 from kerastl.models.functional import layers_inside
-from kerastl.models.hub_presets import ARCHITECTURES, RESCALING, are_trained, nested_values, unknown_range
+from kerastl.models.hub_presets import nested_values
 from kerastl.runs import atomic_path
 
 if TYPE_CHECKING:
@@ -216,8 +216,6 @@ def saved_layers(path: Path) -> Iterator[list[SavedLayer]]:
         yield [layer._replace(name=stable.get(layer.name, layer.name)) for layer in layers]
 
 
-STARTS = (*RESCALING, *ARCHITECTURES)
-"""Layers that rescale pixels, and backbones, which may do so inside."""
 MODEL_PACKAGES = ("keras", "keras_hub", "builtins")
 """Packages whose classes a `.keras` file can contain. `builtins` are functions of Keras, such as activations."""
 
@@ -264,22 +262,6 @@ def check_readable(path: Path) -> None:
     else:
         with weights_file_errors(path), open_h5(path):
             pass
-
-
-def check_pixel_range(path: Path) -> None:
-    """Check that the pixel range of the model in a `.keras` file is known, as far as the file shows.
-
-    Raises:
-        RequestError: It has trained weights, and no layer before the first one of them rescales pixels.
-    """
-    is_trained = False
-    with suppress(Exception), saved_layers(path) as layers:  # loading the file reports its damages
-        first = next((layer for layer in layers if layer.kind in STARTS or layer.holds_weights), None)
-        if first is not None and first.kind not in STARTS:
-            vectors = (array for layer in layers for array in layer.arrays if array.ndim == 1)
-            is_trained = are_trained(np.asarray(array) for array in vectors)
-    if is_trained:
-        raise unknown_range(path.stem)
 
 
 def layer_groups(group: h5py.Group) -> h5py.Group:
