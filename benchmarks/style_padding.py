@@ -1,10 +1,10 @@
-"""Measure what padding changes in the style methods: `reinhard`, `histogram_matching` and `fda`, which count it as pixels.
+"""Measure the effect of padding on the style methods `reinhard`, `histogram_matching` and `fda`, which count it as pixels.
 
     KERASTL_TEST_ASSETS=FOLDER python benchmarks/style_padding.py [--quick] [--size 96]
 
 Photographs (google-coral/test_data, CC BY 2.0) are the source. The same photographs, darker and with less contrast, are
-the target, in another order. A method without fault gives each source image the mean level of its style. The table
-lists the distance between the mean levels of the two contents, without padding, in gray levels of 255, for images that
+the target, in another order. An ideal method gives each source image the mean level of its style. The table
+lists the distance between the mean levels of the two images, without their padding, in gray levels of 255, for images that
 are stretched and images that are padded. Pairs are grouped by the difference of the padded fractions. The last line is
 one JSON object.
 """

@@ -13,7 +13,8 @@ the KerasHub presets in the folders of `--presets`, at the size of their image c
   `--chest-x-rays`. 35 % of the patients are for training, 15 % for validation and 50 % for testing.
 
 `frozen` trains a head on the features of the frozen backbone. `--fine-tune` then also trains the last 30 % of its layers,
-and keeps the result only if it lowers the validation loss. `--random` trains both with random weights: frozen with BatchNorm statistics of the training images, and all layers from scratch.
+and keeps the result only if it lowers the validation loss. `--random` trains both with random weights:
+frozen with BatchNorm statistics of the training images, and all layers from scratch.
 Each seed has its own split, head and random weights. The balanced accuracy is that of the test images of all seeds.
 Its 95 % interval, and that of the paired difference from the most accurate backbone with the same training, resample whole images
 or patients. images/s is the median forward pass of a batch of 32. MB are those of float32 weights, without head. The last line is
