@@ -66,8 +66,8 @@ def command(
       kerastl verify EXPORT --url 10.0.0.7:8500 --rest-url 10.0.0.7:80 IMAGES...
     """
     server = exports.read_server(url, rest_url, model_name, protocol)
-    if server is not None and model_name is None and (found := exports.find_export(export)):
-        server = replace(server, model_name=exports.read_model_name(found.folder) or server.model_name)
+    if server is not None and model_name is None and (version := exports.find_export(export)):
+        server = replace(server, model_name=exports.read_model_name(version.folder) or server.model_name)
     checked = exports.check_export(export, images=images, run=run, server=server, quick=quick)
     for problem in checked.problems:
         click.echo(f"Skipped: {problem}", err=True)

@@ -237,13 +237,13 @@ def finished_runs(folder: Path) -> list[Run]:
     """
     if not folder.is_dir():
         raise RequestError(f"Folder not found: {folder}. Specify a folder that contains run folders.")
-    found = []
+    runs = []
     for path, subfolders, files in os.walk(folder):
         if FINISHED in files:
-            found.append(Run(Path(path)))
+            runs.append(Run(Path(path)))
         if RESOLVED_RECIPE in files:
             subfolders.clear()
-    return sorted(found, key=lambda run: (run.finished_at, run.path), reverse=True)
+    return sorted(runs, key=lambda run: (run.finished_at, run.path), reverse=True)
 
 
 PACKAGES = (
