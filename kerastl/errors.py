@@ -299,6 +299,11 @@ def join_words(words: Sequence[str], last: str = "or") -> str:
     return f"{', '.join(words[:-1])} {last} {words[-1]}"
 
 
+def pluralize(number: int, noun: str) -> str:
+    """Return a number with its noun, e.g. `1 image` or `3 images`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 ADDRESS = re.compile(r"^([a-z][a-z0-9+]+:)/+", re.IGNORECASE)
 """The beginning of a URL. A path keeps only one of its slashes."""
 

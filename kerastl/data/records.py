@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from kerastl.console import print_status
 from kerastl.data.identity import Identity, check_spellings, is_missing
 from kerastl.errors import Problem, RequestError, quote, suggest_arguments
+from kerastl.errors import pluralize as pluralize
 from kerastl.runs import sha256_of
 
 if TYPE_CHECKING:
@@ -217,8 +218,3 @@ def evenly_spaced(items: Sequence[Item], most: int) -> list[Item]:
 
     positions = np.linspace(0, len(items) - 1, min(most, len(items)))
     return [items[round(position)] for position in positions]
-
-
-def pluralize(number: int, noun: str) -> str:
-    """Return a number with its noun, e.g. `1 image` or `3 images`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

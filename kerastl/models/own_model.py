@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerastl.errors import RequestError, first_line, quote
+from kerastl.errors import RequestError, first_line, pluralize, quote
 from kerastl.image_size import Size
 from kerastl.models.backbone import LoadedBackbone
 from kerastl.models.expand import custom_classes, expand
@@ -56,7 +56,7 @@ def load_model(
     if is_functional(model) and (code := _lambda_name(model)):
         raise RequestError(
             f"{name} contains the Lambda layer '{code}', which cannot be copied, because its code is not in the config of the "
-            "model. Replace it by a layer of Keras, such as keras.layers.Rescaling(1 / 127.5, offset=-1), or of your own."
+            "model. Replace it with a Keras layer, such as keras.layers.Rescaling(1 / 127.5, offset=-1), or with a custom layer."
         )
     copy, shared = _copy(model, has_weights=has_weights, seed=seed), ""
     network = _as_network(copy, size, name)
@@ -77,7 +77,7 @@ def load_model(
         if copy is model:
             shared = (
                 f"The classifier shares the weights of {name}, because its config does not rebuild it. Training changes both, "
-                f"and all other classifiers of it. To prevent this, build a new {kind} for each classifier, or add get_config."
+                f"and every other classifier built from it. To prevent this, build a new {kind} for each classifier, or add get_config."
             )
     flat, head_note = _without_head(flat, name)
     return LoadedBackbone(flat, None, tuple(text for text in (note, head_note, shared) if text), tokens)
@@ -129,7 +129,7 @@ def _as_network(model: keras.Model, size: Size, name: str) -> keras.Model:
     inputs, outputs = keras.tree.flatten(network.inputs), keras.tree.flatten(network.outputs)
     if len(inputs) != 1 or len(outputs) != 1:
         raise RequestError(
-            f"{name} has {len(inputs)} inputs and {len(outputs)} outputs, but a backbone has one of each. Use "
+            f"{name} has {pluralize(len(inputs), 'input')} and {pluralize(len(outputs), 'output')}, but a backbone has one of each. Use "
             "keras.Model(model.inputs[0], FEATURES)."
         )
     if len(inputs[0].shape) != 4 or inputs[0].shape[-1] != 3:
@@ -170,7 +170,7 @@ def _choose_scaling(network: keras.Model, scale: Any, offset: Any, name: str) ->
     if scale is not None or offset is not None:
         scaling = complete_scaling(scale, offset)
         is_twice = scaling != (1.0, 0.0) and _rescales(network)
-        note = f"{name} rescales pixels itself. scale and offset are applied before it: remove them if it takes [0, 255]."
+        note = f"{name} rescales pixels itself. scale and offset are applied before its own rescaling. Remove them if the model takes pixels in [0, 255]."
         return scaling, note if is_twice else ""
     if _rescales(network):
         return (1.0, 0.0), ""

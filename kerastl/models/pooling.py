@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from kerastl.errors import RequestError, join_words, setting
+from kerastl.errors import RequestError, in_syntax, join_words, setting
 
 if TYPE_CHECKING:
     import keras
@@ -35,7 +35,9 @@ def pooling_problem(pooling: Pooling, rank: int, num_prefix_tokens: int | None) 
         return ""
     if pooling in allowed:
         return ""
-    remedy = join_words([setting("pooling", allowed[0]), *allowed[1:]])
+    remedy = join_words(
+        [setting("pooling", allowed[0]), *(in_syntax(name, repr(name)) for name in allowed[1:])]
+    )
     return f"{pooling} is not possible, because the backbone has no {reason}. Use {remedy}."
 
 

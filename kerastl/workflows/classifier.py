@@ -42,7 +42,7 @@ from kerastl.training.loop import fit as fit_phases
 from kerastl.workflows.run_writer import epoch_line
 
 BACKBONES = (
-    "the name of a backbone, 'keras_hub/' with a preset, the path of a '.keras' file, a keras.Model or a "
+    "the name of a backbone, 'keras_hub/' followed by a preset, the path of a '.keras' file, a keras.Model or a "
     "keras_hub.models.Backbone"
 )
 NO_GROUPS = (
@@ -429,8 +429,18 @@ def _dataset(
     )
     num_labeled = int((dataset.labels >= 0).sum())
     if num_labeled == 0 or (name == "train" and num_labeled < dataset.num_examples):
+        needed = (
+            "all training images must be labeled"
+            if name == "train"
+            else "at least one labeled image is required"
+        )
+        remedy = (
+            "Remove the unlabeled images, or label them."
+            if num_labeled
+            else "Pass labeled images, such as (x, y)."
+        )
         raise RequestError(
-            f"{name}: {num_labeled:,} of {dataset.num_examples:,} images are labeled. Labels are required."
+            f"{name}: {num_labeled:,} of {dataset.num_examples:,} images are labeled, but {needed}. {remedy}"
         )
     if window and dataset.has_auto_window:
         return dataset.with_window(window)

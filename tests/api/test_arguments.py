@@ -107,9 +107,12 @@ def test_build_classifier_reports_all_problems_with_the_nearest_names():
 
 
 @pytest.mark.parametrize("backbone", [3, None, keras.layers.Dense(3), keras.Sequential])
-def test_anything_but_a_name_or_a_model_is_answered_with_all_kinds_of_backbones(backbone):
+def test_a_backbone_that_is_neither_a_name_nor_a_model_is_refused_with_the_accepted_kinds(backbone):
     problems = problems_of(kerastl.build_classifier, backbone, class_names=["a"])
-    assert "'keras_hub/' with a preset, the path of a '.keras' file, a keras.Model" in problems["backbone"]
+    assert (
+        "'keras_hub/' followed by a preset, the path of a '.keras' file, a keras.Model"
+        in problems["backbone"]
+    )
     assert "two different names" in problems["class_names"]
 
 

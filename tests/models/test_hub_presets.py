@@ -180,8 +180,8 @@ def test_a_pooling_that_does_not_fit_is_refused_with_those_that_do():
     assert [
         pooling_problem("cls", rank, prefix) for rank, prefix in [(4, None), (3, 0), (3, 1), (2, None)]
     ] == [
-        "cls is not possible, because the backbone has no tokens: it returns feature maps. Use pooling='auto' or mean.",
-        "cls is not possible, because the backbone has no class token. Use pooling='auto', mean or map.",
+        "cls is not possible, because the backbone has no tokens: it returns feature maps. Use pooling='auto' or 'mean'.",
+        "cls is not possible, because the backbone has no class token. Use pooling='auto', 'mean' or 'map'.",
         "",
         "cls is not possible, because the backbone has no tokens: it returns features that are pooled already. Use "
         "pooling='auto'.",

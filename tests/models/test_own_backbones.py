@@ -220,7 +220,10 @@ def with_front(front):
 
 def test_scale_and_offset_in_addition_to_a_rescaling_layer_are_reported(capsys):
     double = kerastl.build_classifier(network(), class_names=NAMES, scale=1 / 255, offset=0)
-    assert "mine rescales pixels itself. scale and offset are applied before it" in capsys.readouterr().err
+    assert (
+        "mine rescales pixels itself. scale and offset are applied before its own rescaling"
+        in capsys.readouterr().err
+    )
     expected = np.asarray(network()(pixels() / 255)).mean(axis=(1, 2))
     np.testing.assert_allclose(features(double, pixels()), expected, rtol=1e-4, atol=1e-5)
     for model, options in (
@@ -280,7 +283,7 @@ def test_models_that_cannot_be_backbones_are_refused_with_the_reason(tmp_path):
     (tmp_path / "text.keras").write_text("text")
     reasons = {
         "takes [None, 8], but a backbone takes RGB images": vector,
-        "has 2 inputs and 1 outputs": two,
+        "has 2 inputs and 1 output,": two,
         "takes [None, 48, 48, 1]": gray,
         "'keras.layers.Lambda', which is not an allowed class of Keras or KerasHub": str(
             tmp_path / "code.keras"
