@@ -219,9 +219,9 @@ def step_for(
         without_source: As in `build_step`. Pass `{}` to `fit` instead of source images.
 
     Raises:
-        RequestError: There is no such method or option, a value is not allowed, the model is not one of
-            `build_classifier`, or the method needs source images. The returned function also raises it if a phase does not fit the method, see
-            `check_phase`.
+        RequestError: There is no such method or option, a value is not allowed, the model was not built by
+            `build_classifier`, or the method needs source images. The returned function also raises it if a phase does
+            not fit the method, see `check_phase`.
     """
     from kerastl.adaptation.features import has_head
 
@@ -229,7 +229,7 @@ def step_for(
     if not has_head(model):
         raise RequestError(
             f"{name}: needs a model from build_classifier, but {describe_value(model)} does not end in a Dense layer named 'head'. "
-            "Build it with kerastl.build_classifier(MODEL, class_names=[...]), which keeps the weights of MODEL but for its last "
+            "Build it with kerastl.build_classifier(MODEL, class_names=[...]), which keeps the weights of MODEL except its last "
             "layer, or use the losses of kerastl.adaptation in your own train_step."
         )
 

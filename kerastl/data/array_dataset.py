@@ -148,7 +148,7 @@ def encode_labels(labels: Any, class_names: Sequence[str]) -> Array:
 
 
 def _group(value: Any) -> str | None:
-    """Return the group of an image, None if it is missing, as it is in a column with NaN."""
+    """Return the group of an image; None if it is missing, such as NaN in a column of numbers."""
     return None if value is None or is_missing(str(value)) else str(value)
 
 

@@ -125,7 +125,7 @@ class ParquetTable:
         if unpacked > max(always, MAX_UNPACKING * packed):
             raise RequestError(
                 f"The table {self.path}: column {column!r} would unpack from {packed:,} to {unpacked:,} bytes or more, but at most "
-                f"{MAX_UNPACKING} times its size is read. Store images as PNG or JPEG, which hardly compress."
+                f"{MAX_UNPACKING} times its size is allowed. Store images as PNG or JPEG, which hardly compress further."
             )
 
     def _column(self, name: str) -> str:

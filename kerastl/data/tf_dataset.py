@@ -102,7 +102,7 @@ def _class_names_problem(dataset: tf.data.Dataset, class_names: Sequence[str]) -
     elif set(own) < set(names):
         remedy = f" Use kerastl.read_images(FOLDER) with class_names={names}, or add an empty folder for each missing class."
     return (
-        f"are {names}, but the labels of the dataset are indices of its own class_names, {own}. They must be equal and in "
+        f"are {names}, but the labels of the dataset are indices into its own class_names, {own}. They must be equal and in "
         f"the same order.{remedy}"
     )
 

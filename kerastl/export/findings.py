@@ -117,7 +117,7 @@ CONSEQUENCES: dict[str, frozenset[str]] = {
 
 
 OUTPUT_FILES = ("README.md ", "sample.json ")
-"""The files of a converted model that contain its outputs, as they begin a change."""
+"""Files that contain outputs of a converted model: how the text of a change to one of them begins."""
 AVAILABLE = ": available"
 """End of the name of the first check of each API of a server. All others fail if the model is not available."""
 
@@ -148,7 +148,7 @@ def explain(findings: Sequence[Finding]) -> list[Finding]:
         effects = [
             _effect_of_change(file, by_check.values())
             for file in files
-            # They contain outputs of the model, so that another model comes with others.
+            # These files contain outputs of the model, so they differ if the model was replaced.
             if not (file.startswith(OUTPUT_FILES) and any(change.startswith("model.") for change in files))
         ]
         if effects[0] is not None and None not in effects:

@@ -386,7 +386,7 @@ def check_files(export: Path, manifest: Manifest) -> Finding:
 
 
 def _check_client_files(export: ExportFolder, manifest: Manifest) -> Finding:
-    """Compare the files that are used without kerastl with the manifest, which could have been changed with their hashes."""
+    """Compare the files that are used without kerastl with those that the manifest implies. Their hashes may be edited too."""
     from kerastl.export.client_files import derived_files
 
     if manifest.versions.get("kerastl") != __version__:
@@ -394,7 +394,7 @@ def _check_client_files(export: ExportFolder, manifest: Manifest) -> Finding:
     try:
         contents = derived_files(manifest, export.module, manifest.conversion or {})
     except KeyError as error:
-        return Finding(CLIENT_FILES, False, f"the manifest has no {error} of the conversion. {EXPORT_AGAIN}")
+        return Finding(CLIENT_FILES, False, f"the manifest lacks the conversion key {error}. {EXPORT_AGAIN}")
     changed = [
         name
         for name, content in contents.items()

@@ -174,7 +174,7 @@ def _weights_file(weights: str | Path | None) -> Path | None:
         path = path / "model.keras"
     if not path.is_file():
         raise RequestError(
-            f"There are no weights at {path}. `weights` accepts imagenet (a preset or a .keras file: preset), none, "
+            f"There are no weights at {path}. `weights` accepts imagenet (preset, for a preset or a .keras file), none, "
             f"a file ({', '.join(SUFFIXES)}), or a run folder with model.keras."
         )
     if not path.name.endswith(SUFFIXES):

@@ -595,7 +595,7 @@ def _check_pixel_range(path: Path) -> None:
     from kerastl.models.weight_files import saved_layers
 
     is_trained, starts = False, (*RESCALING, *ARCHITECTURES)
-    with suppress(Exception), saved_layers(path) as layers:  # loading the file reports its damages
+    with suppress(Exception), saved_layers(path) as layers:  # loading the file reports any damage
         first = next((layer for layer in layers if layer.kind in starts or layer.holds_weights), None)
         if first is not None and first.kind not in starts:
             vectors = (array for layer in layers for array in layer.arrays if array.ndim == 1)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 Finding = tuple[str, str]
 MAX_LISTED = 200
-"""More blocks than a table has."""
+"""Maximum number of blocks in a message. No table has that many."""
 
 
 def training_split_is_not_empty(split: Split) -> Iterator[Finding]:

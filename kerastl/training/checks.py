@@ -254,7 +254,7 @@ def _check_training(model: keras.Model, phase: Phase, trains: Sequence[ImageData
         name = setting("accumulate", accumulate)
         if not isinstance(phase.optimizer, str):
             name = f"optimizer: gradient_accumulation_steps={accumulate}"
-        yield f"{name} needs {accumulate} batches for one update, but the phase has {batches}. Use fewer, or more epochs."
+        yield f"{name} needs {accumulate} batches for one update, but the phase has {batches}. Accumulate fewer batches, or train for more epochs."
     with contextlib.suppress(RequestError):  # unknown layers have a message of their own
         if not count_trained(model, phase):
             yield (

@@ -28,7 +28,7 @@ FOR_PROBABILITIES = ("KLDivergence", "Poisson", "Dice", "Tversky", "MeanSquaredL
 """Keras losses that are defined for probabilities and have no `from_logits`."""
 UNSUPPORTED_OPTIMIZERS = ("LossScaleOptimizer", "MultiOptimizer", "ScheduleFreeAdamW")
 MAX_CLASSES = 10
-"""Number of classes that are tried one by one, because each takes two passes over the examples."""
+"""Maximum number of classes that are tried one by one, because each takes two passes over the examples."""
 MARGIN = 3.0
 """Absolute logit of the predictions on which losses and metrics are checked."""
 
@@ -225,7 +225,7 @@ def _ignored_classes(metric: Any, num_classes: int) -> list[int]:
     """Return the classes that a metric for several classes ignores: no prediction of their images changes its value.
 
     A metric for one class, such as its recall, ignores all others. A metric that was created for fewer classes than the
-    model has ignores the last ones. Of many classes, some are tried.
+    model has ignores the last ones. If there are many classes, only a sample of them is tried.
     """
     labels, correct, _ = _examples(num_classes)
     value, tried = _value(metric, correct, labels), evenly_spaced(range(num_classes), MAX_CLASSES)
@@ -258,8 +258,8 @@ def _metric_problems(metric: Any, num_classes: int) -> Iterator[str]:
         yield f"has the same value, {correct:g}, for correct and for wrong predictions of {num_classes} classes."
     elif ignored := _ignored_classes(metric, num_classes):
         yield (
-            f"does not depend on the images of class {', '.join(map(str, ignored))}. Create it for {num_classes} classes, or name "
-            "the classes that it is for in its attribute target_class_ids."
+            f"does not depend on the images of class {', '.join(map(str, ignored))}. Create it for {num_classes} classes, or list "
+            "the classes that it evaluates in its attribute target_class_ids."
         )
 
 

@@ -321,9 +321,10 @@ def _padding_warnings(recipe: Recipe) -> Iterator[str]:
     methods = [method.name for method in recipe.adapts_by.methods] if recipe.adapts_by else []
     counting = [name for name in methods if name in STYLES]
     if recipe.data.resize == "pad" and counting:
+        verb = "counts" if len(counting) == 1 else "count"
         yield (
-            f"{join_words(counting, 'and')} count the padding of data.resize: pad as part of the image, so that colors are wrong "
-            "if the aspect ratios differ. Use data.resize: stretch or crop."
+            f"{join_words(counting, 'and')} {verb} the padding of data.resize: pad as part of the image, so colors are wrong if "
+            "the aspect ratios differ. Use data.resize: stretch or crop."
         )
 
 

@@ -207,6 +207,7 @@ def test_an_oracle_without_labeled_test_images_is_reported(warnings, usual):
     ("resize", "methods", "names"),
     [
         ("pad", "[reinhard, coral, {name: fda, beta: 0.05}]", "reinhard and fda count"),
+        ("pad", "[fda]", "fda counts"),
         ("pad", "[coral, adabn]", None),
         ("crop", "[reinhard, fda]", None),
         ("stretch", "[histogram_matching]", None),

@@ -53,7 +53,7 @@ def path_hint(path: Path) -> str:
 
 
 def predicted_table_hint(paths: Iterable[Path]) -> str:
-    """Return how the images of the first table among some paths are predicted, or an empty string without a table."""
+    """Return how to score the images of the first table among some paths, or an empty string if there is no table."""
     table = next((path for path in paths if path.suffix.lower() in TABLE_SUFFIXES), None)
     if table is None:
         return ""

@@ -96,7 +96,7 @@ class Skipped:
         return lines
 
     def table_hint(self, folder: Path) -> list[str]:
-        """Return how a folder of Parquet files is read, if there are some, and no images."""
+        """Return how to read a folder that has Parquet files but no images. Without Parquet files, the list is empty."""
         if ".parquet" not in self.kinds:
             return []
         source = f'dataset.dataset({json.dumps(str(folder))}, format="parquet")'

@@ -112,8 +112,8 @@ def check_formats(
         longest = getattr(registry.module("format", name), "MAX_NAME_LENGTH", len(model_name))
         if len(model_name) > longest:
             problems.append(
-                f"The model name {quote(model_name)} has {len(model_name)} characters, but for the format {name} at most "
-                f"{longest} are allowed, because KServe appends '-predictor'. Use {model_name[:longest].rstrip('-')}."
+                f"The model name {quote(model_name)} has {len(model_name)} characters, but at most {longest} are allowed "
+                f"for the format {name}, because KServe appends '-predictor'. Use {model_name[:longest].rstrip('-')}."
             )
     if problems:
         raise RequestError("\n".join(problems))
