@@ -94,6 +94,7 @@ def started(weights):
     """Build the initial model of a recipe with MobileNet at 128 px."""
     recipe = SimpleNamespace(
         seed=1,
+        export=SimpleNamespace(formats=()),
         data=SimpleNamespace(window="auto", resize="stretch"),
         head=Head(),
         backbone=SimpleNamespace(name="mobilenet", weights=weights, family_options={"alpha": 0.25}),

@@ -61,8 +61,8 @@ def test_a_random_model_fails_and_all_else_is_kept(kerastl, recipe, tmp_path, mo
 def test_an_export_that_decodes_differently_fails_and_is_kept(kerastl, recipe, tmp_path, monkeypatch):
     from kerastl.export import endpoints
 
-    load = endpoints.load_image
-    monkeypatch.setattr(endpoints, "load_image", lambda *args, **kw: load(*args, **kw)[:, ::-1])
+    resize = endpoints.resize_image
+    monkeypatch.setattr(endpoints, "resize_image", lambda *args, **kw: resize(*args, **kw)[:, ::-1])
     out = tmp_path / "run"
     answer = kerastl("run", recipe, *SHORT, "--set", "export.formats=[saved_model]", "--out", out)
     assert answer.code == 3, answer.err

@@ -119,7 +119,7 @@ def test_target_that_is_stored_with_fewer_bits_is_rejected_unless_the_window_is_
 
 def images_of(folder, highest: int, name: str) -> None:
     """Images of a dark and a light class, with 8 bits if `highest` is 255."""
-    generator = np.random.default_rng([highest, *str(folder).encode()])
+    generator = np.random.default_rng([highest, *folder.name.encode()])
     kind = np.uint8 if highest == 255 else np.uint16
     for label, share in (("dark", 0.5), ("light", 1)):
         for number in range(6):
