@@ -51,6 +51,7 @@ class Method:
         learns: `head` if the method can train with a frozen backbone, so that features can be cached unless
             it `changes_pixels`; `any` if it needs trainable layers before the head.
         changes_pixels: Whether the method changes images in its step, so that nothing can be cached.
+        transfers_styles: Whether the method transfers statistics of all pixels of an image, including padding.
         only_batch_norm: Whether the method trains only the scale and offset of BatchNorm.
         freezes_head: Whether the step freezes the head, which gets a gradient of 0.
         distances: Names of losses that measure a distance between the domains, 0 for identical images.
@@ -64,6 +65,7 @@ class Method:
     assumes_equal_prevalence: bool = False
     learns: Literal["head", "any"] = "any"
     changes_pixels: bool = False
+    transfers_styles: bool = False
     only_batch_norm: bool = False
     freezes_head: bool = False
     distances: tuple[str, ...] = ()

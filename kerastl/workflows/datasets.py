@@ -39,8 +39,6 @@ MAX_STATISTICS_IMAGES = 64
 VALIDATION = ("val", "target_val")
 TARGET_TRAINING = ("target_train", "target_unlabelled")
 TARGET_SPLITS = (*TARGET_TRAINING, "target_val", "target_test")
-STYLES = ("fda", "histogram_matching", "reinhard")
-"""Adaptation methods that transfer statistics of all pixels of an image."""
 
 
 @dataclass(frozen=True)
@@ -319,7 +317,7 @@ def _label_warnings(recipe: Recipe, target: recipes.Target) -> Iterator[str]:
 def _padding_warnings(recipe: Recipe) -> Iterator[str]:
     """Warn about methods that count padding as part of the image."""
     methods = [method.name for method in recipe.adapts_by.methods] if recipe.adapts_by else []
-    counting = [name for name in methods if name in STYLES]
+    counting = [name for name in methods if adaptation.get_method(name).transfers_styles]
     if recipe.data.resize == "pad" and counting:
         verb = "counts" if len(counting) == 1 else "count"
         yield (

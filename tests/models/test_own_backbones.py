@@ -98,7 +98,9 @@ def test_nested_models_are_expanded():
 def test_classifiers_that_share_the_weights_of_a_subclassed_model_are_reported(capsys):
     model = Subclassed(4)
     first, second = (kerastl.build_classifier(model, class_names=NAMES, image_size_px=16) for _ in range(2))
-    note = f"shares the weights of {model.name}, because its config does not rebuild it. Training changes both"
+    note = (
+        f"shares the weights of {model.name}, because its config does not rebuild it. Training changes both"
+    )
     assert capsys.readouterr().err.count(note) == 2
     before = features(second, pixels(16, 16))
     model.second.bias.assign([1.0] * 8)  # as the training of the first classifier does

@@ -19,7 +19,12 @@ from kerastl.adaptation.adaptation_step import AdaptationStep
 from kerastl.adaptation.method import Method, Share
 from kerastl.options import StrictModel
 
-METHOD = Method(reference="Yang & Soatto 2020, arXiv:2004.05498", learns="head", changes_pixels=True)
+METHOD = Method(
+    reference="Yang & Soatto 2020, arXiv:2004.05498",
+    learns="head",
+    changes_pixels=True,
+    transfers_styles=True,
+)
 
 
 class Options(StrictModel):

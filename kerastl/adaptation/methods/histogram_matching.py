@@ -20,6 +20,7 @@ METHOD = Method(
     reference="Gonzalez & Woods 2008, Digital Image Processing, section 3.3.2",
     learns="head",
     changes_pixels=True,
+    transfers_styles=True,
 )
 
 

@@ -16,7 +16,12 @@ from kerastl.adaptation.adaptation_step import AdaptationStep
 from kerastl.adaptation.method import Method, Share
 from kerastl.options import StrictModel
 
-METHOD = Method(reference="Reinhard et al. 2001, doi 10.1109/38.946629", learns="head", changes_pixels=True)
+METHOD = Method(
+    reference="Reinhard et al. 2001, doi 10.1109/38.946629",
+    learns="head",
+    changes_pixels=True,
+    transfers_styles=True,
+)
 
 
 class Options(StrictModel):
