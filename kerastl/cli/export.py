@@ -101,11 +101,12 @@ def command(
     target = out or run / export.EXPORT_FOLDER / format_name
     problems += [str(problem) for problem in problems_of("--out", export.check_writable, target)]
     if format_name != export.PORTABLE:
-        named = problems_of("--model-name", export.resolve_model_name, target, model_name, run)
-        if not named:
+
+        def check_name() -> None:
             name = export.resolve_model_name(target, model_name, run)
-            named = problems_of("--model-name", export.check_formats, [format_name], model_name=name)
-        problems += [str(problem) for problem in named]
+            export.check_formats([format_name], model_name=name)
+
+        problems += [str(problem) for problem in problems_of("--model-name", check_name)]
     elif model_name is not None:
         problems.append(f"--model-name: no server runs the format {export.PORTABLE}. Remove --model-name.")
     if problems:
