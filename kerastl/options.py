@@ -195,10 +195,12 @@ class StrictModel(BaseModel, metaclass=_Constructor):
     @classmethod
     def _contradicts(cls, given: Mapping[str, Any], errors: Sequence[Error]) -> bool:
         """Return whether the suggested values together cause other problems, such as two fractions above 1 in total."""
-        for loc, message in errors if cls.RULES else ():
+        if not cls.RULES:
+            return False
+        for loc, message in errors:
             if isinstance(message, Suggestion):
                 given = _with_value(given, loc, message.value)
-        return bool(cls.RULES) and any(error not in errors for error in cls.read(given)[1])
+        return any(error not in errors for error in cls.read(given)[1])
 
     @classmethod
     def _long_form(cls, given: Any) -> Mapping[str, Any] | None:

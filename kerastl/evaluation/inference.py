@@ -58,9 +58,9 @@ def match_dataset(
     """
     signature = read_signature(model)
     given = as_names(class_names)
-    if isinstance(images, ImageDataset) and given not in (None, (own := images.class_names), [*own]):
+    if isinstance(images, ImageDataset) and given not in (None, images.class_names, [*images.class_names]):
         raise RequestError(
-            f"{name}: has the classes {[*own]}, but class_names is {given}. Remove class_names=, or create the dataset with it."
+            f"{name}: has the classes {[*images.class_names]}, but class_names is {given}. Remove class_names=, or create the dataset with it."
         )
     if class_names is None and not (isinstance(images, Collection) and images.class_names):
         class_names = signature.get("class_names")

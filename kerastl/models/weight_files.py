@@ -239,8 +239,11 @@ def check_model_file(path: Path) -> dict[str, Any]:
         module = value.get("module") or ("__main__" if value.get("registered_name") else "keras")
         is_code = value["class_name"] in ("Lambda", "__lambda__")
         if is_code or str(module).partition(".")[0] not in MODEL_PACKAGES:
-            remedy = "Load the model in Python, and pass it to kerastl.build_classifier."
-            remedy = "Replace it with keras.layers.Rescaling or another Keras layer." if is_code else remedy
+            remedy = (
+                "Replace it with keras.layers.Rescaling or another Keras layer."
+                if is_code
+                else "Load the model in Python, and pass it to kerastl.build_classifier."
+            )
             kind = quote(f"{module}.{value['class_name']}")
             reason = "is not an allowed class of Keras or KerasHub, because a file must not run code"
             raise RequestError(f"{path} contains {kind}, which {reason}. {remedy}")
