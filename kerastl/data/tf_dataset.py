@@ -271,7 +271,7 @@ class TfDataset(ImageDataset):
             raise RequestError("The images are unlabeled. Mixing requires labels.")
         if not is_constant and _is_sorted(first.labels):
             print_status(
-                "Warning: the images are sorted by class and not shuffled, so batches contain different classes. Shuffle "
+                "Warning: the images are sorted by class and not shuffled, so the classes differ from batch to batch. Shuffle "
                 "them before batching: dataset.unbatch().shuffle(10_000).batch(32)"
             )
 
