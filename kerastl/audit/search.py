@@ -24,7 +24,7 @@ from kerastl.audit.measure import (
     holm,
 )
 from kerastl.console import track
-from kerastl.data.records import pluralize
+from kerastl.errors import pluralize
 from kerastl.evaluation.bootstrap import MIN_GROUPS, resample, single_threaded
 from kerastl.tasks import SINGLE_LABEL
 

@@ -19,8 +19,7 @@ from kerastl.cli._output import (
     shell_path,
 )
 from kerastl.console import load_tensorflow
-from kerastl.data.records import pluralize
-from kerastl.errors import set_option
+from kerastl.errors import pluralize, set_option
 from kerastl.workflows.check_recipe import check_weights, phase_index, rate_test_problems
 
 

@@ -11,7 +11,7 @@ import click
 from kerastl import runs
 from kerastl.cli._output import NonEmptyPath, json_option, shell_path
 from kerastl.console import print_status
-from kerastl.errors import RequestError
+from kerastl.errors import RequestError, pluralize
 from kerastl.recipe import catalog
 
 if TYPE_CHECKING:
@@ -74,7 +74,6 @@ def _summary(run: Run) -> Summary:
 
 
 def _cells(run: Run) -> tuple[str, ...]:
-    from kerastl.data.records import pluralize
     from kerastl.report import format_metric, printable
     from kerastl.report.tables import column_title
 

@@ -14,8 +14,7 @@ import click
 
 from kerastl.cli._output import NonEmptyPath, RunPath, out_option, shell_path
 from kerastl.console import load_tensorflow, print_status, track
-from kerastl.data.records import pluralize
-from kerastl.errors import RequestError, quote
+from kerastl.errors import RequestError, pluralize, quote
 
 if TYPE_CHECKING:
     from kerastl.export.predict import FileList

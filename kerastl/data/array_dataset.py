@@ -13,8 +13,16 @@ import tensorflow as tf
 from kerastl.console import print_status
 from kerastl.data.dataset import ImageDataset, Indices, no_autograph, refuse_resize
 from kerastl.data.identity import is_missing
-from kerastl.data.records import Record, as_names, check_class_list, pluralize
-from kerastl.errors import KerastlError, Problem, RequestError, RunFailed, first_line, raise_problems
+from kerastl.data.records import Record, as_names, check_class_list
+from kerastl.errors import (
+    KerastlError,
+    Problem,
+    RequestError,
+    RunFailed,
+    first_line,
+    pluralize,
+    raise_problems,
+)
 
 Array = np.ndarray[Any, Any]
 TOLERANCE = 0.5

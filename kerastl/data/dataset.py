@@ -28,10 +28,18 @@ from kerastl.augment.stateless_random import hash_combine
 from kerastl.console import track
 from kerastl.data.convert import UnreadableError, read_content
 from kerastl.data.decode import MAX_PIXELS, Window, traced_loader
-from kerastl.data.records import Collection, Record, as_names, check_class_list, hash_contents, pluralize
+from kerastl.data.records import Collection, Record, as_names, check_class_list, hash_contents
 from kerastl.data.validate import check_content
 from kerastl.data.window import training_window
-from kerastl.errors import KerastlError, Problem, RequestError, RunFailed, first_line, suggest_arguments
+from kerastl.errors import (
+    KerastlError,
+    Problem,
+    RequestError,
+    RunFailed,
+    first_line,
+    pluralize,
+    suggest_arguments,
+)
 from kerastl.image_size import Resize, Size, as_size, format_size, plain_size
 from kerastl.options import StrictModel, check_arguments, checked, describe_value
 from kerastl.tasks import SINGLE_LABEL

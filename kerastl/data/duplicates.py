@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal, TypeVar
 
-from kerastl.data.records import SPLITS, Collection, Record, hash_contents, pluralize
-from kerastl.errors import Problem, join_words, raise_problems
+from kerastl.data.records import SPLITS, Collection, Record, hash_contents
+from kerastl.errors import Problem, join_words, pluralize, raise_problems
 
 Duplicates = Literal["auto", "refuse", "keep_together", "allow"]
 """What to do with copies. See `data.duplicates` in docs/recipes.md."""

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from kerastl.console import print_status
 from kerastl.data.identity import Identity, check_spellings, is_missing
 from kerastl.errors import Problem, RequestError, quote, suggest_arguments
-from kerastl.errors import pluralize as pluralize
 from kerastl.runs import sha256_of
 
 if TYPE_CHECKING:

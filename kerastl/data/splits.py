@@ -16,8 +16,8 @@ from annotated_types import Ge
 
 from kerastl.data.duplicates import Duplicates, group_key, join_copies
 from kerastl.data.identity import footer_of
-from kerastl.data.records import SPLITS, Collection, Record, check_class_names, check_group_names, pluralize
-from kerastl.errors import Problem, RequestError, raise_problems, suggest_arguments
+from kerastl.data.records import SPLITS, Collection, Record, check_class_names, check_group_names
+from kerastl.errors import Problem, RequestError, pluralize, raise_problems, suggest_arguments
 from kerastl.options import check_arguments
 from kerastl.recipe import Seed, Split
 from kerastl.tasks import SINGLE_LABEL

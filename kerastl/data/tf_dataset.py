@@ -21,7 +21,7 @@ from kerastl.data.array_dataset import (
     shape_problem,
 )
 from kerastl.data.dataset import ImageDataset, prefetched, refuse_resize
-from kerastl.data.records import Collection, Record, as_names, check_class_list, pluralize
+from kerastl.data.records import Collection, Record, as_names, check_class_list
 from kerastl.errors import (
     KerastlError,
     Problem,
@@ -29,6 +29,7 @@ from kerastl.errors import (
     RequestError,
     RunFailed,
     first_line,
+    pluralize,
     raise_problems,
 )
 from kerastl.image_size import Resize, Size

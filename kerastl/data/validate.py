@@ -35,9 +35,9 @@ from kerastl.data.convert import (
     to_decodable,
 )
 from kerastl.data.decode import FULL_WINDOW, MAX_PIXELS, NO_IMAGE, Window, decode_image
-from kerastl.data.records import Collection, Record, pluralize
+from kerastl.data.records import Collection, Record
 from kerastl.data.window import LEVELS, percentiles
-from kerastl.errors import Problem, Problems, RequestError, raise_problems
+from kerastl.errors import Problem, Problems, RequestError, pluralize, raise_problems
 from kerastl.runs import write_atomic
 
 Array = np.ndarray[Any, Any]

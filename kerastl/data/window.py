@@ -10,7 +10,8 @@ from typing import Any
 
 from kerastl.console import print_status, track
 from kerastl.data.convert import NARROW, NUM_THREADS, is_16_bit_file, is_16_bit_gray
-from kerastl.data.records import Record, pluralize
+from kerastl.data.records import Record
+from kerastl.errors import pluralize
 
 LEVELS = 65536
 LOW_FRACTION, HIGH_FRACTION = 0.005, 0.995

@@ -13,8 +13,7 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 
-from kerastl.data.records import pluralize
-from kerastl.errors import RequestError
+from kerastl.errors import RequestError, pluralize
 from kerastl.evaluation.metrics import OVERALL, Metric, auc
 from kerastl.evaluation.predictions import Array, Predictions
 from kerastl.options import checked

@@ -23,8 +23,7 @@ from typing import Any, BinaryIO, Literal, TextIO
 from kerastl.console import print_status, progress_bar
 from kerastl.data.convert import no_pillow_warnings
 from kerastl.data.parquet import check_parquet
-from kerastl.data.records import pluralize
-from kerastl.errors import Problem, RequestError, RunFailed, raise_problems, report_damage
+from kerastl.errors import Problem, RequestError, RunFailed, pluralize, raise_problems, report_damage
 from kerastl.export.predict import (
     MAX_REPORTED,
     MODEL_COLUMNS,

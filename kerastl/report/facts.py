@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 from kerastl.console import Facts
-from kerastl.data.records import pluralize
+from kerastl.errors import pluralize
 from kerastl.report.figures import render
 from kerastl.report.tables import column_title
 from kerastl.runs import Adaptation, Estimate, PhaseSummary, Summary

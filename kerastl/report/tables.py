@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kerastl.data.records import pluralize
+from kerastl.errors import pluralize
 from kerastl.report.figures import decision_chart, reliability_chart
 from kerastl.runs import schemas
 from kerastl.tasks import SINGLE_LABEL

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import entr
 
 from kerastl.adaptation.method import SOURCE_ONLY
-from kerastl.data.records import pluralize
+from kerastl.errors import pluralize
 from kerastl.evaluation.bootstrap import MIN_GROUPS, Resamples, round_numbers, single_threaded
 from kerastl.evaluation.label_shift import PrevalenceEstimate, estimate_prevalence, resample_prevalence
 from kerastl.runs.schemas import Adaptation, CandidateRanking, Verdict

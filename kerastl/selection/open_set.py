@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kerastl.data.records import pluralize
+from kerastl.errors import pluralize
 from kerastl.evaluation.bootstrap import MIN_GROUPS, resample
 from kerastl.selection.evidence import Array, Outputs
 

@@ -16,9 +16,9 @@ from kerastl.data import ArrayDataset, Collection, ImageDataset, Images, TfDatas
 from kerastl.data.decode import FULL_WINDOW, Window
 from kerastl.data.identity import Identity
 from kerastl.data.readers import as_path, reader_name
-from kerastl.data.records import RESERVED, as_names, check_class_list, pluralize
+from kerastl.data.records import RESERVED, as_names, check_class_list
 from kerastl.data.validate import check_cached
-from kerastl.errors import Problem, RequestError, join_words, nearest, quote, raise_problems
+from kerastl.errors import Problem, RequestError, join_words, nearest, pluralize, quote, raise_problems
 from kerastl.evaluation.inference import input_size, match_dataset, predict
 from kerastl.evaluation.scores import score
 from kerastl.export import Postprocessing, export_saved_model

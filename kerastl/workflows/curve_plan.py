@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kerastl import recipe as recipes
-from kerastl.data.records import pluralize
-from kerastl.errors import Problem, shell_command
+from kerastl.errors import Problem, pluralize, shell_command
 from kerastl.recipe import Recipe
 from kerastl.report.label_budget_page import ADAPT_THEN_FINE_TUNE, SCRATCH, STRATEGIES
 from kerastl.runs import Run, is_new_or_empty

@@ -16,9 +16,9 @@ from kerastl.console import print_facts, print_status, status
 from kerastl.data import CheckedImages, ImageDataset, Record
 from kerastl.data.convert import NARROW, is_16_bit_file
 from kerastl.data.decode import FULL_WINDOW
-from kerastl.data.records import evenly_spaced, pluralize
+from kerastl.data.records import evenly_spaced
 from kerastl.data.validate import PixelStatistics, pixel_statistics
-from kerastl.errors import RequestError, join_words, raise_request
+from kerastl.errors import RequestError, join_words, pluralize, raise_request
 from kerastl.evaluation import assign_subgroups, is_binned, subgroup_columns
 from kerastl.image_size import Resize, Size
 from kerastl.models import resolve_image_size

@@ -12,8 +12,7 @@ from kerastl import data, evaluation, registry
 from kerastl import recipe as recipes
 from kerastl.data.duplicates import Duplicates
 from kerastl.data.identity import SPELLINGS_FOOTER, Identity, check_spellings, normalize
-from kerastl.data.records import pluralize
-from kerastl.errors import Problem, RequestError, raise_problems, suggest
+from kerastl.errors import Problem, RequestError, pluralize, raise_problems, suggest
 
 if TYPE_CHECKING:
     from kerastl.data import Collection, Record

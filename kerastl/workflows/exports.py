@@ -15,8 +15,8 @@ from kerastl import recipe as recipes
 from kerastl.console import print_status, status
 from kerastl.data import ImageDataset, Record
 from kerastl.data.convert import UnreadableError, read_image
-from kerastl.data.records import evenly_spaced, pluralize
-from kerastl.errors import PermanentFailure, RunFailed
+from kerastl.data.records import evenly_spaced
+from kerastl.errors import PermanentFailure, RunFailed, pluralize
 from kerastl.evaluation import decode_twice
 from kerastl.evaluation.inference import compare_passes
 from kerastl.report import write_report

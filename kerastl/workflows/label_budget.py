@@ -21,8 +21,15 @@ from kerastl import recipe as recipes
 from kerastl import report, runs
 from kerastl.console import format_duration, print_status, quiet, status
 from kerastl.data import Record, group_key
-from kerastl.data.records import pluralize
-from kerastl.errors import PermanentFailure, Problem, Problems, RequestError, problems_of, raise_problems
+from kerastl.errors import (
+    PermanentFailure,
+    Problem,
+    Problems,
+    RequestError,
+    pluralize,
+    problems_of,
+    raise_problems,
+)
 from kerastl.recipe import Recipe
 from kerastl.report import Curve, Point, TargetTest
 from kerastl.report.label_budget_page import ADAPT_THEN_FINE_TUNE, FINE_TUNE, SCRATCH, STRATEGIES

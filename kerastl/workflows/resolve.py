@@ -13,8 +13,15 @@ from kerastl.adaptation import SOURCE_ONLY
 from kerastl.callbacks import TimeBudget
 from kerastl.console import Facts, print_status
 from kerastl.data import ImageDataset
-from kerastl.data.records import pluralize
-from kerastl.errors import Problem, Problems, RequestError, raise_problems, report_damage, set_option
+from kerastl.errors import (
+    Problem,
+    Problems,
+    RequestError,
+    pluralize,
+    raise_problems,
+    report_damage,
+    set_option,
+)
 from kerastl.evaluation.trained_model import read_unverified_model
 from kerastl.image_size import plain_size
 from kerastl.models import block_names

@@ -15,8 +15,7 @@ import tensorflow as tf
 from kerastl import recipe as recipes
 from kerastl import runs
 from kerastl.console import format_duration, print_status
-from kerastl.data.records import pluralize
-from kerastl.errors import PermanentFailure, RequestError, report_damage
+from kerastl.errors import PermanentFailure, RequestError, pluralize, report_damage
 from kerastl.evaluation.trained_model import fingerprint
 from kerastl.recipe import Recipe, diff_recipes
 from kerastl.recipe.phase import MONITORS

@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from kerastl.data import CheckedImages, Record
-from kerastl.data.records import natural_order, pluralize
+from kerastl.data.records import natural_order
+from kerastl.errors import pluralize
 from kerastl.evaluation import MIN_GROUPS
 from kerastl.evaluation.scores import MIN_CLASS_IMAGES
 from kerastl.report import printable, tables

@@ -17,15 +17,8 @@ from kerastl.data.convert import reason_to_ignore
 from kerastl.data.identity import SPELLINGS_FOOTER, Identity, footer_of, is_missing
 from kerastl.data.layout import Folder, Layout, Parts
 from kerastl.data.readers import path_hint
-from kerastl.data.records import (
-    Collection,
-    Record,
-    check_class_names,
-    check_group_names,
-    natural_order,
-    pluralize,
-)
-from kerastl.errors import Problem, RequestError, raise_problems, shell_command
+from kerastl.data.records import Collection, Record, check_class_names, check_group_names, natural_order
+from kerastl.errors import Problem, RequestError, pluralize, raise_problems, shell_command
 from kerastl.options import StrictModel
 
 SHOWN_KINDS = 20

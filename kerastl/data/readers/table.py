@@ -24,8 +24,8 @@ from kerastl.data.identity import (
 from kerastl.data.layout import split_of
 from kerastl.data.parquet import ParquetTable, image_file, is_parquet
 from kerastl.data.readers import path_hint
-from kerastl.data.records import Collection, Record, check_class_names, natural_order, pluralize
-from kerastl.errors import Problem, RequestError, missing_column, nearest_column, raise_problems
+from kerastl.data.records import Collection, Record, check_class_names, natural_order
+from kerastl.errors import Problem, RequestError, missing_column, nearest_column, pluralize, raise_problems
 from kerastl.options import StrictModel
 from kerastl.runs import unquote_cell
 
