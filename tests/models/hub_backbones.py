@@ -5,7 +5,9 @@ import keras
 
 def _convert_zoo():
     import keras_hub
+    from keras_hub.src.models.clip.clip_text_encoder import CLIPTextEncoder
     from keras_hub.src.models.clip.clip_vision_encoder import CLIPVisionEncoder
+    from keras_hub.src.models.siglip.siglip_text_encoder import SigLIPTextEncoder
     from keras_hub.src.models.siglip.siglip_vision_encoder import SigLIPVisionEncoder
 
     hub = keras_hub.models
@@ -43,6 +45,15 @@ def _convert_zoo():
         "dinov3": lambda: hub.DINOV3Backbone(8, 2, 16, 2, 32, **image),
         "siglip": lambda: SigLIPVisionEncoder(8, 16, 2, 2, 32, **image),
         "clip": lambda: CLIPVisionEncoder(8, 16, 2, 2, 32, **image),
+        "siglip_with_text": lambda: hub.SigLIPBackbone(
+            SigLIPVisionEncoder(8, 16, 2, 2, 32, **image),
+            SigLIPTextEncoder(20, 16, 16, 2, 2, 32, max_sequence_length=8),
+        ),
+        "clip_with_text": lambda: hub.CLIPBackbone(
+            CLIPVisionEncoder(8, 16, 2, 2, 32, **image),
+            CLIPTextEncoder(20, 16, 16, 2, 2, 32, max_sequence_length=8),
+            projection_dim=16,
+        ),
         "resnet": lambda: hub.ResNetBackbone([64], [7], [64, 64], [2, 2], [1, 2], "basic_block", **free),
         "densenet": lambda: hub.DenseNetBackbone([2, 2, 2]),
         "vgg": lambda: hub.VGGBackbone([1, 1, 1], [8, 16, 16]),

@@ -117,6 +117,21 @@ def test_backbone_has_the_features_of_keras_hub(name, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("name", "pooling"), [("clip_with_text", "cls"), ("siglip_with_text", "auto")])
+def test_the_vision_encoder_of_a_model_of_images_and_texts_is_the_backbone(name, pooling, tmp_path):
+    both = build(name)
+    folder = save_preset(both, tmp_path / name)
+    model = build_backbone(f"keras_hub/{folder}", image_size_px=32)
+    expected = features_of_keras_hub(both.vision_encoder, pixels())
+    assert relative_error(model(pixels()), expected) < 1e-5
+    assert not [layer.name for layer in model.layers if "text" in layer.name]
+    classifier = kerastl.build_classifier(f"keras_hub/{folder}", class_names=["a", "b"], pooling=pooling)
+    classifier.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert np.array_equal(loaded(pixels()), classifier(pixels()))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet", "densenet", "efficientnet"])
 def test_blocks_end_at_the_levels_of_the_pyramid_of_keras_hub(name, tmp_path):
     backbone = build(name)
@@ -234,6 +249,40 @@ def test_each_damaged_or_hostile_preset_is_refused_with_the_reason(tmp_path):
     assert "'keras.DTypePolicy'" in messages["another class"]
     assert "1000000000" in messages["huge"]
     assert "no settings" in messages["empty"]
+
+
+CONVERTER = "image_converter"
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({"config": [VIT]}, "config.json is not a JSON object"),
+        (
+            {"config": {"model_type": "vit"}},
+            "has the format of another library. Convert it: keras_hub.models.",
+        ),
+        ({"config": " " * 2**20 + "{}"}, "config.json is larger than 1,048,576 bytes"),
+        (
+            {"config": {"registered_name": "keras_hub>ViTBackbone", "a": [0] * 100_001}},
+            "a list of 100,001 values",
+        ),
+        ({CONVERTER: {"config": {"data_format": "channels_first"}}}, "has channels first"),
+        (
+            {CONVERTER: {"config": {"scale": [1, 2]}}},
+            r"scale must be a number or three numbers, got \[1, 2\]",
+        ),
+        ({CONVERTER: {"config": {"offset": "0"}}}, "offset must be a number or three numbers, got '0'"),
+    ],
+    ids=["list", "other library", "large", "long", "channels", "two scales", "text"],
+)
+def test_files_of_other_libraries_and_unusable_converters_are_refused(tmp_path, files, reason):
+    name = write_preset(tmp_path / "preset")
+    for file, content in files.items():
+        text = content if isinstance(content, str) else json.dumps(content)
+        (tmp_path / "preset" / f"{file}.json").write_text(text)
+    with pytest.raises(RequestError, match=reason):
+        read_preset(name)
 
 
 def test_shards_outside_the_folder_are_refused(tmp_path):
