@@ -63,7 +63,8 @@ def test_own_model_and_data_with_model_fit(run, tmp_path):
     names = run("Own model, own data, `model.fit`")
     model = names["model"]
     assert names["scores"]["all"]["count"] == 4
-    assert [variable.trainable for variable in model.get_layer("sequential").weights[:2]] == [False, False]
+    (network,) = (layer for layer in model.layers if layer.name.startswith("sequential"))
+    assert [variable.trainable for variable in network.weights[:2]] == [False, False]
     assert len(model.trainable_variables) == 4  # the last convolution and the head
     assert (tmp_path / "served" / "1" / "saved_model.pb").is_file()
 
