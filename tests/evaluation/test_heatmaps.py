@@ -225,6 +225,19 @@ def test_rollout_is_for_tokens_that_only_attention_mixes(layers, method, problem
     assert (parts.method, parts.problem) == (method, problem)
 
 
+@pytest.mark.parametrize(
+    ("size", "grid", "problem"),
+    [((16, 16), (4, 4), ""), ((16, 32), None, UNKNOWN_GRID), ((None, None), None, UNKNOWN_GRID)],
+)
+def test_tokens_behind_overlapping_convolutions_are_on_a_square_or_an_unknown_grid(size, grid, problem):
+    image = tokens = keras.Input((*size, 3))
+    for _ in range(2):
+        tokens = keras.layers.Conv2D(8, 3, strides=2, padding="same")(tokens)
+    pooled = keras.layers.GlobalAveragePooling1D()(keras.layers.Reshape((-1, 8))(tokens))
+    parts = split_at_pooling(keras.Model(image, keras.layers.Dense(3)(pooled)))
+    assert (parts.grid, parts.problem) == (grid, problem)
+
+
 def test_tokens_that_bypass_the_pooling_have_no_heatmaps():
     backbone = own_transformer()
     average = keras.layers.GlobalAveragePooling1D()(backbone.output)

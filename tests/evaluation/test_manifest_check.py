@@ -183,3 +183,11 @@ def test_changed_export_is_not_used_for_prediction(export):
     swap_class_names(export)
     with pytest.raises(RequestError, match="differs from its manifest"):
         find_predictor(export)
+
+
+def test_description_of_an_export_without_a_head_is_rejected(export):
+    description = json.loads((export / "model.json").read_text())
+    del description["head"]
+    (export / "model.json").write_text(json.dumps(description))
+    with pytest.raises(RequestError, match=r"has no valid description of its model .*the head is missing"):
+        read_unverified_model(export)

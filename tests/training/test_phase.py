@@ -78,6 +78,12 @@ def test_contradictions_of_valid_options_are_reported_next_to_invalid_ones():
     assert sorted(names) == ["keep", "warmup_epochs", "weight_decay"]
 
 
+@pytest.mark.parametrize(("args", "options"), [(["head"], {"name": "again"}), ([None] * 100, {})])
+def test_an_option_that_is_given_twice_or_too_often_is_a_type_error(args, options):
+    with pytest.raises(TypeError, match=r"Phase accepts each of these arguments once: name, epochs,"):
+        Phase(*args, **options)
+
+
 def test_missing_options_are_named():
     with pytest.raises(RequestError) as error:
         Phase()
