@@ -150,8 +150,8 @@ def _pools(layer: Any) -> bool:
 def _grid_of_patches(trunk: keras.Model) -> Size | None:
     """Return the rows and columns of the patches behind tokens; None if they are unknown.
 
-    They are those of the first convolution, if its windows do not overlap, and otherwise the square root of the number of
-    tokens, with or without one class token.
+    If the windows of the first convolution do not overlap, the patches are its windows, provided that there is a token for
+    each. Otherwise, they are a square, with or without one class token.
     """
     height, width, _ = trunk.input_shape[1:]
     num_tokens = trunk.output_shape[1]
@@ -162,8 +162,7 @@ def _grid_of_patches(trunk: keras.Model) -> Size | None:
         rows, columns = (
             side // step for side, step in zip((height, width), convolutions[0].strides, strict=True)
         )
-        if 0 <= num_tokens - rows * columns <= MAX_PREFIX_TOKENS:
-            return rows, columns
+        return (rows, columns) if 0 <= num_tokens - rows * columns <= MAX_PREFIX_TOKENS else None
     side = math.isqrt(num_tokens)
     return (side, side) if height == width and num_tokens - side * side <= 1 else None
 

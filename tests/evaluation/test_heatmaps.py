@@ -238,6 +238,14 @@ def test_tokens_behind_overlapping_convolutions_are_on_a_square_or_an_unknown_gr
     assert (parts.grid, parts.problem) == (grid, problem)
 
 
+def test_tokens_that_are_averaged_over_patches_have_no_grid():
+    """Four averages of a row of patches each are not on a square grid."""
+    image = keras.Input((16, 16, 3))
+    patches = keras.layers.Reshape((16, 8))(keras.layers.Conv2D(8, 4, strides=4)(image))
+    pooled = keras.layers.GlobalAveragePooling1D()(keras.layers.AveragePooling1D(4)(patches))
+    assert heatmap_problem(keras.Model(image, keras.layers.Dense(3)(pooled))) == UNKNOWN_GRID
+
+
 def test_tokens_that_bypass_the_pooling_have_no_heatmaps():
     backbone = own_transformer()
     average = keras.layers.GlobalAveragePooling1D()(backbone.output)
